@@ -1,0 +1,1 @@
+"""Sequence only: which stage follows which, and what runs side by side."""

@@ -1,0 +1,62 @@
+"""Two deliberate refusals, run as a release would run the real thing."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from regiolect import progress
+from regiolect.contracts import Drill, ExportedModel, GateDecision, RegionOutcome, ValidatedCalibration
+from regiolect.drills import (
+    FOREIGN,
+    OVER_THRESHOLD,
+    DrillResults,
+    candidates,
+    damaged,
+    drill_request,
+    judge_foreign,
+    judge_over_threshold,
+)
+from regiolect.planning import Plan, RegionRequest
+from regiolect.remember import remember
+from regiolect.settings import load_settings
+from tasks.build import attest_engine, build
+from tasks.calibrate import calibrate_region
+from tasks.evaluate import evaluate, gate
+from tasks.validate import ingest_data, validate_data
+
+
+def drill_once(planned: Plan, outcomes: dict[str, RegionOutcome], model: ExportedModel) -> tuple[Drill, ...]:
+    """The drills of a release; when their region and donor did not change, what they gave before."""
+    chosen = candidates(planned, outcomes)
+    if chosen is None:
+        progress.note("drills: not run, they need an INT8 region that was gated and a second region")
+        return ()
+    request, donor = chosen
+    inputs = {"region": request.build_key, "donor": donor.build_key}
+    store = load_settings().store()
+    return remember(store, "drills", inputs, DrillResults, lambda: run_drills(request, donor, model)).drills
+
+
+@flow(name="drills", flow_run_name="drills-{request.name}-{request.policy.region}")
+def run_drills(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
+    """Try to get past provenance with `donor`'s calibration, and past the gate with a damaged one."""
+    progress.note(f"drills: two engines of {request.region} that must be refused")
+    method = request.policy.calibration.method
+    data = validate_data(request, ingest_data(request))
+    foreign = calibrate_region(model, validate_data(donor, ingest_data(donor)), method)
+    attempt = build.with_options(name="drill: build with foreign calibration")
+    tried = attempt(drill_request(request, FOREIGN), model, data, foreign, return_state=True)
+    decision = _gate_damaged(drill_request(request, OVER_THRESHOLD), model, data)
+    return DrillResults(
+        drills=(
+            judge_foreign(request, foreign, tried.result(raise_on_failure=False)),
+            judge_over_threshold(request, decision),
+        )
+    )
+
+
+def _gate_damaged(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> GateDecision:
+    table = damaged(calibrate_region(model, data, request.policy.calibration.method))
+    engine = build(request, model, data, table)
+    evaluation = evaluate(request, model, engine, data)
+    return gate(request, engine, attest_engine(engine), evaluation)

@@ -1,0 +1,306 @@
+"""The bundle: what a region's release hands to consumers. Data only, no code, no pickle.
+
+    manifest.json                   written last; a BundleManifest as canonical JSON
+    engines/<target>/<file>         pristine engine files
+    results/<target>.csv            per-sample scores, from which anybody can recompute the gate's decision
+
+The digest of a bundle is the digest of its manifest, which names the digest of every other file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from regiolect.contracts import (
+    ApprovedEngine,
+    Blob,
+    Contract,
+    Digest,
+    ExportedModel,
+    Preprocessing,
+    RegionId,
+    TensorSpec,
+)
+from regiolect.errors import IntegrityError, InvalidBundle, StorageError
+from regiolect.integrity import canonical_json, digest_of, verify_file, write_atomic
+from regiolect.storage import Store
+
+MANIFEST = "manifest.json"
+# What a Python or system loader would execute; an engine that a bundle carries is only ever read.
+_CODE = frozenset({".py", ".pyc", ".pyd", ".pkl", ".pickle", ".so", ".dll", ".dylib", ".sh", ".exe"})
+
+
+class BundleManifest(Contract):
+    """All that a consumer needs to know of a bundle, format 1.
+
+    source: digest of what defines the model.
+    policy: digest of the region's policy.
+    raw_dtypes: numpy dtype of each raw input, before preprocessing, by input name.
+    engines: in order of preference; one a target.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    region: RegionId
+    title: str
+    source: Digest
+    policy: Digest
+    preprocessing: Preprocessing
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    raw_dtypes: Mapping[str, str]
+    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    engines: Annotated[tuple[ApprovedEngine, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _every_engine_belongs_here(self) -> Self:
+        own = (self.model, self.region, self.policy, self.inputs, self.outputs)
+        for approved in self.engines:
+            request = approved.engine.request
+            if (request.model, request.region, request.policy, request.inputs, request.outputs) != own:
+                raise ValueError(f"engine {request.target.name!r} belongs to another model, region or policy")
+        targets = [approved.engine.request.target.name for approved in self.engines]
+        if len(set(targets)) != len(targets):
+            raise ValueError(f"one engine a target, found {targets}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_path_stays_inside(self) -> Self:
+        paths = [path for path, _ in self.files()]
+        for path in paths:
+            pure = PurePosixPath(path)
+            if pure.is_absolute() or str(pure) != path or ".." in pure.parts or "\\" in path or "\0" in path:
+                raise ValueError(f"path {path!r} leaves the bundle or is not in its plain form")
+            if pure.suffix.lower() in _CODE:
+                raise ValueError(f"{path!r} is code; a bundle carries data only")
+        if len(set(paths)) != len(paths):
+            raise ValueError("two files have the same path")
+        return self
+
+    @model_validator(mode="after")
+    def _every_input_has_a_raw_dtype(self) -> Self:
+        names = {tensor.name for tensor in self.inputs}
+        if set(self.raw_dtypes) != names:
+            raise ValueError(f"raw_dtypes must name {sorted(names)}, found {sorted(self.raw_dtypes)}")
+        for name, dtype in self.raw_dtypes.items():
+            try:
+                kind = np.dtype(dtype).kind
+            except TypeError as error:
+                raise ValueError(f"raw dtype {dtype!r} of {name!r} is no numpy dtype") from error
+            if kind not in "uif":
+                raise ValueError(f"raw dtype {dtype!r} of {name!r} is neither integer nor float")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The registry's name: `<model>-<region>`."""
+        return f"{self.model}-{self.region}"
+
+    def files(self) -> Iterator[tuple[str, Blob]]:
+        """Every file of the bundle but the manifest: its path there and its content."""
+        for approved in self.engines:
+            target = approved.engine.request.target.name
+            for file in approved.engine.files:
+                yield f"{engine_folder(target)}/{file.path}", file.blob
+            yield _results_path(target), approved.evaluation.results
+
+
+def engine_folder(target: str) -> str:
+    """Where a target's engine files lie in a bundle."""
+    return f"engines/{target}"
+
+
+def _results_path(target: str) -> str:
+    return f"results/{target}.csv"
+
+
+def bundle_digest(manifest: BundleManifest) -> str:
+    """The digest of a freshly written bundle."""
+    return digest_of(manifest)
+
+
+def write_bundle(
+    folder: Path,
+    exported: ExportedModel,
+    region: str,
+    title: str,
+    policy_digest: str,
+    engines: Sequence[ApprovedEngine],
+    store: Store,
+    raw_dtypes: Mapping[str, str],
+) -> BundleManifest:
+    """Write a bundle to `folder`, whole or not at all; equal arguments give equal bytes.
+
+    An older bundle at `folder` is replaced. Store URIs do not travel: a file's URI becomes its path in the bundle,
+    and content that stays behind is named by its digest.
+
+    Args:
+        folder: where the bundle will be; absent, empty, or an older bundle.
+        exported: the model that every engine was built from.
+        region: the region's short name.
+        title: the region's name for people.
+        policy_digest: digest of the region's policy.
+        engines: approved engines in order of preference, one a target.
+        store: where the engines' files and results are kept.
+        raw_dtypes: numpy dtype of each raw input, by input name, e.g. {"image": "uint8"}.
+
+    Raises:
+        InvalidBundle: the engines do not belong together, or `folder` holds something else.
+        IntegrityError: content was changed in the store.
+        StorageError: content is missing, or the folder cannot be written.
+    """
+    try:
+        manifest = BundleManifest(
+            model=exported.name,
+            region=region,
+            title=title,
+            source=exported.source,
+            policy=policy_digest,
+            preprocessing=exported.preprocessing,
+            inputs=exported.inputs,
+            raw_dtypes=dict(raw_dtypes),
+            outputs=exported.outputs,
+            engines=tuple(_without_store(approved) for approved in engines),
+        )
+    except ValidationError as error:
+        raise InvalidBundle(
+            expected=f"approved engines of {exported.name!r} in region {region!r}, under one policy, one a target",
+            found=_first(error),
+            remedy="bundle the engines of one run of one region",
+        ) from error
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InvalidBundle(
+            expected=f"{folder} absent, empty or an older bundle",
+            found="other files",
+            remedy="choose another folder; nothing was written",
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary) / "bundle"
+            for path, blob in manifest.files():
+                target = made / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(store.path_of(blob), target)
+            write_atomic(made / MANIFEST, canonical_json(manifest))
+            if folder.is_dir():
+                # Moved aside first: a crash here leaves no bundle rather than a mixture of two.
+                folder.rename(Path(temporary) / "replaced")
+            made.rename(folder)
+    except OSError as error:
+        raise StorageError(
+            expected=f"to write a bundle to {folder}",
+            found=f"{error.strerror or error} ({type(error).__name__})",
+            remedy=f"free space or mend the permissions of {folder.parent}, then run again",
+        ) from error
+    return manifest
+
+
+def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
+    artifact, target = approved.engine, approved.engine.request.target.name
+    files = tuple(
+        file.model_copy(update={"blob": _at(file.blob, f"{engine_folder(target)}/{file.path}")})
+        for file in artifact.files
+    )
+    request = artifact.request.model_copy(update={"graph": _at(artifact.request.graph, artifact.request.graph.digest)})
+    results = _at(approved.evaluation.results, _results_path(target))
+    return approved.model_copy(
+        update={
+            "engine": artifact.model_copy(update={"files": files, "request": request}),
+            "evaluation": approved.evaluation.model_copy(update={"results": results}),
+        }
+    )
+
+
+def _at(blob: Blob, uri: str) -> Blob:
+    return blob.model_copy(update={"uri": uri})
+
+
+def read_bundle(folder: Path) -> BundleManifest:
+    """The manifest of the bundle at `folder`. Its files are not looked at: `verify_bundle` does.
+
+    Raises:
+        InvalidBundle: no bundle, an unknown format, or a manifest that contradicts itself.
+    """
+    path = folder / MANIFEST
+    try:
+        return BundleManifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidBundle(
+            expected=f"a bundle with {MANIFEST} at {folder}",
+            found=f"{error.strerror or error} ({type(error).__name__})",
+            remedy="check the path; a bundle without a manifest was never finished: run the release again",
+        ) from error
+    except ValidationError as error:
+        raise InvalidBundle(
+            expected=f"a manifest of bundle format 1 at {path}",
+            found=_first(error),
+            remedy="install the regiolect version that wrote the bundle, or fetch the bundle again",
+        ) from error
+
+
+def verify_bundle(folder: Path, manifest: BundleManifest) -> None:
+    """Raises IntegrityError unless `folder` holds exactly the files that `manifest` names, each with its digest.
+
+    Links are refused like unnamed files: what they lead to can change after the check.
+    """
+    named = dict(manifest.files())
+    present: set[str] = set()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_symlink() or (not path.is_dir() and relative not in {MANIFEST, *named}):
+            raise IntegrityError(
+                expected=f"only the {len(named)} files that {folder / MANIFEST} names",
+                found=f"{'a link' if path.is_symlink() else 'another file'}: {relative}",
+                remedy="do not use this bundle; fetch or register it again",
+            )
+        if path.is_file():
+            present.add(relative)
+    for relative, blob in named.items():
+        if relative not in present:
+            raise IntegrityError(
+                expected=f"{relative} in the bundle at {folder}",
+                found="no such file",
+                remedy="do not use this bundle; fetch or register it again",
+            )
+        verify_file(folder / relative, blob.digest)
+
+
+def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
+    """What a registered version says of itself. Values of several engines stand in the order of `targets`."""
+
+    def each(value: Callable[[ApprovedEngine], object]) -> str:
+        return ", ".join(str(value(approved)) for approved in manifest.engines)
+
+    return {
+        "model": manifest.model,
+        "region": manifest.region,
+        "title": manifest.title,
+        "policy": manifest.policy,
+        "bundle": digest,
+        "targets": each(lambda approved: approved.engine.request.target.name),
+        "backend": each(lambda approved: f"{approved.engine.request.target.backend} {approved.engine.backend_version}"),
+        "precision": each(lambda approved: approved.engine.request.precision.value),
+        "executed": each(lambda approved: approved.attestation.summary()),
+        "calibration": each(lambda approved: approved.engine.calibration or "none"),
+        "build_key": each(lambda approved: approved.engine.request.build_key),
+        "decision": each(lambda approved: approved.decision.outcome.value),
+        "metric": each(lambda approved: approved.decision.metric),
+        "unit": each(lambda approved: approved.decision.unit.value),
+        "loss": each(lambda approved: approved.decision.loss),
+        "loss_upper": each(lambda approved: approved.decision.loss_upper),
+        "threshold": each(lambda approved: approved.decision.threshold),
+        "confidence": each(lambda approved: approved.decision.confidence),
+    }
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -1,0 +1,197 @@
+"""The command line. Commands that answer at once import nothing heavy and start no server.
+
+Exit codes: 0 all well; 1 a region was refused, failed, left inconclusive or could not be registered, or a drill got
+through; 2 the request itself was wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regiolect import __version__
+from regiolect.errors import BackendUnavailable, RegiolectError
+
+Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
+Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
+Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what the libraries log.")]
+Force = Annotated[bool, typer.Option("--force", help="Build again what did not change.")]
+
+app = typer.Typer(
+    name="regiolect",
+    help="One trained model in; one calibrated, gated and registered engine per region out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(policies_app, name="policies")
+
+
+def main() -> None:
+    """Entry point of the `regiolect` command."""
+    try:
+        app()
+    except RegiolectError as error:
+        from regiolect.console import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"regiolect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    """Shared options."""
+
+
+@app.command()
+def run(
+    model: Model,
+    regions: Regions = "",
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    force: Force = False,
+    drills: Annotated[bool, typer.Option("--drills", help="Also try two engines that must be refused.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build, judge and register an engine for every region; what did not change is not built again.
+
+    Example: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
+    """
+    from regiolect.console import print_release, watching
+    from regiolect.integrity import write_atomic
+
+    _use(policies)
+    with watching(verbose):
+        result = _release_flow()(model, regions=_split(regions), force=force, drills=drills)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(print_release(result))
+
+
+@app.command()
+def plan(
+    model: Model,
+    regions: Regions = "",
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    force: Force = False,
+) -> None:
+    """Say what `run` would build, and why. Starts nothing and changes nothing."""
+    from regiolect.console import print_plan
+    from regiolect.integrity import write_atomic
+    from regiolect.model import load_model_spec
+    from regiolect.planning import plan_release
+    from regiolect.policy import PolicyBook
+
+    settings = _use(policies)
+    planned = plan_release(
+        model, load_model_spec(model), PolicyBook(settings.policies), settings.store(), _split(regions), force
+    )
+    if json_file is not None:
+        write_atomic(json_file, planned.model_dump_json(indent=2).encode())
+    print_plan(planned)
+    raise typer.Exit(1 if any(engine.failure for engine in planned.engines) else 0)
+
+
+@app.command()
+def show(
+    engine: Annotated[
+        str, typer.Argument(help="MODEL-REGION, MODEL-REGION@ALIAS, a bundle's folder, or the start of a build key.")
+    ],
+) -> None:
+    """Say what an engine is: region, precision, what executes, calibration, gate figures, and whether its bytes are
+    those that were approved."""
+    from regiolect.console import print_engine
+    from regiolect.inspect_engine import find_engine
+
+    print_engine(find_engine(engine, _use(None)))
+
+
+@policies_app.command("list")
+def policies_list(policies: Policies = None) -> None:
+    """One line per region."""
+    from regiolect.console import print_policies
+
+    raise typer.Exit(print_policies(_book(policies)))
+
+
+@policies_app.command("show")
+def policies_show(
+    region: Annotated[str, typer.Argument(help="The region's name.")],
+    policies: Policies = None,
+) -> None:
+    """A region's policy with everything it inherits."""
+    from regiolect.console import print_policy
+
+    print_policy(_book(policies).load(region))
+
+
+@policies_app.command("validate")
+def policies_validate(policies: Policies = None) -> None:
+    """Check every policy of the folder; all mistakes are listed."""
+    from regiolect.console import print_policy_check
+
+    raise typer.Exit(print_policy_check(_book(policies)))
+
+
+@policies_app.command("schema")
+def policies_schema(
+    file: Annotated[Path, typer.Argument(help="Where to write the JSON schema for editors.")],
+) -> None:
+    """Write the JSON schema of policy files."""
+    from regiolect.policy import write_schema
+
+    write_schema(file)
+
+
+def _split(regions: str) -> list[str] | None:
+    return [region.strip() for region in regions.split(",") if region.strip()] or None
+
+
+def _use(policies: Path | None) -> Any:
+    """Settings, with --policies put where workers and tasks read it as well."""
+    import os
+
+    from regiolect.settings import load_settings
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    return load_settings()
+
+
+def _book(policies: Path | None) -> Any:
+    from regiolect.policy import PolicyBook
+
+    return PolicyBook(_use(policies).policies)
+
+
+def _release_flow() -> Any:
+    """The release flow, by name: this package may not depend on the orchestrator that runs it."""
+    try:
+        return import_module("flows.release").release
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(
+            expected="what a release needs to be installed",
+            found=f"no module named {error.name!r}",
+            remedy="pip install 'regiolect[release]'",
+        ) from error

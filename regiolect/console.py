@@ -1,0 +1,215 @@
+"""What a person sees in the terminal: progress while a run works, tables at its end, errors with a remedy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from regiolect import progress
+from regiolect.contracts import Decision, Drill, LossUnit, ReleaseResult, ReleaseRow
+from regiolect.errors import RegiolectError
+from regiolect.planning import Plan
+from regiolect.policy import PolicyBook, RegionPolicy
+
+if TYPE_CHECKING:
+    from regiolect.inspect_engine import EngineView
+
+COLOURS: Mapping[Decision, str] = {
+    Decision.APPROVED: "green",
+    Decision.FAILED: "red",
+    Decision.INCONCLUSIVE: "yellow",
+    Decision.NOT_ATTESTED: "cyan",
+    Decision.REFUSED: "red",
+}
+UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
+# Outcomes that leave nothing to be done: approved, or kept for a device that this machine does not have.
+GOOD = (Decision.APPROVED, Decision.NOT_ATTESTED)
+
+
+def _out() -> Console:
+    # Piped output gets room for whole rows instead of a table folded to 80 columns.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+@contextmanager
+def watching(verbose: bool) -> Iterator[None]:
+    """Print progress to stderr; keep vendors' loggers silent unless `verbose`."""
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    progress.logger.addHandler(handler)
+    progress.logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    progress.logger.propagate = False
+    try:
+        yield
+    finally:
+        progress.logger.removeHandler(handler)
+
+
+def print_error(error: RegiolectError) -> None:
+    """An error as three lines that a person can act on."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[red]{type(error).__name__}[/red]")
+    for name in ("expected", "found", "remedy"):
+        console.print(f"  {name:<9} {escape(getattr(error, name))}")
+
+
+def print_release(result: ReleaseResult) -> int:
+    """The table of a release, its drills, and where to look next. Returns the exit code."""
+    console = _out()
+    table = Table(title=f"{result.model}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left")
+    for name in ("region", "target", "graph", "executed kernels", "decision"):
+        table.add_column(name, overflow="fold")
+    for name in ("loss", "bounds", "limit", "vs FP32", "built"):
+        table.add_column(name, justify="right")
+    table.add_column("served as", overflow="fold")
+    for row in result.rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+    console.print(_legend(result), style="dim", soft_wrap=True)
+    for row in result.rows:
+        if row.failure is not None:
+            print_failure(console, f"{row.region} {row.target or ''}".strip(), row)
+    _print_drills(console, result.drills)
+    if result.report:
+        console.print(f"report   {result.report}", soft_wrap=True)
+    console.print(f"registry {result.tracking_uri}", soft_wrap=True)
+    return exit_code(result)
+
+
+def exit_code(result: ReleaseResult) -> int:
+    """0 when every engine is approved or waits for its device, all approved ones are served, and every drill held."""
+    held = all(drill.refused for drill in result.drills)
+    return 0 if held and all(row.decision in GOOD and row.failure is None for row in result.rows) else 1
+
+
+def print_failure(console: Console, where: str, row: ReleaseRow) -> None:
+    """Why a row has no engine that is served."""
+    if row.failure is not None:
+        console.print(f"[red]{where}: {row.failure.kind}[/red]", soft_wrap=True)
+        for name in ("expected", "found", "remedy"):
+            console.print(f"  {name:<9} {escape(getattr(row.failure, name))}", soft_wrap=True)
+
+
+def _cells(row: ReleaseRow) -> tuple[str, ...]:
+    unit = UNITS[row.unit] if row.unit else ""
+    measured = row.loss is not None and row.loss_lower is not None and row.loss_upper is not None
+    return (
+        row.region,
+        row.target or "-",
+        row.precision or "-",
+        row.executed or "-",
+        f"[{COLOURS[row.decision]}]{row.decision}[/]",
+        f"{row.loss:+.2f} {unit}" if measured else "-",
+        f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
+        f"{row.threshold:.2f} {unit}" if row.threshold is not None else "-",
+        f"{row.speedup:.2f}x" if row.speedup is not None else "-",
+        f"{row.seconds:.1f} s" if row.rebuilt else "unchanged",
+        row.model_uri or "-",
+    )
+
+
+def _legend(result: ReleaseResult) -> str:
+    confidences = sorted({f"{row.confidence:.0%}" for row in result.rows if row.confidence is not None})
+    samples = sorted({row.samples for row in result.rows if row.samples is not None})
+    said = f"loss: accuracy of FP32 less the engine's, on {' / '.join(map(str, samples))} gate samples; " if samples else ""
+    bounds = f"bounds: one-sided, {' / '.join(confidences)} each; " if confidences else ""
+    return f"{said}{bounds}vs FP32: same backend, same machine, interleaved"
+
+
+def _print_drills(console: Console, drills: tuple[Drill, ...]) -> None:
+    if not drills:
+        return
+    console.print("drills (deliberate: each of these must be refused)")
+    for drill in drills:
+        verdict = f"[green]refused by {drill.by}[/]" if drill.refused else f"[red]NOT refused ({drill.by})[/]"
+        console.print(f"  {verdict}: {escape(drill.attempt)}\n    {escape(drill.detail)}", soft_wrap=True)
+
+
+def print_plan(planned: Plan) -> None:
+    """One line per engine: what would happen, and why."""
+    console = _out()
+    table = Table(title=planned.summary(), title_justify="left")
+    for name in ("region", "target", "precision", "action", "why"):
+        table.add_column(name, overflow="fold")
+    colours = {"build": "yellow", "reuse": "green", "refuse": "red"}
+    for engine in planned.engines:
+        action = f"[{colours[engine.action]}]{engine.action}[/]"
+        table.add_row(engine.region, engine.target or "-", engine.precision or "-", action, escape(engine.reason))
+    console.print(table)
+    for engine in planned.engines:
+        if engine.failure is not None:
+            console.print(f"[red]{engine.region}: {engine.failure.kind}[/red]", soft_wrap=True)
+            console.print(f"  remedy    {escape(engine.failure.remedy)}", soft_wrap=True)
+
+
+def print_policies(book: PolicyBook) -> int:
+    """One line per region; a policy that does not read is a line too. Returns the exit code."""
+    console = _out()
+    table = Table(title=str(book.folder), title_justify="left")
+    for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
+        table.add_column(name, overflow="fold")
+    broken = 0
+    for region in book.regions():
+        try:
+            policy = book.load(region)
+        except RegiolectError as error:
+            broken = 1
+            table.add_row(region, "[red]unusable[/]", *["-"] * 5, type(error).__name__)
+            continue
+        table.add_row(
+            region,
+            policy.title,
+            policy.precision,
+            ", ".join(policy.forbidden) or "-",
+            f"{policy.accuracy.limit:g} {UNITS[policy.accuracy.unit]} at {policy.accuracy.confidence:.0%}",
+            f"{policy.latency.p99_ms:g} ms" if policy.latency else "-",
+            policy.performance,
+            ", ".join(f"{target.name} ({target.backend})" for target in policy.targets),
+        )
+    console.print(table)
+    return broken
+
+
+def print_policy(policy: RegionPolicy) -> None:
+    """A resolved policy, as YAML that could be saved as a file of its own."""
+    import yaml
+
+    fields = policy.model_dump(mode="json", exclude_none=True, exclude={"extends"})
+    print_to = sys.stdout.write
+    print_to(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100))
+    print_to(f"# digest {policy.digest()}" + (f", extends {policy.extends}" if policy.extends else "") + "\n")
+
+
+def print_policy_check(book: PolicyBook) -> int:
+    """Every policy's verdict. Returns 0, or 2 if any is unusable."""
+    code = 0
+    for region in book.regions():
+        try:
+            policy = book.load(region)
+        except RegiolectError as error:
+            print_error(error)
+            code = error.exit_code
+        else:
+            _out().print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
+    return code
+
+
+def print_engine(view: EngineView) -> None:
+    """All that is known of an engine, a fact a line."""
+    console = _out()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in view.facts:
+        table.add_row(name, escape(value))
+    console.print(table)

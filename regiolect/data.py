@@ -1,0 +1,184 @@
+"""A region's samples: how a user hands them in, and how they are kept and read back.
+
+A `RegionSource` is what a user brings: three disjoint sets of labelled samples. `FolderSource` reads them from
+`<folder>/calibration.npz`, `selection.npz` and `gate.npz`, as written by `save_samples`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
+from regiolect.errors import EmptyDataset, InvalidSamples
+from regiolect.integrity import digest_file, digest_of, write_atomic
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw samples, before preprocessing; all arrays share their first dimension.
+
+    Attributes:
+        ids: unique text per sample.
+        regions: the region tag that each sample carries.
+        inputs: raw arrays by model input name, e.g. uint8 images of shape (n, channels, height, width).
+        targets: what the metric compares with, e.g. int64 labels of shape (n,).
+
+    Raises:
+        EmptyDataset: no samples.
+        InvalidSamples: lengths differ, ids are not text, or numbers are neither integer nor float.
+    """
+
+    ids: NDArray[np.str_]
+    regions: NDArray[np.str_]
+    inputs: Mapping[str, NDArray[Any]]
+    targets: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        if count == 0 or not self.inputs:
+            raise EmptyDataset(
+                expected="at least one sample with at least one input",
+                found=f"{count} samples, {len(self.inputs)} inputs",
+                remedy="check the path and the filter that select this region's samples",
+            )
+        for name, array in {"regions": self.regions, "targets": self.targets, **self.inputs}.items():
+            if len(array) != count:
+                raise InvalidSamples(
+                    expected=f"{count} rows in {name!r}, one per id",
+                    found=f"{len(array)}",
+                    remedy="write ids, regions, inputs and targets from the same list of samples",
+                )
+        if self.ids.dtype.kind != "U" or self.regions.dtype.kind != "U":
+            raise InvalidSamples(
+                expected="ids and regions as text arrays",
+                found=f"{self.ids.dtype} and {self.regions.dtype}",
+                remedy="convert with numpy.asarray(values, dtype=str)",
+            )
+        for name, array in self.inputs.items():
+            if array.dtype.kind not in "uif":
+                raise InvalidSamples(
+                    expected=f"input {name!r} as integers or floats",
+                    found=str(array.dtype),
+                    remedy="decode the samples to numeric arrays before saving them",
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: slice | NDArray[Any]) -> Samples:
+        """The samples at `index`, in that order."""
+        return Samples(
+            ids=self.ids[index],
+            regions=self.regions[index],
+            inputs={name: array[index] for name, array in self.inputs.items()},
+            targets=self.targets[index],
+        )
+
+
+class RegionSource(Protocol):
+    """What a user brings for one region."""
+
+    @property
+    def region(self) -> RegionId: ...
+
+    @property
+    def declared(self) -> DeclaredStatistics: ...
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, 0 to classes - 1, that each set must cover; None where targets are no labels."""
+
+    def identity(self) -> str:
+        """A digest that changes whenever the samples would; cheap, for `plan` asks it of every region."""
+
+    def load(self, split: Split) -> Samples: ...
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Three .npz files in a folder of the user's."""
+
+    region: RegionId
+    folder: Path
+    declared: DeclaredStatistics
+    classes: int | None = None
+
+    def identity(self) -> str:
+        files = {split.value: digest_file(self._path(split)) for split in Split}
+        return digest_of({"files": files, "declared": self.declared.model_dump(), "classes": self.classes})
+
+    def load(self, split: Split) -> Samples:
+        return read_samples(self._path(split))
+
+    def _path(self, split: Split) -> Path:
+        path = self.folder / f"{split.value}.npz"
+        if not path.is_file():
+            raise EmptyDataset(
+                expected=f"the {split.value} set of region {self.region!r} at {path}",
+                found="no such file",
+                remedy="write it with regiolect.data.save_samples(path, samples)",
+            )
+        return path
+
+
+def samples_to_bytes(samples: Samples) -> bytes:
+    """An uncompressed .npz, the same bytes for the same samples: entries sorted, timestamps fixed, no pickle."""
+    arrays = {
+        "ids": samples.ids,
+        "regions": samples.regions,
+        "targets": samples.targets,
+        **{f"input:{name}": array for name, array in samples.inputs.items()},
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), entry.getvalue())
+    return buffer.getvalue()
+
+
+def save_samples(path: Path, samples: Samples) -> None:
+    """Write samples to `path`, whole or not at all."""
+    write_atomic(path, samples_to_bytes(samples))
+
+
+def read_samples(path: Path) -> Samples:
+    """Read what `save_samples` wrote.
+
+    Raises:
+        InvalidSamples: not such a file, or truncated; pickled objects are refused.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        inputs = {name.removeprefix("input:"): array for name, array in arrays.items() if name.startswith("input:")}
+        return Samples(ids=arrays["ids"], regions=arrays["regions"], inputs=inputs, targets=arrays["targets"])
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InvalidSamples(
+            expected=f"samples at {path}: arrays ids, regions, targets and input:<name>",
+            found=f"{error} ({type(error).__name__})",
+            remedy="write the file again with regiolect.data.save_samples",
+        ) from error
+
+
+def preprocess(raw: NDArray[Any], how: Preprocessing) -> NDArray[np.float32]:
+    """(raw * scale - mean) / std per channel (axis 1), as float32; shape unchanged."""
+    channels = (1, -1) + (1,) * (raw.ndim - 2) if raw.ndim > 1 else (-1,)
+    mean = np.asarray(how.mean, np.float32).reshape(channels)
+    std = np.asarray(how.std, np.float32).reshape(channels)
+    prepared = (raw.astype(np.float32) * np.float32(how.scale) - mean) / std
+    return np.ascontiguousarray(prepared, dtype=np.float32)
+
+
+def model_inputs(samples: Samples, how: Preprocessing) -> dict[str, NDArray[np.float32]]:
+    """Every input of `samples`, preprocessed."""
+    return {name: preprocess(raw, how) for name, raw in samples.inputs.items()}

@@ -1,0 +1,87 @@
+"""Drills: deliberate attempts to get a bad engine past Regiolect. A drill passes when it is refused.
+
+They run on the user's own model and data, so that a release shows that its refusals work where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from regiolect.build import needs_calibration
+from regiolect.contracts import (
+    CalibrationTable,
+    Contract,
+    Decision,
+    Drill,
+    GateDecision,
+    RegionOutcome,
+    short,
+)
+from regiolect.errors import ForeignCalibration
+from regiolect.integrity import digest_of
+from regiolect.planning import Plan, RegionRequest
+
+FOREIGN = "foreign calibration"
+OVER_THRESHOLD = "over its threshold"
+# A range 32 times too narrow costs five of INT8's seven bits of magnitude: no network passes a gate with it.
+DAMAGE = 1 / 32
+
+
+class DrillResults(Contract):
+    """Both drills of one region."""
+
+    drills: tuple[Drill, ...]
+
+
+def candidates(
+    planned: Plan, outcomes: Mapping[str, RegionOutcome]
+) -> tuple[RegionRequest, RegionRequest] | None:
+    """The region to drill and the region whose calibration it is offered: the first INT8 region that was gated, and
+    the first other region. None when there are no two such regions."""
+    requests = [engine.request for engine in planned.engines if engine.request]
+    drilled = next(
+        (r for r in requests if needs_calibration(r.policy.precision) and outcomes[r.build_key].gate is not None), None
+    )
+    donor = next((r for r in requests if drilled is not None and r.region != drilled.region), None)
+    return (drilled, donor) if drilled is not None and donor is not None else None
+
+
+def drill_request(request: RegionRequest, name: str) -> RegionRequest:
+    """The same request under a build key of its own, so that nothing of a drill is mistaken for a real build."""
+    return request.model_copy(update={"build_key": digest_of({"drill": name, "of": request.build_key})})
+
+
+def damaged(table: CalibrationTable) -> CalibrationTable:
+    """The table with every threshold made far too narrow, its seal still right."""
+    tensors = {
+        name: tensor.model_copy(update={"threshold": tensor.threshold * DAMAGE})
+        for name, tensor in table.tensors.items()
+    }
+    return table.model_copy(update={"tensors": tensors})
+
+
+def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: object) -> Drill:
+    """What became of building a region's engine with another region's calibration."""
+    refused = isinstance(result, ForeignCalibration)
+    return Drill(
+        name=FOREIGN,
+        region=request.region,
+        attempt=f"build {request.region}'s engine with {foreign.region}'s calibration (dataset {short(foreign.dataset)})",
+        refused=refused,
+        by="provenance" if refused else f"nothing: {type(result).__name__}",
+        detail=str(result) if isinstance(result, Exception) else "an engine was built",
+    )
+
+
+def judge_over_threshold(request: RegionRequest, gate: GateDecision) -> Drill:
+    """What became of an engine whose thresholds are far too narrow. Only `failed` counts as refused."""
+    refused = gate.outcome is Decision.FAILED
+    return Drill(
+        name=OVER_THRESHOLD,
+        region=request.region,
+        attempt=f"approve an engine of {request.region} whose thresholds are 1/{round(1 / DAMAGE)} of what they should be",
+        refused=refused,
+        by="gate" if refused else f"nothing: {gate.outcome}",
+        detail=gate.reasons[0],
+        gate=gate,
+    )

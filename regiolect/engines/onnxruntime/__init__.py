@@ -1,0 +1,1 @@
+"""ONNX Runtime's CPU provider: the portable engine, and the reference."""

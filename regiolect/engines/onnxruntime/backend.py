@@ -1,0 +1,38 @@
+"""ONNX Runtime as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from regiolect.contracts import BuildRequest, EngineArtifact, Precision
+from regiolect.engines.base import Backend, Engine
+from regiolect.engines.onnxruntime.recipe import RECIPES
+from regiolect.precision import Recipe
+
+
+class OnnxRuntimeBackend(Backend):
+    """Engines are the typed graph itself (engine.onnx), optimized for the processor when they are loaded."""
+
+    name = "onnxruntime"
+    distribution = "onnxruntime"
+    module = "onnxruntime"
+    file_names = ("engine.onnx",)
+
+    def recipe(self, precision: Precision) -> Recipe:
+        return RECIPES[precision]
+
+    def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
+        from regiolect.engines.onnxruntime.builder import build
+
+        build(graph, request, folder)
+
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
+        from regiolect.engines.onnxruntime.runtime import load
+
+        return load(files, artifact)
+
+    def _vendor_errors(self) -> tuple[type[Exception], ...]:
+        from regiolect.engines.onnxruntime.runtime import ERRORS
+
+        return ERRORS

@@ -1,0 +1,15 @@
+"""How ONNX Runtime's CPU provider wants each precision written into the graph."""
+
+from __future__ import annotations
+
+from regiolect.contracts import Precision
+from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
+
+# A convolution becomes an integer kernel only if its output is quantized too, so residual additions have to be.
+# With int8 activations x86 falls back to float kernels.
+RECIPES = {
+    **FLOAT_RECIPES,
+    Precision.INT8: Recipe(
+        activation="uint8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS, residual_add=True
+    ),
+}

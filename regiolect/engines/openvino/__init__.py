@@ -1,0 +1,1 @@
+"""OpenVINO: the engine for x86-64 and Arm processors."""

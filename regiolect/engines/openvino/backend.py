@@ -1,0 +1,36 @@
+"""OpenVINO as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from regiolect.contracts import BuildRequest, EngineArtifact, Precision
+from regiolect.engines.base import Backend, Engine
+from regiolect.engines.openvino.recipe import RECIPES
+from regiolect.precision import Recipe
+
+
+class OpenVinoBackend(Backend):
+    """Engines are OpenVINO's own IR (engine.xml, engine.bin), compiled for the processor when they are loaded."""
+
+    name = "openvino"
+    distribution = "openvino"
+    module = "openvino"
+    file_names = ("engine.xml", "engine.bin")
+
+    def recipe(self, precision: Precision) -> Recipe:
+        return RECIPES[precision]
+
+    def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
+        from regiolect.engines.openvino.builder import build
+
+        build(graph, request, folder)
+
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
+        from regiolect.engines.openvino.runtime import load
+
+        return load(files, artifact)
+
+    def _vendor_errors(self) -> tuple[type[Exception], ...]:
+        return (RuntimeError,)

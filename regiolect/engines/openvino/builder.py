@@ -1,0 +1,50 @@
+"""Build an OpenVINO engine: the typed graph as IR, with the batch bounded and its origin in `rt_info`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import openvino
+
+from regiolect.contracts import BuildRequest
+from regiolect.engines.base import metadata_of, require_interface
+from regiolect.engines.openvino.runtime import RT_INFO
+
+
+def build(graph: Path, request: BuildRequest, folder: Path) -> None:
+    """Write engine.xml and engine.bin into `folder`; weights keep the types of the graph.
+
+    Raises:
+        RuntimeError: OpenVINO does not read the graph; its message lists the operators.
+        BuildFailed: the graph's inputs or outputs are not the request's.
+    """
+    model = openvino.Core().read_model(graph)
+    require_interface(
+        request,
+        [port.get_any_name() for port in model.inputs],
+        [port.get_any_name() for port in model.outputs],
+    )
+    batch = openvino.Dimension(request.profile.min, request.profile.max)
+    model.reshape(
+        {
+            tensor.name: openvino.PartialShape(
+                [batch, *(openvino.Dimension() if isinstance(size, str) else size for size in tensor.shape[1:])]
+            )
+            for tensor in request.inputs
+        }
+    )
+    _name_alike(model)
+    for key, value in metadata_of(request).items():
+        model.set_rt_info(value, [RT_INFO, key])
+    openvino.save_model(model, folder / "engine.xml", compress_to_fp16=False)
+
+
+def _name_alike(model: openvino.Model) -> None:
+    # Operators that the reader makes up are named after a counter of the whole process (ShapeOf_398), so that the same
+    # graph would give another file each time. They are named after their place in the graph instead. They carry no
+    # tensor names; what stems from a node of the ONNX graph does, and keeps its name.
+    for place, operator in enumerate(model.get_ordered_ops()):
+        made_up = re.fullmatch(r"(\w+)_\d+", operator.get_friendly_name())
+        if made_up and not any(port.get_names() for port in operator.outputs()):
+            operator.set_friendly_name(f"regiolect/{made_up[1]}_{place}")

@@ -1,0 +1,242 @@
+"""Every error that Regiolect raises on purpose.
+
+RegiolectError
+├── UsageError                       what was asked for does not exist or cannot be read as asked
+│   ├── UnknownRegion
+│   ├── UnknownModel
+│   ├── UnknownBackend
+│   ├── InvalidModelSpec
+│   └── InvalidSetting
+├── PolicyError                      a region policy is wrong
+│   ├── InvalidPolicy
+│   ├── PolicyCycle
+│   └── PolicyLoosens
+├── DataError                        a region's data cannot be used
+│   ├── InvalidSamples
+│   ├── EmptyDataset
+│   └── DataCheckFailed
+├── ModelError                       a model cannot be exported
+│   ├── ExportFailed
+│   ├── InvalidOnnx
+│   ├── UnsupportedOperator
+│   ├── ParityFailed
+│   └── PrecisionOverflow            a value lies outside the range of the type it is given
+├── CalibrationError
+│   ├── ForeignCalibration           provenance: sealed to another region, model or preprocessing
+│   ├── EmptyHistogram
+│   ├── NonFiniteActivation
+│   └── MissingThreshold
+├── EngineError
+│   ├── BackendUnavailable
+│   ├── BuildFailed
+│   ├── EngineLoadFailed
+│   ├── ShapeOutsideProfile
+│   ├── NotRunnableHere
+│   └── AttestationFailed            an engine says of itself what nobody here can read
+├── EvaluationError
+│   └── InvalidResults
+├── GateRefused                      only an approved engine may become champion
+├── IntegrityError                   bytes differ from their digest
+│   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
+├── StorageError                     the store cannot be read or written
+└── RegistryError                    MLflow cannot be reached, read or written
+
+Each says what was expected, what was found and how to mend it; a vendor's error stays attached as the cause.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RegiolectError(Exception):
+    """Base of the tree.
+
+    Args:
+        expected: what would have been right.
+        found: what was there instead.
+        remedy: what to do or type next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+        super().__init__(f"expected {expected}; found {found}. Remedy: {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (workers, Prefect states); subclasses may have other constructors.
+        return (_rebuild, (type(self), self.expected, self.found, self.remedy))
+
+
+def _rebuild(kind: type[RegiolectError], expected: str, found: str, remedy: str) -> RegiolectError:
+    error = kind.__new__(kind)
+    RegiolectError.__init__(error, expected, found, remedy)
+    return error
+
+
+class UsageError(RegiolectError):
+    exit_code = 2
+
+
+class UnknownRegion(UsageError):
+    """No policy has that name."""
+
+
+class UnknownModel(UsageError):
+    """No ModelSpec is found under that name."""
+
+
+class UnknownBackend(UsageError):
+    """The catalog lists no backend of that name."""
+
+
+class InvalidModelSpec(UsageError):
+    """The name leads to something that is not a usable ModelSpec."""
+
+
+class InvalidSetting(UsageError):
+    """An environment variable or option has an unusable value."""
+
+
+class PolicyError(RegiolectError):
+    exit_code = 2
+
+
+class InvalidPolicy(PolicyError):
+    """A policy file does not validate."""
+
+
+class PolicyCycle(PolicyError):
+    """`extends` leads back to itself."""
+
+
+class PolicyLoosens(PolicyError):
+    """A child policy allows what its parent forbids."""
+
+
+class DataError(RegiolectError):
+    """A region's data cannot be used."""
+
+
+class InvalidSamples(DataError):
+    """Wrong dtype or shape, or values that are not finite."""
+
+
+class EmptyDataset(DataError):
+    """A set has no samples."""
+
+
+class DataCheckFailed(DataError):
+    """An expectation on the data was not met.
+
+    Attributes:
+        checks: every contracts.CheckResult of the region, passed and failed; empty where none was run.
+    """
+
+    checks: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"checks": self.checks})
+
+
+class ModelError(RegiolectError):
+    """A model cannot be exported."""
+
+
+class ExportFailed(ModelError):
+    """The framework could not turn the model into ONNX."""
+
+
+class InvalidOnnx(ModelError):
+    """An ONNX file is truncated or does not pass the checker."""
+
+
+class UnsupportedOperator(ModelError):
+    """The graph holds an operator that no engine here runs."""
+
+
+class ParityFailed(ModelError):
+    """ONNX and the source model disagree on a real sample."""
+
+
+class PrecisionOverflow(ModelError):
+    """A constant or scale lies outside the range of the type it is given."""
+
+
+class CalibrationError(RegiolectError):
+    """A calibration cannot be made or used."""
+
+
+class ForeignCalibration(CalibrationError):
+    """A calibration is sealed to another region, model or preprocessing."""
+
+
+class EmptyHistogram(CalibrationError):
+    """Nothing was counted."""
+
+
+class NonFiniteActivation(CalibrationError):
+    """An activation was NaN or infinite during calibration."""
+
+
+class MissingThreshold(CalibrationError):
+    """A tensor to be quantized has no threshold in the table."""
+
+
+class EngineError(RegiolectError):
+    """An engine cannot be built, loaded or run."""
+
+
+class BackendUnavailable(EngineError):
+    """The backend's library is not installed or does not work here."""
+
+
+class BuildFailed(EngineError):
+    """The backend refused the graph."""
+
+
+class EngineLoadFailed(EngineError):
+    """An engine file could not be loaded."""
+
+
+class ShapeOutsideProfile(EngineError):
+    """An input's shape is outside the engine's shape profile."""
+
+
+class NotRunnableHere(EngineError):
+    """The engine was built for a device that this machine does not have."""
+
+
+class AttestationFailed(EngineError):
+    """What a built engine says of its precision cannot be read, so nothing can be said of it."""
+
+
+class EvaluationError(RegiolectError):
+    """Results cannot be used."""
+
+
+class InvalidResults(EvaluationError):
+    """Per-sample results are missing, misaligned or not finite."""
+
+
+class GateRefused(RegiolectError):
+    """The gate did not approve; the engine may not become champion."""
+
+
+class IntegrityError(RegiolectError):
+    """Bytes differ from the digest they are kept under."""
+
+
+class InvalidBundle(IntegrityError):
+    """A bundle is unfinished, of an unknown format, or contradicts itself."""
+
+
+class StorageError(RegiolectError):
+    """The artifact store cannot be read or written."""
+
+
+class RegistryError(RegiolectError):
+    """MLflow cannot be reached, read or written."""

@@ -1,0 +1,1 @@
+"""Reference and engine on the same samples: scores, and times."""

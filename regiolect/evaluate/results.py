@@ -1,0 +1,143 @@
+"""Per-sample scores of reference and engine, side by side, and the CSV in which they are kept.
+
+    sample_id,reference,engine
+    a-0001,1,1
+    a-0002,1,0
+
+Equal results give equal bytes, so the file's digest stands for the results.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect.errors import InvalidResults
+
+COLUMNS = ("sample_id", "reference", "engine")
+
+
+@dataclass(frozen=True, eq=False)
+class PairedResults:
+    """Scores of reference and engine on the same samples, in the same order.
+
+    Anything that converts is accepted; kept are a tuple of text and two read-only float64 arrays of shape (n,).
+
+    Attributes:
+        sample_ids: one unique, non-empty text per sample.
+        reference: the reference's score per sample; 0 or 1 for right/wrong metrics.
+        engine: the engine's.
+
+    Raises:
+        InvalidResults: no samples, lengths differ, ids repeat, or a score is missing or not finite.
+    """
+
+    sample_ids: tuple[str, ...]
+    reference: NDArray[np.float64]
+    engine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        ids = tuple(map(str, self.sample_ids))
+        object.__setattr__(self, "sample_ids", ids)
+        _check_ids(ids)
+        for name in ("reference", "engine"):
+            object.__setattr__(self, name, _scores(name, getattr(self, name), ids))
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def to_csv(self) -> bytes:
+        """The results as CSV in UTF-8; whole scores as integers (0, 1), others so that they read back the same."""
+        buffer = io.StringIO(newline="")
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(self.sample_ids, _written(self.reference), _written(self.engine), strict=True))
+        return buffer.getvalue().encode()
+
+    @classmethod
+    def from_csv(cls, source: Path | bytes) -> PairedResults:
+        """Read what `to_csv` wrote, from a file or from its bytes.
+
+        Raises:
+            InvalidResults: the file is not such a CSV, or its content is refused as above.
+        """
+        where = str(source) if isinstance(source, Path) else "the results"
+        try:
+            text = (source.read_bytes() if isinstance(source, Path) else source).decode()
+            header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+            if tuple(header) != COLUMNS:
+                raise ValueError(f"columns {','.join(header)}")
+            wrong = next((line for line, row in enumerate(rows, start=2) if len(row) != len(COLUMNS)), None)
+            if wrong is not None:
+                raise ValueError(f"{len(rows[wrong - 2])} values in row {wrong}")
+            ids, reference, engine = zip(*rows, strict=True) if rows else ((), (), ())
+            scores = [np.array(list(map(float, column))) for column in (reference, engine)]
+        except (OSError, ValueError, csv.Error) as error:
+            raise InvalidResults(
+                expected=f"a CSV of {','.join(COLUMNS)} in {where}",
+                found=f"{error} ({type(error).__name__})",
+                remedy="run the evaluation again; results are not to be edited",
+            ) from error
+        return cls(sample_ids=ids, reference=scores[0], engine=scores[1])
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    problem = None
+    if not ids:
+        problem = "none"
+    elif not all(ids):
+        problem = f"an empty id at position {ids.index('')}"
+    elif len(set(ids)) != len(ids):
+        twice, times = Counter(ids).most_common(1)[0]
+        problem = f"{twice!r} {times} times"
+    elif any(map(_unprintable, ids)):
+        problem = f"{next(filter(_unprintable, ids))!r}, which no UTF-8 file can hold"
+    if problem is not None:
+        raise InvalidResults(
+            expected="results of at least one sample, each with an id of its own",
+            found=problem,
+            remedy="give every sample of the gate set a unique id, then evaluate again",
+        )
+
+
+def _unprintable(name: str) -> bool:
+    return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _scores(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.float64]:
+    try:
+        scores = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidResults(
+            expected=f"numbers as scores of the {name}",
+            found=str(error),
+            remedy="let the metric return one number each",
+        ) from error
+    if scores.shape != (len(ids),):
+        raise InvalidResults(
+            expected=f"one score of the {name} for each of {len(ids)} samples",
+            found=f"shape {scores.shape}",
+            remedy="let the metric return one score per sample, in the samples' order",
+        )
+    finite = np.isfinite(scores)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise InvalidResults(
+            expected=f"finite scores of the {name}",
+            found=f"{scores[first]} for sample {ids[first]!r}, {int((~finite).sum())} of {len(ids)} in all",
+            remedy="look at what the model returns for that sample; a missing score is never counted as right",
+        )
+    scores.flags.writeable = False
+    return scores
+
+
+def _written(scores: NDArray[np.float64]) -> Iterable[str]:
+    return [str(int(score)) if score.is_integer() else repr(score) for score in scores.tolist()]

@@ -1,0 +1,242 @@
+"""An .onnx file of the user's, used as it is: read, checked, and its batch made dynamic where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, inliner, numpy_helper, version_converter
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from regiolect.errors import InvalidModelSpec, InvalidOnnx, ParityFailed
+from regiolect.export.cleanup import (
+    NEWEST_OPSET,
+    OPSET,
+    infer_and_check,
+    opset_of,
+    quiet,
+    refuse_control_flow,
+    refuse_foreign_operators,
+    set_interface,
+)
+from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
+from regiolect.model import ModelSpec
+
+
+@dataclass(frozen=True)
+class OnnxSource:
+    """A file's graph, ready for clean-up.
+
+    Attributes:
+        model: opset at least 20, weights inside, batch dynamic.
+        run: the file as it came, in ONNX Runtime; accepts any batch.
+        size: bytes of the file and of its external data.
+    """
+
+    model: ModelProto
+    run: Runner
+    size: int
+
+
+def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
+    """Read the spec's .onnx file.
+
+    Args:
+        spec: its loader is the file's path.
+        batch: samples on which a file with a fixed batch is compared with its dynamic form.
+
+    Raises:
+        InvalidOnnx: unreadable, inconsistent, of an opset outside 7 to 23, or with a batch that must stay fixed.
+        InvalidModelSpec: the interface is not that of the spec, or external data are missing in `sources`.
+        UnsupportedOperator: custom domains or control flow.
+    """
+    path = Path(str(spec.loader))
+    model = _parse(path)
+    size = path.stat().st_size + _load_external_data(spec, path, model)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    refuse_foreign_operators(model)
+    refuse_control_flow(model)
+    _check(path, model)
+    _drop_initializers_from_inputs(model)
+    original = model.SerializeToString()
+    fixed = _fixed_batch(spec, model)
+    run = ort_runner(spec, original)
+    model = _upgrade(path, model)
+    if fixed is None:
+        set_interface(spec, model)
+        return OnnxSource(model, run, size)
+    run = _padded(run, fixed)
+    return OnnxSource(_free_batch(spec, model, fixed, run, batch), run, size)
+
+
+def _invalid(path: Path, found: str, remedy: str = "export or copy the file again") -> InvalidOnnx:
+    return InvalidOnnx(expected=f"a complete ONNX model in {path}", found=found, remedy=remedy)
+
+
+def _parse(path: Path) -> ModelProto:
+    try:
+        model = onnx.load_model(path, format="protobuf", load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise _invalid(path, f"{path.stat().st_size if path.is_file() else 0} bytes that do not parse") from error
+    if not model.graph.node or not opset_of(model):
+        raise _invalid(path, "no nodes or no opset in it")
+    return model
+
+
+def _load_external_data(spec: ModelSpec, path: Path, model: ModelProto) -> int:
+    """Bring external weights into the graph; returns the bytes of their files."""
+    folder = path.parent.resolve()
+    known = {source.resolve() for source in spec.sources}
+    files: set[Path] = set()
+    for tensor in _tensors(model):
+        if not uses_external_data(tensor):
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = (folder / entries.get("location", "")).resolve()
+        if not file.is_relative_to(folder):
+            remedy = "save the model again with its weights beside it, or inside it (external_data=False)"
+            raise _invalid(path, f"weights of {tensor.name!r} outside of its folder, at {file}", remedy)
+        if not file.is_file():
+            raise _invalid(path, f"no weights file {file}", "copy it beside the .onnx file")
+        wanted = int(entries.get("offset", 0)) + int(entries.get("length", _tensor_bytes(tensor)))
+        if file.stat().st_size < wanted:
+            raise _invalid(path, f"{file.stat().st_size} of at least {wanted} bytes in {file}")
+        if file not in known:
+            raise InvalidModelSpec(
+                expected=f"the weights file {file} in `sources` of {spec.name!r}",
+                found="it is not there",
+                remedy="list it: without it a change of weights could not be noticed",
+            )
+        files.add(file)
+    if files:
+        try:
+            load_external_data_for_model(model, str(folder))
+        except (onnx.checker.ValidationError, ValueError, OSError) as error:
+            raise _invalid(path, last_line(error)) from error
+    return sum(file.stat().st_size for file in files)
+
+
+def _tensor_bytes(tensor: TensorProto) -> int:
+    return int(np.prod(tensor.dims)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def _tensors(model: ModelProto) -> list[TensorProto]:
+    constants = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
+    return [*model.graph.initializer, *constants]
+
+
+def _check(path: Path, model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model)
+        for tensor in _tensors(model):
+            numpy_helper.to_array(tensor)
+    except (onnx.checker.ValidationError, ValueError, TypeError) as error:
+        raise _invalid(path, last_line(error)) from error
+
+
+def _drop_initializers_from_inputs(model: ModelProto) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+
+
+def _upgrade(path: Path, model: ModelProto) -> ModelProto:
+    opset = opset_of(model)
+    remedy = f"export the model again with opset {OPSET}"
+    if opset > NEWEST_OPSET:
+        raise _invalid(path, f"opset {opset}; the backends are known to read up to {NEWEST_OPSET}", remedy)
+    if opset >= OPSET:
+        return model
+    try:
+        with quiet():
+            return version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise _invalid(path, f"opset {opset}, which does not convert to {OPSET}: {last_line(error)}", remedy) from error
+
+
+# ------------------------------------------------------------------------------------------------ fixed batch
+
+
+def _fixed_batch(spec: ModelSpec, model: ModelProto) -> int | None:
+    """The batch size if the spec's inputs all have one fixed first dimension in the file, else None."""
+    wanted = {tensor.name for tensor in spec.inputs}
+    found = set()
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        if value.name in wanted and dimensions:
+            found.add(dimensions[0].dim_value if dimensions[0].HasField("dim_value") else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def _padded(run: Runner, size: int) -> Runner:
+    """Let a runner of fixed batch take any batch: split, pad with the last row, trim."""
+
+    def any_batch(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        count = len(next(iter(inputs.values())))
+        parts = []
+        for start in range(0, count, size):
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            parts.append(run({name: array[rows] for name, array in inputs.items()}))
+        return [np.concatenate(pieces)[:count] for pieces in zip(*parts, strict=True)]
+
+    return any_batch
+
+
+def _free_batch(spec: ModelSpec, model: ModelProto, fixed: int, run: Runner, batch: Batch) -> ModelProto:
+    """The graph with a dynamic batch, proved equal to the file, row by row, at other batch sizes."""
+    freed = ModelProto()
+    freed.CopyFrom(model)
+    _free_reshapes(freed, fixed)
+    for value in freed.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    set_interface(spec, freed)
+    try:
+        freed = infer_and_check(spec, freed)
+        compare(spec, run, ort_runner(spec, freed.SerializeToString()), batch)
+    except (InvalidOnnx, InvalidModelSpec, ParityFailed) as error:
+        raise InvalidOnnx(
+            expected=f"a dynamic batch in the graph of {spec.name!r}",
+            found=f"a batch fixed at {fixed}, and the graph changes its results with any other ({error.found})",
+            remedy="export it again with a dynamic batch: torch.onnx.export(..., dynamic_shapes=({0: 'batch'},)), "
+            "or dynamic_axes={'input': {0: 'batch'}} with older exporters",
+        ) from error
+    return freed
+
+
+def _free_reshapes(model: ModelProto, fixed: int) -> None:
+    """Let reshapes to (fixed batch, ...) copy the batch from their input instead, where that is their first dimension.
+
+    0 in a target shape means just that. Whether it was right to do so is proved by comparing, not here.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    leading = {
+        value.name: value.type.tensor_type.shape.dim[0].dim_value
+        for value in (*inferred.graph.value_info, *inferred.graph.input)
+        if value.type.tensor_type.shape.dim
+    }
+    shapes = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    for index, node in enumerate(model.graph.node):
+        if node.op_type != "Reshape" or node.input[1] not in shapes or leading.get(node.input[0]) != fixed:
+            continue
+        target = numpy_helper.to_array(shapes[node.input[1]]).copy()
+        literal_zero = any(attribute.name == "allowzero" and attribute.i for attribute in node.attribute)
+        if target.size and target[0] == fixed and not literal_zero:
+            target[0] = 0
+            name = f"{node.input[1]}.batch{index}"
+            model.graph.initializer.append(numpy_helper.from_array(target, name))
+            node.input[1] = name

@@ -1,0 +1,190 @@
+"""Parity: a graph against its source, sample by sample, at several batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect.contracts import ParityReport, TensorSpec
+from regiolect.data import Samples, model_inputs
+from regiolect.errors import InvalidOnnx, InvalidSamples, ParityFailed
+from regiolect.model import ModelSpec
+
+PARITY_SAMPLES = 64
+Runner = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
+"""Inputs by name -> outputs in the spec's order, all with the batch as first dimension."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Preprocessed samples: `ids` of shape (n,), and `inputs` by name with n rows each, in the spec's dtypes."""
+
+    ids: tuple[str, ...]
+    inputs: Mapping[str, NDArray[Any]]
+
+    def rows(self, index: Sequence[int]) -> dict[str, NDArray[Any]]:
+        return {name: np.ascontiguousarray(array[list(index)]) for name, array in self.inputs.items()}
+
+
+def prepare(spec: ModelSpec, samples: Samples) -> Batch:
+    """The first 64 samples, preprocessed and checked against the spec's inputs.
+
+    Raises:
+        InvalidSamples: an input is missing, has another shape, or holds NaN or infinity.
+    """
+    few = samples.take(slice(0, PARITY_SAMPLES))
+    wanted = {tensor.name for tensor in spec.inputs}
+    if set(few.inputs) != wanted:
+        raise InvalidSamples(
+            expected=f"samples with the inputs {sorted(wanted)} of {spec.name!r}",
+            found=f"{sorted(few.inputs)}",
+            remedy="name the arrays in Samples.inputs like the inputs of the ModelSpec",
+        )
+    arrays = model_inputs(few, spec.preprocessing)
+    inputs = {tensor.name: arrays[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
+    for tensor in spec.inputs:
+        _check_input(tensor, arrays[tensor.name])
+    return Batch(ids=tuple(str(name) for name in few.ids), inputs=inputs)
+
+
+def _check_input(tensor: TensorSpec, array: NDArray[Any]) -> None:
+    fits = len(array.shape) == len(tensor.shape) and all(
+        isinstance(wanted, str) or wanted == found for wanted, found in zip(tensor.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidSamples(
+            expected=f"input {tensor.name!r} of shape {tensor.shape}",
+            found=f"{array.shape}",
+            remedy="bring the samples into the shape of the ModelSpec's input, or correct the spec",
+        )
+    if not np.isfinite(array).all():
+        raise InvalidSamples(
+            expected=f"finite values in input {tensor.name!r}",
+            found=f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite values",
+            remedy="repair or leave out the samples that hold them",
+        )
+
+
+def noise(spec: ModelSpec, size: int = 16, dimension: int = 32) -> Batch:
+    """Seeded noise in place of real samples: normal floats, integers 0 or 1; symbolic dimensions are `dimension`."""
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for tensor in spec.inputs:
+        shape = (size, *(dimension if isinstance(extent, str) else extent for extent in tensor.shape[1:]))
+        drawn = rng.standard_normal(shape) if tensor.dtype == "float32" else rng.integers(0, 2, shape)
+        inputs[tensor.name] = drawn.astype(tensor.dtype)
+    return Batch(ids=tuple(f"noise-{index}" for index in range(size)), inputs=inputs)
+
+
+def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
+    """Run a graph with ONNX Runtime on the CPU, its optimisations on.
+
+    Raises:
+        InvalidOnnx: ONNX Runtime refuses the graph; the runner itself raises it for inputs that it cannot take.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    failures = _ort_failures()
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except failures as error:
+        raise InvalidOnnx(
+            expected=f"a graph of {spec.name!r} that ONNX Runtime {onnxruntime.__version__} loads",
+            found=last_line(error),
+            remedy="export the model again with a current exporter and opset 20",
+        ) from error
+
+    def run(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        try:
+            return list(session.run(list(spec.outputs), dict(inputs)))
+        except failures as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise InvalidOnnx(
+                expected=f"a graph of {spec.name!r} that runs on {shapes}",
+                found=last_line(error),
+                remedy="export it with dynamic dimensions wherever the ModelSpec has a symbolic one",
+            ) from error
+
+    return run
+
+
+def _ort_failures() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
+    return (*own, state.RuntimeException, state.EPFail, RuntimeError, ValueError)
+
+
+def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> ParityReport:
+    """Run both on every sample, in batches of 1, 7 and 16, and compare all outputs.
+
+    Returns:
+        The worst sample and its largest absolute difference over all outputs, within the spec's tolerance.
+
+    Raises:
+        ParityFailed: a difference above the tolerance, an output that is NaN or infinite, or outputs of other shapes.
+    """
+    errors = np.zeros(len(batch.ids))
+    for index in _chunks(len(batch.ids)):
+        rows = batch.rows(index)
+        ids = [batch.ids[row] for row in index]
+        found = np.max([_differences(spec, ids, *pair) for pair in _paired(spec, reference(rows), graph(rows))], axis=0)
+        np.maximum.at(errors, np.asarray(index), found)
+    worst = int(np.argmax(errors))
+    if not errors[worst] <= spec.parity_tolerance:
+        raise ParityFailed(
+            expected=f"outputs of {spec.name!r} and of its ONNX graph within {spec.parity_tolerance:g}",
+            found=f"a difference of {errors[worst]:.3g} on sample {batch.ids[worst]!r}, the worst of {len(errors)}",
+            remedy="look for randomness, state kept between calls or custom operators in the model; "
+            "if the difference is harmless, raise parity_tolerance in the ModelSpec",
+        )
+    return ParityReport(
+        samples=len(errors),
+        tolerance=spec.parity_tolerance,
+        worst_sample=batch.ids[worst],
+        worst_error=float(errors[worst]),
+    )
+
+
+def _chunks(count: int) -> list[list[int]]:
+    # Batches of 1 and 7 first: they prove that the batch is really dynamic, also when there are few samples.
+    rest = [list(range(start, min(start + 16, count))) for start in range(8, count, 16)]
+    return [[0], [row % count for row in range(1, 8)], *rest]
+
+
+def _paired(
+    spec: ModelSpec, expected: list[NDArray[Any]], found: list[NDArray[Any]]
+) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
+    return list(zip(spec.outputs, expected, found, strict=True))
+
+
+def _differences(
+    spec: ModelSpec, ids: Sequence[str], output: str, expected: NDArray[Any], found: NDArray[Any]
+) -> NDArray[np.float64]:
+    if expected.shape != found.shape or len(found.shape) == 0 or len(found) != len(ids):
+        raise ParityFailed(
+            expected=f"output {output!r} of {spec.name!r} with one row per sample, {len(ids)} here",
+            found=f"shape {expected.shape} from the source, {found.shape} from its ONNX graph, at sample {ids[0]!r}",
+            remedy="keep the batch as first dimension of every output, and let no output depend on the batch size",
+        )
+    broken = ~(np.isfinite(expected) & np.isfinite(found)).reshape(len(ids), -1).all(axis=1)
+    if broken.any():
+        raise ParityFailed(
+            expected=f"finite values in output {output!r} of {spec.name!r}",
+            found=f"NaN or infinity on sample {ids[int(np.argmax(broken))]!r}",
+            remedy="check the model's weights and the preprocessing in its ModelSpec",
+        )
+    difference = np.abs(expected.astype(np.float64) - found.astype(np.float64)).reshape(len(ids), -1)
+    return np.asarray(difference.max(axis=1, initial=0.0), np.float64)
+
+
+def last_line(error: BaseException) -> str:
+    """An error's type and the last line of its text, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:300]}" if lines else type(error).__name__

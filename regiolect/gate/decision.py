@@ -1,0 +1,257 @@
+"""The gate's decision: every rule of the policy, each with its figures, and one outcome."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from regiolect.contracts import (
+    Attestation,
+    Decision,
+    EngineArtifact,
+    EvaluationResult,
+    Execution,
+    GateDecision,
+    LossUnit,
+    short,
+)
+from regiolect.errors import GateRefused, InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.bounds import loss_bounds, minimum_samples, relative_loss_bounds, samples_needed
+from regiolect.integrity import digest_bytes
+from regiolect.policy import AccuracyLimit, RegionPolicy
+from regiolect.precision import coarser_than
+
+Outcome = Literal[Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED]
+
+_SEVERITY: tuple[Outcome, ...] = (Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED)
+_UNIT = {LossUnit.ABSOLUTE_POINTS: "points", LossUnit.RELATIVE_PERCENT: "% of the reference's score"}
+
+
+def decide_gate(
+    engine: EngineArtifact,
+    policy: RegionPolicy,
+    attestation: Attestation,
+    evaluation: EvaluationResult,
+    rows: PairedResults,
+) -> GateDecision:
+    """Approve, fail or hold back one engine. Pure: equal arguments give an equal decision.
+
+    Accuracy: the upper bound of the loss within the limit approves, the lower bound above it fails, anything else is
+    inconclusive. Precision (graph and execution) and latency only fail or hold. The worst outcome of all rules is the
+    engine's.
+
+    Args:
+        engine: the engine to decide on.
+        policy: its region's policy.
+        attestation: what graph and engine say of their precision.
+        evaluation: the figures and the digest of the per-sample results.
+        rows: those per-sample results; each score 0 or 1.
+
+    Returns:
+        The decision. `reasons` holds the accuracy first, then every other rule; of an engine that is not approved, only
+        the rules that speak against it.
+
+    Raises:
+        GateRefused: the engine or its graph is not attested, or the engine is another region's than the policy.
+        InvalidResults: the results are not those of this engine and metric, or are not right/wrong scores.
+    """
+    _check_attested(engine, policy, attestation)
+    _check_results(engine, policy, evaluation, rows)
+    accuracy = _Accuracy.of(policy.accuracy, rows)
+    verdicts = [
+        accuracy.verdict(policy.accuracy),
+        *_precision(engine, policy, attestation),
+        *_latency(policy, evaluation),
+    ]
+    outcome = max((verdict.outcome for verdict in verdicts), key=_SEVERITY.index)
+    approved = outcome is Decision.APPROVED
+    return GateDecision(
+        outcome=outcome,
+        metric=policy.accuracy.metric,
+        unit=policy.accuracy.unit,
+        loss=accuracy.loss,
+        loss_lower=accuracy.lower,
+        loss_upper=accuracy.upper,
+        threshold=policy.accuracy.limit,
+        confidence=policy.accuracy.confidence,
+        samples=len(rows),
+        samples_needed=verdicts[0].samples_needed,
+        reasons=tuple(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
+    )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What one rule says."""
+
+    outcome: Outcome
+    reason: str
+    samples_needed: int | None = None
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    """The paired table and its loss with bounds, in the policy's unit."""
+
+    n: int
+    lost: int
+    gained: int
+    right: int
+    loss: float
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, rule: AccuracyLimit, rows: PairedResults) -> _Accuracy:
+        reference, engine = rows.reference == 1.0, rows.engine == 1.0
+        n, right = len(rows), int(reference.sum())
+        lost, gained = int((reference & ~engine).sum()), int((engine & ~reference).sum())
+        if rule.unit is LossUnit.RELATIVE_PERCENT:
+            lower, upper = relative_loss_bounds(lost, gained, right, n, rule.confidence)
+            loss = (lost - gained) / right
+        else:
+            lower, upper = loss_bounds(lost, gained, n, rule.confidence)
+            loss = (lost - gained) / n
+        return cls(n, lost, gained, right, 100 * loss, 100 * lower, 100 * upper)
+
+    def verdict(self, rule: AccuracyLimit) -> _Verdict:
+        limit, sure = rule.limit, f"{100 * rule.confidence:g} %"
+        digits = _digits(limit, self.upper, self.lower)
+        said = (
+            f"{rule.metric}: loss {self.loss:.{digits}f} {_UNIT[rule.unit]} "
+            f"({self.lost:,} answers lost, {self.gained:,} gained of {self.n:,}), "
+        )
+        if self.upper <= limit:
+            return _Verdict(Decision.APPROVED, f"{said}at most {self.upper:.{digits}f} at {sure}, limit {limit:g}")
+        if self.lower > limit:
+            return _Verdict(Decision.FAILED, f"{said}at least {self.lower:.{digits}f} at {sure}, limit {limit:g}")
+        # A relative limit becomes an absolute one at the reference's score as it was seen.
+        relative = rule.unit is LossUnit.RELATIVE_PERCENT
+        share = limit / 100 * (self.right / self.n if relative else 1.0)
+        needed = samples_needed(self.lost, self.gained, self.n, share, rule.confidence)
+        said += f"at most {self.upper:.{digits}f} at {sure}, limit {limit:g}, so inconclusive"
+        fewest = minimum_samples(share, rule.confidence) if share > 0 else 0
+        if fewest > self.n:
+            at_least = "about" if relative else "at least"
+            said += f"; {limit:g} {_UNIT[rule.unit]} at {sure} needs {at_least} {fewest:,} samples, have {self.n:,}"
+        if needed is None:
+            said += "; at the loss seen no number of samples would approve"
+        elif self.lost + self.gained > 0:
+            said += f"; about {needed:,} samples are needed at the disagreement seen, have {self.n:,}"
+        return _Verdict(Decision.INCONCLUSIVE, said, needed)
+
+
+def _digits(limit: float, *figures: float) -> int:
+    """Decimals that tell every figure from the limit; from 2 to 6."""
+    for digits in range(2, 6):
+        if all(f"{figure:.{digits}f}" != f"{limit:.{digits}f}" for figure in figures if figure != limit):
+            return digits
+    return 6
+
+
+def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[_Verdict]:
+    floor = policy.precision
+    held = [("graph holds", Execution(kind), count) for kind, count in attestation.graph.items()]
+    run = [("engine executes", kind, count) for kind, count in (attestation.executed or {}).items()]
+    wrong = []
+    for does, kind, count in held + run:
+        faults = [f"coarser than the policy's {floor}"] if coarser_than(kind, floor) else []
+        faults += [f"forbidden in region {policy.region!r}"] if kind in policy.forbidden else []
+        if faults and count > 0:
+            nodes = "1 compute node" if count == 1 else f"{count:,} compute nodes"
+            wrong.append(_Verdict(Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"))
+    if coarser_than(Execution(engine.request.precision), floor):
+        said = f"precision: the engine was built as {engine.request.precision}, coarser than the policy's {floor}"
+        wrong.append(_Verdict(Decision.FAILED, said))
+    return wrong or [
+        _Verdict(
+            Decision.APPROVED,
+            f"precision: {engine.request.precision} graph, executes {attestation.summary()} ({attestation.source}), "
+            f"nothing coarser than {floor}",
+        )
+    ]
+
+
+def _latency(policy: RegionPolicy, evaluation: EvaluationResult) -> list[_Verdict]:
+    if policy.latency is None:
+        return []
+    p99, limit = evaluation.timing.p99_ms, policy.latency.p99_ms
+    digits = _digits(limit, p99)
+    said = f"latency: p99 {p99:.{digits}f} ms at batch {evaluation.timing.batch}, limit {limit:g} ms"
+    return [_Verdict(Decision.APPROVED if p99 <= limit else Decision.FAILED, said)]
+
+
+def _check_attested(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> None:
+    if not attestation.executed:
+        raise GateRefused(
+            expected="an attestation of what the engine executes",
+            found=f"none, from {attestation.source}",
+            remedy=f"decide on a machine that can run target {engine.request.target.name!r}",
+        )
+    if sum(attestation.graph.values()) == 0:
+        raise GateRefused(
+            expected="an attestation of the graph's compute nodes",
+            found="no compute node in any precision",
+            remedy="attest the engine again from its typed graph",
+        )
+    if engine.request.region != policy.region:
+        raise GateRefused(
+            expected=f"an engine of region {policy.region!r}, whose policy this is",
+            found=f"one of region {engine.request.region!r}",
+            remedy="decide on it by its own region's policy",
+        )
+    if not math.isfinite(policy.accuracy.limit):
+        raise GateRefused(
+            expected="a finite accuracy.limit in the policy",
+            found=f"{policy.accuracy.limit}",
+            remedy=f"state the largest loss that region {policy.region!r} allows",
+        )
+
+
+def _check_results(
+    engine: EngineArtifact, policy: RegionPolicy, evaluation: EvaluationResult, rows: PairedResults
+) -> None:
+    again = "evaluate this engine again"
+    request = engine.request
+    if evaluation.build_key != request.build_key:
+        raise InvalidResults(
+            expected=f"results of engine {short(request.build_key)}",
+            found=f"results of {short(evaluation.build_key)}",
+            remedy=again,
+        )
+    if evaluation.metric != policy.accuracy.metric:
+        raise InvalidResults(
+            expected=f"results of metric {policy.accuracy.metric!r}, which the policy names",
+            found=f"metric {evaluation.metric!r}",
+            remedy=again,
+        )
+    for name, scores in (("reference", rows.reference), ("engine", rows.engine)):
+        other = np.flatnonzero((scores != 0.0) & (scores != 1.0))
+        if len(other):
+            raise InvalidResults(
+                expected=f"right/wrong scores (0 or 1) from metric {evaluation.metric!r}",
+                found=f"{scores[other[0]]:g} for sample {rows.sample_ids[other[0]]!r} under the {name}",
+                remedy="name a metric that says right or wrong, such as regiolect.evaluate.metrics.top1",
+            )
+    for name, told, scores in (
+        ("reference_score", evaluation.reference_score, rows.reference),
+        ("engine_score", evaluation.engine_score, rows.engine),
+    ):
+        seen = float(scores.mean())
+        if not abs(told - seen) <= 1e-9:
+            raise InvalidResults(
+                expected=f"{name} {seen:.6f}, the mean of the per-sample results",
+                found=f"{told:.6f}",
+                remedy=again,
+            )
+    digest = digest_bytes(rows.to_csv())
+    if evaluation.samples != len(rows) or evaluation.results.digest != digest:
+        raise InvalidResults(
+            expected=f"the {evaluation.samples:,} per-sample results {short(evaluation.results.digest)}",
+            found=f"{len(rows):,} results {short(digest)}",
+            remedy=f"read them from the evaluation's `results`, or {again}",
+        )

@@ -1,0 +1,225 @@
+"""What every step on ONNX protos needs: reading, checking, normal form, types, order, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.version_converter import ConvertError, convert_version
+
+from regiolect.errors import InvalidOnnx, UnsupportedOperator
+
+_DEFAULT_DOMAINS = ("", "ai.onnx")
+# Operators that only move values: a quantized tensor stays quantized through them.
+MOVES_ONE_INPUT = frozenset({"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+def load(path: Path) -> ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        InvalidOnnx: truncated, or not ONNX.
+    """
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        raise InvalidOnnx(
+            expected=f"an ONNX model at {path}",
+            found=f"{error} ({type(error).__name__})",
+            remedy="the file is truncated or of another format: export the model again",
+        ) from error
+    if not model.graph.node:
+        raise InvalidOnnx(
+            expected=f"an ONNX model with nodes at {path}",
+            found="an empty graph",
+            remedy="the file is truncated or of another format: export the model again",
+        )
+    return model
+
+
+def check(model: ModelProto) -> ModelProto:
+    """ONNX's full check, then strict type and shape inference; the inferred model is returned.
+
+    Raises:
+        InvalidOnnx: either refuses.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidOnnx(
+            expected=f"graph {model.graph.name!r} to pass ONNX's full check with strict type inference",
+            found=reason[:500],
+            remedy="export the model with a newer exporter or opset; the message names the node",
+        ) from error
+
+
+def inlined(model: ModelProto) -> ModelProto:
+    """The model with calls of its local functions replaced by their bodies; itself if it has none."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def normalized(model: ModelProto) -> ModelProto:
+    """The same model in the one form that later steps handle.
+
+    Local functions are inlined, weights are no graph inputs, and each float Constant holds a tensor.
+    """
+    result = ModelProto()
+    result.CopyFrom(inlined(model))
+    held = {tensor.name for tensor in result.graph.initializer}
+    inputs = [value for value in result.graph.input if value.name not in held]
+    del result.graph.input[:]
+    result.graph.input.extend(inputs)
+    for graph in graphs(result.graph):
+        for node in graph.node:
+            if node.op_type == "Constant" and is_standard(node):
+                _hold_tensor(node)
+    result.ir_version = max(result.ir_version, onnx.helper.find_min_ir_version_for(list(result.opset_import), True), 4)
+    return result
+
+
+def _hold_tensor(node: NodeProto) -> None:
+    attribute = node.attribute[0]
+    if attribute.name not in ("value_float", "value_floats"):
+        return
+    value = onnx.helper.get_attribute_value(attribute)
+    tensor = numpy_helper.from_array(np.asarray(value, np.float32))
+    attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+
+
+def is_standard(node: NodeProto) -> bool:
+    """Whether a node is of ONNX's own domain."""
+    return node.domain in _DEFAULT_DOMAINS
+
+
+def attribute_graphs(node: NodeProto) -> Iterator[GraphProto]:
+    """The subgraphs that a node holds: branches of If, bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph and every subgraph in it."""
+    yield graph
+    for node in graph.node:
+        for inner in attribute_graphs(node):
+            yield from graphs(inner)
+
+
+def reads(node: NodeProto) -> set[str]:
+    """Names that a node reads, those that its subgraphs take from outside among them."""
+    names = {name for name in node.input if name}
+    for inner in attribute_graphs(node):
+        made = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
+        made |= {name for child in inner.node for name in child.output}
+        names |= {name for child in inner.node for name in reads(child)} - made
+        names |= {value.name for value in inner.output} - made
+    return names
+
+
+def tensor_types(graph: GraphProto) -> dict[str, int]:
+    """Element type of every tensor that an inferred graph knows of, by name; sequences and maps are left out."""
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.output, *graph.value_info)
+        if value.type.HasField("tensor_type")
+    }
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def producers(graph: GraphProto) -> dict[str, NodeProto]:
+    """The node that makes each tensor."""
+    return {name: node for node in graph.node for name in node.output if name}
+
+
+def constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Initializers and the tensors of Constant nodes, by name."""
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and is_standard(node) and node.attribute[0].name == "value":
+            held[node.output[0]] = node.attribute[0].t
+    return held
+
+
+def dequantizer_of(name: str, made_by: dict[str, NodeProto]) -> NodeProto | None:
+    """The DequantizeLinear that a tensor comes from, directly or through nodes that only move values."""
+    node = made_by.get(name)
+    while node is not None and node.op_type in MOVES_ONE_INPUT and is_standard(node):
+        node = made_by.get(node.input[0])
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def opset(model: ModelProto) -> int:
+    """Version of ONNX's own operator set that a model asks for."""
+    return max((entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAINS), default=1)
+
+
+def with_opset(model: ModelProto, least: int, reason: str) -> ModelProto:
+    """The model itself if its opset is `least` or later, else the model converted to `least`.
+
+    Raises:
+        UnsupportedOperator: ONNX's converter cannot raise it.
+    """
+    found = opset(model)
+    if found >= least:
+        return model
+    try:
+        raised = convert_version(model, least)
+    except (ConvertError, RuntimeError) as error:
+        raise UnsupportedOperator(
+            expected=f"opset {least} or later, for {reason}",
+            found=f"opset {found}, which the converter cannot raise: {error}",
+            remedy=f"export the model with opset_version={least}",
+        ) from error
+    # The converter writes its own newest version, which runtimes of the same day may not read yet.
+    raised.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(list(raised.opset_import), True))
+    return raised
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Put nodes in an order in which each reads only what came before; otherwise as they were.
+
+    Raises:
+        InvalidOnnx: the graph has a cycle.
+    """
+    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    order: list[int] = []
+    placed: set[int] = set()
+    opened: set[int] = set()
+    stack = list(range(len(graph.node)))[::-1]
+    while stack:
+        index = stack[-1]
+        if index in placed:
+            stack.pop()
+            continue
+        needed = {made_by[name] for name in reads(graph.node[index]) if name in made_by} - placed
+        if not needed:
+            order.append(stack.pop())
+            placed.add(index)
+        elif index in opened:
+            raise InvalidOnnx(
+                expected=f"graph {graph.name!r} without cycles",
+                found=f"node {graph.node[index].name!r} that waits for itself",
+                remedy="export the model again",
+            )
+        else:
+            opened.add(index)
+            stack.extend(sorted(needed, reverse=True))
+    nodes = [graph.node[index] for index in order]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def to_bytes(model: ModelProto) -> bytes:
+    """Serialized, map entries sorted: equal models give equal bytes."""
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized

@@ -1,0 +1,120 @@
+"""What an engine is, wherever it lies: in the registry, in a bundle's folder, or in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from regiolect.bundle import BundleManifest, read_bundle, verify_bundle
+from regiolect.contracts import ApprovedEngine, EngineArtifact, GateDecision, RegionOutcome, short
+from regiolect.errors import UsageError
+from regiolect.planning import OUTCOMES
+from regiolect.registry import Registry
+from regiolect.settings import Settings
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """Facts for a person, in reading order."""
+
+    facts: tuple[tuple[str, str], ...]
+
+
+def find_engine(name: str, settings: Settings) -> EngineView:
+    """Find an engine and verify its bytes.
+
+    Args:
+        name: a bundle's folder, `MODEL-REGION[@ALIAS]`, or the first digits of a build key.
+
+    Raises:
+        UsageError: nothing has that name.
+        IntegrityError: its bytes are not those that were approved.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return _of_bundle(folder, str(folder.absolute()))
+    outcome = _by_build_key(name, settings)
+    if outcome is not None:
+        return EngineView(facts=tuple(_of_outcome(outcome)))
+    model, _, alias = name.removeprefix("models:/").partition("@")
+    registry = Registry(settings.tracking_uri, settings.artifact_root)
+    version = registry.by_alias(model, alias or "champion")
+    if version is None:
+        raise UsageError(
+            expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
+            found=f"nothing called {name!r} in {settings.tracking_uri} or {settings.home}",
+            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
+        )
+    with registry.downloaded(version) as bundle:
+        return _of_bundle(bundle, version.uri)
+
+
+def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
+    digits = start.removeprefix("sha256:")
+    if len(digits) < 6 or set(digits) - set("0123456789abcdef"):
+        return None
+    outcomes = settings.store().records(OUTCOMES, RegionOutcome)
+    return next((o for o in outcomes if o.build_key.removeprefix("sha256:").startswith(digits)), None)
+
+
+def _of_bundle(folder: Path, where: str) -> EngineView:
+    manifest = read_bundle(folder)
+    verify_bundle(folder, manifest)
+    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest)]
+    for approved in manifest.engines:
+        facts.extend(_of_approved(approved))
+    return EngineView(facts=tuple(facts))
+
+
+def _of_manifest(manifest: BundleManifest) -> list[tuple[str, str]]:
+    inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in manifest.inputs)
+    return [
+        ("model", manifest.model),
+        ("region", f"{manifest.region} ({manifest.title})"),
+        ("policy", manifest.policy),
+        ("inputs", inputs),
+        ("preprocessing", manifest.preprocessing.model_dump_json()),
+    ]
+
+
+def _of_approved(approved: ApprovedEngine) -> list[tuple[str, str]]:
+    timing = approved.evaluation.timing
+    return [
+        *_of_artifact(approved.engine),
+        ("executes", f"{approved.attestation.summary()} (from {approved.attestation.source})"),
+        *_of_gate(approved.decision),
+        (
+            "speed",
+            f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 at batch {timing.batch}; "
+            f"{timing.speedup:.2f}x FP32 on the machine that built it",
+        ),
+    ]
+
+
+def _of_outcome(outcome: RegionOutcome) -> list[tuple[str, str]]:
+    facts = [("region", f"{outcome.region} ({outcome.title})"), ("decision", outcome.decision.value)]
+    if outcome.engine is not None:
+        facts.extend(_of_artifact(outcome.engine))
+    if outcome.attestation is not None:
+        facts.append(("executes", f"{outcome.attestation.summary()} (from {outcome.attestation.source})"))
+    if outcome.gate is not None:
+        facts.extend(_of_gate(outcome.gate))
+    if outcome.failure is not None:
+        facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
+    return facts
+
+
+def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
+    request = engine.request
+    files = ", ".join(f"{file.path} ({file.blob.size / 1e6:.2f} MB, {short(file.blob.digest)})" for file in engine.files)
+    return [
+        ("target", f"{request.target.name} through {request.target.backend} {engine.backend_version}"),
+        ("precision", request.precision.value),
+        ("calibration", engine.calibration or "none needed"),
+        ("build key", request.build_key),
+        ("files", files),
+    ]
+
+
+def _of_gate(gate: GateDecision) -> list[tuple[str, str]]:
+    return [("gate", f"{gate.outcome} on {gate.samples} samples"), *(("", reason) for reason in gate.reasons)]

@@ -1,0 +1,142 @@
+"""ModelSpec: what a user writes to bring a model, and how it is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from regiolect.contracts import Preprocessing, TensorSpec
+from regiolect.data import RegionSource
+from regiolect.errors import InvalidModelSpec, UnknownModel, UnknownRegion
+from regiolect.integrity import digest_file, digest_of
+
+if TYPE_CHECKING:
+    import torch
+
+Metric = Callable[[Mapping[str, NDArray[Any]], NDArray[Any]], NDArray[Any]]
+"""(outputs by name, targets) -> one score per sample, True or False for right/wrong metrics."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One trained model, its inputs, and its data in every region.
+
+    Attributes:
+        name: lower-case name; the registry entries are `<name>-<region>`.
+        loader: a function that returns the torch module in eval mode, or the path of an .onnx file used as it is.
+        sources: the files that define the model (code and weights); a change in any of them rebuilds everything.
+        inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
+        outputs: output names, in the order the model returns them.
+        preprocessing: raw input to model input.
+        metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}.
+        data: each region's source of samples.
+        parity_tolerance: largest absolute difference allowed between the torch module and its ONNX graph.
+
+    Raises:
+        InvalidModelSpec: a field has an unusable value.
+    """
+
+    name: str
+    loader: Callable[[], torch.nn.Module] | Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+    data: Mapping[str, RegionSource]
+    sources: tuple[Path, ...] = ()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    parity_tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").isalnum() or self.name != self.name.lower():
+            self._refuse("a name of lower-case letters, digits and dashes", repr(self.name), "name='my-model'")
+        if not self.inputs or not self.outputs:
+            self._refuse("at least one input and one output", f"{len(self.inputs)} and {len(self.outputs)}", "name them")
+        for tensor in self.inputs:
+            if not isinstance(tensor.shape[0], str):
+                found = f"{tensor.name}: {tensor.shape}"
+                self._refuse("a symbolic batch as first dimension", found, f"shape=('batch', *{tensor.shape[1:]})")
+        if not self.metrics:
+            self._refuse("at least one metric", "none", 'metrics={"accuracy": regiolect.evaluate.metrics.top1}')
+        missing = [path for path in self._files() if not path.is_file()]
+        if missing:
+            self._refuse("every source file to exist", f"missing {missing[0]}", "correct `sources` or `loader`")
+        if callable(self.loader) and not self.sources:
+            self._refuse(
+                "the files that define a torch model in `sources`",
+                "none",
+                "list its weights and the module of its code: without them a change of weights could not be noticed",
+            )
+
+    def _refuse(self, expected: str, found: str, remedy: str) -> None:
+        raise InvalidModelSpec(expected=f"{expected} in the spec of {self.name!r}", found=found, remedy=remedy)
+
+    def _files(self) -> tuple[Path, ...]:
+        own = (self.loader,) if isinstance(self.loader, Path) else ()
+        return (*own, *self.sources)
+
+    def source_digest(self) -> str:
+        """Digest of everything that defines the model: files, inputs, outputs and preprocessing."""
+        return digest_of(
+            {
+                "name": self.name,
+                "files": [digest_file(path) for path in self._files()],
+                "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs],
+                "outputs": list(self.outputs),
+                "preprocessing": self.preprocessing.model_dump(mode="json"),
+                "parity_tolerance": self.parity_tolerance,
+            }
+        )
+
+    def region_data(self, region: str) -> RegionSource:
+        """The source of a region's samples.
+
+        Raises:
+            UnknownRegion: the model has no data there.
+        """
+        if region not in self.data:
+            raise UnknownRegion(
+                expected=f"data of region {region!r} in ModelSpec {self.name!r}",
+                found=f"data for {', '.join(sorted(self.data)) or 'no region'}",
+                remedy=f"add data[{region!r}], or leave the region out: --regions {','.join(sorted(self.data))}",
+            )
+        return self.data[region]
+
+
+def load_model_spec(address: str) -> ModelSpec:
+    """Find a ModelSpec by `package.module:NAME`, or by the name of a `regiolect.models` entry point.
+
+    The working directory is searched first, as `python -m` does.
+
+    Raises:
+        UnknownModel: nothing has that name.
+        InvalidModelSpec: something has, but it is no ModelSpec.
+    """
+    known = {point.name: point for point in entry_points(group="regiolect.models")}
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module_name, _, attribute = (known[address].value if address in known else address).partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute or "MODEL")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownModel(
+            expected=f"a ModelSpec at {address!r} (package.module:NAME, or an entry point)",
+            found=f"{error}; entry points: {', '.join(sorted(known)) or 'none'}",
+            remedy="check the spelling, run from the folder that holds the package, or install the package",
+        ) from error
+    if not isinstance(found, ModelSpec):
+        raise InvalidModelSpec(
+            expected=f"a regiolect.ModelSpec at {address!r}",
+            found=type(found).__name__,
+            remedy="name the ModelSpec object itself, as in `examples.fashion:MODEL`",
+        )
+    return found
+
+
+__all__ = ["Metric", "ModelSpec", "load_model_spec"]

@@ -1,0 +1,161 @@
+"""What became of a region: from the stages' results, or from the error that stopped it, to one outcome and one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from regiolect.contracts import (
+    ApprovedEngine,
+    Attestation,
+    CalibrationTable,
+    CheckResult,
+    Decision,
+    EngineArtifact,
+    EvaluationResult,
+    GateDecision,
+    RegionOutcome,
+    RegisteredEngine,
+    ReleaseRow,
+    ValidatedCalibration,
+    failure_of,
+)
+from regiolect.planning import Plan, PlannedEngine, RegionRequest
+
+
+def conclude(
+    request: RegionRequest,
+    data: ValidatedCalibration,
+    table: CalibrationTable | None,
+    engine: EngineArtifact,
+    attestation: Attestation,
+    evaluation: EvaluationResult | None,
+    gate: GateDecision | None,
+    seconds: float,
+) -> RegionOutcome:
+    """The outcome of a build that ran to its end. Without a gate decision the engine is built, not attested."""
+    return RegionOutcome(
+        **_head(request, seconds),
+        decision=gate.outcome if gate else Decision.NOT_ATTESTED,
+        reasons=gate.reasons if gate else (f"not attested: {attestation.source}",),
+        calibration=table,
+        checks=data.checks,
+        engine=engine,
+        attestation=attestation,
+        evaluation=evaluation,
+        gate=gate,
+    )
+
+
+def refuse(request: RegionRequest, error: BaseException, seconds: float) -> RegionOutcome:
+    """The outcome of a build that an error stopped."""
+    failure = failure_of(error)
+    checks: tuple[CheckResult, ...] = getattr(error, "checks", ())
+    return RegionOutcome(
+        **_head(request, seconds),
+        decision=Decision.REFUSED,
+        reasons=(f"{failure.kind}: expected {failure.expected}; found {failure.found}",),
+        checks=checks,
+        failure=failure,
+    )
+
+
+def _head(request: RegionRequest, seconds: float) -> dict[str, object]:
+    return {
+        "model": request.name,
+        "region": request.region,
+        "title": request.policy.title,
+        "target": request.target,
+        "precision": request.policy.precision,
+        "policy": request.policy.digest(),
+        "build_key": request.build_key,
+        "key_parts": request.key_parts,
+        "seconds": seconds,
+    }
+
+
+def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:
+    """The engine of an outcome, if the gate approved it."""
+    if outcome.decision is not Decision.APPROVED:
+        return None
+    return ApprovedEngine.model_validate(
+        {
+            "engine": outcome.engine,
+            "attestation": outcome.attestation,
+            "evaluation": outcome.evaluation,
+            "decision": outcome.gate,
+        }
+    )
+
+
+Registered = RegisteredEngine | Exception | None
+"""Where MLflow serves a region, why it could not be registered, or None: no engine of it was approved."""
+
+
+def rows_of(
+    planned: Plan, outcomes: Mapping[str, RegionOutcome], registered: Mapping[str, Registered]
+) -> tuple[ReleaseRow, ...]:
+    """The table of a release, one line per region and target in the plan's order.
+
+    Args:
+        outcomes: by build key.
+        registered: by region.
+    """
+    return tuple(
+        _row(outcomes[engine.request.build_key], engine.action == "build", registered.get(engine.region))
+        if engine.request
+        else _refused_row(engine)
+        for engine in planned.engines
+    )
+
+
+def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> ReleaseRow:
+    gate, evaluation = outcome.gate, outcome.evaluation
+    timing = evaluation.timing if evaluation else None
+    lost = registered if isinstance(registered, Exception) else None
+    unregistered = lost is not None and outcome.decision is Decision.APPROVED
+    failure = failure_of(lost) if lost is not None and unregistered else outcome.failure
+    served = registered if isinstance(registered, RegisteredEngine) else None
+    return ReleaseRow(
+        region=outcome.region,
+        title=outcome.title,
+        target=outcome.target.name,
+        backend=outcome.target.backend,
+        precision=outcome.precision,
+        executed=outcome.attestation.summary() if outcome.attestation else None,
+        decision=outcome.decision,
+        loss=gate.loss if gate else None,
+        loss_lower=gate.loss_lower if gate else None,
+        loss_upper=gate.loss_upper if gate else None,
+        threshold=gate.threshold if gate else None,
+        unit=gate.unit if gate else None,
+        confidence=gate.confidence if gate else None,
+        samples=gate.samples if gate else None,
+        speedup=timing.speedup if timing else None,
+        p50_ms=timing.p50_ms if timing else None,
+        p99_ms=timing.p99_ms if timing else None,
+        rebuilt=rebuilt,
+        seconds=outcome.seconds,
+        model_uri=served.uri if served and outcome.decision is Decision.APPROVED else None,
+        build_key=outcome.build_key,
+        reasons=outcome.reasons,
+        failure=failure,
+    )
+
+
+def _refused_row(planned: PlannedEngine) -> ReleaseRow:
+    nothing: Mapping[str, None] = dict.fromkeys(
+        ("executed", "loss", "loss_lower", "loss_upper", "threshold", "unit", "confidence", "samples", "speedup")
+        + ("p50_ms", "p99_ms", "model_uri", "build_key", "backend")
+    )
+    return ReleaseRow(
+        **nothing,
+        region=planned.region,
+        title=planned.title,
+        target=planned.target,
+        precision=planned.precision,
+        decision=Decision.REFUSED,
+        rebuilt=False,
+        seconds=0.0,
+        reasons=(planned.reason,),
+        failure=planned.failure,
+    )

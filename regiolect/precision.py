@@ -1,0 +1,53 @@
+"""The precision table: what is wider than what, and how a backend wants a precision written into a graph."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from regiolect.contracts import Contract, Execution, Precision
+
+# One row per executed type, widest first. BF16 stands behind FP16: it keeps 8 bits of significand against 11.
+# TF32 keeps 11 as well, but has FP32's exponent, so it stands before FP16.
+WIDEST_FIRST: tuple[Execution, ...] = (
+    Execution.FP32,
+    Execution.TF32,
+    Execution.FP16,
+    Execution.BF16,
+    Execution.INT8,
+)
+
+
+def coarser_than(executed: Execution, floor: Precision) -> bool:
+    """Whether a kernel of type `executed` computes more coarsely than a policy's precision allows."""
+    return WIDEST_FIRST.index(executed) > WIDEST_FIRST.index(Execution(floor))
+
+
+def wider_or_equal(precision: Precision, than: Precision) -> bool:
+    """Whether `precision` is at least as wide as `than`."""
+    return WIDEST_FIRST.index(Execution(precision)) <= WIDEST_FIRST.index(Execution(than))
+
+
+class Recipe(Contract):
+    """How one backend wants one precision written into an ONNX graph.
+
+    activation: integer type of quantized activations. int8 is symmetric with zero point 0; uint8 has zero point 0
+        where the tensor is never negative and 128 elsewhere.
+    remainder: float type of everything that is not quantized, and of the scales.
+    operators: operators whose data inputs are quantized. Weights are int8, symmetric, per output channel; biases
+        stay float.
+    residual_add: quantize the inputs of Add where a quantized operator feeds it, so that backends can fuse it.
+    """
+
+    activation: Literal["int8", "uint8"] | None = None
+    remainder: Precision = Precision.FP32
+    operators: Annotated[tuple[str, ...], Field(description="ONNX operator types")] = ()
+    residual_add: bool = False
+
+
+FLOAT_RECIPES: dict[Precision, Recipe] = {
+    Precision.FP32: Recipe(remainder=Precision.FP32),
+    Precision.FP16: Recipe(remainder=Precision.FP16),
+}
+QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul")

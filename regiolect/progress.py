@@ -1,0 +1,37 @@
+"""What a run tells while it works: one line when a region is done, steps in between for whoever wants them."""
+
+from __future__ import annotations
+
+import logging
+
+from regiolect.contracts import Decision, RegionOutcome
+
+logger = logging.getLogger("regiolect.progress")
+
+
+def step(region: str, target: str, what: str) -> None:
+    """A stage begins."""
+    logger.debug("%s on %s: %s", region, target, what)
+
+
+def note(what: str) -> None:
+    """Something that concerns the whole run."""
+    logger.info(what)
+
+
+def done(outcome: RegionOutcome) -> None:
+    """A region has its answer: one line, with units and the limit beside the figures."""
+    gate = outcome.gate
+    if gate is not None:
+        unit = "pt" if gate.unit == "absolute_points" else "%"
+        detail = (
+            f"loss {gate.loss:.2f} {unit}, at most {gate.loss_upper:.2f} at {gate.confidence:.0%}, "
+            f"limit {gate.threshold:.2f}"
+        )
+    elif outcome.failure is not None:
+        detail = f"{outcome.failure.kind}: {outcome.failure.found}"
+    else:
+        detail = outcome.reasons[0]
+    level = logging.INFO if outcome.decision in (Decision.APPROVED, Decision.NOT_ATTESTED) else logging.WARNING
+    logger.log(level, "%-4s %-8s %s (%s; %.1f s)", outcome.region, outcome.target.name, outcome.decision, detail,
+               outcome.seconds)

@@ -1,0 +1,116 @@
+"""What a consumer runs: a bundle's engine behind `predict`. MLflow finds it as the loader module of every version.
+
+Needs the installed package and one engine runtime; no orchestrator, and no MLflow either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect import __version__
+from regiolect.bundle import BundleManifest, engine_folder, read_bundle, verify_bundle
+from regiolect.data import preprocess
+from regiolect.engines import catalog
+from regiolect.engines.base import Engine
+from regiolect.errors import EngineError, InvalidSamples, NotRunnableHere
+
+
+class ServedModel:
+    """A loaded bundle.
+
+    Attributes:
+        manifest: what the bundle says of itself.
+        target: name of the target whose engine was loaded here.
+    """
+
+    def __init__(self, manifest: BundleManifest, target: str, engine: Engine) -> None:
+        self.manifest = manifest
+        self.target = target
+        self._engine = engine
+
+    def predict(
+        self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs by name for raw inputs; any number of rows that the engine's profile can be filled with.
+
+        Args:
+            model_input: raw inputs, before preprocessing, by input name; for a model with one input, the array alone
+                will do. The dtype is the manifest's `raw_dtypes`, the first dimension the batch.
+            params: MLflow passes them; there are none to set.
+
+        Raises:
+            InvalidSamples: inputs are missing, unknown, or of another dtype.
+            ShapeOutsideProfile: a shape is not one that the engine was built for.
+        """
+        return self._engine.run_many(self._prepared(model_input))
+
+    def _prepared(self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        tensors = {tensor.name: tensor for tensor in self.manifest.inputs}
+        if isinstance(model_input, Mapping):
+            given = dict(model_input)
+        else:
+            given = dict.fromkeys(tensors, model_input) if len(tensors) == 1 else {}
+        if set(given) != set(tensors):
+            raise InvalidSamples(
+                expected=f"inputs {', '.join(sorted(tensors))} of {self.manifest.name}",
+                found=", ".join(sorted(map(str, given))) or "one array without a name",
+                remedy="pass a dict of arrays by input name",
+            )
+        prepared: dict[str, NDArray[Any]] = {}
+        for name, raw in given.items():
+            dtype = np.dtype(self.manifest.raw_dtypes[name])
+            if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
+                raise InvalidSamples(
+                    expected=f"input {name!r} of {self.manifest.name} as a {dtype} array, before preprocessing",
+                    found=str(getattr(raw, "dtype", type(raw).__name__)),
+                    remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
+                )
+            if tensors[name].dtype == "float32":
+                prepared[name] = preprocess(raw, self.manifest.preprocessing)
+            else:
+                prepared[name] = np.ascontiguousarray(raw, dtype=tensors[name].dtype)
+        return prepared
+
+
+def load_bundle(folder: Path) -> ServedModel:
+    """Verify the bundle at `folder` and load the first of its engines that runs on this machine.
+
+    Raises:
+        IntegrityError: a file is missing, changed or unnamed; nothing was deserialized.
+        NotRunnableHere: none of its engines runs here; the error says why, engine by engine.
+    """
+    manifest = read_bundle(folder)
+    verify_bundle(folder, manifest)
+    reasons = []
+    for approved in manifest.engines:
+        target = approved.engine.request.target.name
+        try:
+            engine = catalog.backend(approved.engine.request.target.backend).load_from(
+                approved.engine, folder / engine_folder(target)
+            )
+        except EngineError as error:
+            reasons.append(f"{target}: {error.found}")
+        else:
+            return ServedModel(manifest, target, engine)
+    raise NotRunnableHere(
+        expected=f"an engine of {manifest.name} that runs on this machine",
+        found="; ".join(reasons),
+        remedy="install one of the runtimes that the bundle was built for, or release the region for this target",
+    )
+
+
+def requirements(manifest: BundleManifest) -> tuple[str, ...]:
+    """What a consumer installs with pip: us, and the runtime of each engine in the version that built it."""
+    engines = [approved.engine for approved in manifest.engines]
+    runtimes = [f"{catalog.backend(one.request.target.backend).distribution}=={one.backend_version}" for one in engines]
+    return tuple(dict.fromkeys([f"regiolect=={__version__}", *runtimes]))
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """MLflow's entry: `path` is the bundle in the downloaded artifact."""
+    return load_bundle(Path(path))

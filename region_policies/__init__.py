@@ -1,0 +1,1 @@
+"""Data: one YAML per region, and the JSON schema for editors."""

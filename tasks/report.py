@@ -1,0 +1,26 @@
+"""The run's report: written, linked in Prefect, and kept with MLflow."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from regiolect import report
+from regiolect.contracts import RegionOutcome, ReleaseResult
+from regiolect.registry import Registry
+from regiolect.settings import load_settings
+
+
+@task(name="write report", cache_policy=NO_CACHE)
+def write_report(result: ReleaseResult, outcomes: tuple[RegionOutcome, ...]) -> ReleaseResult:
+    settings = load_settings()
+    written = report.write_report(result, outcomes, settings.home / "reports")
+    create_markdown_artifact(f"[Report]({written.report})\n\n{report.markdown_table(written)}", key="release-report")
+    return written
+
+
+@task(name="log report", tags=["registry"], cache_policy=NO_CACHE)
+def log_report(result: ReleaseResult) -> str:
+    settings = load_settings()
+    return Registry(settings.tracking_uri, settings.artifact_root).log_report(result)

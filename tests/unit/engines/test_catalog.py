@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from regiolect.contracts import Precision
+from regiolect.engines.catalog import backend, names
+from regiolect.errors import UnknownBackend
+
+
+def test_every_listed_backend_is_found_under_its_own_name() -> None:
+    assert names()
+    for name in names():
+        assert backend(name).name == name
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownBackend, match=r"openvino, onnxruntime, tensorrt.*did you mean 'openvino'"):
+        backend("openvno")
+
+
+def test_planning_needs_no_vendors_library() -> None:
+    code = """
+import sys
+from regiolect.contracts import Precision
+from regiolect.engines.catalog import backend, names
+for name in names():
+    backend(name).fingerprint(), backend(name).runs_here(), [backend(name).recipe(p) for p in Precision]
+loaded = {"openvino", "onnxruntime", "tensorrt_rtx", "onnx", "torch", "mlflow", "prefect"} & set(sys.modules)
+sys.exit(", ".join(loaded) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fingerprints_name_the_machine_only_where_it_matters() -> None:
+    assert {"cpu", "isa", "version"} <= set(backend("openvino").fingerprint())
+    plan = backend("tensorrt").fingerprint()
+    assert "cpu" not in plan
+    assert plan["flavour"] == "rtx"
+    assert "SM75" in plan["gpus INT8"]
+
+
+def test_float_recipes_quantize_nothing() -> None:
+    for name in names():
+        for precision in (Precision.FP32, Precision.FP16):
+            recipe = backend(name).recipe(precision)
+            assert recipe.activation is None
+            assert recipe.remainder is precision
+        assert backend(name).recipe(Precision.INT8).activation is not None

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from regiolect.contracts import Precision
+from regiolect.errors import CalibrationError, ForeignCalibration, InvalidSetting, MissingThreshold
+from regiolect.graphs import scan_graph, typed_graph
+from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
+
+U8 = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS, residual_add=True)
+
+
+def test_fp32_is_the_exported_graph_itself(residual_net, keep, store):
+    model = keep(residual_net())
+    assert typed_graph(model, "de", Precision.FP32, FLOAT_RECIPES[Precision.FP32], None, store) == model.graph
+
+
+def test_each_precision_scans_as_itself(residual_net, keep, store, images, ranges_of, table_of):
+    model = keep(residual_net())
+    table = table_of(model, ranges_of(residual_net(), {"x": images}))
+    half = typed_graph(model, "eu", Precision.FP16, FLOAT_RECIPES[Precision.FP16], None, store)
+    packed = typed_graph(model, "na", Precision.INT8, U8, table, store)
+    mixed_recipe = Recipe(activation="int8", operators=QUANTIZED_OPERATORS, remainder=Precision.FP16)
+    mixed = typed_graph(model, "na", Precision.INT8, mixed_recipe, table, store)
+    assert scan_graph(store.path_of(half)) == {Precision.FP32: 0, Precision.FP16: 7, Precision.INT8: 0}
+    assert scan_graph(store.path_of(packed)) == {Precision.FP32: 3, Precision.FP16: 0, Precision.INT8: 4}
+    assert scan_graph(store.path_of(mixed)) == {Precision.FP32: 0, Precision.FP16: 4, Precision.INT8: 3}
+
+
+def test_the_same_inputs_give_the_same_bytes(residual_net, keep, store, images, ranges_of, table_of):
+    model = keep(residual_net())
+    ranges = ranges_of(residual_net(), {"x": images})
+    backwards = dict(reversed(list(ranges.items())))
+    first = typed_graph(model, "na", Precision.INT8, U8, table_of(model, ranges), store)
+    assert typed_graph(model, "na", Precision.INT8, U8, table_of(model, backwards), store).digest == first.digest
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from regiolect.graphs import half, protos, quantize
+from regiolect.contracts import Precision, TensorRange
+from regiolect.integrity import digest_bytes
+from regiolect.precision import QUANTIZED_OPERATORS, Recipe
+recipe = Recipe(activation="int8", operators=QUANTIZED_OPERATORS, residual_add=True, remainder=Precision.FP16)
+model = protos.normalized(protos.load(Path(sys.argv[1])))
+one = TensorRange(threshold=1.0, minimum=-1.0, maximum=1.0)
+ranges = {name: one for name in ("x", "relu1", "conv2", "flat")}
+print(digest_bytes(protos.to_bytes(half.halved(quantize.quantized(model, recipe, ranges)))))
+"""
+
+
+def test_another_process_gives_the_same_bytes(residual_net, keep, store):
+    path = store.path_of(keep(residual_net()).graph)
+    digests = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", PROGRAM, str(path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_int8_needs_a_table_and_nothing_else_takes_one(residual_net, keep, store, images, ranges_of, table_of):
+    model = keep(residual_net())
+    table = table_of(model, ranges_of(residual_net(), {"x": images}))
+    with pytest.raises(MissingThreshold, match="calibration table of region 'na'"):
+        typed_graph(model, "na", Precision.INT8, U8, None, store)
+    for precision, recipe in FLOAT_RECIPES.items():
+        with pytest.raises(CalibrationError, match="no calibration table"):
+            typed_graph(model, "na", precision, recipe, table, store)
+
+
+def test_a_table_of_another_region_or_model_is_refused(residual_net, keep, store, images, ranges_of, table_of):
+    model = keep(residual_net())
+    table = table_of(model, ranges_of(residual_net(), {"x": images}), region="sea")
+    with pytest.raises(ForeignCalibration, match="sea"):
+        typed_graph(model, "na", Precision.INT8, U8, table, store)
+    other = keep(residual_net(opset=19))
+    with pytest.raises(ForeignCalibration):
+        typed_graph(other, "sea", Precision.INT8, U8, table, store)
+
+
+@pytest.mark.parametrize(
+    ("precision", "recipe"),
+    [
+        (Precision.FP16, FLOAT_RECIPES[Precision.FP32]),
+        (Precision.FP32, U8),
+        (Precision.INT8, FLOAT_RECIPES[Precision.FP32]),
+        (Precision.INT8, Recipe(activation="int8")),
+    ],
+)
+def test_a_recipe_for_something_else_is_refused(residual_net, keep, store, precision, recipe):
+    with pytest.raises(InvalidSetting, match=f"a recipe for {precision}"):
+        typed_graph(keep(residual_net()), "na", precision, recipe, None, store)

@@ -1,0 +1,142 @@
+"""Region policies: what a compliance officer writes, and what mistakes are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from regiolect.contracts import Execution, Precision, Split
+from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
+from regiolect.policy import PolicyBook, builtin_policies, write_schema
+
+PARENT = """
+region: parent
+title: Parent
+reason: The parent of every policy in this test folder.
+precision: FP16
+forbidden: [INT8]
+accuracy: {metric: accuracy, limit: 0.5}
+latency: {p99_ms: 50}
+targets:
+  - {name: cpu-x86, backend: openvino}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "parent.yaml").write_text(PARENT)
+    return tmp_path
+
+
+def child(folder: Path, text: str, name: str = "child") -> PolicyBook:
+    reason = "reason: Extends its parent for the purpose of a test."
+    (folder / f"{name}.yaml").write_text(f"region: {name}\ntitle: Child\n{reason}\n{text}")
+    return PolicyBook(folder)
+
+
+def test_a_child_inherits_what_it_does_not_state(folder: Path) -> None:
+    policy = child(folder, "extends: parent\naccuracy: {limit: 0.1}").load("child")
+    assert policy.accuracy.limit == 0.1
+    assert policy.accuracy.metric == "accuracy"
+    assert policy.precision is Precision.FP16
+    assert policy.forbidden == (Execution.INT8,)
+
+
+@pytest.mark.parametrize(
+    ("loosening", "named"),
+    [
+        ("precision: INT8\nforbidden: []", "precision INT8, coarser than FP16"),
+        ("forbidden: []", "forbidden no longer lists INT8"),
+        ("accuracy: {limit: 0.6}", "accuracy.limit 0.6 above 0.5"),
+        ("accuracy: {confidence: 0.9}", "accuracy.confidence 0.9 below 0.95"),
+        ("accuracy: {unit: relative_percent}", "accuracy.unit differs"),
+        ("latency: {p99_ms: 60}", "latency.p99_ms 60, above 50"),
+        ("latency: null", "latency.p99_ms none, above 50"),
+        ("samples: {gate: 10}", "samples.gate 10 below 2000"),
+    ],
+)
+def test_a_child_that_loosens_its_parent_is_refused_by_field(folder: Path, loosening: str, named: str) -> None:
+    with pytest.raises(PolicyLoosens) as caught:
+        child(folder, f"extends: parent\n{loosening}").load("child")
+    assert named in caught.value.found
+
+
+def test_a_cycle_is_named_link_by_link(folder: Path) -> None:
+    child(folder, "extends: b", "a")
+    child(folder, "extends: c", "b")
+    with pytest.raises(PolicyCycle, match="a -> b -> c -> a"):
+        child(folder, "extends: a", "c").load("a")
+
+
+def test_a_policy_that_extends_itself_is_a_cycle(folder: Path) -> None:
+    with pytest.raises(PolicyCycle, match="self -> self"):
+        child(folder, "extends: self", "self").load("self")
+
+
+def test_every_mistake_of_a_file_is_named_at_once_with_the_nearest_field(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(PARENT.replace("limit:", "limt:").replace("precision: FP16", "precision: FP12"))
+    with pytest.raises(InvalidPolicy) as caught:
+        PolicyBook(folder).load("parent")
+    assert "did you mean 'limit'?" in caught.value.found
+    assert "'accuracy.limit' is missing" in caught.value.found
+    assert "FP12" in caught.value.found
+
+
+def test_an_unknown_region_is_answered_with_the_nearest_one(folder: Path) -> None:
+    with pytest.raises(UnknownRegion, match="did you mean 'parent'"):
+        PolicyBook(folder).load("parnt")
+
+
+def test_an_unknown_parent_names_the_child(folder: Path) -> None:
+    with pytest.raises(UnknownRegion, match="extended by 'child'"):
+        child(folder, "extends: nobody").load("child")
+
+
+@pytest.mark.parametrize("text", ["{", "- a list", "", "\xff"])
+def test_a_file_that_is_no_policy_is_refused(folder: Path, text: str) -> None:
+    (folder / "bad.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidPolicy, match=r"bad\.yaml"):
+        PolicyBook(folder).load("bad")
+
+
+def test_a_file_named_after_another_region_is_refused(folder: Path) -> None:
+    (folder / "other.yaml").write_text(PARENT)
+    with pytest.raises(InvalidPolicy, match="region: other"):
+        PolicyBook(folder).load("other")
+
+
+def test_a_precision_cannot_be_required_and_forbidden(folder: Path) -> None:
+    with pytest.raises(InvalidPolicy, match="also listed in `forbidden`"):
+        child(folder, "extends: parent\nforbidden: [INT8, FP16]").load("child")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPolicy, match=r"no \.yaml file"):
+        PolicyBook(tmp_path)
+
+
+def test_the_digest_follows_the_meaning_and_not_the_file(folder: Path) -> None:
+    before = PolicyBook(folder).load("parent").digest()
+    (folder / "parent.yaml").write_text("# a comment\n" + PARENT)
+    assert PolicyBook(folder).load("parent").digest() == before
+    (folder / "parent.yaml").write_text(PARENT.replace("0.5", "0.4"))
+    assert PolicyBook(folder).load("parent").digest() != before
+
+
+def test_a_change_of_the_parent_changes_the_childs_digest(folder: Path) -> None:
+    book = child(folder, "extends: parent")
+    before = book.load("child").digest()
+    (folder / "parent.yaml").write_text(PARENT.replace("p99_ms: 50", "p99_ms: 40"))
+    assert book.load("child").digest() != before
+
+
+def test_the_shipped_schema_is_the_one_that_the_code_generates(tmp_path: Path) -> None:
+    write_schema(tmp_path / "schema.json")
+    shipped = json.loads((builtin_policies() / "schema.json").read_text())
+    assert shipped == json.loads((tmp_path / "schema.json").read_text()), "run: make schema"
+
+
+def test_minimum_samples_are_stated_for_each_set() -> None:
+    assert PolicyBook().load("de").samples.by_split()[Split.GATE] == 3000

@@ -1,0 +1,279 @@
+"""The registry on a real SQLite store: found again by digest, never half-registered, never between two champions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.contracts import RegisteredEngine
+from regiolect.errors import IntegrityError, RegistryError
+from regiolect.integrity import digest_file
+from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+
+Register = Callable[..., RegisteredEngine]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("registry")
+
+
+@pytest.fixture(scope="module")
+def registry(home) -> Registry:
+    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
+    return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+
+
+@pytest.fixture
+def register(registry, bundles, tmp_path) -> Register:
+    count = itertools.count()
+
+    def call(region: str, content: bytes, champion: bool = True, by: Registry = registry) -> RegisteredEngine:
+        folder = tmp_path / f"{region}-{next(count)}"
+        manifest = bundles.write(folder, bundles.artifact(region, content=content), region=region)
+        return by.register(folder, manifest, champion)
+
+    return call
+
+
+def _client(registry: Registry):
+    from mlflow import MlflowClient
+
+    return MlflowClient(registry.tracking_uri, registry.tracking_uri)
+
+
+def _state(registry: Registry, region: str) -> dict[str, Any]:
+    """All that a person could see of a region, less what names the region, the time or a random id."""
+    client, name = _client(registry), f"tiny-{region}"
+    own = ("region", "bundle", "build_key")
+    versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
+    experiment = client.get_experiment_by_name("regiolect/tiny")
+    runs = client.search_runs([experiment.experiment_id], f"tags.region = '{region}'", order_by=["start_time"])
+    files = []
+    for run in runs:
+        root = Path(client.download_artifacts(run.info.run_id, "model"))
+        files.append(sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()))
+    return {
+        "aliases": dict(client.get_registered_model(name).aliases),
+        "versions": [{key: value for key, value in each.tags.items() if key not in own} for each in versions],
+        "own runs": [each.run_id for each in versions] == [run.info.run_id for run in runs],
+        "runs": [(run.info.status, run.data.metrics) for run in runs],
+        "files": files,
+    }
+
+
+def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register):
+    assert registry.champion("tiny", "first") is None
+    made = register("first", b"one")
+    assert made == RegisteredEngine(name="tiny-first", version=1, uri="models:/tiny-first/1", champion=True)
+    assert registry.champion("tiny", "first") == made
+    client = _client(registry)
+    assert dict(client.get_registered_model("tiny-first").aliases) == {CHAMPION: 1}
+    tags = client.get_model_version("tiny-first", "1").tags
+    with registry.downloaded(made) as folder:
+        manifest = read_bundle(folder)
+        verify_bundle(folder, manifest)
+        assert tags["bundle"] == digest_file(folder / MANIFEST)
+    artifact = manifest.engines[0].engine
+    assert tags["build_key"] == artifact.request.build_key
+    assert tags["policy"] == manifest.policy
+    expected = {"region": "first", "model": "tiny", "targets": "cpu", "precision": "FP32", "executed": "FP32 2"}
+    expected |= {"decision": "approved", "loss": "0.0", "loss_upper": "0.3", "threshold": "0.5", "calibration": "none"}
+    assert {key: tags[key] for key in expected} == expected
+
+
+def test_the_former_champion_is_kept_as_previous(registry, register):
+    versions = [register("line", content).version for content in (b"one", b"two", b"three")]
+    assert versions == [1, 2, 3]
+    assert dict(_client(registry).get_registered_model("tiny-line").aliases) == {CHAMPION: 3, PREVIOUS: 2}
+
+
+def test_a_challenger_stays_one_until_it_is_asked_to_be_champion(registry, register):
+    register("wait", b"one")
+    waiting = register("wait", b"two", champion=False)
+    assert not waiting.champion
+    assert registry.champion("tiny", "wait").version == 1
+    assert registry.by_alias("tiny-wait", CHALLENGER) == waiting
+    promoted = register("wait", b"two")
+    assert (promoted.version, promoted.champion) == (2, True)
+    assert dict(_client(registry).get_registered_model("tiny-wait").aliases) == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_the_same_bundle_is_registered_once(registry, register):
+    register("same", b"one")
+    before = _state(registry, "same")
+    again = register("same", b"one")
+    assert (again.version, again.champion) == (1, True)
+    assert register("same", b"one", champion=False).champion, "registering it again is no demotion"
+    assert _state(registry, "same") == before
+
+
+def test_registering_an_older_bundle_again_rolls_back(registry, register):
+    for content in (b"one", b"two"):
+        register("back", content)
+    assert register("back", b"one").version == 1
+    assert dict(_client(registry).get_registered_model("tiny-back").aliases) == {CHAMPION: 1, PREVIOUS: 2}
+
+
+def test_a_lost_artifact_is_mended_by_registering_again(registry, register):
+    made = register("lost", b"one")
+    with registry.downloaded(made) as folder:
+        engine = folder / "engines/cpu/engine.onnx"
+    engine.unlink()
+    assert register("lost", b"one") == made
+    assert engine.read_bytes() == b"one"
+
+
+def test_a_bundle_that_was_changed_is_not_registered(registry, bundles, tmp_path):
+    manifest = bundles.write(tmp_path / "changed", bundles.artifact("changed"), region="changed")
+    (tmp_path / "changed/engines/cpu/engine.onnx").write_bytes(b"other!")
+    with pytest.raises(IntegrityError):
+        registry.register(tmp_path / "changed", manifest, champion=True)
+    other: BundleManifest = manifest.model_copy(update={"title": "Elsewhere"})
+    with pytest.raises(IntegrityError):
+        registry.register(tmp_path / "changed", other, champion=True)
+    assert registry.champion("tiny", "changed") is None
+
+
+def test_a_manifest_changed_in_the_store_is_noticed(registry, register):
+    made = register("tampered", b"one")
+    with registry.downloaded(made) as folder:
+        manifest = folder / MANIFEST
+    manifest.write_bytes(manifest.read_bytes().replace(b"Europe", b"Asia"))
+    with pytest.raises(IntegrityError), registry.downloaded(made):
+        pass
+
+
+class Killed(BaseException):
+    """What a killed process looks like from inside: nothing catches it."""
+
+
+class Faulty:
+    """A real MlflowClient that dies before or after its k-th call."""
+
+    def __init__(self, client: Any, fatal: int, after: bool) -> None:
+        self._client, self._fatal, self._after, self.calls = client, fatal, after, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._fatal and not self._after:
+                raise Killed(name)
+            result = real(*arguments, **options)
+            if self.calls == self._fatal:
+                raise Killed(name)
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before each call", "after each call"])
+def test_a_crash_at_any_call_leaves_a_champion_and_the_next_run_completes(registry, register, after):
+    word = "after" if after else "before"
+    for content in (b"one", b"two"):
+        register(f"calm-{word}", content)
+    undisturbed = _state(registry, f"calm-{word}")
+    for fatal in itertools.count(1):
+        region = f"{word}-{fatal}"
+        register(region, b"one")
+
+        def faulty(uri: str, fatal: int = fatal) -> Any:
+            return Faulty(_client(registry), fatal, after)
+
+        try:
+            register(region, b"two", by=Registry(registry.tracking_uri, registry._artifacts, faulty))
+        except Killed:
+            champion = registry.champion("tiny", region)
+            assert champion is not None
+            with registry.downloaded(champion) as folder:
+                verify_bundle(folder, read_bundle(folder))
+        else:
+            break
+        assert register(region, b"two").champion
+        assert _state(registry, region) == undisturbed, f"after a crash at call {fatal}"
+    assert fatal > 12, "the faults were injected into the registration"
+
+
+def test_regions_that_finish_together_are_all_registered(registry, bundles, tmp_path):
+    regions = [f"side-{number}" for number in range(6)]
+    written = {}
+    for region in regions:
+        written[region] = bundles.write(tmp_path / region, bundles.artifact(region), region=region)
+    jobs = regions * 2  # each twice: the same bundle at the same time is still one version
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda region: registry.register(tmp_path / region, written[region], True), jobs))
+    assert [(each.name, each.version, each.champion) for each in made] == [(f"tiny-{r}", 1, True) for r in jobs]
+    assert all(_state(registry, region)["versions"].__len__() == 1 for region in regions)
+
+
+def test_processes_that_open_a_cold_store_together_all_register(bundles, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from regiolect.bundle import read_bundle;"
+        "from regiolect.registry import Registry; folder = Path(sys.argv[2]);"
+        "print(Registry(sys.argv[1]).register(folder, read_bundle(folder), True).version)"
+    )
+    uri = f"sqlite:///{tmp_path / 'cold' / 'mlflow.db'}"
+    processes = []
+    for region in ("a", "b", "c", "d"):
+        bundles.write(tmp_path / region, bundles.artifact(region), region=region)
+        command = [sys.executable, "-c", script, uri, str(tmp_path / region)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out, err) == (0, "1\n", "")
+    opened = Registry(uri)
+    assert all(opened.champion("tiny", region) is not None for region in ("a", "b", "c", "d"))
+
+
+def test_a_damaged_database_is_named_and_left_as_it_is(bundles, tmp_path, capfd):
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"this is no database" * 100)
+    manifest = bundles.write(tmp_path / "bundle")
+    started = time.monotonic()
+    with pytest.raises(RegistryError, match="restore it from a backup") as caught:
+        Registry(f"sqlite:///{database}").register(tmp_path / "bundle", manifest, champion=True)
+    assert time.monotonic() - started < 15
+    assert "not a database" in caught.value.found
+    assert database.read_bytes() == b"this is no database" * 100
+    assert not (tmp_path / "mlartifacts").exists()
+    assert capfd.readouterr().err == "", "the vendor's own logging stays silent"
+
+
+def test_an_unreachable_server_is_named_within_seconds(bundles, tmp_path, capfd):
+    manifest = bundles.write(tmp_path / "bundle")
+    started = time.monotonic()
+    with pytest.raises(RegistryError, match="start the server"):
+        Registry("http://127.0.0.1:9").register(tmp_path / "bundle", manifest, champion=True)
+    assert time.monotonic() - started < 15
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RegistryError, match="permissions"):
+        Registry(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}").check()
+
+
+def test_a_report_is_kept_with_its_figures(registry, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("<p>nine regions</p>")
+    uri = registry.log_report("tiny", report, {"regions": 9, "approved": 8})
+    assert Path(uri.removeprefix("file://")).read_text() == "<p>nine regions</p>"
+
+
+def test_telemetry_is_off_once_mlflow_is_loaded(registry):
+    registry.check()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["DO_NOT_TRACK"]
