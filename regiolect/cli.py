@@ -187,6 +187,9 @@ def _book(policies: Path | None) -> Any:
 
 def _release_flow() -> Any:
     """The release flow, by name: this package may not depend on the orchestrator that runs it."""
+    from regiolect.settings import prepare_prefect_home
+
+    prepare_prefect_home()
     try:
         return import_module("flows.release").release
     except ModuleNotFoundError as error:

@@ -135,11 +135,15 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         p99_ms=timing.p99_ms if timing else None,
         rebuilt=rebuilt,
         seconds=outcome.seconds,
-        model_uri=served.uri if served and outcome.decision is Decision.APPROVED else None,
+        model_uri=_served_as(served) if served and outcome.decision is Decision.APPROVED else None,
         build_key=outcome.build_key,
         reasons=outcome.reasons,
         failure=failure,
     )
+
+
+def _served_as(version: RegisteredEngine) -> str:
+    return f"models:/{version.name}@champion" if version.champion else version.uri
 
 
 def _refused_row(planned: PlannedEngine) -> ReleaseRow:

@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -69,7 +68,6 @@ def _quiet_mlflow() -> None:
     """Settings that MLflow reads when it is imported or called; what the user set stays."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", module=r"mlflow\.")
     retries = logging.getLogger("urllib3.connectionpool")
     if retries.level == logging.NOTSET:
         retries.setLevel(logging.ERROR)
@@ -282,6 +280,7 @@ class Registry:
 
     def _upload(self, client: MlflowClient, run: Run, folder: Path, manifest: BundleManifest, digest: str) -> None:
         import mlflow.pyfunc
+        from mlflow.models import Model
 
         with tempfile.TemporaryDirectory() as scratch:
             # What is verified is the copy that is uploaded, not a folder that may still change.
@@ -292,9 +291,8 @@ class Registry:
                 path=f"{scratch}/{_MODEL}",
                 loader_module="regiolect.serving",
                 data_path=str(copy),
-                signature=_signature(manifest),
+                mlflow_model=Model(signature=_signature(manifest), metadata=labels(manifest, digest)),
                 pip_requirements=list(requirements(manifest)),
-                metadata=labels(manifest, digest),
             )
             client.log_artifacts(run.info.run_id, f"{scratch}/{_MODEL}", _MODEL)
         figures: dict[str, float] = {}
@@ -367,7 +365,8 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    """The first line says it; SQLAlchemy adds statement and links, MLflow sometimes a whole page."""
+    line = text.splitlines()[0].strip()
     return line if len(line) <= 300 else f"{line[:300]} ..."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from regiolect.errors import InvalidSetting
+from regiolect.errors import InvalidSetting, StorageError
 from regiolect.storage import LocalStore
 
 QUIET = {
@@ -87,3 +87,20 @@ def load_settings() -> Settings:
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
+
+
+def prepare_prefect_home() -> None:
+    """Make Prefect's folder: without it an embedded server dies and is restarted until its time is up.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    home = Path(os.environ["PREFECT_HOME"])
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            expected=f"a folder for Prefect at {home}",
+            found=error.strerror or str(error),
+            remedy="mend its permissions, or choose another place with REGIOLECT_HOME",
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect.calibrate import calibrate_once
+from regiolect.calibrate.once import calibrate_once
 from regiolect.contracts import CalibrationMethod, CalibrationTable, ExportedModel, ValidatedCalibration
 from regiolect.machine import sharing_machine
 from regiolect.settings import load_settings

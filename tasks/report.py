@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -23,4 +25,5 @@ def write_report(result: ReleaseResult, outcomes: tuple[RegionOutcome, ...]) -> 
 @task(name="log report", tags=["registry"], cache_policy=NO_CACHE)
 def log_report(result: ReleaseResult) -> str:
     settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root).log_report(result)
+    registry = Registry(settings.tracking_uri, settings.artifact_root)
+    return registry.log_report(result.model, Path(str(result.report)), report.figures(result))

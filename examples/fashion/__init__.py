@@ -31,7 +31,7 @@ MODEL = ModelSpec(
     inputs=(TensorSpec(name="image", dtype="float32", shape=("batch", 1, 28, 28)),),
     outputs=("logits",),
     # Mean and standard deviation of the 60,000 clean training images.
-    preprocessing=Preprocessing(scale=1 / 255, mean=(0.2860,), std=(0.3530,)),
+    preprocessing=Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.2860,), std=(0.3530,)),
     metrics={"accuracy": top1},
     data=sources(),
 )

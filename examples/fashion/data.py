@@ -143,7 +143,7 @@ def _version(path: Path) -> tuple[Path, int, int]:
         raise EmptyDataset(
             expected=f"the example's images at {path}",
             found="no such file",
-            remedy=f"restore it from the repository: git checkout -- {path.name}",
+            remedy=f"restore it from the repository: git checkout -- {path}",
         ) from error
     return path, status.st_mtime_ns, status.st_size
 
@@ -157,13 +157,13 @@ def _digest(path: Path, _modified: int, _size: int) -> str:
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, _modified: int, _size: int) -> Originals:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             images, labels, index = archive["images"], archive["labels"], archive["index"]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InvalidSamples(
             expected=f"arrays images, labels and index in {path}",
             found=f"{error} ({type(error).__name__})",
-            remedy=f"restore the file from the repository: git checkout -- {path.name}",
+            remedy=f"restore the file from the repository: git checkout -- {path}",
         ) from error
     for array in (images, labels, index):
         array.setflags(write=False)

@@ -32,12 +32,12 @@ class PairedResults:
     Anything that converts is accepted; kept are a tuple of text and two read-only float64 arrays of shape (n,).
 
     Attributes:
-        sample_ids: one unique, non-empty text per sample.
+        sample_ids: one unique text of printable characters per sample.
         reference: the reference's score per sample; 0 or 1 for right/wrong metrics.
         engine: the engine's.
 
     Raises:
-        InvalidResults: no samples, lengths differ, ids repeat, or a score is missing or not finite.
+        InvalidResults: no samples, lengths differ, ids repeat or are not printable, or a score is missing or not finite.
     """
 
     sample_ids: tuple[str, ...]
@@ -98,18 +98,14 @@ def _check_ids(ids: Sequence[str]) -> None:
     elif len(set(ids)) != len(ids):
         twice, times = Counter(ids).most_common(1)[0]
         problem = f"{twice!r} {times} times"
-    elif any(map(_unprintable, ids)):
-        problem = f"{next(filter(_unprintable, ids))!r}, which no UTF-8 file can hold"
+    elif not all(map(str.isprintable, ids)):
+        problem = f"{next(name for name in ids if not name.isprintable())!r}, which is not printable"
     if problem is not None:
         raise InvalidResults(
-            expected="results of at least one sample, each with an id of its own",
+            expected="results of at least one sample, each with a printable id of its own",
             found=problem,
             remedy="give every sample of the gate set a unique id, then evaluate again",
         )
-
-
-def _unprintable(name: str) -> bool:
-    return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _scores(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.float64]:

@@ -29,7 +29,6 @@ NEWEST_OPSET = 23
 STANDARD_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-_DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
 _NARROW_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _PROTOBUF_LIMIT = 2**31 - 1
 # Weights are folded whatever their size; a fold may grow the file by 4 million values at most.
@@ -134,7 +133,7 @@ def _set_input(spec: ModelSpec, tensor: TensorSpec, value: onnx.ValueInfoProto) 
     found_type = value.type.tensor_type
     dimensions = found_type.shape.dim
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in dimensions)
-    same_type = found_type.elem_type == _DTYPES[tensor.dtype]
+    same_type = found_type.elem_type == TensorProto.FLOAT
     same_shape = len(shape) == len(tensor.shape) and all(
         isinstance(there, str) or there == wanted for wanted, there in zip(tensor.shape, shape, strict=True)
     )

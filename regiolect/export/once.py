@@ -11,7 +11,7 @@ from regiolect.model import ModelSpec
 from regiolect.remember import remember
 from regiolect.storage import Store
 
-_EXPORTERS = ("onnx", "onnxscript", "onnxslim", "torch")
+_EXPORTERS = ("onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch")
 
 
 def export_once(spec: ModelSpec, store: Store) -> ExportedModel:

@@ -21,7 +21,7 @@ Runner = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Preprocessed samples: `ids` of shape (n,), and `inputs` by name with n rows each, in the spec's dtypes."""
+    """Preprocessed samples: `ids` of shape (n,), and float32 `inputs` by name with n rows each."""
 
     ids: tuple[str, ...]
     inputs: Mapping[str, NDArray[Any]]
@@ -45,9 +45,9 @@ def prepare(spec: ModelSpec, samples: Samples) -> Batch:
             remedy="name the arrays in Samples.inputs like the inputs of the ModelSpec",
         )
     arrays = model_inputs(few, spec.preprocessing)
-    inputs = {tensor.name: arrays[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
     for tensor in spec.inputs:
         _check_input(tensor, arrays[tensor.name])
+    inputs = {tensor.name: arrays[tensor.name] for tensor in spec.inputs}
     return Batch(ids=tuple(str(name) for name in few.ids), inputs=inputs)
 
 
@@ -70,13 +70,12 @@ def _check_input(tensor: TensorSpec, array: NDArray[Any]) -> None:
 
 
 def noise(spec: ModelSpec, size: int = 16, dimension: int = 32) -> Batch:
-    """Seeded noise in place of real samples: normal floats, integers 0 or 1; symbolic dimensions are `dimension`."""
+    """Seeded normal noise in place of real samples; symbolic dimensions after the batch are `dimension`."""
     rng = np.random.default_rng(0)
-    inputs = {}
+    inputs: dict[str, NDArray[Any]] = {}
     for tensor in spec.inputs:
         shape = (size, *(dimension if isinstance(extent, str) else extent for extent in tensor.shape[1:]))
-        drawn = rng.standard_normal(shape) if tensor.dtype == "float32" else rng.integers(0, 2, shape)
-        inputs[tensor.name] = drawn.astype(tensor.dtype)
+        inputs[tensor.name] = rng.standard_normal(shape, np.float32)
     return Batch(ids=tuple(f"noise-{index}" for index in range(size)), inputs=inputs)
 
 

@@ -4,14 +4,16 @@ The decision rests on three counts and can be recomputed by anyone from the publ
 sample_id, reference, engine):
 
 1. n is the number of rows, b of rows with reference 1 and engine 0, c of rows with reference 0 and engine 1.
-2. Sum the trinomial probabilities of all tables (b', c') with T(b', c') <= T(b, c), T as in `regiolect.gate.bounds`, at
-   rates p10 = p01 + d and p01, with d the limit (points / 100), on a fine grid of p01 from 0 to (1 - d) / 2.
-3. If the largest sum is at most alpha = 1 - confidence, the loss is proven to be below d: approved. With b and c swapped
-   and -d for d it is proven to be above d: failed. If neither, the gate is inconclusive and blocks.
+2. Take rates p10 = p01 + d and p01, with d the limit (points / 100), on a fine grid of all p01 for which p10 is at most
+   the upper Clopper-Pearson limit of b / n and p01 at least the lower one of c / n, each at error alpha / 10,000, where
+   alpha = 1 - confidence. At each, sum the trinomial probabilities of all tables (b', c') with T(b', c') <= T(b, c),
+   T as in `regiolect.gate.bounds`.
+3. If the largest sum is at most 0.9998 alpha, the loss is proven to be at most d: approved. If that holds with b and c
+   swapped and -d for d, it is proven to be above d: failed. Otherwise the gate is inconclusive and blocks.
 
-The gate's own bounds come by another way (a search for d, a certified supremum, a small part of alpha spent on leaving
-out rates that the data exclude) and so differ from this a little, always to the careful side: by less than 1 % of their
-distance from the loss.
+The gate's bounds are the d at which the sum just reaches 0.9998 alpha. They rest on a certified supremum instead of a
+grid, so they may lie a little to the careful side. A relative limit takes the same bounds through
+`regiolect.gate.bounds.relative_loss_bounds`.
 """
 
 from regiolect.gate.decision import decide_gate

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from regiolect import __version__
-from regiolect.contracts import RegionOutcome, ReleaseResult, short
+from regiolect.contracts import Decision, RegionOutcome, ReleaseResult, short
 from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint
 from regiolect.report.charts import loss_plot, speed_plot
@@ -63,6 +63,15 @@ def _by_precision(result: ReleaseResult) -> dict[str, list[str]]:
         if row.region not in names:
             names.append(row.region)
     return groups
+
+
+def figures(result: ReleaseResult) -> dict[str, float]:
+    """A release in numbers, by metric name, for a registry that plots them over time."""
+    gated = [row for row in result.rows if row.loss_upper is not None]
+    per_engine = {f"loss_upper/{row.region}-{row.target}": float(row.loss_upper or 0.0) for row in gated}
+    speedups = {f"speedup/{row.region}-{row.target}": row.speedup for row in gated if row.speedup is not None}
+    approved = sum(row.decision is Decision.APPROVED for row in result.rows)
+    return {"engines": len(result.rows), "approved": approved, "seconds": result.seconds, **per_engine, **speedups}
 
 
 def markdown_table(result: ReleaseResult) -> str:

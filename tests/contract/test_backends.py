@@ -18,6 +18,7 @@ from regiolect.contracts import BatchProfile, BuildRequest, EngineArtifact, Exec
 from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend, names
 from regiolect.errors import (
+    BackendUnavailable,
     BuildFailed,
     EngineLoadFailed,
     IntegrityError,
@@ -29,9 +30,19 @@ from regiolect.precision import Recipe, coarser_than
 from regiolect.storage import LocalStore
 
 RequestFor = Callable[..., BuildRequest]
-RUNNABLE = [name for name in names() if backend(name).runs_here()]
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(backend(name).version())
+    except BackendUnavailable:
+        return False
+
+
+INSTALLED = [name for name in names() if installed(name)]
+RUNNABLE = [name for name in INSTALLED if backend(name).runs_here()]
 REPRODUCIBLE = ["openvino", "onnxruntime"]
-BUILDS = [(name, precision) for name in names() for precision in Precision]
+BUILDS = [(name, precision) for name in INSTALLED for precision in Precision]
 RUNS = [(name, precision) for name in RUNNABLE for precision in Precision]
 # Largest deviation from FP32 of outputs that reach about 1.
 TOLERANCE = {Precision.FP32: 1e-5, Precision.FP16: 5e-3, Precision.INT8: 0.1}
@@ -102,7 +113,7 @@ def test_the_same_request_gives_the_same_bytes(
     assert build(name, precision) == build(name, precision)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_an_unknown_operator_is_refused_by_name(
     name: str,
     build: Callable[..., EngineArtifact],
@@ -115,7 +126,7 @@ def test_an_unknown_operator_is_refused_by_name(
         build(name, graph=store.put_bytes(model.SerializeToString()))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_truncated_graph_is_refused(
     name: str,
     build: Callable[..., EngineArtifact],
@@ -126,7 +137,7 @@ def test_a_truncated_graph_is_refused(
         build(name, graph=store.put_bytes(write_graph(Recipe()).SerializeToString()[:500]))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_graph_with_another_interface_is_refused(name: str, request_for: RequestFor, store: LocalStore) -> None:
     request = request_for(name, Precision.FP32).model_copy(update={"outputs": ("logits",)})
     with pytest.raises(BuildFailed, match="logits"):
@@ -244,7 +255,7 @@ def test_float_graphs_execute_no_integers_and_no_bf16(
     assert set(load(name, precision).executed()) <= {Execution.FP32, Execution.FP16}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in RUNNABLE])
+@pytest.mark.parametrize("name", [name for name in INSTALLED if name not in RUNNABLE])
 def test_an_engine_that_cannot_run_here_is_not_attested(
     name: str, build: Callable[..., EngineArtifact], store: LocalStore
 ) -> None:
@@ -279,7 +290,7 @@ def test_an_engine_loads_from_a_folder_without_a_store(
     np.testing.assert_allclose(backend(name).load_from(artifact, folder).run({"x": samples})["y"], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_changed_file_is_refused_before_it_is_read(
     name: str, build: Callable[..., EngineArtifact], store: LocalStore, tmp_path: Path
 ) -> None:
@@ -297,7 +308,7 @@ def test_a_changed_file_is_refused_before_it_is_read(
                 backend(name).load_from(artifact, folder)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_path_out_of_the_bundle_is_refused(
     name: str, build: Callable[..., EngineArtifact], store: LocalStore, tmp_path: Path
 ) -> None:
@@ -309,7 +320,7 @@ def test_a_path_out_of_the_bundle_is_refused(
             backend(name).load_from(artifact.model_copy(update={"files": outside}), folder)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_missing_file_is_named(
     name: str, build: Callable[..., EngineArtifact], store: LocalStore, tmp_path: Path
 ) -> None:

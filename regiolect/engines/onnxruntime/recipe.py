@@ -6,7 +6,7 @@ from regiolect.contracts import Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # A convolution becomes an integer kernel only if its output is quantized too, so residual additions have to be.
-# With int8 activations x86 falls back to float kernels.
+# int8 activations would leave most convolutions in float kernels on x86.
 RECIPES = {
     **FLOAT_RECIPES,
     Precision.INT8: Recipe(

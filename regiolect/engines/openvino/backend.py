@@ -33,4 +33,6 @@ class OpenVinoBackend(Backend):
         return load(files, artifact)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
-        return (RuntimeError,)
+        from regiolect.engines.openvino.runtime import ERRORS
+
+        return ERRORS

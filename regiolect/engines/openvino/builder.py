@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import openvino
+from openvino.frontend import FrontEndManager
 
 from regiolect.contracts import BuildRequest
 from regiolect.engines.base import metadata_of, require_interface
@@ -16,10 +17,12 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
     """Write engine.xml and engine.bin into `folder`; weights keep the types of the graph.
 
     Raises:
-        RuntimeError: OpenVINO does not read the graph; its message lists the operators.
         BuildFailed: the graph's inputs or outputs are not the request's.
+        One of `runtime.ERRORS`: OpenVINO does not read the graph; the message lists the operators.
     """
-    model = openvino.Core().read_model(graph)
+    # Core.read_model would try every front end on a file whose name tells nothing, each with noise of its own.
+    reader = FrontEndManager().load_by_framework("onnx")
+    model = reader.convert(reader.load(str(graph)))
     require_interface(
         request,
         [port.get_any_name() for port in model.inputs],

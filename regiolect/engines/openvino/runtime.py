@@ -12,12 +12,27 @@ from typing import Any
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from openvino.frontend import (
+    GeneralFailure,
+    InitializationFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+    OpValidationFailure,
+)
 
 from regiolect.contracts import EngineArtifact, Execution, Performance
 from regiolect.engines.base import Arrays, Engine, metadata_of
 from regiolect.errors import AttestationFailed
 
 RT_INFO = "regiolect"
+ERRORS: tuple[type[Exception], ...] = (
+    GeneralFailure,
+    InitializationFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+    OpValidationFailure,
+    RuntimeError,
+)
 
 _HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
 _EXECUTIONS = {
@@ -56,7 +71,7 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact) -> OpenVinoEngine
     """Compile the IR in `files` for this processor.
 
     Raises:
-        RuntimeError: OpenVINO cannot read or compile it.
+        One of `ERRORS`: OpenVINO cannot read or compile it.
     """
     weights = openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8))
     model = _core().read_model(model=files["engine.xml"], weights=weights)
@@ -145,4 +160,4 @@ class OpenVinoEngine(Engine):
                 self._idle.put(request)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
-        return (RuntimeError,)
+        return ERRORS

@@ -10,13 +10,13 @@ from regiolect.engines.inputs import batches, checked_rows, padded, padded_size
 from regiolect.errors import InvalidSamples
 
 IMAGE = TensorSpec(name="image", shape=("batch", 3, "side", "side"))
-MASK = TensorSpec(name="mask", shape=("n", "side"), dtype="int64")
+MASK = TensorSpec(name="mask", shape=("n", "side"))
 
 
 def inputs(rows: int = 2, side: int = 4, mask_rows: int | None = None, mask_side: int | None = None) -> dict:
     return {
         "image": np.ones((rows, 3, side, side), np.float32),
-        "mask": np.ones((rows if mask_rows is None else mask_rows, mask_side or side), np.int64),
+        "mask": np.ones((rows if mask_rows is None else mask_rows, mask_side or side), np.float32),
     }
 
 
@@ -42,7 +42,7 @@ def test_missing_and_unknown_inputs_are_named() -> None:
     with pytest.raises(InvalidSamples, match=r"image, mask.*found image"):
         checked_rows((IMAGE, MASK), {"image": inputs()["image"]})
     with pytest.raises(InvalidSamples, match="other"):
-        checked_rows((IMAGE,), {**inputs(), "other": np.zeros(2)})
+        checked_rows((IMAGE,), {"image": inputs()["image"], "other": np.zeros(2)})
 
 
 def test_every_spoiled_row_is_counted_and_the_first_named() -> None:

@@ -172,45 +172,43 @@ def test_samples_of_another_shape_are_refused(make_spec, net, store, samples):
         export_model(make_spec(net), store, narrow)
 
 
-class TokensAndScale(nn.Module):
+class StepsAndScale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(8, 5)
+        self.mix = nn.Linear(4, 5)
 
-    def forward(self, tokens: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.embedding(tokens) * scale[:, None]
-        return {"pooled": x.mean(1), "steps": x.sum(2)}
+    def forward(self, steps: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.mix(steps) * scale[:, None]
+        return {"pooled": x.mean(1), "sums": x.sum(2)}
 
 
 def test_several_inputs_symbolic_lengths_and_named_outputs(make_spec, store):
     rng = np.random.default_rng(0)
-    raw = {"tokens": rng.integers(0, 8, (9, 6)), "scale": rng.random((9, 1), np.float32)}
+    raw = {"steps": rng.random((9, 6, 4), np.float32), "scale": rng.random((9, 1), np.float32)}
     samples = Samples(np.asarray([f"s{i}" for i in range(9)]), np.full(9, "eu"), raw, np.zeros(9))
-    inputs = (
-        TensorSpec(name="tokens", dtype="int64", shape=("batch", "length")),
-        TensorSpec(name="scale", shape=("batch", 1)),
-    )
+    inputs = (TensorSpec(name="steps", shape=("batch", "length", 4)), TensorSpec(name="scale", shape=("batch", 1)))
     plain = {"inputs": inputs, "preprocessing": Preprocessing()}
     with torch.random.fork_rng(devices=[]):
-        module = TokensAndScale().eval()
-    spec = make_spec(lambda: module, outputs=("pooled", "steps"), **plain)
+        module = StepsAndScale().eval()
+    spec = make_spec(lambda: module, outputs=("pooled", "sums"), **plain)
     model = export_model(spec, store, samples)
     session = onnxruntime.InferenceSession(store.path_of(model.graph), providers=["CPUExecutionProvider"])
     assert {value.name: value.shape for value in session.get_inputs()} == {
-        "tokens": ["batch", "length"],
+        "steps": ["batch", "length", 4],
         "scale": ["batch", 1],
     }
-    pooled, steps = session.run(None, {"tokens": np.ones((3, 11), np.int64), "scale": np.ones((3, 1), np.float32)})
+    long = {"steps": np.ones((3, 11, 4), np.float32), "scale": np.ones((3, 1), np.float32)}
+    pooled, sums = session.run(None, long)
     assert pooled.shape == (3, 5)
-    assert steps.shape == (3, 11)
+    assert sums.shape == (3, 11)
 
     with pytest.raises(ExportFailed, match="order"):
-        export_model(make_spec(lambda: module, outputs=("steps", "pooled"), **plain), store, samples)
+        export_model(make_spec(lambda: module, outputs=("sums", "pooled"), **plain), store, samples)
     with pytest.raises(ExportFailed, match="2 tensors"):
         export_model(make_spec(lambda: module, outputs=("pooled",), **plain), store, samples)
+    swapped = {**plain, "inputs": inputs[::-1]}
     with pytest.raises(InvalidModelSpec, match="order of forward"):
-        swapped = {**plain, "inputs": inputs[::-1]}
-        export_model(make_spec(lambda: module, outputs=("pooled", "steps"), **swapped), store, samples)
+        export_model(make_spec(lambda: module, outputs=("pooled", "sums"), **swapped), store, samples)
 
 
 def test_importing_the_stage_loads_neither_torch_nor_onnx():

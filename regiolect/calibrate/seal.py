@@ -1,0 +1,122 @@
+"""The seal: a calibration table belongs to one region, model, preprocessing and dataset, and is used for no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from regiolect.calibrate.histogram import Histogram
+from regiolect.calibrate.thresholds import threshold
+from regiolect.contracts import (
+    CalibrationMethod,
+    CalibrationTable,
+    ExportedModel,
+    SampleSet,
+    Split,
+    TensorRange,
+    ValidatedCalibration,
+    short,
+)
+from regiolect.data import Samples
+from regiolect.errors import EmptyHistogram, ForeignCalibration, InvalidSamples
+
+
+def seal(
+    histograms: Mapping[str, Histogram], model: ExportedModel, data: ValidatedCalibration, method: CalibrationMethod
+) -> CalibrationTable:
+    """The table of `histograms`, bound to the model and data that they were collected from.
+
+    Raises:
+        EmptyHistogram: a tensor was never reached.
+    """
+    calibration = data.dataset.calibration
+    tensors = {}
+    for name, histogram in histograms.items():
+        if histogram.total == 0:
+            raise EmptyHistogram(
+                expected=f"at least one value in tensor {name!r}",
+                found=f"none in {calibration.samples} samples of region {data.region!r}",
+                remedy="add samples that reach this layer, or remove the layer from the model",
+            )
+        tensors[name] = TensorRange(
+            threshold=threshold(histogram, method), minimum=histogram.minimum, maximum=histogram.maximum
+        )
+    return CalibrationTable(
+        region=data.region,
+        model=model.graph.digest,
+        dataset=calibration.digest,
+        preprocessing=model.preprocessing_digest,
+        method=method,
+        samples=calibration.samples,
+        tensors=tensors,
+    )
+
+
+def require_own(
+    table: CalibrationTable, *, region: str, model: ExportedModel, dataset: SampleSet | None = None
+) -> None:
+    """Refuse a table that was made for anything else than what is at hand.
+
+    Raises:
+        ForeignCalibration: the region, the model's graph, its preprocessing or, where given, the dataset differs;
+            the error names every difference, both sides.
+    """
+    pairs = [
+        ("region", region, table.region),
+        ("model graph", short(model.graph.digest), short(table.model)),
+        ("preprocessing", short(model.preprocessing_digest), short(table.preprocessing)),
+    ]
+    whole = [
+        region == table.region,
+        model.graph.digest == table.model,
+        model.preprocessing_digest == table.preprocessing,
+    ]
+    if dataset is not None:
+        pairs.append(("dataset", short(dataset.digest), short(table.dataset)))
+        whole.append(dataset.digest == table.dataset)
+    foreign = [pair for pair, same in zip(pairs, whole, strict=True) if not same]
+    if foreign:
+        wanted = ", ".join(f"{what} {own}" for what, own, _ in foreign)
+        found = ", ".join(f"{what} {other}" for what, _, other in foreign)
+        raise ForeignCalibration(
+            expected=f"a calibration of {model.name!r} for region {region!r} sealed to {wanted}",
+            found=f"one sealed to {found} (region {table.region!r}, {table.samples} samples)",
+            remedy=f"calibrate on local data: {_command(model, region)}",
+        )
+
+
+def require_local(samples: Samples, model: ExportedModel, data: ValidatedCalibration) -> None:
+    """Refuse samples that are not the calibration set of their region.
+
+    The data checks look at the same; a calibration must not depend on their having done so.
+
+    Raises:
+        ForeignCalibration: the set, or a sample, is of another region, or the set is not the calibration set.
+        InvalidSamples: the file holds another number of samples than its record says.
+    """
+    record = data.dataset.calibration
+    if record.region != data.region or record.split is not Split.CALIBRATION:
+        raise ForeignCalibration(
+            expected=f"the calibration set of region {data.region!r}",
+            found=f"the {record.split} set of region {record.region!r}",
+            remedy=f"prepare the region's data anew: {_command(model, data.region)} --force",
+        )
+    if len(samples) != record.samples:
+        raise InvalidSamples(
+            expected=f"{record.samples} samples in the calibration set of region {data.region!r}",
+            found=f"{len(samples)}",
+            remedy=f"prepare the region's data anew: {_command(model, data.region)} --force",
+        )
+    foreign = np.flatnonzero(samples.regions != data.region)
+    if foreign.size:
+        first, tag = str(samples.ids[foreign[0]]), str(samples.regions[foreign[0]])
+        raise ForeignCalibration(
+            expected=f"only samples of region {data.region!r} in its calibration set",
+            found=f"{foreign.size} of another, the first {first!r} of {tag!r}",
+            remedy=f"remove foreign samples from the region's data, then {_command(model, data.region)}",
+        )
+
+
+def _command(model: ExportedModel, region: str) -> str:
+    return f"regiolect run {model.name} --regions {region}"

@@ -1,0 +1,338 @@
+"""The gate's decision: each outcome, each rule, each refusal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regiolect.contracts import (
+    ApprovedEngine,
+    Attestation,
+    BatchProfile,
+    Blob,
+    BuildRequest,
+    Decision,
+    EngineArtifact,
+    EvaluationResult,
+    Execution,
+    LossUnit,
+    NamedBlob,
+    Performance,
+    Precision,
+    Target,
+    TensorSpec,
+    Timing,
+)
+from regiolect.errors import GateRefused, InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate import decide_gate
+from regiolect.gate.bounds import loss_bounds, relative_loss_bounds
+from regiolect.integrity import digest_bytes
+from regiolect.policy import AccuracyLimit, LatencyLimit, RegionPolicy
+
+CPU = Target(name="cpu", backend="openvino")
+BUILD_KEY = digest_bytes(b"build")
+
+
+def policy(limit: float = 0.5, **changes: Any) -> RegionPolicy:
+    accuracy = {"metric": "accuracy", "limit": limit} | changes.pop("accuracy", {})
+    stated = {
+        "region": "eu",
+        "title": "Europe",
+        "reason": "stated here for the tests of the gate alone",
+        "precision": Precision.FP16,
+        "accuracy": AccuracyLimit(**accuracy),
+        "targets": (CPU,),
+    }
+    return RegionPolicy(**(stated | changes))
+
+
+def blob(content: bytes) -> Blob:
+    return Blob(uri="file:///nowhere", digest=digest_bytes(content), size=len(content))
+
+
+def engine(**changes: Any) -> EngineArtifact:
+    request = {
+        "model": "tiny",
+        "region": "eu",
+        "target": CPU,
+        "precision": Precision.FP16,
+        "graph": blob(b"graph"),
+        "inputs": (TensorSpec(name="image", shape=("batch", 1, 4, 4)),),
+        "outputs": ("logits",),
+        "profile": BatchProfile(),
+        "performance": Performance.LATENCY,
+        "policy": digest_bytes(b"policy"),
+        "build_key": BUILD_KEY,
+    }
+    return EngineArtifact(
+        request=BuildRequest(**(request | changes)),
+        backend_version="1",
+        files=(NamedBlob(path="engine.xml", blob=blob(b"engine")),),
+        fingerprint={},
+    )
+
+
+def attestation(executed: dict[Execution, int] | None = None, **graph: int) -> Attestation:
+    return Attestation(
+        graph={Precision(kind): count for kind, count in (graph or {"FP16": 9}).items()},
+        executed={Execution.FP32: 9} if executed is None else executed,
+        source="runtime model",
+    )
+
+
+def table(n: int, lost: int = 0, gained: int = 0, wrong: int = 0) -> PairedResults:
+    """n samples, of which `wrong` are wrong under both."""
+    reference, engine_scores = np.ones(n), np.ones(n)
+    engine_scores[:lost] = 0
+    reference[lost : lost + gained] = 0
+    reference[lost + gained : lost + gained + wrong] = engine_scores[lost + gained : lost + gained + wrong] = 0
+    return PairedResults(tuple(f"s{i:06d}" for i in range(n)), reference, engine_scores)
+
+
+def evaluation(rows: PairedResults, **changes: Any) -> EvaluationResult:
+    timing = {
+        "batch": 8,
+        "rounds": 20,
+        "p50_ms": 3.0,
+        "p99_ms": 4.0,
+        "baseline_p50_ms": 6.0,
+        "baseline_p99_ms": 8.0,
+        "throughput": 2000.0,
+        "speedup": 2.0,
+    } | changes.pop("timing", {})
+    measured = {
+        "build_key": BUILD_KEY,
+        "dataset": digest_bytes(b"gate set"),
+        "metric": "accuracy",
+        "samples": len(rows),
+        "reference_score": float(rows.reference.mean()),
+        "engine_score": float(rows.engine.mean()),
+        "results": blob(rows.to_csv()),
+        "timing": Timing(**timing),
+    }
+    return EvaluationResult(**(measured | changes))
+
+
+def decide(rows: PairedResults, rules: RegionPolicy | None = None, proof: Attestation | None = None, **measured: Any):
+    return decide_gate(engine(), rules or policy(), proof or attestation(), evaluation(rows, **measured), rows)
+
+
+def test_a_loss_surely_within_the_limit_is_approved_with_its_figures() -> None:
+    rows = table(4000, lost=6, gained=4, wrong=300)
+    decision = decide(rows, policy(latency=LatencyLimit(p99_ms=100.0)))
+    lower, upper = loss_bounds(6, 4, 4000, 0.95)
+    assert decision.outcome is Decision.APPROVED
+    assert (decision.loss, decision.loss_lower, decision.loss_upper) == pytest.approx((0.05, 100 * lower, 100 * upper))
+    assert (decision.threshold, decision.confidence, decision.samples) == (0.5, 0.95, 4000)
+    assert decision.samples_needed is None
+    accuracy, precision, latency = decision.reasons
+    assert accuracy == (
+        f"accuracy: loss 0.05 points (6 answers lost, 4 gained of 4,000), at most {100 * upper:.2f} at 95 %, limit 0.5"
+    )
+    assert precision == "precision: FP16 graph, executes FP32 9 (runtime model), nothing coarser than FP16"
+    assert latency == "latency: p99 4.00 ms at batch 8, limit 100 ms"
+
+
+def test_a_loss_surely_above_the_limit_fails() -> None:
+    decision = decide(table(2000, lost=60, gained=5))
+    assert decision.outcome is Decision.FAILED
+    assert decision.loss_lower > 0.5
+    (reason,) = decision.reasons
+    assert reason.startswith("accuracy: loss 2.75 points (60 answers lost, 5 gained of 2,000), at least 2.0")
+    assert reason.endswith("at 95 %, limit 0.5")
+
+
+def test_a_loss_that_may_be_either_is_inconclusive_and_says_how_many_samples_it_takes() -> None:
+    decision = decide(table(3000, lost=14, gained=8))
+    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.loss_lower <= 0.5 < decision.loss_upper
+    assert decision.samples_needed is not None
+    assert decision.samples_needed > 3000
+    assert f"about {decision.samples_needed:,} samples are needed at the disagreement seen" in decision.reasons[0]
+    assert decide(table(3 * 3000, lost=3 * 14, gained=3 * 8)).outcome is Decision.APPROVED
+
+
+def test_too_few_samples_are_told_even_when_nothing_disagrees() -> None:
+    decision = decide(table(1000), policy(limit=0.1))
+    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.samples_needed == 2995
+    assert "0.1 points at 95 % needs at least 2,995 samples, have 1,000" in decision.reasons[0]
+    assert decide(table(2995), policy(limit=0.1)).outcome is Decision.APPROVED
+
+
+def test_a_loss_seen_above_the_limit_promises_nothing() -> None:
+    decision = decide(table(1000, lost=8, gained=2))
+    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.samples_needed is None
+    assert "no number of samples would approve" in decision.reasons[0]
+
+
+def test_a_limit_of_zero_is_passed_by_a_better_engine_alone() -> None:
+    assert decide(table(1000, lost=2, gained=40), policy(limit=0.0)).outcome is Decision.APPROVED
+    assert decide(table(1000), policy(limit=0.0)).outcome is Decision.INCONCLUSIVE
+
+
+def test_figures_near_the_limit_get_the_decimals_that_tell_them_apart() -> None:
+    upper = 100 * loss_bounds(6, 4, 4000, 0.95)[1]
+    decision = decide(table(4000, lost=6, gained=4), policy(limit=round(upper + 0.001, 4)))
+    shown = decision.reasons[0].split("at most ")[1].split(" ")[0]
+    assert decision.outcome is Decision.APPROVED
+    assert float(shown) < decision.threshold
+
+
+def test_a_relative_limit_counts_the_reference_as_random() -> None:
+    rules = policy(limit=0.5, accuracy={"unit": LossUnit.RELATIVE_PERCENT})
+    rows = table(4000, lost=6, gained=4, wrong=1594)
+    decision = decide(rows, rules)
+    lower, upper = relative_loss_bounds(6, 4, 2402, 4000, 0.95)
+    assert decision.unit is LossUnit.RELATIVE_PERCENT
+    assert decision.loss == pytest.approx(100 * 2 / 2402)
+    assert (decision.loss_lower, decision.loss_upper) == pytest.approx((100 * lower, 100 * upper))
+    assert decision.outcome is Decision.APPROVED
+    assert "% of the reference's score" in decision.reasons[0]
+    # The same answers relate to a smaller score: what passes in points need not pass in percent.
+    tight = table(1000, wrong=700)
+    assert decide(tight, policy(limit=0.4)).outcome is Decision.APPROVED
+    told = decide(tight, policy(limit=0.4, accuracy={"unit": LossUnit.RELATIVE_PERCENT}))
+    assert told.outcome is Decision.INCONCLUSIVE
+    assert "needs about 2,495 samples, have 1,000" in told.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("rules", "proof", "reason"),
+    [
+        (
+            {"precision": Precision.FP16},
+            attestation({Execution.FP32: 8, Execution.BF16: 2}),
+            "precision: the engine executes 2 compute nodes in BF16, coarser than the policy's FP16",
+        ),
+        (
+            {"precision": Precision.INT8, "forbidden": (Execution.BF16,)},
+            attestation({Execution.INT8: 8, Execution.BF16: 1}),
+            "precision: the engine executes 1 compute node in BF16, forbidden in region 'eu'",
+        ),
+        (
+            {"precision": Precision.FP16, "forbidden": (Execution.INT8,)},
+            attestation(INT8=3, FP16=6),
+            "precision: the graph holds 3 compute nodes in INT8, coarser than the policy's FP16 and forbidden in "
+            "region 'eu'",
+        ),
+    ],
+)
+def test_a_type_that_the_policy_rules_out_fails(rules: dict[str, Any], proof: Attestation, reason: str) -> None:
+    decision = decide(table(4000), policy(**rules), proof)
+    assert decision.outcome is Decision.FAILED
+    assert decision.reasons == (reason,)
+
+
+def test_an_engine_built_coarser_than_its_policy_fails_whatever_it_executes() -> None:
+    rows = table(4000)
+    coarse = engine(precision=Precision.INT8)
+    decision = decide_gate(coarse, policy(), attestation(), evaluation(rows), rows)
+    assert decision.outcome is Decision.FAILED
+    assert decision.reasons == ("precision: the engine was built as INT8, coarser than the policy's FP16",)
+
+
+def test_a_type_listed_with_no_node_is_no_fault() -> None:
+    assert decide(table(4000), proof=attestation(FP16=6, INT8=0)).outcome is Decision.APPROVED
+
+
+def test_a_slow_engine_fails() -> None:
+    decision = decide(table(4000), policy(latency=LatencyLimit(p99_ms=100.0)), timing={"p99_ms": 100.004})
+    assert decision.outcome is Decision.FAILED
+    assert decision.reasons == ("latency: p99 100.004 ms at batch 8, limit 100 ms",)
+
+
+def test_every_reason_is_listed_and_accuracy_is_first() -> None:
+    decision = decide(
+        table(1000, lost=3),
+        policy(latency=LatencyLimit(p99_ms=1.0), forbidden=(Execution.TF32,)),
+        attestation({Execution.TF32: 4, Execution.BF16: 5}, INT8=2),
+    )
+    assert decision.outcome is Decision.FAILED
+    assert [reason.split(":")[0] for reason in decision.reasons] == ["accuracy", *["precision"] * 3, "latency"]
+    assert "inconclusive" in decision.reasons[0]
+
+
+def test_an_approval_makes_an_approved_engine_and_nothing_else_does() -> None:
+    for rows, approved in ((table(4000), True), (table(100), False)):
+        parts = {"engine": engine(), "attestation": attestation(), "evaluation": evaluation(rows)}
+        decision = decide(rows)
+        if approved:
+            assert ApprovedEngine(**parts, decision=decision).decision.outcome is Decision.APPROVED
+        else:
+            with pytest.raises(ValueError, match="the gate said inconclusive"):
+                ApprovedEngine(**parts, decision=decision)
+
+
+def test_the_order_of_samples_changes_nothing() -> None:
+    rows = table(3000, lost=14, gained=8, wrong=200)
+    order = np.random.default_rng(5).permutation(len(rows))
+    mixed = PairedResults(tuple(rows.sample_ids[i] for i in order), rows.reference[order], rows.engine[order])
+    assert decide(mixed) == decide(rows)
+
+
+def test_an_engine_that_was_not_attested_is_refused() -> None:
+    rows = table(4000)
+    for proof in (
+        Attestation(graph={Precision.FP16: 9}, executed=None, source="no GPU here"),
+        Attestation(graph={Precision.FP16: 9}, executed={}, source="an empty answer"),
+        Attestation(graph={Precision.FP16: 0}, executed={Execution.FP32: 9}, source="runtime model"),
+    ):
+        with pytest.raises(GateRefused, match="an attestation of"):
+            decide(rows, proof=proof)
+
+
+def test_another_region_s_policy_is_refused() -> None:
+    rows = table(4000)
+    with pytest.raises(GateRefused, match="engine of region 'na'"):
+        decide_gate(engine(), policy(region="na"), attestation(), evaluation(rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"build_key": digest_bytes(b"another")}, "results of engine"),
+        ({"metric": "f1"}, "metric 'f1'"),
+        ({"samples": 3999}, "3,999 per-sample results"),
+        ({"results": blob(b"other results")}, "per-sample results"),
+        ({"reference_score": float("nan")}, "found nan"),
+        ({"engine_score": float("inf")}, "found inf"),
+        ({"engine_score": 0.75}, "engine_score 1.000000, the mean"),
+    ],
+)
+def test_figures_that_are_not_of_these_results_are_refused(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(InvalidResults, match=found):
+        decide(table(4000), **changes)
+
+
+def test_results_in_another_order_than_were_published_are_refused() -> None:
+    rows = table(4000, lost=3)
+    turned = PairedResults(rows.sample_ids[::-1], rows.reference[::-1], rows.engine[::-1])
+    with pytest.raises(InvalidResults, match="per-sample results"):
+        decide_gate(engine(), policy(), attestation(), evaluation(rows), turned)
+
+
+def test_scores_that_are_not_right_or_wrong_are_refused() -> None:
+    rows = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
+    with pytest.raises(InvalidResults, match=r"0\.5 for sample 'b' under the reference.*top1"):
+        decide(rows)
+
+
+def test_a_reference_that_is_never_right_has_no_relative_loss() -> None:
+    with pytest.raises(InvalidResults, match="absolute_points"):
+        decide(table(50, wrong=50), policy(accuracy={"unit": LossUnit.RELATIVE_PERCENT}))
+
+
+def test_ten_thousand_results_are_decided_at_once() -> None:
+    # Not the 50 ms that a quiet machine holds (benchmarks/gate_coverage.py), but far from sampling or resampling.
+    rows = table(10_000, lost=40, gained=35)
+    arguments = (engine(), policy(), attestation(), evaluation(rows), rows)
+    decide_gate(*arguments)
+    started = time.process_time()
+    decide_gate(*arguments)
+    assert time.process_time() - started < 0.5
