@@ -35,7 +35,7 @@ from regiolect.contracts import (
     Timing,
     ValidatedCalibration,
 )
-from regiolect.data import Samples, save_samples
+from regiolect.data import FolderSource, Samples, save_samples
 from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
 from regiolect.evaluate.metrics import top1
@@ -45,7 +45,6 @@ from regiolect.graphs import typed_graph
 from regiolect.ingest import ingest
 from regiolect.integrity import digest_of, write_atomic
 from regiolect.machine import cpu_fingerprint, whole_machine
-from regiolect.data import FolderSource
 from regiolect.model import ModelSpec
 from regiolect.storage import LocalStore
 
@@ -86,14 +85,14 @@ def measure_all(folder: Path, batches: list[int], seconds: float) -> list[dict[s
     for name in BACKENDS:
         wide = _engine(name, Precision.FP32, exported, None, store)
         narrow = _engine(name, Precision.INT8, exported, table, store)
-        for batch in batches:
-            images = {"image": np.random.default_rng(batch).random((batch, 3, 224, 224), np.float32)}
-            with whole_machine():
-                timing = measure(
-                    lambda: narrow.run(images), lambda: wide.run(images), batch, seconds, most=2000  # noqa: B023
-                )
-            rows.append(_row(name, narrow, wide, timing))
+        rows.extend(_row(name, narrow, wide, _time(narrow, wide, batch, seconds)) for batch in batches)
     return rows
+
+
+def _time(narrow: Engine, wide: Engine, batch: int, seconds: float) -> Timing:
+    images = {"image": np.random.default_rng(batch).random((batch, 3, 224, 224), np.float32)}
+    with whole_machine():
+        return measure(lambda: narrow.run(images), lambda: wide.run(images), batch, seconds, most=2000)
 
 
 def _row(name: str, narrow: Engine, wide: Engine, timing: Timing) -> dict[str, object]:

@@ -103,7 +103,7 @@ def score(b: Floats, c: Floats, n: int, loss: float) -> Floats:
 
 
 def newcombe(b: Floats, c: Floats, n: int, loss: float, right: float = 0.9) -> Floats:
-    """Newcombe's square-and-add interval without correlation, Statistics in Medicine 17 (1998) 2635, method 8 less phi.
+    """Newcombe's square-and-add interval for paired rates, Statistics in Medicine 17 (1998) 2635, method 8.
 
     Both marginal scores are needed; the reference's is taken to be `right`.
     """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.build_region import build_region
 from flows.drills import drill_once
@@ -23,7 +24,15 @@ from tasks.register import register
 from tasks.report import log_report, write_report
 
 
-@flow(name="release", flow_run_name="release-{model}", task_runner=ThreadPoolTaskRunner())
+# How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
+SIDE_BY_SIDE: TaskRunner[Any] = ThreadPoolTaskRunner()
+
+
+@flow(
+    name="release",
+    flow_run_name="release-{model}",
+    task_runner=SIDE_BY_SIDE,
+)
 def release(model: str, regions: list[str] | None = None, force: bool = False, drills: bool = False) -> ReleaseResult:
     """Build what changed, judge it, register what was approved, report everything.
 

@@ -121,7 +121,11 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
 def _legend(result: ReleaseResult) -> str:
     confidences = sorted({f"{row.confidence:.0%}" for row in result.rows if row.confidence is not None})
     samples = sorted({row.samples for row in result.rows if row.samples is not None})
-    said = f"loss: accuracy of FP32 less the engine's, on {' / '.join(map(str, samples))} gate samples; " if samples else ""
+    said = (
+        f"loss: accuracy of FP32 less the engine's, on {' / '.join(map(str, samples))} gate samples; "
+        if samples
+        else ""
+    )
     bounds = f"bounds: one-sided, {' / '.join(confidences)} each; " if confidences else ""
     return f"{said}{bounds}vs FP32: same backend, same machine, interleaved"
 

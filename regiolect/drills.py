@@ -33,9 +33,7 @@ class DrillResults(Contract):
     drills: tuple[Drill, ...]
 
 
-def candidates(
-    planned: Plan, outcomes: Mapping[str, RegionOutcome]
-) -> tuple[RegionRequest, RegionRequest] | None:
+def candidates(planned: Plan, outcomes: Mapping[str, RegionOutcome]) -> tuple[RegionRequest, RegionRequest] | None:
     """The region to drill and the region whose calibration it is offered: the first INT8 region that was gated, and
     the first other region. None when there are no two such regions."""
     requests = [engine.request for engine in planned.engines if engine.request]
@@ -66,7 +64,7 @@ def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: obj
     return Drill(
         name=FOREIGN,
         region=request.region,
-        attempt=f"build {request.region}'s engine with {foreign.region}'s calibration (dataset {short(foreign.dataset)})",
+        attempt=f"build {request.region}'s engine with {foreign.region}'s calibration ({short(foreign.dataset)})",
         refused=refused,
         by="provenance" if refused else f"nothing: {type(result).__name__}",
         detail=str(result) if isinstance(result, Exception) else "an engine was built",
@@ -79,7 +77,7 @@ def judge_over_threshold(request: RegionRequest, gate: GateDecision) -> Drill:
     return Drill(
         name=OVER_THRESHOLD,
         region=request.region,
-        attempt=f"approve an engine of {request.region} whose thresholds are 1/{round(1 / DAMAGE)} of what they should be",
+        attempt=f"approve an engine of {request.region} whose clip thresholds are 1/{round(1 / DAMAGE)} of the right ones",
         refused=refused,
         by="gate" if refused else f"nothing: {gate.outcome}",
         detail=gate.reasons[0],

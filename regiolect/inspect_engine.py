@@ -106,7 +106,9 @@ def _of_outcome(outcome: RegionOutcome) -> list[tuple[str, str]]:
 
 def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
     request = engine.request
-    files = ", ".join(f"{file.path} ({file.blob.size / 1e6:.2f} MB, {short(file.blob.digest)})" for file in engine.files)
+    files = ", ".join(
+        f"{file.path} ({file.blob.size / 1e6:.2f} MB, {short(file.blob.digest)})" for file in engine.files
+    )
     return [
         ("target", f"{request.target.name} through {request.target.backend} {engine.backend_version}"),
         ("precision", request.precision.value),

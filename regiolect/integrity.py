@@ -83,7 +83,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise StorageError(
             expected=f"to write {path}",
             found=f"{error.strerror or error} ({type(error).__name__})",
-            remedy=f"free space or mend the permissions of {path.parent}, then run again; nothing half-written was kept",
+            remedy=f"free space or mend the permissions of {path.parent}, then run again; nothing half-written is left",
         ) from error
     finally:
         if temporary is not None:

@@ -57,7 +57,9 @@ class ModelSpec:
         if not self.name or not self.name.replace("-", "").isalnum() or self.name != self.name.lower():
             self._refuse("a name of lower-case letters, digits and dashes", repr(self.name), "name='my-model'")
         if not self.inputs or not self.outputs:
-            self._refuse("at least one input and one output", f"{len(self.inputs)} and {len(self.outputs)}", "name them")
+            self._refuse(
+                "at least one input and one output", f"{len(self.inputs)} and {len(self.outputs)}", "name them"
+            )
         for tensor in self.inputs:
             if not isinstance(tensor.shape[0], str):
                 found = f"{tensor.name}: {tensor.shape}"

@@ -147,10 +147,9 @@ def _served_as(version: RegisteredEngine) -> str:
 
 
 def _refused_row(planned: PlannedEngine) -> ReleaseRow:
-    nothing: Mapping[str, None] = dict.fromkeys(
-        ("executed", "loss", "loss_lower", "loss_upper", "threshold", "unit", "confidence", "samples", "speedup")
-        + ("p50_ms", "p99_ms", "model_uri", "build_key", "backend")
-    )
+    never_measured = ("loss", "loss_lower", "loss_upper", "threshold", "unit", "confidence", "samples")
+    never_built = ("executed", "speedup", "p50_ms", "p99_ms", "model_uri", "build_key", "backend")
+    nothing: Mapping[str, None] = dict.fromkeys([*never_measured, *never_built])
     return ReleaseRow(
         **nothing,
         region=planned.region,

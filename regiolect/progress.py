@@ -33,5 +33,12 @@ def done(outcome: RegionOutcome) -> None:
     else:
         detail = outcome.reasons[0]
     level = logging.INFO if outcome.decision in (Decision.APPROVED, Decision.NOT_ATTESTED) else logging.WARNING
-    logger.log(level, "%-4s %-8s %s (%s; %.1f s)", outcome.region, outcome.target.name, outcome.decision, detail,
-               outcome.seconds)
+    logger.log(
+        level,
+        "%-4s %-8s %s (%s; %.1f s)",
+        outcome.region,
+        outcome.target.name,
+        outcome.decision,
+        detail,
+        outcome.seconds,
+    )

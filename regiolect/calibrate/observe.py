@@ -154,6 +154,8 @@ def _open(model: ExportedModel, store: Store, wanted: Collection[str] | None) ->
     graph.output.extend(ValueInfoProto(name=name) for name in names if name in made - outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Threads that wait by spinning would take the core on which the batch before is being counted.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refused = (f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads", "", "export it again")
     with _vendor_errors(InvalidOnnx, *refused):
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

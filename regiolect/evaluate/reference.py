@@ -28,9 +28,7 @@ def reference_outputs(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(store.path_of(model.graph)), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(store.path_of(model.graph)), options, providers=["CPUExecutionProvider"])
     count = len(next(iter(inputs.values())))
     parts = [
         session.run(list(model.outputs), {name: array[start : start + batch] for name, array in inputs.items()})

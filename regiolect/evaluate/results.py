@@ -37,7 +37,7 @@ class PairedResults:
         engine: the engine's.
 
     Raises:
-        InvalidResults: no samples, lengths differ, ids repeat or are not printable, or a score is missing or not finite.
+        InvalidResults: no samples, lengths differ, ids repeat or are not printable, a score is missing or not finite.
     """
 
     sample_ids: tuple[str, ...]

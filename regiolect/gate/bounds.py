@@ -47,7 +47,8 @@ _TAIL = math.log(1e10)  # values of m left out of a sum have a probability of at
 _SLACK = 1e-8  # more than the tails left out and rounding together
 _TINY = 1e-300  # stands for a rate of zero inside logarithms
 _CELLS = 48  # of the nuisance line, before refinement
-_ROUNDS = 14  # of refinement at most; stopping early only raises the bound
+_ROUNDS = 14  # of refinement at most, and
+_WORK = 2_000_000  # ends of cells times values of m at most; stopping early only raises the bound
 
 
 def clopper_pearson(successes: float, n: int, alpha: float) -> tuple[float, float]:
@@ -290,9 +291,10 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
         corner = ordering.probability(p10[:-1][outermost], p01[1:][outermost])
         bound[outermost] = np.minimum(bound[outermost], corner)
         # The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
-        tolerance = min(max(2e-6 * len(_likely(ordering.n, p10 + p01)), 1e-4), 2e-3)
+        values = len(_likely(ordering.n, p10 + p01))
+        tolerance = min(max(2e-6 * values, 1e-4), 2e-3)
         loose = np.flatnonzero(bound > max(level, float(reached.max())) * (1 + tolerance))
-        if len(loose) == 0:
+        if len(loose) == 0 or len(position) * values > _WORK:
             break
         middle = (position[loose] + position[loose + 1]) / 2
         position = np.insert(position, loose + 1, middle)

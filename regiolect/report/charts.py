@@ -1,94 +1,181 @@
-"""The report's two plots, as SVG text to be put inline."""
+"""The report's two plots as geometry: positions in percent of a plot's width, which the page draws as inline SVG.
+
+Positions rather than pictures: text stays the page's own text, escaped as such, and the plots follow the width of the
+window and its colours.
+"""
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from regiolect.contracts import Decision, Drill, ReleaseRow
+from regiolect.report.words import LossFigures, kernel_words
 
-from regiolect.contracts import Decision, ReleaseRow
-
-INK = "#1f2933"
-MUTED = "#7b8794"
-COLOURS = {
-    Decision.APPROVED: "#1b7f5c",
-    Decision.FAILED: "#c0392b",
-    Decision.INCONCLUSIVE: "#c77f0a",
-    Decision.NOT_ATTESTED: "#2b6cb0",
-    Decision.REFUSED: "#c0392b",
-}
-# Text stays text, so that it can be searched and read aloud; ids and dates are fixed, so that equal runs give equal
-# files.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "regiolect", "font.family": "sans-serif", "font.size": 9.5}
+# What is farther out is drawn as an arrow, so that one bad engine does not squash the others. In limits.
+FARTHEST_LEFT, FARTHEST_RIGHT = -1.5, 2.25
+MOST_TICKS = 8
 
 
-def loss_plot(rows: Sequence[ReleaseRow]) -> str | None:
-    """Loss with its interval against the threshold, a line per gated engine; None when none was gated."""
-    gated = [row for row in rows if row.loss is not None]
-    if not gated:
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
+class LossLine:
+    """One engine's loss. None where the limit is 0, which leaves no scale to draw on.
+
+    `mark` is None too where the estimate lies off the scale; `beyond_left` and `beyond_right` say that the interval
+    goes on there.
+    """
+
+    name: str
+    detail: str
+    decision: Decision
+    deliberate: bool
+    figures: LossFigures
+    left: float | None
+    right: float | None
+    mark: float | None
+    beyond_left: bool
+    beyond_right: bool
+
+    @property
+    def spoken(self) -> str:
+        """The line for somebody who cannot see it."""
+        told = f"loss {self.figures.said}, interval {self.figures.bounds}, limit {self.figures.allowed}"
+        return f"{self.name}, {self.detail}: {told}, {self.decision.value}"
+
+
+@dataclass(frozen=True)
+class LossPlot:
+    """Losses, each on the scale of its own limit."""
+
+    lines: tuple[LossLine, ...]
+    ticks: tuple[Tick, ...]
+    zero: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class SpeedBar:
+    """One engine's speed-up; the bar starts at 1."""
+
+    name: str
+    detail: str
+    speedup: float
+    p50_ms: float | None
+    left: float
+    width: float
+
+    @property
+    def spoken(self) -> str:
+        """The bar for somebody who cannot see it."""
+        return f"{self.name}, {self.detail}: {self.speedup:.2f} times as fast as FP32"
+
+
+@dataclass(frozen=True)
+class SpeedPlot:
+    """Speed-ups on a logarithmic axis: half as fast is as far to the left as twice as fast is to the right."""
+
+    bars: tuple[SpeedBar, ...]
+    ticks: tuple[Tick, ...]
+    one: float
+
+
+def loss_plot(rows: Sequence[ReleaseRow], drills: Sequence[Drill] = ()) -> LossPlot | None:
+    """Loss with its interval, as a share of the limit, a line per gated engine and per gated drill; None without any.
+
+    Limits of 0.1 and of 3 points, absolute and relative ones, are so compared on one axis.
+    """
+    judged = [(_name(row), _detail(row), row.decision, False, LossFigures.of(row)) for row in rows]
+    judged += [
+        (f"{drill.region}, drill", drill.name, drill.gate.outcome, True, LossFigures.of(drill.gate))
+        for drill in drills
+        if drill.gate is not None
+    ]
+    lines = [(*about, figures) for *about, figures in judged if figures is not None]
+    if not lines:
         return None
-    with rc_context(STYLE):
-        figure, axes = _canvas(len(gated))
-        for y, row in enumerate(gated):
-            if row.loss is None or row.loss_lower is None or row.loss_upper is None or row.threshold is None:
-                continue
-            colour = COLOURS[row.decision]
-            axes.plot([row.loss_lower, row.loss_upper], [y, y], color=colour, linewidth=3.5, solid_capstyle="round")
-            axes.plot(row.loss, y, marker="o", color="white", markeredgecolor=colour, markeredgewidth=1.6, markersize=6)
-            axes.plot([row.threshold] * 2, [y - 0.34, y + 0.34], color=INK, linewidth=2)
-            axes.annotate(
-                f"{row.threshold:g}", (row.threshold, y), (5, 0), textcoords="offset points", va="center", color=INK
-            )
-        axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-        axes.set_xlabel("accuracy loss against FP32: estimate and bounds (left of 0: better); bar: the limit")
-        _label_rows(axes, gated)
-        return _svg(figure)
+    shares = [
+        share / figures.limit for *_, figures in lines if figures.limit > 0 for share in (figures.lower, figures.upper)
+    ]
+    start = min([-0.25, *(share for share in shares if share >= FARTHEST_LEFT)])
+    end = max([1.3, *(share for share in shares if share <= FARTHEST_RIGHT)])
+
+    def at(share: float) -> float:
+        return _percent((share - start) / (end - start))
+
+    def line(name: str, detail: str, decision: Decision, deliberate: bool, figures: LossFigures) -> LossLine:
+        if figures.limit == 0:
+            return LossLine(name, detail, decision, deliberate, figures, None, None, None, False, False)
+        lower, loss, upper = (value / figures.limit for value in (figures.lower, figures.loss, figures.upper))
+        return LossLine(
+            name=name,
+            detail=detail,
+            decision=decision,
+            deliberate=deliberate,
+            figures=figures,
+            # An interval that lies off the scale as a whole leaves a stub at the edge for its arrow.
+            left=at(min(max(lower, start), end - 0.04 * (end - start))),
+            right=at(max(min(upper, end), start + 0.04 * (end - start))),
+            mark=at(loss) if start <= loss <= end else None,
+            beyond_left=lower < start,
+            beyond_right=upper > end,
+        )
+
+    halves = range(math.ceil(2 * start), math.floor(2 * end) + 1)
+    return LossPlot(
+        lines=tuple(line(*about) for about in lines),
+        ticks=tuple(Tick(at(half / 2), _limits(half / 2)) for half in halves),
+        zero=at(0),
+        limit=at(1),
+    )
 
 
-def speed_plot(rows: Sequence[ReleaseRow]) -> str | None:
+def speed_plot(rows: Sequence[ReleaseRow]) -> SpeedPlot | None:
     """Speed-up over FP32 through the same backend, a bar per timed engine; None when none was timed."""
-    timed = [row for row in rows if row.speedup is not None]
+    timed = [(row, row.speedup) for row in rows if row.speedup]
     if not timed:
         return None
-    with rc_context(STYLE):
-        figure, axes = _canvas(len(timed))
-        for y, row in enumerate(timed):
-            speedup = row.speedup or 0.0
-            axes.barh(y, speedup, height=0.55, color=COLOURS[row.decision])
-            axes.annotate(
-                f"{speedup:.2f}x", (speedup, y), (5, 0), textcoords="offset points", va="center", color=INK
-            )
-        axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (3, 3)))
-        axes.set_xlim(0, max((row.speedup or 0.0) for row in timed) * 1.15)
-        axes.set_xlabel("times as fast as FP32 through the same backend, median of interleaved rounds")
-        _label_rows(axes, timed)
-        return _svg(figure)
+    start = min(-1, math.floor(min(math.log2(speedup) for _, speedup in timed)))
+    end = max(2, math.ceil(max(math.log2(speedup) for _, speedup in timed)))
+
+    def at(speedup: float) -> float:
+        return _percent((math.log2(speedup) - start) / (end - start))
+
+    def bar(row: ReleaseRow, speedup: float) -> SpeedBar:
+        left, right = sorted((at(1), at(speedup)))
+        return SpeedBar(_name(row), _detail(row), speedup, row.p50_ms, left, _percent((right - left) / 100))
+
+    step = math.ceil((end - start) / MOST_TICKS)
+    octaves = [octave for octave in range(start, end + 1) if octave % step == 0]
+    return SpeedPlot(
+        bars=tuple(bar(row, speedup) for row, speedup in timed),
+        ticks=tuple(Tick(at(2.0**octave), f"{2.0**octave:g}x") for octave in octaves),
+        one=at(1),
+    )
 
 
-def _canvas(rows: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8.2, 0.36 * rows + 0.9), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.subplots()
-    axes.patch.set_alpha(0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0, colors=INK)
-    axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
+def _name(row: ReleaseRow) -> str:
+    return f"{row.region} on {row.target}" if row.target else row.region
 
 
-def _label_rows(axes: Axes, rows: Sequence[ReleaseRow]) -> None:
-    names = [f"{row.region}  {row.precision}" + (f"  ({row.backend})" if row.backend else "") for row in rows]
-    axes.set_yticks(range(len(rows)), names)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+def _detail(row: ReleaseRow) -> str:
+    precision = row.precision.value if row.precision else "precision unknown"
+    kernels = kernel_words(row)
+    wider = kernels == "FP32 kernels" and precision != "FP32"
+    return f"{precision} graph, {kernels}" if wider else precision
 
 
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    # Only the element itself: an XML prologue has no place inside HTML.
-    return text[text.index("<svg") :]
+def _limits(share: float) -> str:
+    return {0.0: "0", 1.0: "limit"}.get(share, f"{share:g}x")
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)

@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from regiolect import __version__
-from regiolect.contracts import Decision, RegionOutcome, ReleaseResult, short
+from regiolect.contracts import (
+    CalibrationTable,
+    CheckResult,
+    Decision,
+    Precision,
+    RegionOutcome,
+    ReleaseResult,
+    ReleaseRow,
+    short,
+)
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
+from regiolect.report import words
 from regiolect.report.charts import loss_plot, speed_plot
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A row of the release with what lies behind it; no outcome where nothing was started."""
+
+    row: ReleaseRow
+    outcome: RegionOutcome | None
+    anchor: str
+
+    @property
+    def loss(self) -> words.LossFigures | None:
+        return words.LossFigures.of(self.row)
+
+    @property
+    def graph(self) -> str:
+        return words.graph_words(self.row)
+
+    @property
+    def kernels(self) -> str:
+        return words.kernel_words(self.row)
+
+    @property
+    def failed_checks(self) -> tuple[CheckResult, ...]:
+        return tuple(check for check in self.outcome.checks if not check.passed) if self.outcome else ()
+
+    @property
+    def unserved(self) -> bool:
+        """Whether the gate approved an engine that nobody can load."""
+        return self.row.decision is Decision.APPROVED and self.row.model_uri is None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """A calibration table, the region whose engines were quantized with it, and their targets."""
+
+    region: str
+    table: CalibrationTable
+    digest: str | None
+    targets: tuple[str, ...]
+
+
 def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folder: Path) -> ReleaseResult:
-    """Write `<folder>/<model>-<start time>.html` and, beside it, the result as JSON.
+    """Write `<folder>/<model>-<start time in UTC>.html` and, beside it, the result as JSON.
 
     Args:
         outcomes: what lies behind the rows: checks, calibration, attestation.
@@ -27,7 +77,7 @@ def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folde
     Raises:
         StorageError: the folder cannot be written.
     """
-    path = folder / f"{result.model}-{result.started:%Y%m%dT%H%M%S}.html"
+    path = folder / f"{result.model}-{result.started.astimezone(UTC):%Y%m%dT%H%M%S}.html"
     written = result.model_copy(update={"report": str(path)})
     write_atomic(path, render(written, outcomes).encode())
     write_atomic(path.with_suffix(".json"), written.model_dump_json(indent=2).encode())
@@ -35,56 +85,122 @@ def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folde
 
 
 def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
-    """The page as HTML that refers to nothing outside itself."""
+    """The page as HTML that refers to nothing outside itself. Equal arguments give equal text, on any machine."""
     environment = Environment(
         loader=PackageLoader("regiolect.report"),
-        autoescape=select_autoescape(),
+        # Always: select_autoescape() goes by the file name and leaves `.html.j2` unescaped.
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    by_key = {outcome.build_key: outcome for outcome in outcomes}
+    entries = [
+        Entry(row, by_key.get(row.build_key or ""), f"engine-{number}") for number, row in enumerate(result.rows, 1)
+    ]
     return environment.get_template("report.html.j2").render(
         result=result,
-        outcomes=outcomes,
-        by_precision=_by_precision(result),
-        counts=Counter(row.decision.value for row in result.rows),
-        loss_plot=loss_plot(result.rows),
+        started=result.started.astimezone(UTC),
+        entries=entries,
+        headline=_headline(result),
+        alarms=_alarms(result),
+        counts=_counts(result),
+        served=sum(row.model_uri is not None for row in result.rows),
+        by_precision=_by_precision(entries),
+        groups={decision.name.lower(): [e for e in entries if e.row.decision is decision] for decision in Decision},
+        unserved=[entry for entry in entries if entry.unserved],
+        provenance=_provenance(entries),
+        uncalibrated=_uncalibrated(entries),
+        confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),
+        samples=sorted({row.samples for row in result.rows if row.samples}),
+        machines=_machines(entries),
+        wider=any(e.row.precision is Precision.FP16 and e.kernels == "FP32 kernels" for e in entries),
+        loss_plot=loss_plot(result.rows, result.drills),
         speed_plot=speed_plot(result.rows),
-        cpu=cpu_fingerprint(),
+        registry=words.without_password(result.tracking_uri),
+        signs=words.SIGNS,
+        meanings=words.MEANINGS,
         version=__version__,
     )
 
 
-def _by_precision(result: ReleaseResult) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for row in result.rows:
-        names = groups.setdefault(row.precision.value if row.precision else "unknown", [])
-        if row.region not in names:
-            names.append(row.region)
+def _counts(result: ReleaseResult) -> dict[Decision, int]:
+    """How many engines came to each decision, in the order of Decision; only decisions that occur."""
+    counts = {decision: sum(row.decision is decision for row in result.rows) for decision in Decision}
+    return {decision: count for decision, count in counts.items() if count}
+
+
+def _headline(result: ReleaseResult) -> str:
+    if not result.rows:
+        return "This run was asked for no engine."
+    served = sum(row.model_uri is not None for row in result.rows)
+    regions = len({row.region for row in result.rows})
+    told = [f"{count} {decision.value}" for decision, count in _counts(result).items()]
+    return (
+        f"{_several(len(result.rows), 'engine')} for {_several(regions, 'region')}: {'; '.join(told)}. "
+        f"{served} served through the registry."
+    )
+
+
+def _alarms(result: ReleaseResult) -> list[str]:
+    """What somebody must look at, worst first."""
+    drills = [f"a deliberate drill was not refused: {drill.name}" for drill in result.drills if not drill.refused]
+    unserved = [row.region for row in result.rows if row.decision is Decision.APPROVED and row.model_uri is None]
+    blocked = [
+        f"{decision.value}: {', '.join(_named(row for row in result.rows if row.decision is decision))}"
+        for decision in (Decision.FAILED, Decision.INCONCLUSIVE, Decision.REFUSED)
+        if any(row.decision is decision for row in result.rows)
+    ]
+    return drills + ([f"approved but not served: {', '.join(unserved)}"] if unserved else []) + blocked
+
+
+def _named(rows: Iterable[ReleaseRow]) -> list[str]:
+    return [f"{row.region} on {row.target}" if row.target else row.region for row in rows]
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _by_precision(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:
+    """Precision, widest first, to region to that region's engines; what has no precision comes last."""
+    groups: dict[str, dict[str, list[Entry]]] = {}
+    for precision in (*Precision, None):
+        for entry in entries:
+            if entry.row.precision is precision:
+                name = precision.value if precision else "no precision known"
+                groups.setdefault(name, {}).setdefault(entry.row.region, []).append(entry)
     return groups
 
 
-def figures(result: ReleaseResult) -> dict[str, float]:
-    """A release in numbers, by metric name, for a registry that plots them over time."""
-    gated = [row for row in result.rows if row.loss_upper is not None]
-    per_engine = {f"loss_upper/{row.region}-{row.target}": float(row.loss_upper or 0.0) for row in gated}
-    speedups = {f"speedup/{row.region}-{row.target}": row.speedup for row in gated if row.speedup is not None}
-    approved = sum(row.decision is Decision.APPROVED for row in result.rows)
-    return {"engines": len(result.rows), "approved": approved, "seconds": result.seconds, **per_engine, **speedups}
+def _provenance(entries: Sequence[Entry]) -> list[Provenance]:
+    """Each region's calibration tables, one line a table, with the targets that share it."""
+    lines: dict[tuple[str, str | None], Provenance] = {}
+    for entry in entries:
+        outcome = entry.outcome
+        if outcome is None or outcome.calibration is None:
+            continue
+        digest = outcome.engine.calibration if outcome.engine else None
+        before = lines.get((outcome.region, digest))
+        targets = (*(before.targets if before else ()), outcome.target.name)
+        lines[outcome.region, digest] = Provenance(outcome.region, outcome.calibration, digest, targets)
+    return list(lines.values())
 
 
-def markdown_table(result: ReleaseResult) -> str:
-    """The release's table as Markdown, for a Prefect artifact."""
-    lines = [
-        "| region | target | graph | executed | decision | loss | limit | vs FP32 | served as |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in result.rows:
-        loss = "-" if row.loss is None else f"{row.loss:+.2f} ({row.loss_lower:+.2f} .. {row.loss_upper:+.2f})"
-        limit = "-" if row.threshold is None else f"{row.threshold:g}"
-        speed = "-" if row.speedup is None else f"{row.speedup:.2f}x"
-        cells = (row.region, row.target or "-", row.precision or "-", row.executed or "-", row.decision.value)
-        lines.append(f"| {' | '.join(cells)} | {loss} | {limit} | {speed} | {row.model_uri or '-'} |")
-    lines += [f"\n**Drill, {drill.name}**: {'refused by ' if drill.refused else 'NOT refused: '}{drill.by}" for drill in result.drills]
-    return "\n".join(lines)
+def _uncalibrated(entries: Sequence[Entry]) -> list[str]:
+    """Regions whose engines were built without calibration."""
+    built = [entry.outcome for entry in entries if entry.outcome and entry.outcome.engine]
+    return list(dict.fromkeys(outcome.region for outcome in built if outcome.calibration is None))
+
+
+def _machines(entries: Sequence[Entry]) -> list[str]:
+    """The machines that the figures were measured on, as the engines name them."""
+    timed = [entry.outcome for entry in entries if entry.outcome and entry.outcome.evaluation]
+    return list(dict.fromkeys(_machine(outcome.engine.fingerprint) for outcome in timed if outcome.engine))
+
+
+def _machine(fingerprint: Mapping[str, str]) -> str:
+    if "cpu" in fingerprint:
+        return f"{fingerprint['cpu']} ({fingerprint['isa']})" if "isa" in fingerprint else fingerprint["cpu"]
+    return ", ".join(f"{name} {value}" for name, value in sorted(fingerprint.items()))

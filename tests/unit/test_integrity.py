@@ -41,8 +41,13 @@ def test_a_files_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
 def test_an_old_file_survives_a_write_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
-        temporary.write_bytes(b"ne")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(b"ne")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

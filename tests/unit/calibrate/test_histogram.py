@@ -74,6 +74,12 @@ def test_widening_in_the_middle_of_a_long_array_keeps_every_count() -> None:
     assert streamed.total == 600_000
 
 
+@pytest.mark.parametrize("zeros", [[0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0]])
+def test_a_table_does_not_tell_which_zero_came_first(zeros) -> None:
+    streamed = shown([np.array([zero], np.float32) for zero in zeros])
+    assert content(streamed) == content(histogram_of(np.zeros(2, np.float32)))
+
+
 def test_merge_leaves_its_arguments_alone() -> None:
     one, other = histogram_of(np.ones(5, np.float32)), histogram_of(np.full(5, 100.0, np.float32))
     before = content(one), content(other)

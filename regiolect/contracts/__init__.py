@@ -1,0 +1,71 @@
+"""What travels between stages: frozen, complete, small. URIs and digests, never bytes.
+
+The modules follow the pipeline: base, data, model, calibration, engine, gate, release. Import from here.
+"""
+
+from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId, short
+from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, TensorRange
+from regiolect.contracts.data import (
+    CheckResult,
+    DeclaredStatistics,
+    RegionDataset,
+    SampleSet,
+    Split,
+    ValidatedCalibration,
+)
+from regiolect.contracts.engine import Attestation, BatchProfile, BuildRequest, EngineArtifact, Performance, Target
+from regiolect.contracts.gate import ApprovedEngine, Decision, EvaluationResult, GateDecision, LossUnit, Timing
+from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
+from regiolect.contracts.release import (
+    Drill,
+    Failure,
+    RegionOutcome,
+    RegisteredEngine,
+    ReleaseResult,
+    ReleaseRow,
+    failure_of,
+)
+
+__all__ = [
+    "ApprovedEngine",
+    "Attestation",
+    "BatchProfile",
+    "Blob",
+    "BuildRequest",
+    "CalibrationMethod",
+    "CalibrationTable",
+    "CheckResult",
+    "Contract",
+    "Decision",
+    "DeclaredStatistics",
+    "Digest",
+    "Drill",
+    "EngineArtifact",
+    "EvaluationResult",
+    "Execution",
+    "ExportedModel",
+    "Failure",
+    "GateDecision",
+    "LossUnit",
+    "NamedBlob",
+    "ParityReport",
+    "Performance",
+    "Precision",
+    "Preprocessing",
+    "RegionDataset",
+    "RegionId",
+    "RegionOutcome",
+    "RegisteredEngine",
+    "ReleaseResult",
+    "ReleaseRow",
+    "SampleSet",
+    "Split",
+    "Target",
+    "TargetId",
+    "TensorRange",
+    "TensorSpec",
+    "Timing",
+    "ValidatedCalibration",
+    "failure_of",
+    "short",
+]

@@ -1,0 +1,91 @@
+"""What is asked of a backend, what it built, and what the built engine says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId
+from regiolect.contracts.model import TensorSpec
+
+
+class BatchProfile(Contract):
+    """The batch sizes an engine accepts. With `buckets`, a batch is padded up to the next bucket and trimmed after."""
+
+    min: PositiveInt = 1
+    opt: PositiveInt = 8
+    max: PositiveInt = 64
+    buckets: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"batch profile must hold min <= opt <= max, found {self.min}, {self.opt}, {self.max}")
+        if self.buckets and (list(self.buckets) != sorted(set(self.buckets)) or self.buckets[-1] != self.max):
+            raise ValueError(f"buckets must rise and end at max={self.max}, found {list(self.buckets)}")
+        return self
+
+
+class Performance(StrEnum):
+    """What an engine is tuned for."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+
+
+class Target(Contract):
+    """Where an engine runs, and through what."""
+
+    name: TargetId
+    backend: str
+
+
+class BuildRequest(Contract):
+    """All that a backend needs to build one engine.
+
+    `graph` is already typed: its precision lives in it. `build_key` names the engine for ever.
+    """
+
+    model: str
+    region: RegionId
+    target: Target
+    precision: Precision
+    graph: Blob
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    profile: BatchProfile
+    performance: Performance
+    policy: Digest
+    build_key: Digest
+
+
+class EngineArtifact(Contract):
+    """A built engine: pristine files plus what anybody needs to know to load it."""
+
+    format: Literal[1] = 1
+    request: BuildRequest
+    backend_version: str
+    files: Annotated[tuple[NamedBlob, ...], Field(min_length=1)]
+    fingerprint: Mapping[str, str] = Field(description="the machine it was built for, as the backend sees it")
+    calibration: Digest | None = Field(default=None, description="digest of the calibration table, for INT8")
+
+
+class Attestation(Contract):
+    """What the graph says and what the built engine says of its precision: compute nodes by type.
+
+    `executed` is None for an engine that cannot run here; such an engine is never approved.
+    """
+
+    graph: Mapping[Precision, NonNegativeInt]
+    executed: Mapping[Execution, PositiveInt] | None
+    source: str = Field(description="what `executed` was read from")
+
+    def summary(self) -> str:
+        """`INT8 9 + FP32 2`, coarsest first; `unknown` when nothing could be read."""
+        if self.executed is None:
+            return "unknown"
+        order = list(Execution)[::-1]
+        return " + ".join(f"{kind} {self.executed[kind]}" for kind in order if kind in self.executed)

@@ -1,0 +1,92 @@
+"""Evaluation and the gate's answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from regiolect.contracts.base import Blob, Contract, Digest
+from regiolect.contracts.engine import Attestation, EngineArtifact
+
+
+class Timing(Contract):
+    """Engine and FP32 baseline, interleaved in one run on one machine. Times in milliseconds per batch."""
+
+    batch: PositiveInt
+    rounds: PositiveInt
+    p50_ms: PositiveFloat
+    p99_ms: PositiveFloat
+    baseline_p50_ms: PositiveFloat
+    baseline_p99_ms: PositiveFloat
+    throughput: PositiveFloat = Field(description="samples per second at the median")
+    speedup: PositiveFloat = Field(description="median over rounds of baseline time / engine time")
+
+
+class EvaluationResult(Contract):
+    """Reference and engine on the same gate samples, in the same order.
+
+    `results` is a CSV with the columns sample_id, reference, engine (scores; 0 or 1 for right/wrong metrics).
+    """
+
+    build_key: Digest
+    dataset: Digest
+    metric: str
+    samples: PositiveInt
+    reference_score: float
+    engine_score: float
+    results: Blob
+    timing: Timing
+
+
+class Decision(StrEnum):
+    """What became of a region's engine."""
+
+    APPROVED = "approved"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    NOT_ATTESTED = "built, not attested"
+    REFUSED = "refused"
+
+
+class LossUnit(StrEnum):
+    """absolute_points: (reference - engine) * 100. relative_percent: that over the reference score."""
+
+    ABSOLUTE_POINTS = "absolute_points"
+    RELATIVE_PERCENT = "relative_percent"
+
+
+class GateDecision(Contract):
+    """The gate's answer with every figure it rests on. Losses are in `unit`; negative means the engine is better."""
+
+    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+    metric: str
+    unit: LossUnit
+    loss: float
+    loss_lower: float
+    loss_upper: float
+    threshold: NonNegativeFloat
+    confidence: float
+    samples: PositiveInt
+    samples_needed: PositiveInt | None = Field(default=None, description="estimate, when inconclusive")
+    reasons: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class ApprovedEngine(Contract):
+    """An engine that the gate approved; the only thing that may become champion."""
+
+    engine: EngineArtifact
+    attestation: Attestation
+    evaluation: EvaluationResult
+    decision: GateDecision
+
+    @model_validator(mode="after")
+    def _is_approved_and_its_own(self) -> Self:
+        if self.decision.outcome is not Decision.APPROVED:
+            raise ValueError(f"the gate said {self.decision.outcome}")
+        if self.attestation.executed is None:
+            raise ValueError("the engine is not attested")
+        if self.evaluation.build_key != self.engine.request.build_key:
+            raise ValueError("the evaluation belongs to another engine")
+        return self

@@ -1,0 +1,57 @@
+"""A model, its inputs, and its exported form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from regiolect.contracts.base import Blob, Contract, Digest
+
+
+class TensorSpec(Contract):
+    """A named model input. A string in `shape` is a symbolic dimension; the first is always the batch."""
+
+    name: str
+    dtype: Literal["float32"] = "float32"
+    shape: Annotated[tuple[int | str, ...], Field(min_length=1)]
+
+
+class Preprocessing(Contract):
+    """What turns a raw input into a model input: (raw * scale - mean) / std, per channel (axis 1), as float32.
+
+    It is data, not code, so that a bundle can carry it and its digest can seal a calibration. `raw_dtype` is the type
+    of the raw input, which a consumer sends.
+    """
+
+    raw_dtype: Literal["uint8", "int16", "int32", "int64", "float32"] = "float32"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[PositiveFloat, ...] = (1.0,)
+
+
+class ParityReport(Contract):
+    """The exported graph against its source on real samples; errors are largest absolute output differences."""
+
+    samples: PositiveInt
+    tolerance: NonNegativeFloat
+    worst_sample: str
+    worst_error: NonNegativeFloat
+
+
+class ExportedModel(Contract):
+    """A model as a cleaned FP32 ONNX graph with a dynamic batch."""
+
+    name: str
+    source: Digest = Field(description="digest of the files and settings that define the model")
+    graph: Blob
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    preprocessing: Preprocessing
+    preprocessing_digest: Digest
+    opset: PositiveInt
+    nodes_before: PositiveInt
+    nodes_after: PositiveInt
+    bytes_before: PositiveInt
+    bytes_after: PositiveInt
+    parity: ParityReport | None = Field(description="None only for a model that arrived as ONNX: nothing to compare")

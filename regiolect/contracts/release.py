@@ -1,0 +1,122 @@
+"""What became of each region, and of the release as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, NonNegativeFloat, PositiveInt
+
+from regiolect.contracts.base import Contract, Digest, Precision, RegionId, TargetId
+from regiolect.contracts.calibration import CalibrationTable
+from regiolect.contracts.data import CheckResult
+from regiolect.contracts.engine import Attestation, EngineArtifact, Target
+from regiolect.contracts.gate import Decision, EvaluationResult, GateDecision, LossUnit
+
+
+class Failure(Contract):
+    """An error as data."""
+
+    kind: str
+    expected: str
+    found: str
+    remedy: str
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as data. One that is none of Regiolect's own says so and keeps its whole message."""
+    told = {name: getattr(error, name, None) for name in ("expected", "found", "remedy")}
+    if all(isinstance(text, str) for text in told.values()):
+        return Failure(kind=type(error).__name__, **told)
+    return Failure(
+        kind=type(error).__name__,
+        expected="the stage to end, or to raise an error of Regiolect's own",
+        found=str(error) or repr(error),
+        remedy="read the flow run's log; if the cause is not on this machine, report it as a defect",
+    )
+
+
+class RegionOutcome(Contract):
+    """Everything that one run says of one region on one target; kept under its build key."""
+
+    format: Literal[1] = 1
+    model: str
+    region: RegionId
+    title: str
+    target: Target
+    precision: Precision
+    policy: Digest
+    build_key: Digest
+    key_parts: Mapping[str, str]
+    decision: Decision
+    reasons: Annotated[tuple[str, ...], Field(min_length=1)]
+    seconds: NonNegativeFloat = Field(description="wall time of the build that led here")
+    calibration: CalibrationTable | None = None
+    checks: tuple[CheckResult, ...] = ()
+    engine: EngineArtifact | None = None
+    attestation: Attestation | None = None
+    evaluation: EvaluationResult | None = None
+    gate: GateDecision | None = None
+    failure: Failure | None = None
+
+
+class RegisteredEngine(Contract):
+    """A version in the MLflow registry."""
+
+    name: str
+    version: PositiveInt
+    uri: str
+    champion: bool
+
+
+class Drill(Contract):
+    """A deliberate attempt to get past a refusal. `refused` is what everybody hopes for."""
+
+    name: str
+    region: RegionId
+    attempt: str
+    refused: bool
+    by: str = Field(description="what refused it, or what let it through")
+    detail: str
+    gate: GateDecision | None = None
+
+
+class ReleaseRow(Contract):
+    """One line of a release's table. Losses and threshold in `unit`; None where the run never got so far."""
+
+    region: RegionId
+    title: str
+    target: TargetId | None
+    backend: str | None
+    precision: Precision | None
+    executed: str | None
+    decision: Decision
+    loss: float | None
+    loss_lower: float | None
+    loss_upper: float | None
+    threshold: float | None
+    unit: LossUnit | None
+    confidence: float | None
+    samples: PositiveInt | None
+    speedup: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    rebuilt: bool
+    seconds: NonNegativeFloat
+    model_uri: str | None = Field(description="the name under which MLflow serves this engine; None: not served")
+    build_key: Digest | None
+    reasons: tuple[str, ...]
+    failure: Failure | None
+
+
+class ReleaseResult(Contract):
+    """What a release did."""
+
+    format: Literal[1] = 1
+    model: str
+    started: AwareDatetime
+    seconds: NonNegativeFloat
+    rows: tuple[ReleaseRow, ...]
+    drills: tuple[Drill, ...] = ()
+    report: str | None = None
+    tracking_uri: str

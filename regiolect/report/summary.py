@@ -1,0 +1,64 @@
+"""A release for other tools: as metrics and as Markdown."""
+
+from __future__ import annotations
+
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.report.words import LossFigures, precision_words
+
+COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
+
+
+def figures(result: ReleaseResult) -> dict[str, float]:
+    """A release in numbers, by metric name, for a registry that plots them over time.
+
+    Always `engines`, `approved`, `served` and `seconds`; per gated engine `loss_upper/<region>-<target>` in the unit
+    of its policy, per timed one `speedup/<region>-<target>`.
+    """
+    rows = result.rows
+    bounds = {f"loss_upper/{row.region}-{row.target}": row.loss_upper for row in rows if row.loss_upper is not None}
+    speedups = {f"speedup/{row.region}-{row.target}": row.speedup for row in rows if row.speedup is not None}
+    return {
+        "engines": len(rows),
+        "approved": sum(row.decision is Decision.APPROVED for row in rows),
+        "served": sum(row.model_uri is not None for row in rows),
+        "seconds": result.seconds,
+        **bounds,
+        **speedups,
+    }
+
+
+def markdown_table(result: ReleaseResult) -> str:
+    """The release as Markdown: the table, then what was refused with its remedy, then the drills."""
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(map(_cell, _cells(row)))} |" for row in result.rows]
+    for row in result.rows:
+        if row.failure is not None:
+            told = f"expected {row.failure.expected}; found {row.failure.found}. Remedy: {row.failure.remedy}"
+            lines.append(f"\n**{_cell(row.region)}, {_cell(row.failure.kind)}**: {_cell(told)}")
+        elif row.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
+            lines.append(f"\n**{_cell(row.region)}, {row.decision.value}**: {_cell('; '.join(row.reasons))}")
+    for drill in result.drills:
+        verdict = f"refused by {drill.by}, as it must be" if drill.refused else f"NOT refused ({drill.by})"
+        lines.append(f"\n**Deliberate drill, {_cell(drill.name)}**: {_cell(verdict)}")
+    return "\n".join(lines)
+
+
+def _cells(row: ReleaseRow) -> tuple[str, ...]:
+    loss = LossFigures.of(row)
+    return (
+        row.region,
+        row.target or "-",
+        precision_words(row),
+        row.decision.value,
+        loss.said if loss else "-",
+        loss.bounds if loss else "-",
+        loss.allowed if loss else "-",
+        "-" if row.speedup is None else f"{row.speedup:.2f}x",
+        row.model_uri or "-",
+    )
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell on one line, and text, not mark-up."""
+    kept = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return " ".join(kept.split())

@@ -1,0 +1,116 @@
+"""How the report says things: figures with sign and unit, precision in words, addresses without passwords."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from regiolect.contracts import Decision, GateDecision, LossUnit, ReleaseRow
+
+UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
+# Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
+SIGNS: Mapping[Decision, str] = {
+    Decision.APPROVED: "✓",
+    Decision.FAILED: "✕",
+    Decision.INCONCLUSIVE: "?",
+    Decision.NOT_ATTESTED: "◌",
+    Decision.REFUSED: "⊘",
+}
+MEANINGS: Mapping[Decision, str] = {
+    Decision.APPROVED: "the whole interval of the loss is within the limit, and every other rule of the policy holds",
+    Decision.FAILED: "over the limit for certain, or another rule of the policy is broken",
+    Decision.INCONCLUSIVE: "the limit lies inside the interval: neither proven, so not approved",
+    Decision.NOT_ATTESTED: "kept, but no device here runs it, so it is neither judged nor served",
+    Decision.REFUSED: "no engine came to the gate",
+}
+
+
+@dataclass(frozen=True)
+class LossFigures:
+    """A loss, its bounds and its limit, all in `unit`, ready to be shown."""
+
+    loss: float
+    lower: float
+    upper: float
+    limit: float
+    unit: str
+    confidence: str
+
+    @classmethod
+    def of(cls, judged: ReleaseRow | GateDecision) -> LossFigures | None:
+        """The figures of a row or of a decision; None where any is missing, that is where no gate decided."""
+        if (
+            judged.loss is None
+            or judged.loss_lower is None
+            or judged.loss_upper is None
+            or judged.threshold is None
+            or judged.unit is None
+            or judged.confidence is None
+        ):
+            return None
+        return cls(
+            loss=judged.loss,
+            lower=judged.loss_lower,
+            upper=judged.loss_upper,
+            limit=judged.threshold,
+            unit=UNITS[judged.unit],
+            confidence=f"{100 * judged.confidence:g} %",
+        )
+
+    @property
+    def digits(self) -> int:
+        """Decimals that tell both bounds from the limit, so that no decision looks like a contradiction; 2 to 6."""
+        for digits in range(2, 6):
+            limit = f"{self.limit:.{digits}f}"
+            if all(f"{bound:.{digits}f}" != limit for bound in (self.lower, self.upper) if bound != self.limit):
+                return digits
+        return 6
+
+    def signed(self, value: float) -> str:
+        """`+0.20`: with a sign, without a negative zero."""
+        return f"{value:+z.{self.digits}f}"
+
+    @property
+    def said(self) -> str:
+        """`+0.20 pt`."""
+        return f"{self.signed(self.loss)} {self.unit}"
+
+    @property
+    def bounds(self) -> str:
+        """`-0.19 to +0.42`."""
+        return f"{self.signed(self.lower)} to {self.signed(self.upper)}"
+
+    @property
+    def allowed(self) -> str:
+        """`2 pt`."""
+        return f"{self.limit:g} {self.unit}"
+
+
+def graph_words(row: ReleaseRow) -> str:
+    """`FP16 graph`: the type that the policy asks for; empty where the policy could not be read."""
+    return f"{row.precision.value} graph" if row.precision else ""
+
+
+def kernel_words(row: ReleaseRow) -> str:
+    """What executed, from Attestation.summary: `FP32 kernels`, `10 INT8 and 1 FP32 kernels`, `kernels unknown`."""
+    if row.executed is None:
+        return ""
+    kinds = [re.fullmatch(r"(\w+) (\d+)", part) for part in row.executed.split(" + ")]
+    counts = [(kind[2], kind[1]) for kind in kinds if kind]
+    if len(counts) != len(kinds):
+        return f"kernels {row.executed}"
+    if len(counts) == 1:
+        return f"{counts[0][1]} kernels"
+    *most, last = [f"{count} {kind}" for count, kind in counts]
+    return f"{', '.join(most)} and {last} kernels"
+
+
+def precision_words(row: ReleaseRow) -> str:
+    """`FP16 graph, FP32 kernels`; `-` where nothing is known."""
+    return ", ".join(filter(None, (graph_words(row), kernel_words(row)))) or "-"
+
+
+def without_password(address: str) -> str:
+    """A registry's address as a report may show it: `postgresql://me:***@host/db`."""
+    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", address)

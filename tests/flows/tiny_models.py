@@ -1,0 +1,190 @@
+"""A tiny model with SIMULATED data, small enough that a region is released in a second or two.
+
+Everything lies in one folder, a workshop, which the environment names, so that other processes find it as well:
+
+    model.onnx                  which quadrant of a 12x12 image is bright? two convolutions, a pool, a dense layer
+    data/<region>/<set>.npz     images of that region
+    policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
+    kill-at-score               if there: scores that the process may still compute before it is killed
+
+`tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from regiolect.contracts import DeclaredStatistics, Preprocessing, Split, TensorSpec
+from regiolect.data import FolderSource, Samples, save_samples
+from regiolect.evaluate.metrics import top1
+from regiolect.model import ModelSpec
+
+ADDRESS = "tests.flows.tiny_models:TINY"
+WORKSHOP = "TINY_MODEL_WORKSHOP"
+SIDE, CLASSES = 12, 4
+SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
+PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.0,), std=(0.5,))
+CPU = {"name": "cpu", "backend": "openvino"}
+PORTABLE = {"name": "portable", "backend": "onnxruntime"}
+GPU = {"name": "gpu", "backend": "tensorrt"}
+
+
+def __getattr__(name: str) -> ModelSpec:
+    if name != "TINY":
+        raise AttributeError(f"no {name} in {__name__}")
+    return Workshop(Path(os.environ[WORKSHOP])).spec()
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The folder, and all that a test changes in it."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def policies(self) -> Path:
+        return self.folder / "policies"
+
+    @property
+    def fuse(self) -> Path:
+        return self.folder / "kill-at-score"
+
+    def data(self, region: str) -> Path:
+        return self.folder / "data" / region
+
+    def spec(self) -> ModelSpec:
+        declared = DeclaredStatistics(mean=(0.0, 255.0), std=(0.0, 128.0))
+        regions = sorted(path.name for path in (self.folder / "data").iterdir())
+        return ModelSpec(
+            name="tiny",
+            loader=self.model,
+            inputs=(TensorSpec(name="image", shape=("batch", 1, SIDE, SIDE)),),
+            outputs=("logits",),
+            preprocessing=PREPROCESSING,
+            metrics={"accuracy": self._accuracy},
+            data={region: FolderSource(region, self.data(region), declared, CLASSES) for region in regions},
+        )
+
+    def _accuracy(self, outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[Any]:
+        if self.fuse.exists():
+            left = int(self.fuse.read_text())
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.fuse.write_text(str(left - 1))
+        return top1(outputs, targets)
+
+    def add(self, region: str, *targets: Mapping[str, str], faint: bool = False, **rules: Any) -> None:
+        """A region with its data and its policy; `rules` as for `write_policy`."""
+        self.write_data(region, faint=faint)
+        self.write_policy(region, *targets, **rules)
+
+    def write_model(self, seed: int = 1) -> None:
+        """Positive convolutions, so that brighter pixels give larger values, and a head that compares quadrants."""
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        rng = np.random.default_rng(seed)
+        head = np.tile(np.where(np.eye(CLASSES, dtype=bool), 1.0, -1 / 3), (8, 1))
+        weights = {
+            "w1": rng.uniform(0.05, 0.2, (4, 1, 3, 3)),
+            "w2": rng.uniform(0.01, 0.05, (8, 4, 3, 3)),
+            "w3": head * rng.uniform(0.9, 1.1, (8, 1)).repeat(4, axis=0),
+            "b3": np.zeros(CLASSES),
+        }
+        graph = helper.make_graph(
+            [
+                helper.make_node("Conv", ["image", "w1"], ["c1"], name="conv1"),
+                helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+                helper.make_node("Conv", ["r1", "w2"], ["c2"], name="conv2"),
+                helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
+                helper.make_node("AveragePool", ["r2"], ["p"], name="pool", kernel_shape=[4, 4], strides=[4, 4]),
+                helper.make_node("Flatten", ["p"], ["flat"], name="flatten"),
+                helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits"], name="dense"),
+            ],
+            "tiny",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])],
+            [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), self.model)
+
+    def write_data(self, region: str, faint: bool = False, seed: int = 0, **sizes: int) -> None:
+        """The three sets of a region; with `faint`, a gate set whose quadrants differ by one grey level.
+
+        INT8 over the range that the calibration set has cannot see one grey level; FP32 can.
+        """
+        for split, size in SIZES.items():
+            rng = np.random.default_rng([*region.encode(), seed, len(split.value)])
+            count = sizes.get(split.value, size)
+            make = faint_images if faint and split is Split.GATE else bright_images
+            save_samples(self.data(region) / f"{split.value}.npz", make(rng, region, split, count))
+
+    def change(self, region: str, split: Split, change: Any) -> None:
+        """Replace a set by what `change` makes of its samples."""
+        from regiolect.data import read_samples
+
+        path = self.data(region) / f"{split.value}.npz"
+        save_samples(path, change(read_samples(path)))
+
+    def write_policy(self, region: str, *targets: Mapping[str, str], **rules: Any) -> None:
+        """An INT8 policy with a limit of 5 points, unless `rules` (fields of a policy; `limit`) say otherwise."""
+        self.policies.mkdir(exist_ok=True)
+        policy = {
+            "region": region,
+            "title": region.title(),
+            "reason": "A policy that exists for the purpose of a test.",
+            "precision": "INT8",
+            "accuracy": {"metric": "accuracy", "limit": rules.pop("limit", 5.0)},
+            "samples": {"calibration": 32, "selection": 8, "gate": 200},
+            "targets": [dict(target) for target in targets or (CPU,)],
+        }
+        (self.policies / f"{region}.yaml").write_text(yaml.safe_dump(policy | rules))
+
+
+def bright_images(rng: np.random.Generator, region: str, split: Split, count: int) -> Samples:
+    """A bright quadrant on a grey ground; one image in 25 is hard to tell, one label in 20 is wrong."""
+    labels = np.arange(count) % CLASSES
+    contrast = rng.integers(60, 120, count)
+    contrast[rng.random(count) < 0.04] = 2
+    images = _images(labels, rng.integers(0, 80, count), contrast)
+    images = images + rng.integers(0, 8, images.shape)
+    wrong = rng.random(count) < 0.05
+    return _samples(region, split, images, np.where(wrong, (labels + 1) % CLASSES, labels))
+
+
+def faint_images(rng: np.random.Generator, region: str, split: Split, count: int) -> Samples:
+    """A quadrant that is brighter by one grey level."""
+    chosen = rng.permutation(CLASSES * 180)[:count]
+    labels = chosen % CLASSES
+    return _samples(region, split, _images(labels, 20 + chosen // CLASSES, np.ones_like(labels)), labels)
+
+
+def _images(labels: NDArray[Any], ground: NDArray[Any], contrast: NDArray[Any]) -> NDArray[np.int64]:
+    half = SIDE // 2
+    images = np.broadcast_to(ground[:, None, None, None], (len(labels), 1, SIDE, SIDE)).astype(np.int64)
+    for row, label in enumerate(labels):
+        top, left = half * (label // 2), half * (label % 2)
+        images[row, :, top : top + half, left : left + half] += contrast[row]
+    return images
+
+
+def _samples(region: str, split: Split, images: NDArray[Any], labels: NDArray[Any]) -> Samples:
+    return Samples(
+        ids=np.asarray([f"{region}-{split.value}-{number:04d}" for number in range(len(images))]),
+        regions=np.full(len(images), region),
+        inputs={"image": images.clip(0, 255).astype(np.uint8)},
+        targets=labels.astype(np.int64),
+    )
