@@ -23,7 +23,6 @@ from tasks.plan import plan
 from tasks.register import register
 from tasks.report import log_report, write_report
 
-
 # How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
 SIDE_BY_SIDE: TaskRunner[Any] = ThreadPoolTaskRunner()
 

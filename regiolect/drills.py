@@ -77,7 +77,7 @@ def judge_over_threshold(request: RegionRequest, gate: GateDecision) -> Drill:
     return Drill(
         name=OVER_THRESHOLD,
         region=request.region,
-        attempt=f"approve an engine of {request.region} whose clip thresholds are 1/{round(1 / DAMAGE)} of the right ones",
+        attempt=f"approve an engine of {request.region}, its clip thresholds 1/{round(1 / DAMAGE)} of the right ones",
         refused=refused,
         by="gate" if refused else f"nothing: {gate.outcome}",
         detail=gate.reasons[0],

@@ -15,6 +15,8 @@ from regiolect.report.words import LossFigures, kernel_words
 
 # What is farther out is drawn as an arrow, so that one bad engine does not squash the others. In limits.
 FARTHEST_LEFT, FARTHEST_RIGHT = -1.5, 2.25
+# Percent of the width that an interval off the scale as a whole leaves at the edge, for its arrow.
+STUB = 4.0
 MOST_TICKS = 8
 
 
@@ -121,9 +123,8 @@ def loss_plot(rows: Sequence[ReleaseRow], drills: Sequence[Drill] = ()) -> LossP
             decision=decision,
             deliberate=deliberate,
             figures=figures,
-            # An interval that lies off the scale as a whole leaves a stub at the edge for its arrow.
-            left=at(min(max(lower, start), end - 0.04 * (end - start))),
-            right=at(max(min(upper, end), start + 0.04 * (end - start))),
+            left=at(max(lower, start)) if lower <= end else 100 - STUB,
+            right=at(min(upper, end)) if upper >= start else STUB,
             mark=at(loss) if start <= loss <= end else None,
             beyond_left=lower < start,
             beyond_right=upper > end,
