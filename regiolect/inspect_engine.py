@@ -85,7 +85,7 @@ def _of_approved(approved: ApprovedEngine) -> list[tuple[str, str]]:
         *_of_gate(approved.decision),
         (
             "speed",
-            f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 at batch {timing.batch}; "
+            f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 for {timing.batches} x {timing.batch} samples; "
             f"{timing.speedup:.2f}x FP32 on the machine that built it",
         ),
     ]

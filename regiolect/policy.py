@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from regiolect.contracts import (
     BatchProfile,
@@ -37,7 +37,7 @@ class AccuracyLimit(Contract):
     """How much accuracy an engine may lose against the FP32 reference, and how sure the gate must be."""
 
     metric: str = Field(description="a metric of the model's, by name, e.g. accuracy")
-    limit: NonNegativeFloat = Field(description="largest loss allowed, in `unit`")
+    limit: Annotated[float, Field(ge=0, allow_inf_nan=False, description="largest loss allowed, in `unit`")]
     unit: LossUnit = LossUnit.ABSOLUTE_POINTS
     confidence: Annotated[float, Field(ge=0.8, lt=1.0, description="one-sided confidence of the bound")] = 0.95
 

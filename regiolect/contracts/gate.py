@@ -12,9 +12,10 @@ from regiolect.contracts.engine import Attestation, EngineArtifact
 
 
 class Timing(Contract):
-    """Engine and FP32 baseline, interleaved in one run on one machine. Times in milliseconds per batch."""
+    """Engine and FP32 baseline, interleaved in one run on one machine. Times in milliseconds per round."""
 
     batch: PositiveInt
+    batches: PositiveInt = Field(default=1, description="batches handed over at once in a round")
     rounds: PositiveInt
     p50_ms: PositiveFloat
     p99_ms: PositiveFloat

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from regiolect.contracts import (
     BuildRequest,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
+    Performance,
     Precision,
     SampleSet,
 )
@@ -22,6 +25,9 @@ from regiolect.machine import sharing_machine, whole_machine
 from regiolect.model import ModelSpec
 from regiolect.precision import FLOAT_RECIPES
 from regiolect.storage import Store
+
+# A latency is of one batch alone; a throughput needs enough of them to keep every stream busy.
+_BATCHES_AT_ONCE = {Performance.LATENCY: 1, Performance.THROUGHPUT: 8}
 
 
 def evaluate_engine(
@@ -60,9 +66,14 @@ def evaluate_engine(
         baseline_artifact = _baseline(model, artifact.request, store)
         baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
     batch = artifact.request.profile.opt
-    one_batch = {name: array[:batch] for name, array in inputs.items()}
+    batches = _BATCHES_AT_ONCE[artifact.request.performance]
+    # Around the set again when it is smaller than a round.
+    index = np.arange(batch * batches) % len(samples)
+    a_round = {name: array[index] for name, array in inputs.items()}
     with whole_machine():
-        timing = measure(lambda: engine.run(one_batch), lambda: baseline.run(one_batch), batch)
+        timing = measure(
+            lambda: engine.run_many(a_round, batch), lambda: baseline.run_many(a_round, batch), batch, batches
+        )
     return EvaluationResult(
         build_key=artifact.request.build_key,
         dataset=gate.digest,

@@ -14,18 +14,24 @@ MIN_ROUNDS = 30
 
 
 def measure(
-    engine: Callable[[], object], baseline: Callable[[], object], batch: int, seconds: float = 1.0, most: int = 400
+    engine: Callable[[], object],
+    baseline: Callable[[], object],
+    batch: int,
+    batches: int = 1,
+    seconds: float = 1.0,
+    most: int = 400,
 ) -> Timing:
     """Call engine and baseline in turn, in changing order, for about `seconds` in all.
 
     Args:
-        engine: runs one batch through the engine under test.
-        baseline: runs the same batch through the FP32 engine.
-        batch: samples in that batch.
+        engine: runs one round through the engine under test.
+        baseline: runs the same round through the FP32 engine.
+        batch: samples in a batch.
+        batches: batches in a round.
         seconds: how long to go on; at least 30 rounds are made, and at most `most`.
 
     Returns:
-        Medians and 99th percentiles in milliseconds per batch, and the median over rounds of baseline / engine.
+        Medians and 99th percentiles in milliseconds per round, and the median over rounds of baseline / engine.
     """
     for _ in range(WARM_UP):
         engine()
@@ -44,11 +50,12 @@ def measure(
     baseline_p50, baseline_p99 = np.percentile(theirs, (50, 99))
     return Timing(
         batch=batch,
+        batches=batches,
         rounds=len(mine),
         p50_ms=float(p50),
         p99_ms=float(p99),
         baseline_p50_ms=float(baseline_p50),
         baseline_p99_ms=float(baseline_p99),
-        throughput=float(batch / p50 * 1e3),
+        throughput=float(batch * batches / p50 * 1e3),
         speedup=float(np.median(np.divide(theirs, mine))),
     )

@@ -15,6 +15,7 @@ from regiolect.report.words import LossFigures, kernel_words
 
 # What is farther out is drawn as an arrow, so that one bad engine does not squash the others. In limits.
 FARTHEST_LEFT, FARTHEST_RIGHT = -1.5, 2.25
+MARGIN = 0.1
 # Percent of the width that an interval off the scale as a whole leaves at the edge, for its arrow.
 STUB = 4.0
 MOST_TICKS = 8
@@ -105,10 +106,13 @@ def loss_plot(rows: Sequence[ReleaseRow], drills: Sequence[Drill] = ()) -> LossP
     if not lines:
         return None
     shares = [
-        share / figures.limit for *_, figures in lines if figures.limit > 0 for share in (figures.lower, figures.upper)
+        value / figures.limit
+        for *_, figures in lines
+        if figures.limit > 0
+        for value in (figures.lower, figures.loss, figures.upper)
     ]
-    start = min([-0.25, *(share for share in shares if share >= FARTHEST_LEFT)])
-    end = max([1.3, *(share for share in shares if share <= FARTHEST_RIGHT)])
+    start = min([-0.25, *(share for share in shares if share >= FARTHEST_LEFT)]) - MARGIN
+    end = max([1.25, *(share for share in shares if share <= FARTHEST_RIGHT)]) + MARGIN
 
     def at(share: float) -> float:
         return _percent((share - start) / (end - start))

@@ -7,41 +7,42 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
     kill-at-score               if there: scores that the process may still compute before it is killed
 
-`tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for.
+`tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
+the same with images in float32, which can be NaN.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from regiolect.contracts import DeclaredStatistics, Preprocessing, Split, TensorSpec
-from regiolect.data import FolderSource, Samples, save_samples
+from regiolect.data import FolderSource, Samples, read_samples, save_samples
 from regiolect.evaluate.metrics import top1
 from regiolect.model import ModelSpec
 
 ADDRESS = "tests.flows.tiny_models:TINY"
+RAW_DTYPES: Mapping[str, Literal["uint8", "float32"]] = {"TINY": "uint8", "TINY_FLOAT": "float32"}
 WORKSHOP = "TINY_MODEL_WORKSHOP"
 SIDE, CLASSES = 12, 4
 SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
-PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.0,), std=(0.5,))
 CPU = {"name": "cpu", "backend": "openvino"}
 PORTABLE = {"name": "portable", "backend": "onnxruntime"}
 GPU = {"name": "gpu", "backend": "tensorrt"}
 
 
 def __getattr__(name: str) -> ModelSpec:
-    if name != "TINY":
+    if name not in RAW_DTYPES:
         raise AttributeError(f"no {name} in {__name__}")
-    return Workshop(Path(os.environ[WORKSHOP])).spec()
+    return Workshop(Path(os.environ[WORKSHOP]), RAW_DTYPES[name]).spec()
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Workshop:
     """The folder, and all that a test changes in it."""
 
     folder: Path
+    raw_dtype: Literal["uint8", "float32"] = "uint8"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(raw_dtype=self.raw_dtype, scale=1 / 255, mean=(0.0,), std=(0.5,))
 
     @property
     def model(self) -> Path:
@@ -73,7 +79,7 @@ class Workshop:
             loader=self.model,
             inputs=(TensorSpec(name="image", shape=("batch", 1, SIDE, SIDE)),),
             outputs=("logits",),
-            preprocessing=PREPROCESSING,
+            preprocessing=self.preprocessing,
             metrics={"accuracy": self._accuracy},
             data={region: FolderSource(region, self.data(region), declared, CLASSES) for region in regions},
         )
@@ -130,12 +136,17 @@ class Workshop:
             rng = np.random.default_rng([*region.encode(), seed, len(split.value)])
             count = sizes.get(split.value, size)
             make = faint_images if faint and split is Split.GATE else bright_images
-            save_samples(self.data(region) / f"{split.value}.npz", make(rng, region, split, count))
+            images, labels = make(rng, count)
+            samples = Samples(
+                ids=np.asarray([f"{region}-{split.value}-{number:04d}" for number in range(count)]),
+                regions=np.full(count, region),
+                inputs={"image": images.astype(self.raw_dtype)},
+                targets=labels.astype(np.int64),
+            )
+            save_samples(self.data(region) / f"{split.value}.npz", samples)
 
-    def change(self, region: str, split: Split, change: Any) -> None:
+    def change(self, region: str, split: Split, change: Callable[[Samples], Samples]) -> None:
         """Replace a set by what `change` makes of its samples."""
-        from regiolect.data import read_samples
-
         path = self.data(region) / f"{split.value}.npz"
         save_samples(path, change(read_samples(path)))
 
@@ -154,37 +165,27 @@ class Workshop:
         (self.policies / f"{region}.yaml").write_text(yaml.safe_dump(policy | rules))
 
 
-def bright_images(rng: np.random.Generator, region: str, split: Split, count: int) -> Samples:
-    """A bright quadrant on a grey ground; one image in 25 is hard to tell, one label in 20 is wrong."""
+def bright_images(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A bright quadrant on a grey ground; one image in 12 is hard to tell, one label in 20 is wrong."""
     labels = np.arange(count) % CLASSES
     contrast = rng.integers(60, 120, count)
-    contrast[rng.random(count) < 0.04] = 2
+    contrast[rng.random(count) < 1 / 12] = 0
     images = _images(labels, rng.integers(0, 80, count), contrast)
-    images = images + rng.integers(0, 8, images.shape)
-    wrong = rng.random(count) < 0.05
-    return _samples(region, split, images, np.where(wrong, (labels + 1) % CLASSES, labels))
+    wrong = rng.random(count) < 1 / 20
+    return images + rng.integers(0, 8, images.shape), np.where(wrong, (labels + 1) % CLASSES, labels)
 
 
-def faint_images(rng: np.random.Generator, region: str, split: Split, count: int) -> Samples:
+def faint_images(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A quadrant that is brighter by one grey level."""
     chosen = rng.permutation(CLASSES * 180)[:count]
     labels = chosen % CLASSES
-    return _samples(region, split, _images(labels, 20 + chosen // CLASSES, np.ones_like(labels)), labels)
+    return _images(labels, 20 + chosen // CLASSES, np.ones_like(labels)), labels
 
 
 def _images(labels: NDArray[Any], ground: NDArray[Any], contrast: NDArray[Any]) -> NDArray[np.int64]:
     half = SIDE // 2
-    images = np.broadcast_to(ground[:, None, None, None], (len(labels), 1, SIDE, SIDE)).astype(np.int64)
+    images = np.tile(ground[:, None, None, None], (1, 1, SIDE, SIDE)).astype(np.int64)
     for row, label in enumerate(labels):
         top, left = half * (label // 2), half * (label % 2)
         images[row, :, top : top + half, left : left + half] += contrast[row]
     return images
-
-
-def _samples(region: str, split: Split, images: NDArray[Any], labels: NDArray[Any]) -> Samples:
-    return Samples(
-        ids=np.asarray([f"{region}-{split.value}-{number:04d}" for number in range(len(images))]),
-        regions=np.full(len(images), region),
-        inputs={"image": images.clip(0, 255).astype(np.uint8)},
-        targets=labels.astype(np.int64),
-    )

