@@ -17,7 +17,7 @@ from regiolect import progress
 from regiolect.contracts import ExportedModel, RegionOutcome, ReleaseResult
 from regiolect.outcome import Registered, refuse, rows_of
 from regiolect.planning import Plan, RegionRequest, finished, keep
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, without_password
 from tasks.export import export
 from tasks.plan import plan
 from tasks.register import register
@@ -51,11 +51,12 @@ def release(model: str, regions: list[str] | None = None, force: bool = False, d
     tried = drill_once(planned, outcomes, exported) if drills else ()
     result = ReleaseResult(
         model=planned.name,
+        note=planned.note,
         started=started,
         seconds=time.perf_counter() - clock,
         rows=rows_of(planned, outcomes, registered),
         drills=tried,
-        tracking_uri=load_settings().tracking_uri,
+        tracking_uri=without_password(load_settings().tracking_uri),
     )
     written = write_report(result, tuple(outcomes.values()))
     logged = log_report(written, return_state=True)

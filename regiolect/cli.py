@@ -154,6 +154,17 @@ def policies_validate(policies: Policies = None) -> None:
     raise typer.Exit(print_policy_check(_book(policies)))
 
 
+@policies_app.command("copy")
+def policies_copy(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+) -> None:
+    """Copy the built-in policies and their schema into a folder of your own, as a start."""
+    from regiolect.policy import copy_builtin
+
+    for path in copy_builtin(folder):
+        typer.echo(path)
+
+
 @policies_app.command("schema")
 def policies_schema(
     file: Annotated[Path, typer.Argument(help="Where to write the JSON schema for editors.")],

@@ -76,6 +76,8 @@ def print_release(result: ReleaseResult) -> int:
         table.add_row(*_cells(row))
     console.print(table)
     console.print(_legend(result), style="dim", soft_wrap=True)
+    if result.note:
+        console.print(escape(result.note), style="dim", soft_wrap=True)
     for row in result.rows:
         if row.failure is not None:
             print_failure(console, f"{row.region} {row.target or ''}".strip(), row)

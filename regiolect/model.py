@@ -37,6 +37,7 @@ class ModelSpec:
         preprocessing: raw input to model input.
         metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}.
         data: each region's source of samples.
+        note: what a reader of any result must know, e.g. that data are simulated; shown wherever results are.
         parity_tolerance: largest absolute difference allowed between the torch module and its ONNX graph.
 
     Raises:
@@ -51,6 +52,7 @@ class ModelSpec:
     data: Mapping[str, RegionSource]
     sources: tuple[Path, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    note: str = ""
     parity_tolerance: float = 1e-4
 
     def __post_init__(self) -> None:

@@ -68,6 +68,7 @@ class Plan(Contract):
 
     model: str
     name: str
+    note: str = ""
     engines: tuple[PlannedEngine, ...]
 
     def requests(self, action: Literal["build", "reuse"]) -> tuple[RegionRequest, ...]:
@@ -128,7 +129,7 @@ def plan_release(
                     failure=failure_of(error),
                 )
             )
-    return Plan(model=address, name=spec.name, engines=tuple(engines))
+    return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines))
 
 
 def _plan_region(

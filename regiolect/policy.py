@@ -108,6 +108,25 @@ def builtin_policies() -> Path:
     return Path(region_policies.__file__).parent
 
 
+def copy_builtin(folder: Path) -> list[Path]:
+    """Copy the built-in policies and their schema.
+
+    Raises:
+        InvalidPolicy: the folder holds policies already; none is overwritten.
+        StorageError: the folder cannot be written.
+    """
+    if any(folder.glob("*.yaml")):
+        raise InvalidPolicy(
+            expected=f"no policy in {folder} yet",
+            found=", ".join(sorted(path.name for path in folder.glob("*.yaml"))),
+            remedy="choose a new folder, or copy single files from " + str(builtin_policies()),
+        )
+    originals = sorted(path for path in builtin_policies().iterdir() if path.suffix in (".yaml", ".json"))
+    for path in originals:
+        write_atomic(folder / path.name, path.read_bytes())
+    return [folder / path.name for path in originals]
+
+
 class PolicyBook:
     """All policies of a folder, read on demand.
 

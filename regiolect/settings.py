@@ -6,6 +6,7 @@ Paths are made absolute once, when the settings are read, so that no later chang
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import ValidationError, field_validator
@@ -41,7 +42,10 @@ class Settings(BaseSettings):
     @field_validator("home", "policies")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()
+        try:
+            return None if path is None else path.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def tracking_uri(self) -> str:
@@ -87,6 +91,11 @@ def load_settings() -> Settings:
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
+
+
+def without_password(address: str) -> str:
+    """A registry's address as a report may show it: `postgresql://me:***@host/db`."""
+    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", address)
 
 
 def prepare_prefect_home() -> None:

@@ -34,6 +34,7 @@ MODEL = ModelSpec(
     preprocessing=Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.2860,), std=(0.3530,)),
     metrics={"accuracy": top1},
     data=sources(),
+    note="The regions' cameras are SIMULATED (examples/fashion/README.md): no figure speaks of a real place.",
 )
 
 __all__ = ["MODEL", "load"]

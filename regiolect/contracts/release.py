@@ -114,6 +114,7 @@ class ReleaseResult(Contract):
 
     format: Literal[1] = 1
     model: str
+    note: str = Field(default="", description="what the model's owner wants every reader to know")
     started: AwareDatetime
     seconds: NonNegativeFloat
     rows: tuple[ReleaseRow, ...]

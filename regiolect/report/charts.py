@@ -96,50 +96,24 @@ def loss_plot(rows: Sequence[ReleaseRow], drills: Sequence[Drill] = ()) -> LossP
 
     Limits of 0.1 and of 3 points, absolute and relative ones, are so compared on one axis.
     """
-    judged = [(_name(row), _detail(row), row.decision, False, LossFigures.of(row)) for row in rows]
+    judged = [_Judged(_name(row), _detail(row), row.decision, False, LossFigures.of(row)) for row in rows]
     judged += [
-        (f"{drill.region}, drill", drill.name, drill.gate.outcome, True, LossFigures.of(drill.gate))
+        _Judged(f"{drill.region}, drill", drill.name, drill.gate.outcome, True, LossFigures.of(drill.gate))
         for drill in drills
         if drill.gate is not None
     ]
-    lines = [(*about, figures) for *about, figures in judged if figures is not None]
-    if not lines:
-        return None
-    shares = [
-        value / figures.limit
-        for *_, figures in lines
-        if figures.limit > 0
-        for value in (figures.lower, figures.loss, figures.upper)
-    ]
+    shares = [share for one in judged for share in one.shares]
     start = min([-0.25, *(share for share in shares if share >= FARTHEST_LEFT)]) - MARGIN
     end = max([1.25, *(share for share in shares if share <= FARTHEST_RIGHT)]) + MARGIN
-
-    def at(share: float) -> float:
-        return _percent((share - start) / (end - start))
-
-    def line(name: str, detail: str, decision: Decision, deliberate: bool, figures: LossFigures) -> LossLine:
-        if figures.limit == 0:
-            return LossLine(name, detail, decision, deliberate, figures, None, None, None, False, False)
-        lower, loss, upper = (value / figures.limit for value in (figures.lower, figures.loss, figures.upper))
-        return LossLine(
-            name=name,
-            detail=detail,
-            decision=decision,
-            deliberate=deliberate,
-            figures=figures,
-            left=at(max(lower, start)) if lower <= end else 100 - STUB,
-            right=at(min(upper, end)) if upper >= start else STUB,
-            mark=at(loss) if start <= loss <= end else None,
-            beyond_left=lower < start,
-            beyond_right=upper > end,
-        )
-
+    lines = tuple(_line(one, one.figures, start, end) for one in judged if one.figures is not None)
+    if not lines:
+        return None
     halves = range(math.ceil(2 * start), math.floor(2 * end) + 1)
     return LossPlot(
-        lines=tuple(line(*about) for about in lines),
-        ticks=tuple(Tick(at(half / 2), _limits(half / 2)) for half in halves),
-        zero=at(0),
-        limit=at(1),
+        lines=lines,
+        ticks=tuple(Tick(_place(half / 2, start, end), _limits(half / 2)) for half in halves),
+        zero=_place(0, start, end),
+        limit=_place(1, start, end),
     )
 
 
@@ -151,20 +125,57 @@ def speed_plot(rows: Sequence[ReleaseRow]) -> SpeedPlot | None:
     start = min(-1, math.floor(min(math.log2(speedup) for _, speedup in timed)))
     end = max(2, math.ceil(max(math.log2(speedup) for _, speedup in timed)))
 
-    def at(speedup: float) -> float:
-        return _percent((math.log2(speedup) - start) / (end - start))
-
     def bar(row: ReleaseRow, speedup: float) -> SpeedBar:
-        left, right = sorted((at(1), at(speedup)))
-        return SpeedBar(_name(row), _detail(row), speedup, row.p50_ms, left, _percent((right - left) / 100))
+        left, right = sorted((_place(0, start, end), _place(math.log2(speedup), start, end)))
+        return SpeedBar(_name(row), _detail(row), speedup, row.p50_ms, left, round(right - left, 2))
 
     step = math.ceil((end - start) / MOST_TICKS)
     octaves = [octave for octave in range(start, end + 1) if octave % step == 0]
     return SpeedPlot(
         bars=tuple(bar(row, speedup) for row, speedup in timed),
-        ticks=tuple(Tick(at(2.0**octave), f"{2.0**octave:g}x") for octave in octaves),
-        one=at(1),
+        ticks=tuple(Tick(_place(octave, start, end), f"{2.0**octave:g}x") for octave in octaves),
+        one=_place(0, start, end),
     )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What was judged, before there is a scale to draw it on."""
+
+    name: str
+    detail: str
+    decision: Decision
+    deliberate: bool
+    figures: LossFigures | None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Lower bound, loss and upper bound in limits; empty without a limit to share."""
+        if self.figures is None or self.figures.limit == 0:
+            return ()
+        return tuple(
+            value / self.figures.limit for value in (self.figures.lower, self.figures.loss, self.figures.upper)
+        )
+
+
+def _line(judged: _Judged, figures: LossFigures, start: float, end: float) -> LossLine:
+    about = (judged.name, judged.detail, judged.decision, judged.deliberate, figures)
+    if not judged.shares:
+        return LossLine(*about, left=None, right=None, mark=None, beyond_left=False, beyond_right=False)
+    lower, loss, upper = judged.shares
+    return LossLine(
+        *about,
+        left=_place(max(lower, start), start, end) if lower <= end else 100 - STUB,
+        right=_place(min(upper, end), start, end) if upper >= start else STUB,
+        mark=_place(loss, start, end) if start <= loss <= end else None,
+        beyond_left=lower < start,
+        beyond_right=upper > end,
+    )
+
+
+def _place(value: float, start: float, end: float) -> float:
+    """Where `value` lies on an axis from `start` to `end`, in percent."""
+    return round(100 * (value - start) / (end - start), 2)
 
 
 def _name(row: ReleaseRow) -> str:
@@ -180,7 +191,3 @@ def _detail(row: ReleaseRow) -> str:
 
 def _limits(share: float) -> str:
     return {0.0: "0", 1.0: "limit"}.get(share, f"{share:g}x")
-
-
-def _percent(share: float) -> float:
-    return round(100 * share, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -86,6 +87,42 @@ def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folde
 
 def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
     """The page as HTML that refers to nothing outside itself. Equal arguments give equal text, on any machine."""
+    by_key = {outcome.build_key: outcome for outcome in outcomes}
+    entries = [
+        Entry(row, by_key.get(row.build_key or ""), f"engine-{number}") for number, row in enumerate(result.rows, 1)
+    ]
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            started=result.started.astimezone(UTC),
+            entries=entries,
+            headline=_headline(result),
+            alarms=_alarms(result),
+            counts=_counts(result),
+            served=sum(row.model_uri is not None for row in result.rows),
+            by_precision=_by_precision(entries),
+            groups={decision.name.lower(): [e for e in entries if e.row.decision is decision] for decision in Decision},
+            unserved=[entry for entry in entries if entry.unserved],
+            provenance=_provenance(entries),
+            uncalibrated=_uncalibrated(entries),
+            confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),
+            samples=sorted({row.samples for row in result.rows if row.samples}),
+            machines=_machines(entries),
+            wider=any(e.row.precision is Precision.FP16 and e.kernels == "FP32 kernels" for e in entries),
+            loss_plot=loss_plot(result.rows, result.drills),
+            speed_plot=speed_plot(result.rows),
+            registry=result.tracking_uri,
+            signs=words.SIGNS,
+            meanings=words.MEANINGS,
+            version=__version__,
+        )
+    )
+
+
+@functools.cache
+def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("regiolect.report"),
         # Always: select_autoescape() goes by the file name and leaves `.html.j2` unescaped.
@@ -95,34 +132,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
-    by_key = {outcome.build_key: outcome for outcome in outcomes}
-    entries = [
-        Entry(row, by_key.get(row.build_key or ""), f"engine-{number}") for number, row in enumerate(result.rows, 1)
-    ]
-    return environment.get_template("report.html.j2").render(
-        result=result,
-        started=result.started.astimezone(UTC),
-        entries=entries,
-        headline=_headline(result),
-        alarms=_alarms(result),
-        counts=_counts(result),
-        served=sum(row.model_uri is not None for row in result.rows),
-        by_precision=_by_precision(entries),
-        groups={decision.name.lower(): [e for e in entries if e.row.decision is decision] for decision in Decision},
-        unserved=[entry for entry in entries if entry.unserved],
-        provenance=_provenance(entries),
-        uncalibrated=_uncalibrated(entries),
-        confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),
-        samples=sorted({row.samples for row in result.rows if row.samples}),
-        machines=_machines(entries),
-        wider=any(e.row.precision is Precision.FP16 and e.kernels == "FP32 kernels" for e in entries),
-        loss_plot=loss_plot(result.rows, result.drills),
-        speed_plot=speed_plot(result.rows),
-        registry=words.without_password(result.tracking_uri),
-        signs=words.SIGNS,
-        meanings=words.MEANINGS,
-        version=__version__,
-    )
+    return environment
 
 
 def _counts(result: ReleaseResult) -> dict[Decision, int]:

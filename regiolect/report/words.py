@@ -109,8 +109,3 @@ def kernel_words(row: ReleaseRow) -> str:
 def precision_words(row: ReleaseRow) -> str:
     """`FP16 graph, FP32 kernels`; `-` where nothing is known."""
     return ", ".join(filter(None, (graph_words(row), kernel_words(row)))) or "-"
-
-
-def without_password(address: str) -> str:
-    """A registry's address as a report may show it: `postgresql://me:***@host/db`."""
-    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", address)

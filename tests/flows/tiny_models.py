@@ -30,9 +30,10 @@ from regiolect.evaluate.metrics import top1
 from regiolect.model import ModelSpec
 
 ADDRESS = "tests.flows.tiny_models:TINY"
-RAW_DTYPES: Mapping[str, Literal["uint8", "float32"]] = {"TINY": "uint8", "TINY_FLOAT": "float32"}
+RAW_DTYPES: Mapping[str, Literal["int16", "float32"]] = {"TINY": "int16", "TINY_FLOAT": "float32"}
 WORKSHOP = "TINY_MODEL_WORKSHOP"
 SIDE, CLASSES = 12, 4
+WHITE = 4095  # of a camera with 12 bits
 SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
 CPU = {"name": "cpu", "backend": "openvino"}
 PORTABLE = {"name": "portable", "backend": "onnxruntime"}
@@ -50,11 +51,11 @@ class Workshop:
     """The folder, and all that a test changes in it."""
 
     folder: Path
-    raw_dtype: Literal["uint8", "float32"] = "uint8"
+    raw_dtype: Literal["int16", "float32"] = "int16"
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(raw_dtype=self.raw_dtype, scale=1 / 255, mean=(0.0,), std=(0.5,))
+        return Preprocessing(raw_dtype=self.raw_dtype, scale=1 / WHITE, mean=(0.0,), std=(0.5,))
 
     @property
     def model(self) -> Path:
@@ -72,7 +73,7 @@ class Workshop:
         return self.folder / "data" / region
 
     def spec(self) -> ModelSpec:
-        declared = DeclaredStatistics(mean=(0.0, 255.0), std=(0.0, 128.0))
+        declared = DeclaredStatistics(mean=(0.0, WHITE), std=(0.0, WHITE / 2))
         regions = sorted(path.name for path in (self.folder / "data").iterdir())
         return ModelSpec(
             name="tiny",
@@ -128,9 +129,9 @@ class Workshop:
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), self.model)
 
     def write_data(self, region: str, faint: bool = False, seed: int = 0, **sizes: int) -> None:
-        """The three sets of a region; with `faint`, a gate set whose quadrants differ by one grey level.
+        """The three sets of a region; with `faint`, a gate set whose quadrants differ by a thousandth of the range.
 
-        INT8 over the range that the calibration set has cannot see one grey level; FP32 can.
+        Eight bits over the range that the calibration set has cannot see that; FP32 can.
         """
         for split, size in SIZES.items():
             rng = np.random.default_rng([*region.encode(), seed, len(split.value)])
@@ -166,20 +167,20 @@ class Workshop:
 
 
 def bright_images(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A bright quadrant on a grey ground; one image in 12 is hard to tell, one label in 20 is wrong."""
+    """A bright quadrant on a grey ground; one image in 12 has none, one label in 20 is wrong."""
     labels = np.arange(count) % CLASSES
-    contrast = rng.integers(60, 120, count)
+    contrast = rng.integers(1000, 2000, count)
     contrast[rng.random(count) < 1 / 12] = 0
-    images = _images(labels, rng.integers(0, 80, count), contrast)
+    images = _images(labels, rng.integers(0, 1200, count), contrast)
     wrong = rng.random(count) < 1 / 20
-    return images + rng.integers(0, 8, images.shape), np.where(wrong, (labels + 1) % CLASSES, labels)
+    return images + rng.integers(0, 100, images.shape), np.where(wrong, (labels + 1) % CLASSES, labels)
 
 
 def faint_images(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A quadrant that is brighter by one grey level."""
-    chosen = rng.permutation(CLASSES * 180)[:count]
+    """A quadrant that is brighter by 4 of 4095 grey levels, each image on a ground of its own."""
+    chosen = rng.permutation(CLASSES * 1000)[:count]
     labels = chosen % CLASSES
-    return _images(labels, 20 + chosen // CLASSES, np.ones_like(labels)), labels
+    return _images(labels, 300 + chosen // CLASSES, np.full(count, 4)), labels
 
 
 def _images(labels: NDArray[Any], ground: NDArray[Any], contrast: NDArray[Any]) -> NDArray[np.int64]:

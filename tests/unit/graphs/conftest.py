@@ -63,8 +63,12 @@ def _residual_net(opset: int = 18) -> ModelProto:
         helper.make_node("Gemm", ["flat", "w3", "b3"], ["y"], transB=1),
     ]
     weights = {
-        "w1": weight(8, 3, 3, 3), "b1": weight(8), "w2": weight(8, 8, 3, 3),
-        "b2": weight(8), "w3": weight(10, 8), "b3": weight(10),
+        "w1": weight(8, 3, 3, 3),
+        "b1": weight(8),
+        "w2": weight(8, 8, 3, 3),
+        "b2": weight(8),
+        "w3": weight(10, 8),
+        "b3": weight(10),
     }
     return _model(nodes, {"x": ["batch", 3, 16, 16]}, {"y": ["batch", 10]}, weights, opset)
 

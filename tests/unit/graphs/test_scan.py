@@ -33,7 +33,10 @@ def quantized_by_hand(make_model, kind=np.int8, between=(), weight_only=False, b
         inputs.append("bd")
     nodes.append(helper.make_node("Gemm", inputs, ["y"]))
     weights = {
-        "s": np.float32(0.1), "z": kind(0), "wq": np.ones((4, 3), kind), "shape": np.asarray([-1, 4]),
+        "s": np.float32(0.1),
+        "z": kind(0),
+        "wq": np.ones((4, 3), kind),
+        "shape": np.asarray([-1, 4]),
         "bq": np.ones(3, np.int32),
     }
     return make_model(nodes, {"x": ["batch", 4]}, {"y": ["batch", 3]}, weights, opset=21)

@@ -1,0 +1,399 @@
+"""A whole release of a tiny model: what it says, what it serves, and what it leaves alone the second time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from mlflow import MlflowClient
+from scipy import special, stats
+
+from flows.release import release
+from regiolect.console import exit_code
+from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow, Split
+from regiolect.data import preprocess, read_samples
+from regiolect.integrity import verify_file
+from regiolect.model import load_model_spec
+from regiolect.planning import LATEST, OUTCOMES, Plan, plan_release
+from regiolect.policy import PolicyBook
+from regiolect.settings import load_settings
+from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
+
+CONSUMER = """
+import sys, numpy as np, mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]))["logits"])
+print(sorted({"torch", "prefect", "great_expectations"} & set(sys.modules)))
+"""
+
+
+@dataclass(frozen=True)
+class Released:
+    """Two releases in a row, and what lay in store and registry after each."""
+
+    workshop: Workshop
+    first: ReleaseResult
+    second: ReleaseResult
+    kept: dict[Path, int]
+    kept_after: dict[Path, int]
+    versions: dict[str, int]
+    versions_after: dict[str, int]
+
+    def row(self, region: str, target: str = "cpu") -> ReleaseRow:
+        return next(row for row in self.first.rows if (row.region, row.target) == (region, target))
+
+
+@pytest.fixture(scope="module")
+def released(module_workshop: Workshop) -> Released:
+    """One region per precision, one with a second target that cannot run here, one that INT8 does not suit."""
+    module_workshop.add("dim", faint=True)
+    module_workshop.add("east", precision="FP16", forbidden=["INT8", "BF16"])
+    module_workshop.add("north", CPU, GPU)
+    module_workshop.add("south", PORTABLE)
+    first = release(ADDRESS, drills=True)
+    kept, versions = _kept(), _versions()
+    second = release(ADDRESS, drills=True)
+    return Released(module_workshop, first, second, kept, _kept(), versions, _versions())
+
+
+def _store() -> Path:
+    return load_settings().home / "store"
+
+
+def _kept() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in _store().rglob("*") if path.is_file()}
+
+
+def _client() -> MlflowClient:
+    uri = load_settings().tracking_uri
+    return MlflowClient(uri, uri)
+
+
+def _versions() -> dict[str, int]:
+    names = [model.name for model in _client().search_registered_models()]
+    return {name: len(_client().search_model_versions(f"name = '{name}'")) for name in names}
+
+
+def _outcome(row: ReleaseRow) -> RegionOutcome:
+    assert row.build_key is not None
+    found = load_settings().store().get_record(OUTCOMES, row.build_key, RegionOutcome)
+    assert found is not None
+    return found
+
+
+def _plan(regions: list[str] | None = None, force: bool = False) -> Plan:
+    settings = load_settings()
+    spec = load_model_spec(ADDRESS)
+    return plan_release(ADDRESS, spec, PolicyBook(settings.policies), settings.store(), regions, force)
+
+
+def _aliases(name: str) -> dict[str, int]:
+    return {alias: int(version) for alias, version in _client().get_registered_model(name).aliases.items()}
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+
+def test_every_region_and_target_has_its_row(released: Released) -> None:
+    said = {(row.region, row.target): (row.precision, row.decision) for row in released.first.rows}
+    assert said == {
+        ("dim", "cpu"): ("INT8", Decision.FAILED),
+        ("east", "cpu"): ("FP16", Decision.APPROVED),
+        ("north", "cpu"): ("INT8", Decision.APPROVED),
+        ("north", "gpu"): ("INT8", Decision.NOT_ATTESTED),
+        ("south", "portable"): ("INT8", Decision.APPROVED),
+    }
+    assert all(row.rebuilt for row in released.first.rows)
+    assert exit_code(released.first) == 1, "a region failed"
+
+
+def test_a_gated_row_holds_the_figures_that_its_decision_rests_on(released: Released) -> None:
+    for row in released.first.rows:
+        if row.decision is Decision.NOT_ATTESTED:
+            continue
+        assert row.loss_lower is not None
+        assert row.loss is not None
+        assert row.loss_upper is not None
+        assert row.loss_lower <= row.loss <= row.loss_upper
+        assert (row.threshold, row.confidence, row.samples) == (5.0, 0.95, 400)
+        assert row.speedup is not None
+        assert row.speedup > 0
+        served = f"models:/tiny-{row.region}@champion"
+        assert row.model_uri == (served if row.decision is Decision.APPROVED else None)
+    assert "INT8" in (released.row("north").executed or "")
+    assert "INT8" not in (released.row("east").executed or "")
+
+
+def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released) -> None:
+    row = released.row("north", "gpu")
+    assert (row.loss, row.speedup, row.model_uri, row.executed) == (None, None, None, "unknown")
+    outcome = _outcome(row)
+    assert outcome.engine is not None
+    (file,) = outcome.engine.files
+    assert file.path == "engine.plan"
+    assert load_settings().store().path_of(file.blob).stat().st_size > 1000
+    with pytest.raises(StopIteration):
+        next(tag for tag in _client().get_model_version("tiny-north", "1").tags.values() if "gpu" in tag)
+
+
+@pytest.mark.parametrize(("region", "target"), [("dim", "cpu"), ("north", "cpu"), ("north", "gpu"), ("south", "portable")])
+def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
+    table = _outcome(released.row(region, target)).calibration
+    assert table is not None
+    assert (table.method, table.region, table.samples) == (CalibrationMethod.ENTROPY, region, 64)
+    own = read_samples(released.workshop.data(region) / "calibration.npz")
+    kept = read_samples(_store() / "blobs" / table.dataset[7:9] / table.dataset[7:])
+    assert set(kept.regions) == {region}
+    np.testing.assert_array_equal(kept.ids, own.ids)
+    np.testing.assert_array_equal(kept.inputs["image"], own.inputs["image"])
+
+
+def test_float_regions_are_not_calibrated(released: Released) -> None:
+    assert _outcome(released.row("east")).calibration is None
+
+
+# ------------------------------------------------------------------------------------- the decision, recomputed
+
+
+def _is_proven(b: int, c: int, n: int, limit: float, alpha: float) -> bool:
+    """Steps 2 and 3 of `regiolect.gate`, as it documents them: no table at least as good is likely at the limit."""
+    z = stats.norm.isf(alpha)
+    lost, gained = (grid.ravel() for grid in np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij"))
+    inside = lost + gained <= n
+    lost, gained = lost[inside], gained[inside]
+    good = (lost - gained) + z * np.sqrt(lost + gained + z * z / 4)
+    set_of_tables = good <= (b - c) + z * np.sqrt(b + c + z * z / 4) + 1e-9
+    lost, gained = lost[set_of_tables], gained[set_of_tables]
+    p10_most = stats.beta.isf(alpha / 10_000, b + 1, n - b) if b < n else 1.0
+    p01_least = stats.beta.ppf(alpha / 10_000, c, n - c + 1) if c > 0 else 0.0
+    ways = special.gammaln(n + 1) - sum(special.gammaln(k + 1) for k in (lost, gained, n - lost - gained))
+    low, high = max(p01_least, -limit, 0.0), min(p10_most - limit, (1 - limit) / 2)
+    rates = np.linspace(low, high, 200) if low <= high else np.empty(0)
+    sums = [
+        np.exp(
+            ways
+            + special.xlogy(lost, p01 + limit)
+            + special.xlogy(gained, p01)
+            + special.xlogy(n - lost - gained, max(1 - 2 * p01 - limit, 0.0))
+        ).sum()
+        for p01 in rates
+    ]
+    return max(sums, default=0.0) <= 0.9998 * alpha
+
+
+def _recomputed(published: Path, limit: float, confidence: float) -> tuple[str, float, tuple[int, int, int]]:
+    with published.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    n = len(rows)
+    b = sum(row["reference"] == "1" and row["engine"] == "0" for row in rows)
+    c = sum(row["reference"] == "0" and row["engine"] == "1" for row in rows)
+    if _is_proven(b, c, n, limit / 100, 1 - confidence):
+        return "approved", 100 * (b - c) / n, (b, c, n)
+    if _is_proven(c, b, n, -limit / 100, 1 - confidence):
+        return "failed", 100 * (b - c) / n, (b, c, n)
+    return "inconclusive", 100 * (b - c) / n, (b, c, n)
+
+
+@pytest.mark.parametrize(("region", "target"), [("dim", "cpu"), ("east", "cpu"), ("north", "cpu"), ("south", "portable")])
+def test_the_decision_is_that_of_an_independent_recomputation(
+    released: Released, region: str, target: str, tmp_path: Path
+) -> None:
+    row = released.row(region, target)
+    evaluation = _outcome(row).evaluation
+    assert evaluation is not None
+    published = load_settings().store().path_of(evaluation.results)
+    if row.decision is Decision.APPROVED:
+        version = _client().get_model_version_by_alias(f"tiny-{region}", "champion")
+        inside = f"model/data/bundle/results/{target}.csv"
+        published = Path(_client().download_artifacts(version.run_id, inside, str(tmp_path)))
+    assert row.threshold is not None
+    assert row.confidence is not None
+    assert row.loss_upper is not None
+    decision, loss, (b, c, n) = _recomputed(published, row.threshold, row.confidence)
+    assert decision == row.decision.value
+    assert loss == pytest.approx(row.loss)
+    # The published bound is the limit at which the answer turns, to a hundredth of a point.
+    alpha = 1 - row.confidence
+    assert _is_proven(b, c, n, (row.loss_upper + 0.01) / 100, alpha)
+    assert not _is_proven(b, c, n, (row.loss_upper - 0.01) / 100, alpha)
+
+
+def test_the_scores_are_those_of_the_models_own_graph(released: Released) -> None:
+    """The reference column, recomputed from the user's files with nothing of ours but the preprocessing's formula."""
+    evaluation = _outcome(released.row("north")).evaluation
+    assert evaluation is not None
+    with load_settings().store().path_of(evaluation.results).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    samples = read_samples(released.workshop.data("north") / "gate.npz")
+    session = onnxruntime.InferenceSession(released.workshop.model, providers=["CPUExecutionProvider"])
+    logits = session.run(None, {"image": (samples.inputs["image"] / 255.0 / 0.5).astype(np.float32)})[0]
+    right = (logits.argmax(axis=1) == samples.targets).astype(int)
+    assert [row["sample_id"] for row in rows] == samples.ids.tolist()
+    assert [int(row["reference"]) for row in rows] == right.tolist()
+
+
+# ---------------------------------------------------------------------------------------------------- serving
+
+
+def test_a_fresh_process_loads_the_champion_and_agrees_with_the_reference(released: Released, tmp_path: Path) -> None:
+    images = read_samples(released.workshop.data("north") / "gate.npz").inputs["image"]
+    np.save(tmp_path / "in.npy", images)
+    command = [sys.executable, "-c", CONSUMER, "models:/tiny-north@champion"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "in.npy"), str(tmp_path / "out.npy")],
+        env={**os.environ, "MLFLOW_TRACKING_URI": released.first.tracking_uri},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", "a consumer needs no orchestrator"
+    session = onnxruntime.InferenceSession(released.workshop.model, providers=["CPUExecutionProvider"])
+    prepared = preprocess(images, released.workshop.preprocessing)
+    reference = session.run(None, {"image": prepared})[0].argmax(axis=1)
+    answers = np.load(tmp_path / "out.npy")
+    assert answers.shape == (400, 4)
+    assert (answers.argmax(axis=1) == reference).mean() > 0.9
+
+
+def test_the_report_is_one_file_and_its_figures_lie_beside_it(released: Released) -> None:
+    assert released.first.report is not None
+    report = Path(released.first.report)
+    page = report.read_text()
+    assert {"dim", "east", "north", "south"} <= {word.strip("<>,.") for word in page.replace("<", " ").replace(">", " ").split()}
+    assert "http-equiv" not in page
+    assert not any(f'{attribute}="http' in page for attribute in ("src", "href"))
+    beside = ReleaseResult.model_validate_json(report.with_suffix(".json").read_text())
+    assert beside == released.first
+
+
+# --------------------------------------------------------------------------------------------------- again
+
+
+def test_the_second_run_builds_nothing_and_says_so(released: Released) -> None:
+    assert not any(row.rebuilt for row in released.second.rows)
+    first, second = (
+        [row.model_dump(exclude={"rebuilt"}) for row in result.rows] for result in (released.first, released.second)
+    )
+    assert second == first, "same figures, same build keys, same names"
+    assert released.kept_after == released.kept, "nothing in the store was written again"
+
+
+def test_the_second_run_registers_nothing_new(released: Released) -> None:
+    assert released.versions == {"tiny-east": 1, "tiny-north": 1, "tiny-south": 1}
+    assert released.versions_after == released.versions
+    assert _aliases("tiny-north") == {"champion": 1}
+
+
+def test_a_plan_after_a_release_has_nothing_to_do(released: Released) -> None:
+    assert {engine.action for engine in _plan().engines} == {"reuse"}
+    assert {engine.reason for engine in _plan(["north"], force=True).engines} == {"asked for with --force"}
+
+
+# --------------------------------------------------------------------------------------------------- drills
+
+
+def test_both_drills_are_refused_each_by_its_own_guard(released: Released) -> None:
+    foreign, over = released.first.drills
+    assert (foreign.region, foreign.refused, foreign.by) == ("dim", True, "provenance")
+    assert "sealed to region east" in foreign.detail
+    assert (over.region, over.refused, over.by) == ("dim", True, "gate")
+    assert over.gate is not None
+    assert over.gate.loss_lower > over.gate.threshold
+    assert released.second.drills == released.first.drills
+
+
+def test_nothing_of_a_drill_is_kept_as_an_engine(released: Released) -> None:
+    keys = {str(row.build_key).removeprefix("sha256:") for row in released.first.rows}
+    assert {path.stem for path in (_store() / "records" / OUTCOMES).iterdir()} == keys
+    assert len(list((_store() / "records" / LATEST).iterdir())) == len(keys)
+    assert "tiny-dim" not in released.versions
+
+
+# --------------------------------------------------------------------------------------------------- one change
+
+
+def test_a_change_of_one_thing_rebuilds_and_is_named(workshop: Workshop) -> None:
+    workshop.add("north", precision="FP32")
+    before = release(ADDRESS)
+    assert _plan().engines[0].action == "reuse"
+
+    def reason() -> str:
+        (engine,) = _plan().engines
+        assert engine.action == "build"
+        return engine.reason
+
+    workshop.write_model(seed=2)
+    assert reason() == "changed: model"
+    workshop.write_model()
+    workshop.write_data("north", seed=1)
+    assert reason() == "changed: data"
+    workshop.write_data("north")
+    workshop.write_policy("north", PORTABLE, precision="FP32")
+    assert reason() == "never built", "another target is another engine"
+    workshop.write_policy("north", precision="FP32", limit=6.0)
+    assert reason() == "changed: policy"
+
+    after = release(ADDRESS)
+    (old,), (new,) = before.rows, after.rows
+    assert new.rebuilt
+    assert new.build_key != old.build_key
+    assert new.threshold == 6.0
+    assert _aliases("tiny-north") == {"champion": 2, "previous": 1}
+
+    forced = release(ADDRESS, force=True)
+    assert forced.rows[0].rebuilt
+    assert forced.rows[0].build_key == new.build_key
+
+
+def test_a_region_that_goes_over_its_threshold_leaves_its_champion_in_place(workshop: Workshop) -> None:
+    workshop.add("north")
+    (before,) = release(ADDRESS).rows
+    assert before.decision is Decision.APPROVED
+    workshop.write_data("north", faint=True)
+    result = release(ADDRESS)
+    (after,) = result.rows
+    assert after.decision is Decision.FAILED
+    assert after.model_uri is None
+    assert after.loss_lower is not None
+    assert after.loss_lower > 5.0
+    assert exit_code(result) == 1
+    assert _aliases("tiny-north") == {"champion": 1}
+    assert _client().get_model_version("tiny-north", "1").tags["build_key"] == before.build_key
+
+
+def test_engine_files_that_are_gone_are_built_again_and_damaged_ones_are_never_used(workshop: Workshop) -> None:
+    workshop.add("north", PORTABLE, precision="FP32")
+    (row,) = release(ADDRESS).rows
+    engine = _outcome(row).engine
+    assert engine is not None
+    path = load_settings().store().path_of(engine.files[0].blob)
+    path.unlink()
+    assert _plan().engines[0].reason == "its files are no longer in the store"
+    (again,) = release(ADDRESS).rows
+    assert again.rebuilt
+    assert again.build_key == row.build_key
+    verify_file(path, engine.files[0].blob.digest)
+
+
+def test_results_can_be_had_as_json_that_reads_back(released: Released) -> None:
+    rows = json.loads(released.first.model_dump_json())["rows"]
+    promised = "region target precision executed decision loss loss_lower loss_upper threshold speedup rebuilt model_uri"
+    assert set(promised.split()) <= set(rows[0])
+    assert ReleaseResult.model_validate_json(released.first.model_dump_json()) == released.first
+
+
+def test_every_set_is_declared_for_every_region(released: Released) -> None:
+    checks = _outcome(released.row("north")).checks
+    assert {check.split for check in checks} == {*Split, "all"}
+    assert all(check.passed for check in checks)

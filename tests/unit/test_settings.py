@@ -1,0 +1,65 @@
+"""Settings: paths that no change of directory moves, telemetry that is off, passwords that stay hidden."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from regiolect.errors import InvalidSetting, StorageError
+from regiolect.settings import QUIET, load_settings, prepare_prefect_home, without_password
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [*QUIET, "PREFECT_HOME", "MLFLOW_TRACKING_URI", "REGIOLECT_MLFLOW_TRACKING_URI", "REGIOLECT_POLICIES"]:
+        # Set before it is deleted, so that what load_settings puts there is taken away again.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REGIOLECT_HOME", "home")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_relative_home_is_made_absolute_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings()
+    monkeypatch.chdir("/")
+    assert settings.home == tmp_path / "home"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/home/mlflow.db"
+
+
+def test_telemetry_is_off_unless_the_user_turned_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    load_settings()
+    assert {name: os.environ[name] for name in QUIET} == {**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "true"}
+
+
+def test_mlflows_own_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    assert load_settings().tracking_uri == "http://mlflow.example"
+
+
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGIOLECT_HOME", "~nobody-of-that-name/home")
+    with pytest.raises(InvalidSetting, match="REGIOLECT_HOME"):
+        load_settings()
+
+
+def test_a_home_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REGIOLECT_HOME", str(tmp_path / "file"))
+    load_settings()
+    with pytest.raises(StorageError, match="REGIOLECT_HOME"):
+        prepare_prefect_home()
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:s3cret@db.example/mlflow", "postgresql://me:***@db.example/mlflow"),
+        ("https://mlflow.example:5000", "https://mlflow.example:5000"),
+        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
+    ],
+)
+def test_passwords_are_hidden_and_the_rest_is_not(address: str, shown: str) -> None:
+    assert without_password(address) == shown
