@@ -92,7 +92,14 @@ def measure_all(folder: Path, batches: list[int], seconds: float) -> list[dict[s
 def _time(narrow: Engine, wide: Engine, batch: int, seconds: float) -> Timing:
     images = {"image": np.random.default_rng(batch).random((batch, 3, 224, 224), np.float32)}
     with whole_machine():
-        return measure(lambda: narrow.run(images), lambda: wide.run(images), batch, seconds=seconds, most=2000)
+        return measure(
+            lambda: narrow.run(images),
+            lambda: wide.run(images),
+            batch,
+            seconds=seconds,
+            most=2000,
+            confidence=0.95,
+        )
 
 
 def _row(name: str, narrow: Engine, wide: Engine, timing: Timing) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from prefect import flow
 
 from regiolect import progress
@@ -12,12 +14,13 @@ from regiolect.drills import (
     DrillResults,
     candidates,
     damaged,
+    drill_key,
     drill_request,
+    judge_broken,
     judge_foreign,
     judge_over_threshold,
 )
-from regiolect.planning import Plan, RegionRequest
-from regiolect.remember import remember
+from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import calibrate_region
@@ -25,16 +28,26 @@ from tasks.evaluate import evaluate, gate
 from tasks.validate import ingest_data, validate_data
 
 
-def drill_once(planned: Plan, outcomes: dict[str, RegionOutcome], model: ExportedModel) -> tuple[Drill, ...]:
+def drill_once(
+    requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome], model: ExportedModel, force: bool
+) -> tuple[Drill, ...]:
     """The drills of a release; when their region and donor did not change, what they gave before."""
-    chosen = candidates(planned, outcomes)
+    chosen = candidates(requests, outcomes)
     if chosen is None:
         progress.note("drills: not run, they need an INT8 region that was gated and a second region")
         return ()
-    request, donor = chosen
-    inputs = {"region": request.build_key, "donor": donor.build_key}
-    store = load_settings().store()
-    return remember(store, "drills", inputs, DrillResults, lambda: run_drills(request, donor, model)).drills
+    store, key = load_settings().store(), drill_key(*chosen)
+    known = None if force else store.get_record("drills", key, DrillResults)
+    if known is not None:
+        return known.drills
+    state = run_drills(*chosen, model, return_state=True)
+    results = state.result(raise_on_failure=False)
+    if not isinstance(results, DrillResults):
+        return (judge_broken(chosen[0], results),)
+    # Only a pass is worth remembering: whatever else came of a drill is to be tried again.
+    if all(drill.refused for drill in results.drills):
+        store.put_record("drills", key, results)
+    return results.drills
 
 
 @flow(name="drills", flow_run_name="drills-{request.name}-{request.policy.region}")

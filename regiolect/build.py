@@ -11,6 +11,7 @@ from regiolect.contracts import (
     ValidatedCalibration,
 )
 from regiolect.engines.catalog import backend
+from regiolect.errors import ForeignCalibration
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
@@ -41,6 +42,12 @@ def build_engine(
     """
     from regiolect.calibrate import require_own
 
+    if data.region != request.region:
+        raise ForeignCalibration(
+            expected=f"data of region {request.region!r}",
+            found=f"data of region {data.region!r}",
+            remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
+        )
     if table is not None:
         require_own(table, region=request.region, model=model, dataset=data.dataset.calibration)
     chosen = backend(request.target.backend)

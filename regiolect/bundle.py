@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from regiolect.contracts import (
@@ -42,7 +41,6 @@ class BundleManifest(Contract):
 
     source: digest of what defines the model.
     policy: digest of the region's policy.
-    raw_dtypes: numpy dtype of each raw input, before preprocessing, by input name.
     engines: in order of preference; one a target.
     """
 
@@ -54,7 +52,6 @@ class BundleManifest(Contract):
     policy: Digest
     preprocessing: Preprocessing
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
-    raw_dtypes: Mapping[str, str]
     outputs: Annotated[tuple[str, ...], Field(min_length=1)]
     engines: Annotated[tuple[ApprovedEngine, ...], Field(min_length=1)]
 
@@ -81,20 +78,6 @@ class BundleManifest(Contract):
                 raise ValueError(f"{path!r} is code; a bundle carries data only")
         if len(set(paths)) != len(paths):
             raise ValueError("two files have the same path")
-        return self
-
-    @model_validator(mode="after")
-    def _every_input_has_a_raw_dtype(self) -> Self:
-        names = {tensor.name for tensor in self.inputs}
-        if set(self.raw_dtypes) != names:
-            raise ValueError(f"raw_dtypes must name {sorted(names)}, found {sorted(self.raw_dtypes)}")
-        for name, dtype in self.raw_dtypes.items():
-            try:
-                kind = np.dtype(dtype).kind
-            except TypeError as error:
-                raise ValueError(f"raw dtype {dtype!r} of {name!r} is no numpy dtype") from error
-            if kind not in "uif":
-                raise ValueError(f"raw dtype {dtype!r} of {name!r} is neither integer nor float")
         return self
 
     @property
@@ -133,7 +116,6 @@ def write_bundle(
     policy_digest: str,
     engines: Sequence[ApprovedEngine],
     store: Store,
-    raw_dtypes: Mapping[str, str],
 ) -> BundleManifest:
     """Write a bundle to `folder`, whole or not at all; equal arguments give equal bytes.
 
@@ -148,7 +130,6 @@ def write_bundle(
         policy_digest: digest of the region's policy.
         engines: approved engines in order of preference, one a target.
         store: where the engines' files and results are kept.
-        raw_dtypes: numpy dtype of each raw input, by input name, e.g. {"image": "uint8"}.
 
     Raises:
         InvalidBundle: the engines do not belong together, or `folder` holds something else.
@@ -164,7 +145,6 @@ def write_bundle(
             policy=policy_digest,
             preprocessing=exported.preprocessing,
             inputs=exported.inputs,
-            raw_dtypes=dict(raw_dtypes),
             outputs=exported.outputs,
             engines=tuple(_without_store(approved) for approved in engines),
         )
@@ -270,34 +250,6 @@ def verify_bundle(folder: Path, manifest: BundleManifest) -> None:
                 remedy="do not use this bundle; fetch or register it again",
             )
         verify_file(folder / relative, blob.digest)
-
-
-def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
-    """What a registered version says of itself. Values of several engines stand in the order of `targets`."""
-
-    def each(value: Callable[[ApprovedEngine], object]) -> str:
-        return ", ".join(str(value(approved)) for approved in manifest.engines)
-
-    return {
-        "model": manifest.model,
-        "region": manifest.region,
-        "title": manifest.title,
-        "policy": manifest.policy,
-        "bundle": digest,
-        "targets": each(lambda approved: approved.engine.request.target.name),
-        "backend": each(lambda approved: f"{approved.engine.request.target.backend} {approved.engine.backend_version}"),
-        "precision": each(lambda approved: approved.engine.request.precision.value),
-        "executed": each(lambda approved: approved.attestation.summary()),
-        "calibration": each(lambda approved: approved.engine.calibration or "none"),
-        "build_key": each(lambda approved: approved.engine.request.build_key),
-        "decision": each(lambda approved: approved.decision.outcome.value),
-        "metric": each(lambda approved: approved.decision.metric),
-        "unit": each(lambda approved: approved.decision.unit.value),
-        "loss": each(lambda approved: approved.decision.loss),
-        "loss_upper": each(lambda approved: approved.decision.loss_upper),
-        "threshold": each(lambda approved: approved.decision.threshold),
-        "confidence": each(lambda approved: approved.decision.confidence),
-    }
 
 
 def _first(error: ValidationError) -> str:

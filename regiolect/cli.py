@@ -7,14 +7,13 @@ through; 2 the request itself was wrong; 130 interrupted.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from regiolect import __version__
-from regiolect.errors import BackendUnavailable, RegiolectError
+from regiolect.errors import RegiolectError
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
 Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
@@ -79,13 +78,18 @@ def run(
     """
     from regiolect.console import print_release, watching
     from regiolect.integrity import write_atomic
+    from regiolect.orchestrator import run_release
 
-    _use(policies)
+    settings = _use(policies)
+    if json_file is not None:
+        # Found out now rather than after the release.
+        write_atomic(json_file, b"{}")
     with watching(verbose):
-        result = _release_flow()(model, regions=_split(regions), force=force, drills=drills)
+        result = run_release(settings, model, _split(regions), force=force, drills=drills)
+    code = print_release(result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    raise typer.Exit(print_release(result))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -194,18 +198,3 @@ def _book(policies: Path | None) -> Any:
     from regiolect.policy import PolicyBook
 
     return PolicyBook(_use(policies).policies)
-
-
-def _release_flow() -> Any:
-    """The release flow, by name: this package may not depend on the orchestrator that runs it."""
-    from regiolect.settings import prepare_prefect_home
-
-    prepare_prefect_home()
-    try:
-        return import_module("flows.release").release
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(
-            expected="what a release needs to be installed",
-            found=f"no module named {error.name!r}",
-            remedy="pip install 'regiolect[release]'",
-        ) from error

@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
-from regiolect.contracts import Decision, Drill, LossUnit, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, Drill, ReleaseResult, ReleaseRow
 from regiolect.errors import RegiolectError
 from regiolect.planning import Plan
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.report.words import UNITS
 
 if TYPE_CHECKING:
     from regiolect.inspect_engine import EngineView
@@ -29,7 +30,6 @@ COLOURS: Mapping[Decision, str] = {
     Decision.NOT_ATTESTED: "cyan",
     Decision.REFUSED: "red",
 }
-UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
 # Outcomes that leave nothing to be done: approved, or kept for a device that this machine does not have.
 GOOD = (Decision.APPROVED, Decision.NOT_ATTESTED)
 
@@ -79,8 +79,7 @@ def print_release(result: ReleaseResult) -> int:
     if result.note:
         console.print(escape(result.note), style="dim", soft_wrap=True)
     for row in result.rows:
-        if row.failure is not None:
-            print_failure(console, f"{row.region} {row.target or ''}".strip(), row)
+        _print_reasons(console, row)
     _print_drills(console, result.drills)
     if result.report:
         console.print(f"report   {result.report}", soft_wrap=True)
@@ -94,12 +93,17 @@ def exit_code(result: ReleaseResult) -> int:
     return 0 if held and all(row.decision in GOOD and row.failure is None for row in result.rows) else 1
 
 
-def print_failure(console: Console, where: str, row: ReleaseRow) -> None:
-    """Why a row has no engine that is served."""
+def _print_reasons(console: Console, row: ReleaseRow) -> None:
+    """Why a row has no engine that is served, or what is served instead."""
+    where = f"{row.region} {row.target or ''}".strip()
     if row.failure is not None:
         console.print(f"[red]{where}: {row.failure.kind}[/red]", soft_wrap=True)
         for name in ("expected", "found", "remedy"):
             console.print(f"  {name:<9} {escape(getattr(row.failure, name))}", soft_wrap=True)
+    elif row.model_uri is None:
+        console.print(f"[{COLOURS[row.decision]}]{where}: {row.decision}[/]", soft_wrap=True)
+        for reason in row.reasons:
+            console.print(f"  {escape(reason)}", soft_wrap=True)
 
 
 def _cells(row: ReleaseRow) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def read_samples(path: Path) -> Samples:
             arrays = {name: archive[name] for name in archive.files}
         inputs = {name.removeprefix("input:"): array for name, array in arrays.items() if name.startswith("input:")}
         return Samples(ids=arrays["ids"], regions=arrays["regions"], inputs=inputs, targets=arrays["targets"])
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidSamples(
             expected=f"samples at {path}: arrays ids, regions, targets and input:<name>",
             found=f"{error} ({type(error).__name__})",

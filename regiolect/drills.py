@@ -5,7 +5,7 @@ They run on the user's own model and data, so that a release shows that its refu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from regiolect.build import needs_calibration
 from regiolect.contracts import (
@@ -19,7 +19,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import ForeignCalibration
 from regiolect.integrity import digest_of
-from regiolect.planning import Plan, RegionRequest
+from regiolect.planning import RegionRequest
 
 FOREIGN = "foreign calibration"
 OVER_THRESHOLD = "over its threshold"
@@ -33,15 +33,24 @@ class DrillResults(Contract):
     drills: tuple[Drill, ...]
 
 
-def candidates(planned: Plan, outcomes: Mapping[str, RegionOutcome]) -> tuple[RegionRequest, RegionRequest] | None:
+def candidates(
+    requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome]
+) -> tuple[RegionRequest, RegionRequest] | None:
     """The region to drill and the region whose calibration it is offered: the first INT8 region that was gated, and
-    the first other region. None when there are no two such regions."""
-    requests = [engine.request for engine in planned.engines if engine.request]
+    the first other region whose data passed their checks. None when there are no two such regions."""
     drilled = next(
         (r for r in requests if needs_calibration(r.policy.precision) and outcomes[r.build_key].gate is not None), None
     )
-    donor = next((r for r in requests if drilled is not None and r.region != drilled.region), None)
+    donor = next(
+        (r for r in requests if drilled and r.region != drilled.region and outcomes[r.build_key].engine is not None),
+        None,
+    )
     return (drilled, donor) if drilled is not None and donor is not None else None
+
+
+def drill_key(request: RegionRequest, donor: RegionRequest) -> str:
+    """Under what the results are kept."""
+    return digest_of({"region": request.build_key, "donor": donor.build_key})
 
 
 def drill_request(request: RegionRequest, name: str) -> RegionRequest:
@@ -82,4 +91,16 @@ def judge_over_threshold(request: RegionRequest, gate: GateDecision) -> Drill:
         by="gate" if refused else f"nothing: {gate.outcome}",
         detail=gate.reasons[0],
         gate=gate,
+    )
+
+
+def judge_broken(request: RegionRequest, error: object) -> Drill:
+    """What is said of drills that an error stopped: nothing was refused, so nothing was shown."""
+    return Drill(
+        name="drills",
+        region=request.region,
+        attempt=f"run the drills of {request.region}",
+        refused=False,
+        by=f"nothing: {type(error).__name__}",
+        detail=str(error),
     )

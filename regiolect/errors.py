@@ -14,6 +14,8 @@ RegiolectError
 ├── DataError                        a region's data cannot be used
 │   ├── InvalidSamples
 │   ├── EmptyDataset
+│   ├── ForeignSamples               samples of another region, or of another of a region's sets
+│   ├── ChangedMeanwhile
 │   └── DataCheckFailed
 ├── ModelError                       a model cannot be exported
 │   ├── ExportFailed
@@ -34,12 +36,14 @@ RegiolectError
 │   ├── NotRunnableHere
 │   └── AttestationFailed            an engine says of itself what nobody here can read
 ├── EvaluationError
+│   ├── ReferenceFailed              the FP32 reference gives no answers
 │   └── InvalidResults
 ├── GateRefused                      only an approved engine may become champion
 ├── IntegrityError                   bytes differ from their digest
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
 ├── StorageError                     the store cannot be read or written
-└── RegistryError                    MLflow cannot be reached, read or written
+├── RegistryError                    MLflow cannot be reached, read or written
+└── OrchestratorError                Prefect cannot be started or reached
 
 Each says what was expected, what was found and how to mend it; a vendor's error stays attached as the cause.
 """
@@ -127,6 +131,14 @@ class InvalidSamples(DataError):
 
 class EmptyDataset(DataError):
     """A set has no samples."""
+
+
+class ForeignSamples(DataError):
+    """Samples belong to another region, or to another set than the one asked for."""
+
+
+class ChangedMeanwhile(DataError):
+    """Model or data changed between the plan and the build."""
 
 
 class DataCheckFailed(DataError):
@@ -218,6 +230,10 @@ class EvaluationError(RegiolectError):
     """Results cannot be used."""
 
 
+class ReferenceFailed(EvaluationError):
+    """The FP32 reference cannot be loaded or run."""
+
+
 class InvalidResults(EvaluationError):
     """Per-sample results are missing, misaligned or not finite."""
 
@@ -240,3 +256,7 @@ class StorageError(RegiolectError):
 
 class RegistryError(RegiolectError):
     """MLflow cannot be reached, read or written."""
+
+
+class OrchestratorError(RegiolectError):
+    """Prefect cannot be started or reached."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from regiolect.bundle import BundleManifest, read_bundle, verify_bundle
-from regiolect.contracts import ApprovedEngine, EngineArtifact, GateDecision, RegionOutcome, short
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.contracts import (
+    ApprovedEngine,
+    EngineArtifact,
+    EvaluationResult,
+    GateDecision,
+    RegionOutcome,
+    short,
+)
 from regiolect.errors import UsageError
 from regiolect.planning import OUTCOMES
-from regiolect.registry import Registry
-from regiolect.settings import Settings
+from regiolect.registry import CHAMPION, Registry
+from regiolect.settings import Settings, without_password
+from regiolect.storage import Store
 
 
 @dataclass(frozen=True)
@@ -29,20 +37,25 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     Raises:
         UsageError: nothing has that name.
         IntegrityError: its bytes are not those that were approved.
+        StorageError: some of its bytes are no longer there.
+        RegistryError: the registry cannot be read.
     """
     folder = Path(name)
-    if folder.is_dir():
+    if (folder / MANIFEST).is_file():
         return _of_bundle(folder, str(folder.absolute()))
     outcome = _by_build_key(name, settings)
     if outcome is not None:
-        return EngineView(facts=tuple(_of_outcome(outcome)))
+        return EngineView(facts=tuple(_of_outcome(outcome, settings.store())))
     model, _, alias = name.removeprefix("models:/").partition("@")
     registry = Registry(settings.tracking_uri, settings.artifact_root)
-    version = registry.by_alias(model, alias or "champion")
+    # MLflow refuses to be asked for a path.
+    version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
     if version is None:
+        where = f"{without_password(settings.tracking_uri)} or {settings.home}"
+        kind = f"a folder without {MANIFEST}, and " if folder.is_dir() else ""
         raise UsageError(
             expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
-            found=f"nothing called {name!r} in {settings.tracking_uri} or {settings.home}",
+            found=f"{kind}nothing called {name!r} in {where}",
             remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
         )
     with registry.downloaded(version) as bundle:
@@ -91,9 +104,10 @@ def _of_approved(approved: ApprovedEngine) -> list[tuple[str, str]]:
     ]
 
 
-def _of_outcome(outcome: RegionOutcome) -> list[tuple[str, str]]:
+def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
     facts = [("region", f"{outcome.region} ({outcome.title})"), ("decision", outcome.decision.value)]
     if outcome.engine is not None:
+        facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
         facts.extend(_of_artifact(outcome.engine))
     if outcome.attestation is not None:
         facts.append(("executes", f"{outcome.attestation.summary()} (from {outcome.attestation.source})"))
@@ -102,6 +116,15 @@ def _of_outcome(outcome: RegionOutcome) -> list[tuple[str, str]]:
     if outcome.failure is not None:
         facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
     return facts
+
+
+def _verified(engine: EngineArtifact, evaluation: EvaluationResult | None, store: Store) -> str:
+    for file in engine.files:
+        store.path_of(file.blob)
+    if evaluation is None:
+        return "engine verified against its digests; it has no results"
+    store.path_of(evaluation.results)
+    return "engine and results verified against their digests"
 
 
 def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:

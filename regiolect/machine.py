@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import getpass
+import os
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def whole_machine() -> Iterator[None]:
 
 
 def _lock() -> ReadWriteLock:
-    folder = Path(tempfile.gettempdir()) / f"regiolect-{getpass.getuser()}"
+    folder = Path(tempfile.gettempdir()) / f"regiolect-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     folder.mkdir(mode=0o700, exist_ok=True)
     # One instance a use: an instance coordinates processes, and here the threads of one must wait for each other too.
     return ReadWriteLock(folder / "machine.db", is_singleton=False)

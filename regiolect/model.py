@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from numpy.typing import NDArray
 
 from regiolect.contracts import Preprocessing, TensorSpec
 from regiolect.data import RegionSource
-from regiolect.errors import InvalidModelSpec, UnknownModel, UnknownRegion
+from regiolect.errors import InvalidModelSpec, RegiolectError, UnknownModel, UnknownRegion
 from regiolect.integrity import digest_file, digest_of
 
 if TYPE_CHECKING:
@@ -29,8 +33,9 @@ class ModelSpec:
     """One trained model, its inputs, and its data in every region.
 
     Attributes:
-        name: lower-case name; the registry entries are `<name>-<region>`.
+        name: lower-case words joined by dashes; the registry entries are `<name>-<region>`.
         loader: a function that returns the torch module in eval mode, or the path of an .onnx file used as it is.
+        reference: for an .onnx file that arrives quantized, the .onnx file of its FP32 original, to compare it with.
         sources: the files that define the model (code and weights); a change in any of them rebuilds everything.
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
@@ -51,13 +56,14 @@ class ModelSpec:
     metrics: Mapping[str, Metric]
     data: Mapping[str, RegionSource]
     sources: tuple[Path, ...] = ()
+    reference: Path | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     note: str = ""
     parity_tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("-", "").isalnum() or self.name != self.name.lower():
-            self._refuse("a name of lower-case letters, digits and dashes", repr(self.name), "name='my-model'")
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
+            self._refuse("a name of lower-case words joined by single dashes", repr(self.name), "name='my-model'")
         if not self.inputs or not self.outputs:
             self._refuse(
                 "at least one input and one output", f"{len(self.inputs)} and {len(self.outputs)}", "name them"
@@ -68,6 +74,15 @@ class ModelSpec:
                 self._refuse("a symbolic batch as first dimension", found, f"shape=('batch', *{tensor.shape[1:]})")
         if not self.metrics:
             self._refuse("at least one metric", "none", 'metrics={"accuracy": regiolect.evaluate.metrics.top1}')
+        misplaced = [
+            f"data[{region!r}] is of {source.region!r}"
+            for region, source in self.data.items()
+            if source.region != region
+        ]
+        if misplaced:
+            self._refuse(
+                "every region's data under its own name", misplaced[0], "another region's data is never a substitute"
+            )
         missing = [path for path in self._files() if not path.is_file()]
         if missing:
             self._refuse("every source file to exist", f"missing {missing[0]}", "correct `sources` or `loader`")
@@ -78,12 +93,13 @@ class ModelSpec:
                 "list its weights and the module of its code: without them a change of weights could not be noticed",
             )
 
-    def _refuse(self, expected: str, found: str, remedy: str) -> None:
+    def _refuse(self, expected: str, found: str, remedy: str) -> NoReturn:
         raise InvalidModelSpec(expected=f"{expected} in the spec of {self.name!r}", found=found, remedy=remedy)
 
     def _files(self) -> tuple[Path, ...]:
         own = (self.loader,) if isinstance(self.loader, Path) else ()
-        return (*own, *self.sources)
+        reference = (self.reference,) if self.reference is not None else ()
+        return (*own, *reference, *self.sources)
 
     def source_digest(self) -> str:
         """Digest of everything that defines the model: files, inputs, outputs and preprocessing."""
@@ -97,6 +113,31 @@ class ModelSpec:
                 "parity_tolerance": self.parity_tolerance,
             }
         )
+
+    def metric_digest(self, metric: str) -> str:
+        """Digest of the file that defines a metric and of the function's name: a corrected metric judges anew.
+
+        Raises:
+            InvalidModelSpec: the model does not offer the metric, or its source cannot be found.
+        """
+        if metric not in self.metrics:
+            self._refuse(
+                f"metric {metric!r}, which a policy names,",
+                f"metrics {', '.join(sorted(self.metrics))}",
+                "add it to `metrics` of the ModelSpec, or name one of those in the policy",
+            )
+        function = self.metrics[metric]
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(function))
+        except TypeError:
+            file = None
+        if file is None or not Path(file).is_file():
+            self._refuse(
+                f"metric {metric!r} as a function in a file",
+                repr(function),
+                "define it with `def` in a module of yours",
+            )
+        return digest_of({"file": digest_file(Path(str(file))), "name": getattr(function, "__qualname__", metric)})
 
     def region_data(self, region: str) -> RegionSource:
         """The source of a region's samples.
@@ -126,14 +167,15 @@ def load_model_spec(address: str) -> ModelSpec:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     module_name, _, attribute = (known[address].value if address in known else address).partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute or "MODEL")
-    except (ImportError, AttributeError, ValueError) as error:
+    module = _import(address, module_name, sorted(known))
+    found = getattr(module, attribute or "MODEL", None)
+    if found is None:
+        specs = [name for name, value in vars(module).items() if isinstance(value, ModelSpec)]
         raise UnknownModel(
-            expected=f"a ModelSpec at {address!r} (package.module:NAME, or an entry point)",
-            found=f"{error}; entry points: {', '.join(sorted(known)) or 'none'}",
-            remedy="check the spelling, run from the folder that holds the package, or install the package",
-        ) from error
+            expected=f"{attribute or 'MODEL'!r} in {module.__name__}",
+            found=f"ModelSpecs named {', '.join(specs)}" if specs else "no ModelSpec in that module",
+            remedy=f"name one: {module_name}:{specs[0]}" if specs else "define MODEL = ModelSpec(...) there",
+        )
     if not isinstance(found, ModelSpec):
         raise InvalidModelSpec(
             expected=f"a regiolect.ModelSpec at {address!r}",
@@ -141,6 +183,30 @@ def load_model_spec(address: str) -> ModelSpec:
             remedy="name the ModelSpec object itself, as in `examples.fashion:MODEL`",
         )
     return found
+
+
+def _import(address: str, module_name: str, entry_points_known: list[str]) -> ModuleType:
+    try:
+        exists = bool(module_name) and importlib.util.find_spec(module_name) is not None
+    except (ModuleNotFoundError, ValueError):
+        exists = False
+    if not exists:
+        raise UnknownModel(
+            expected=f"a ModelSpec at {address!r} (package.module:NAME, or an entry point)",
+            found=f"no module {module_name!r}; entry points: {', '.join(entry_points_known) or 'none'}",
+            remedy="check the spelling, run from the folder that holds the package, or install the package",
+        )
+    try:
+        return importlib.import_module(module_name)
+    except RegiolectError:
+        raise
+    # The module is the user's: whatever it raises is told with its name, and kept as the cause.
+    except Exception as error:
+        raise InvalidModelSpec(
+            expected=f"to import {module_name!r}",
+            found=f"{type(error).__name__}: {error}",
+            remedy=f'mend it until this works: python -c "import {module_name}"',
+        ) from error
 
 
 __all__ = ["Metric", "ModelSpec", "load_model_spec"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from regiolect.contracts import (
     ApprovedEngine,
@@ -88,20 +88,24 @@ def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:
 
 
 Registered = RegisteredEngine | Exception | None
-"""Where MLflow serves a region, why it could not be registered, or None: no engine of it was approved."""
+"""A region's champion after the release, why it could not be had, or None: the region has none."""
 
 
 def rows_of(
-    planned: Plan, outcomes: Mapping[str, RegionOutcome], registered: Mapping[str, Registered]
+    planned: Plan,
+    outcomes: Mapping[str, RegionOutcome],
+    built: Collection[str],
+    registered: Mapping[str, Registered],
 ) -> tuple[ReleaseRow, ...]:
     """The table of a release, one line per region and target in the plan's order.
 
     Args:
         outcomes: by build key.
+        built: build keys of what this run built.
         registered: by region.
     """
     return tuple(
-        _row(outcomes[engine.request.build_key], engine.action == "build", registered.get(engine.region))
+        _row(outcomes[engine.request.build_key], engine.request.build_key in built, registered.get(engine.region))
         if engine.request
         else _refused_row(engine)
         for engine in planned.engines
@@ -111,10 +115,12 @@ def rows_of(
 def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> ReleaseRow:
     gate, evaluation = outcome.gate, outcome.evaluation
     timing = evaluation.timing if evaluation else None
-    lost = registered if isinstance(registered, Exception) else None
-    unregistered = lost is not None and outcome.decision is Decision.APPROVED
-    failure = failure_of(lost) if lost is not None and unregistered else outcome.failure
-    served = registered if isinstance(registered, RegisteredEngine) else None
+    failure = outcome.failure
+    if isinstance(registered, Exception) and outcome.decision is Decision.APPROVED:
+        failure = failure_of(registered)
+    champion = registered if isinstance(registered, RegisteredEngine) else None
+    served = champion if champion is not None and outcome.build_key in champion.build_keys else None
+    stale = champion if served is None else None
     return ReleaseRow(
         region=outcome.region,
         title=outcome.title,
@@ -135,15 +141,19 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         p99_ms=timing.p99_ms if timing else None,
         rebuilt=rebuilt,
         seconds=outcome.seconds,
-        model_uri=_served_as(served) if served and outcome.decision is Decision.APPROVED else None,
+        model_uri=f"models:/{served.name}@champion" if served else None,
         build_key=outcome.build_key,
-        reasons=outcome.reasons,
+        reasons=(*outcome.reasons, *_still_served(stale, outcome)),
         failure=failure,
     )
 
 
-def _served_as(version: RegisteredEngine) -> str:
-    return f"models:/{version.name}@champion" if version.champion else version.uri
+def _still_served(champion: RegisteredEngine | None, outcome: RegionOutcome) -> tuple[str, ...]:
+    """A warning where consumers go on loading something else than this outcome."""
+    if champion is None or outcome.target.name not in champion.targets:
+        return ()
+    policy = "today's policy" if champion.policy == outcome.policy else "another policy than today's"
+    return (f"still served: {champion.uri} is champion, approved under {policy}",)
 
 
 def _refused_row(planned: PlannedEngine) -> ReleaseRow:

@@ -25,11 +25,11 @@ from regiolect.contracts import (
     short,
 )
 from regiolect.engines.catalog import backend
-from regiolect.errors import DataError, EngineError, PolicyError, UnknownRegion
-from regiolect.integrity import digest_of, own_code
+from regiolect.errors import ChangedMeanwhile, RegiolectError, UnknownRegion
+from regiolect.integrity import digest_of, own_code, toolchain
 from regiolect.model import ModelSpec
 from regiolect.policy import PolicyBook, RegionPolicy
-from regiolect.storage import Store
+from regiolect.storage import Store, blobs_of
 
 OUTCOMES = "outcomes"
 LATEST = "latest"
@@ -71,9 +71,9 @@ class Plan(Contract):
     note: str = ""
     engines: tuple[PlannedEngine, ...]
 
-    def requests(self, action: Literal["build", "reuse"]) -> tuple[RegionRequest, ...]:
-        """The requests of one kind, in the plan's order."""
-        return tuple(engine.request for engine in self.engines if engine.action == action and engine.request)
+    def requests(self, action: Literal["build", "reuse"] | None = None) -> tuple[RegionRequest, ...]:
+        """The requests, of one kind or all, in the plan's order."""
+        return tuple(engine.request for engine in self.engines if engine.request and action in (None, engine.action))
 
     def summary(self) -> str:
         """The plan in a line."""
@@ -111,13 +111,14 @@ def plan_release(
     unknown = [region for region in named if region not in policies.regions()]
     if unknown:
         policies.load(unknown[0])
+    for region in named:
+        spec.region_data(region)
     source = spec.source_digest()
     engines: list[PlannedEngine] = []
     for region in named:
-        data = spec.region_data(region)
         try:
-            engines.extend(_plan_region(address, spec, source, policies.load(region), data.identity(), store, force))
-        except (PolicyError, DataError, EngineError) as error:
+            engines.extend(_plan_region(address, spec, source, policies.load(region), store, force))
+        except RegiolectError as error:
             engines.append(
                 PlannedEngine(
                     region=region,
@@ -133,17 +134,20 @@ def plan_release(
 
 
 def _plan_region(
-    address: str, spec: ModelSpec, source: str, policy: RegionPolicy, data: str, store: Store, force: bool
+    address: str, spec: ModelSpec, source: str, policy: RegionPolicy, store: Store, force: bool
 ) -> Iterator[PlannedEngine]:
+    data = spec.region_data(policy.region).identity()
     for target in policy.targets:
         chosen = backend(target.backend)
         parts = {
             "model": source,
             "data": data,
+            "metric": spec.metric_digest(policy.accuracy.metric),
             "policy": policy.digest(),
-            "backend": digest_of(dict(chosen.fingerprint())),
+            "backend": ", ".join(f"{name} {value}" for name, value in sorted(chosen.fingerprint().items())),
             "recipe": digest_of(chosen.recipe(policy.precision)),
             "target": f"{target.name}/{target.backend}",
+            "toolchain": toolchain(),
             "regiolect": own_code(),
         }
         request = RegionRequest(
@@ -171,19 +175,37 @@ def _decide(request: RegionRequest, store: Store, force: bool) -> tuple[Literal[
         return "build", "never built"
     if latest.failure is not None:
         return "build", f"the last run ended in {latest.failure.kind}"
-    changed = [name for name, value in request.key_parts.items() if latest.key_parts.get(name) != value]
+    changed = [
+        _difference(name, latest.key_parts.get(name, "absent"), value)
+        for name, value in request.key_parts.items()
+        if latest.key_parts.get(name) != value
+    ]
     return "build", f"changed: {', '.join(changed)}" if changed else "its files are no longer in the store"
+
+
+def _difference(name: str, before: str, now: str) -> str:
+    # Digests say nothing to a person; versions and machines do.
+    return name if now.startswith("sha256:") else f"{name} ({before} -> {now})"
+
+
+def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
+    """Raises ChangedMeanwhile unless model and data are still those that the build key was made of."""
+    now = {"model": spec.source_digest(), "data": spec.region_data(request.region).identity()}
+    changed = [name for name, value in now.items() if request.key_parts[name] != value]
+    if changed:
+        raise ChangedMeanwhile(
+            expected=f"model and data of region {request.region!r} as they were when the release was planned",
+            found=f"another {' and another '.join(changed)}",
+            remedy="run again: the new plan takes what is there now",
+        )
 
 
 def finished(build_key: str, store: Store) -> RegionOutcome | None:
     """The outcome kept under a build key, if it came to a decision and the store still has its engine."""
     outcome = store.get_record(OUTCOMES, build_key, RegionOutcome)
-    if outcome is None or outcome.failure is not None or outcome.engine is None:
+    if outcome is None or outcome.build_key != build_key or outcome.failure is not None or outcome.engine is None:
         return None
-    blobs = [file.blob for file in outcome.engine.files]
-    if outcome.evaluation is not None:
-        blobs.append(outcome.evaluation.results)
-    return outcome if all(store.has(blob) for blob in blobs) else None
+    return outcome if all(store.has(blob) for blob in blobs_of(outcome)) else None
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:

@@ -28,6 +28,7 @@ from regiolect.contracts import (
     Split,
     Target,
 )
+from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.integrity import digest_of, write_atomic
 from regiolect.precision import wider_or_equal
@@ -148,7 +149,7 @@ class PolicyBook:
 
     def regions(self) -> tuple[str, ...]:
         """Every region that has a file, in alphabetical order."""
-        return tuple(sorted(path.stem for path in self.folder.glob("*.yaml")))
+        return tuple(sorted(path.stem for path in self.folder.glob("[!.]*.yaml")))
 
     def load(self, region: str) -> RegionPolicy:
         """A region's resolved policy.
@@ -193,14 +194,14 @@ class PolicyBook:
         path = self._path(region)
         if not path.is_file():
             near = difflib.get_close_matches(region, self.regions(), n=1)
-            wanted_by = f" (extended by {children[-1]!r})" if children else ""
-            raise UnknownRegion(
-                expected=f"a policy for region {region!r}{wanted_by} in {self.folder}",
-                found=f"policies for {', '.join(self.regions())}",
-                remedy=f"did you mean {near[0]!r}?" if near else f"write {path}, or name one of those",
-            )
+            remedy = f"did you mean {near[0]!r}?" if near else f"write {path}, or name one of those"
+            found = f"policies for {', '.join(self.regions())}"
+            if children:
+                extending = self._path(children[-1])
+                raise InvalidPolicy(f"a policy for `extends: {region}` of {extending}", found, remedy)
+            raise UnknownRegion(f"a policy for region {region!r} in {self.folder}", found, remedy)
         try:
-            stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+            stated = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - it is a SafeLoader
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidPolicy(
                 expected=f"YAML in {path}", found=str(error).replace("\n", " "), remedy="mend the syntax at that place"
@@ -225,6 +226,14 @@ class PolicyBook:
                 found="; ".join(mistakes),
                 remedy=f"mend {'it' if len(mistakes) == 1 else 'them'}, then: regiolect policies validate",
             ) from error
+        unknown = [target.backend for target in policy.targets if target.backend not in catalog.names()]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], catalog.names(), n=1)
+            raise InvalidPolicy(
+                expected=f"targets in {path} with a backend out of {', '.join(catalog.names())}",
+                found=f"backend: {unknown[0]}",
+                remedy=f"did you mean {near[0]!r}?" if near else "name one of those",
+            )
         if policy.region != region:
             raise InvalidPolicy(
                 expected=f"region: {region} in {path}, as the file is named",
@@ -232,6 +241,19 @@ class PolicyBook:
                 remedy="rename the file or the field",
             )
         return policy
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML that refuses a key stated twice, where PyYAML would let the last one win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is stated twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def write_schema(path: Path) -> None:
@@ -270,6 +292,10 @@ def _loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
     if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
         now = "none" if child.latency is None else f"{child.latency.p99_ms:g}"
         found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
+    if parent.latency and (child.performance, child.batch) != (parent.performance, parent.batch):
+        found.append("performance or batch differs, so that latency.p99_ms would be measured on something else")
+    if child.calibration != parent.calibration:
+        found.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
     for split, fewest in parent.samples.by_split().items():
         if child.samples.by_split()[split] < fewest:
             found.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")

@@ -1,4 +1,4 @@
-"""What a run tells while it works: one line when a region is done, steps in between for whoever wants them."""
+"""What a run tells while it works: one line when a region is done."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from regiolect.contracts import Decision, RegionOutcome
 logger = logging.getLogger("regiolect.progress")
 
 
-def step(region: str, target: str, what: str) -> None:
-    """A stage begins."""
-    logger.debug("%s on %s: %s", region, target, what)
-
-
 def note(what: str) -> None:
     """Something that concerns the whole run."""
     logger.info(what)
@@ -22,7 +17,9 @@ def note(what: str) -> None:
 def done(outcome: RegionOutcome) -> None:
     """A region has its answer: one line, with units and the limit beside the figures."""
     gate = outcome.gate
-    if gate is not None:
+    if gate is not None and gate.outcome is not Decision.APPROVED:
+        detail = gate.reasons[0]
+    elif gate is not None:
         unit = "pt" if gate.unit == "absolute_points" else "%"
         detail = (
             f"loss {gate.loss:.2f} {unit}, at most {gate.loss_upper:.2f} at {gate.confidence:.0%}, "

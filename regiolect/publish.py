@@ -16,23 +16,32 @@ from regiolect.storage import Store
 def publish(
     model: ExportedModel, outcomes: Sequence[RegionOutcome], store: Store, registry: Registry
 ) -> RegisteredEngine | None:
-    """Register one version that holds every approved engine of a region, and make it the champion.
+    """Register one version that holds every approved engine of a region; make it champion unless that takes one away.
+
+    While the champion serves a target whose engine is not approved now, its consumers would be left without any: the
+    new version is then registered as challenger and the champion stays. A target that the release no longer names
+    holds nothing back.
 
     Args:
-        outcomes: one region's, one per target.
+        outcomes: one region's, one per target; at least one.
 
     Returns:
-        The version; None when no engine was approved, and then the registry is left as it is.
+        The version that is champion now, be it the new one or an older one that stays served; None when the region
+        has none. Nothing is registered when no engine was approved.
 
     Raises:
         RegistryError, StorageError, IntegrityError.
     """
+    region = outcomes[0].region
+    present = registry.champion(model.name, region)
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
     if not engines:
-        return None
-    first = outcomes[0]
+        return present
+    approved = {engine.engine.request.target.name for engine in engines}
+    lost = {outcome.target.name for outcome in outcomes} - approved
+    stays = present is not None and not lost.isdisjoint(present.targets)
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"
-        raw_dtypes = {tensor.name: model.preprocessing.raw_dtype for tensor in model.inputs}
-        manifest = write_bundle(bundle, model, first.region, first.title, first.policy, engines, store, raw_dtypes)
-        return registry.register(bundle, manifest, champion=True)
+        manifest = write_bundle(bundle, model, region, outcomes[0].title, outcomes[0].policy, engines, store)
+        registered = registry.register(bundle, manifest, champion=not stays)
+    return present if stays else registered

@@ -9,30 +9,32 @@ MLflow's fluent interface keeps global state that threads would share, so only M
 
 from __future__ import annotations
 
-import logging
-import os
-import re
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regiolect.bundle import MANIFEST, BundleManifest, labels, read_bundle, verify_bundle
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import IntegrityError, RegistryError
 from regiolect.integrity import digest_file
-from regiolect.reachable import require_answer
+from regiolect.quiet import quiet_mlflow
+from regiolect.reachable import one_line, remedy, require_answer, sqlite_file
+from regiolect.registry_tags import figures, labels, registered_engine, require_owner
 from regiolect.serving import requirements
+from regiolect.settings import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
     from mlflow.models import ModelSignature
 
 ClientFactory = Callable[[str], "MlflowClient"]
@@ -43,34 +45,17 @@ _MODEL = "model"
 _BUNDLE = f"{_MODEL}/data/bundle"
 _LOCK_SECONDS = 300.0
 _PROBE_SECONDS = 5.0
-_ENVIRONMENT = {
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A server that goes away in the middle: five tries in about 15 s, where the default is eight in four minutes.
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
-    # MLflow logs what it also raises; our errors say it once.
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # It would copy the working directory's uv.lock and pyproject.toml into every artifact.
-    "MLFLOW_UV_AUTO_DETECT": "false",
-}
+_VENDOR_ERRORS = (
+    ("mlflow.exceptions", "MlflowException"),
+    ("sqlalchemy.exc", "SQLAlchemyError"),
+    ("alembic.util", "CommandError"),
+)
 
 
 def _client(tracking_uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-
-
-def _quiet_mlflow() -> None:
-    """Settings that MLflow reads when it is imported or called; what the user set stays."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    retries = logging.getLogger("urllib3.connectionpool")
-    if retries.level == logging.NOTSET:
-        retries.setLevel(logging.ERROR)
 
 
 class Registry:
@@ -88,20 +73,13 @@ class Registry:
     ) -> None:
         self.tracking_uri = tracking_uri
         self._factory = client_factory
-        self._database = _sqlite_file(tracking_uri)
+        self._shown = without_password(tracking_uri)
+        self._database = sqlite_file(tracking_uri)
         self._artifacts = None
         if self._database is not None:
             self._artifacts = (artifact_root or self._database.parent / "mlartifacts").absolute()
         self._opened: MlflowClient | None = None
         self._opening = threading.Lock()
-
-    def check(self) -> None:
-        """Open the store, creating an absent SQLite file, and ask it something.
-
-        Raises:
-            RegistryError: it cannot be reached or read; within seconds.
-        """
-        self._open()
 
     def register(self, folder: Path, manifest: BundleManifest, champion: bool) -> RegisteredEngine:
         """Make a bundle a version of `<model>-<region>`, and its champion if asked.
@@ -112,7 +90,8 @@ class Registry:
 
         Raises:
             IntegrityError: the bundle is not what `manifest` says.
-            RegistryError: MLflow failed; calling again completes what was begun.
+            RegistryError: the name is another model's or region's, and nothing was written; or MLflow failed, and
+                calling again completes what was begun.
         """
         if read_bundle(folder) != manifest:
             raise IntegrityError(
@@ -123,7 +102,8 @@ class Registry:
         verify_bundle(folder, manifest)
         digest = digest_file(folder / MANIFEST)
         client = self._open()
-        with self._named_errors(f"to register {manifest.name} at {self.tracking_uri}"), self._one_at_a_time():
+        with self._named_errors(f"to register {manifest.name} at {self._shown}"), self._one_at_a_time():
+            self._owned(client, manifest.model, manifest.region)
             found = client.search_model_versions(f"name = '{manifest.name}' and tags.bundle = '{digest}'")
             # Two registrations of one bundle through a server may both have made a version; all agree on the first.
             version = min((int(each.version) for each in found), default=None)
@@ -136,18 +116,25 @@ class Registry:
             if version is None:
                 version = self._new_version(client, run, manifest, digest)
             is_champion = self._point(client, manifest.name, version, champion)
-        return _registered(manifest.name, version, is_champion)
+        return registered_engine(manifest.name, version, is_champion, labels(manifest, digest))
 
     def by_alias(self, name: str, alias: str) -> RegisteredEngine | None:
-        """The version of `<model>-<region>` that an alias points at, or None if there is none."""
+        """The version of `<model>-<region>` that an alias points at, or None if there is none. Makes no database."""
+        if self._is_absent():
+            return None
         client = self._open()
-        with self._named_errors(f"to read {name} at {self.tracking_uri}"):
-            aliases = self._aliases(client, name)
-        return _registered(name, aliases[alias], aliases[alias] == aliases.get(CHAMPION)) if alias in aliases else None
+        with self._named_errors(f"to read {name} at {self._shown}"):
+            return self._version_at(client, self._model(client, name), alias)
 
     def champion(self, model: str, region: str) -> RegisteredEngine | None:
-        """The version that consumers load, or None if there is none yet."""
-        return self.by_alias(f"{model}-{region}", CHAMPION)
+        """The version that consumers load, or None if there is none yet; for whoever is about to register another.
+
+        Raises:
+            RegistryError: the name is another model's or region's.
+        """
+        client = self._open()
+        with self._named_errors(f"to read {model}-{region} at {self._shown}"):
+            return self._version_at(client, self._owned(client, model, region), CHAMPION)
 
     @contextmanager
     def downloaded(self, version: RegisteredEngine) -> Iterator[Path]:
@@ -155,10 +142,17 @@ class Registry:
 
         Raises:
             IntegrityError: its manifest is not the one that was registered.
+            RegistryError: it cannot be read; an absent database is not made.
         """
+        if self._is_absent():
+            raise RegistryError(
+                expected=f"{version.uri} at {self._shown}",
+                found="no such file",
+                remedy="correct MLFLOW_TRACKING_URI, or release the region first",
+            )
         client = self._open()
         with tempfile.TemporaryDirectory() as scratch:
-            with self._named_errors(f"to read {version.uri} at {self.tracking_uri}"):
+            with self._named_errors(f"to read {version.uri} at {self._shown}"):
                 found = client.get_model_version(version.name, str(version.version))
                 folder = Path(client.download_artifacts(str(found.run_id), _BUNDLE, scratch))
                 digest = digest_file(folder / MANIFEST)
@@ -177,7 +171,7 @@ class Registry:
             The URI of the kept report.
         """
         client = self._open()
-        with self._named_errors(f"to log {report} at {self.tracking_uri}"), self._one_at_a_time():
+        with self._named_errors(f"to log {report} at {self._shown}"), self._one_at_a_time():
             run = client.create_run(self._experiment(client, model), run_name="report", tags={"model": model})
             client.log_artifact(run.info.run_id, str(report))
             self._finish(client, run, metrics)
@@ -185,11 +179,15 @@ class Registry:
 
     # -------------------------------------------------------------------------------------------- opening
 
+    def _is_absent(self) -> bool:
+        return self._database is not None and not self._database.exists()
+
     def _open(self) -> MlflowClient:
+        """The client of a store that answered; the first call makes an absent SQLite file."""
         with self._opening:
             if self._opened is None:
-                _quiet_mlflow()
-                with self._named_errors(f"an MLflow registry at {self.tracking_uri}"), self._one_at_a_time():
+                quiet_mlflow()
+                with self._named_errors(f"an MLflow registry at {self._shown}"), self._one_at_a_time():
                     if self.tracking_uri.startswith(("http://", "https://")):
                         # MLflow itself would try for minutes.
                         require_answer(f"{self.tracking_uri.rstrip('/')}/health", _PROBE_SECONDS)
@@ -211,25 +209,20 @@ class Registry:
 
     @contextmanager
     def _named_errors(self, wanted: str) -> Iterator[None]:
-        from alembic.util import CommandError
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        except ImportError as error:
+            raise RegistryError(
+                expected=wanted,
+                found=f"{error} ({type(error).__name__})",
+                remedy="pip install 'regiolect[registry]'; for a database other than SQLite also the driver named here",
+            ) from error
+        except _vendor_errors() as error:
             text = str(error).strip() or type(error).__name__
-            raise RegistryError(expected=wanted, found=_one_line(text), remedy=self._remedy(text)) from error
-
-    def _remedy(self, text: str) -> str:
-        if "mlflow db upgrade" in text:
-            return f"back the database up, then: mlflow db upgrade {self.tracking_uri}"
-        if self._database is not None:
-            return (
-                f"if {self._database} is damaged, restore it from a backup or move it aside (a new one is made); "
-                "check free space and permissions; then run again, which completes what was begun"
-            )
-        return "start the server or correct MLFLOW_TRACKING_URI, then run again, which completes what was begun"
+            # A cause is printed with all that it says.
+            cause = error if without_password(text) == text else None
+            mend = remedy(text, self.tracking_uri)
+            raise RegistryError(expected=wanted, found=one_line(text), remedy=mend) from cause
 
     # -------------------------------------------------------------------------------------------- registering
 
@@ -295,20 +288,14 @@ class Registry:
                 pip_requirements=list(requirements(manifest)),
             )
             client.log_artifacts(run.info.run_id, f"{scratch}/{_MODEL}", _MODEL)
-        figures: dict[str, float] = {}
-        for approved in manifest.engines:
-            target, decision = approved.engine.request.target.name, approved.decision
-            figures[f"{target}.loss"], figures[f"{target}.loss_upper"] = decision.loss, decision.loss_upper
-            figures[f"{target}.threshold"] = decision.threshold
-            figures[f"{target}.speedup"] = approved.evaluation.timing.speedup
-        self._finish(client, run, figures)
+        self._finish(client, run, figures(manifest))
 
     @staticmethod
-    def _finish(client: MlflowClient, run: Run, figures: Mapping[str, float]) -> None:
+    def _finish(client: MlflowClient, run: Run, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        client.log_batch(run.info.run_id, metrics=[Metric(key, value, now, 0) for key, value in figures.items()])
+        client.log_batch(run.info.run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
         client.set_terminated(run.info.run_id)
 
     @staticmethod
@@ -342,32 +329,44 @@ class Registry:
             client.delete_registered_model_alias(name, CHALLENGER)
         return True
 
+    def _aliases(self, client: MlflowClient, name: str) -> dict[str, int]:
+        model = self._model(client, name)
+        return {} if model is None else {alias: int(version) for alias, version in model.aliases.items()}
+
     @staticmethod
-    def _aliases(client: MlflowClient, name: str) -> dict[str, int]:
+    def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            model = client.get_registered_model(name)
+            return client.get_registered_model(name)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
+                return None
             raise
-        return {alias: int(version) for alias, version in model.aliases.items()}
+
+    def _owned(self, client: MlflowClient, model: str, region: str) -> RegisteredModel | None:
+        found = self._model(client, f"{model}-{region}")
+        if found is not None:
+            require_owner(found.name, model, region, found.tags)
+        return found
+
+    @staticmethod
+    def _version_at(client: MlflowClient, model: RegisteredModel | None, alias: str) -> RegisteredEngine | None:
+        if model is None or alias not in model.aliases:
+            return None
+        version = model.aliases[alias]
+        tags = client.get_model_version(model.name, str(version)).tags
+        return registered_engine(model.name, int(version), version == model.aliases.get(CHAMPION), tags)
 
 
-def _registered(name: str, version: int, champion: bool) -> RegisteredEngine:
-    return RegisteredEngine(name=name, version=version, uri=f"models:/{name}/{version}", champion=champion)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
-    return Path(match[1]).absolute() if match and match[1] != ":memory:" else None
-
-
-def _one_line(text: str) -> str:
-    """The first line says it; SQLAlchemy adds statement and links, MLflow sometimes a whole page."""
-    line = text.splitlines()[0].strip()
-    return line if len(line) <= 300 else f"{line[:300]} ..."
+def _vendor_errors() -> tuple[type[Exception], ...]:
+    """What MLflow and the libraries below it raise; what cannot be imported has not raised anything."""
+    # SQLAlchemy raises a bare ValueError for an address whose port is no number.
+    found: list[type[Exception]] = [OSError, ValueError]
+    for module, name in _VENDOR_ERRORS:
+        with suppress(ImportError):
+            found.append(getattr(import_module(module), name))
+    return tuple(found)
 
 
 def _listing(client: MlflowClient, run_id: str, path: str) -> Iterator[tuple[str, int | None]]:
@@ -386,7 +385,7 @@ def _signature(manifest: BundleManifest) -> ModelSignature:
     single = len(manifest.inputs) == 1
     specs: list[ColSpec | TensorSpec] = [
         TensorSpec(
-            np.dtype(manifest.raw_dtypes[tensor.name]),
+            np.dtype(manifest.preprocessing.raw_dtype),
             tuple(-1 if isinstance(size, str) else size for size in tensor.shape),
             None if single else tensor.name,
         )

@@ -5,6 +5,7 @@ Needs the installed package and one engine runtime; no orchestrator, and no MLfl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class ServedModel:
 
         Args:
             model_input: raw inputs, before preprocessing, by input name; for a model with one input, the array alone
-                will do. The dtype is the manifest's `raw_dtypes`, the first dimension the batch.
+                will do. The dtype is the preprocessing's `raw_dtype`, the first dimension the batch.
             params: MLflow passes them; there are none to set.
 
         Raises:
@@ -50,35 +51,32 @@ class ServedModel:
         return self._engine.run_many(self._prepared(model_input))
 
     def _prepared(self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        tensors = {tensor.name: tensor for tensor in self.manifest.inputs}
+        names = [tensor.name for tensor in self.manifest.inputs]
         if isinstance(model_input, Mapping):
             given = dict(model_input)
         else:
-            given = dict.fromkeys(tensors, model_input) if len(tensors) == 1 else {}
-        if set(given) != set(tensors):
+            given = dict.fromkeys(names, model_input) if len(names) == 1 else {}
+        if set(given) != set(names):
             raise InvalidSamples(
-                expected=f"inputs {', '.join(sorted(tensors))} of {self.manifest.name}",
+                expected=f"inputs {', '.join(sorted(names))} of {self.manifest.name}",
                 found=", ".join(sorted(map(str, given))) or "one array without a name",
                 remedy="pass a dict of arrays by input name",
             )
-        prepared: dict[str, NDArray[Any]] = {}
+        dtype = np.dtype(self.manifest.preprocessing.raw_dtype)
         for name, raw in given.items():
-            dtype = np.dtype(self.manifest.raw_dtypes[name])
             if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
                 raise InvalidSamples(
                     expected=f"input {name!r} of {self.manifest.name} as a {dtype} array, before preprocessing",
                     found=str(getattr(raw, "dtype", type(raw).__name__)),
                     remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
                 )
-            if tensors[name].dtype == "float32":
-                prepared[name] = preprocess(raw, self.manifest.preprocessing)
-            else:
-                prepared[name] = np.ascontiguousarray(raw, dtype=tensors[name].dtype)
-        return prepared
+        return {name: preprocess(raw, self.manifest.preprocessing) for name, raw in given.items()}
 
 
 def load_bundle(folder: Path) -> ServedModel:
     """Verify the bundle at `folder` and load the first of its engines that runs on this machine.
+
+    Warns when the runtime here is of another version than the one that built the engine and passed the gate.
 
     Raises:
         IntegrityError: a file is missing, changed or unnamed; nothing was deserialized.
@@ -88,14 +86,19 @@ def load_bundle(folder: Path) -> ServedModel:
     verify_bundle(folder, manifest)
     reasons = []
     for approved in manifest.engines:
-        target = approved.engine.request.target.name
+        artifact, target = approved.engine, approved.engine.request.target.name
+        backend = catalog.backend(artifact.request.target.backend)
         try:
-            engine = catalog.backend(approved.engine.request.target.backend).load_from(
-                approved.engine, folder / engine_folder(target)
-            )
+            engine = backend.load_from(artifact, folder / engine_folder(target))
         except EngineError as error:
             reasons.append(f"{target}: {error.found}")
         else:
+            if artifact.backend_version != backend.version():
+                warnings.warn(
+                    f"the engine of {manifest.name} on {target} was built and approved with {backend.distribution} "
+                    f"{artifact.backend_version} and runs here on {backend.version()}, on which nobody measured it",
+                    stacklevel=2,
+                )
             return ServedModel(manifest, target, engine)
     raise NotRunnableHere(
         expected=f"an engine of {manifest.name} that runs on this machine",

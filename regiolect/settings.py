@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from regiolect.errors import InvalidSetting, StorageError
+from regiolect.errors import InvalidSetting
 from regiolect.storage import LocalStore
 
 QUIET = {
@@ -88,6 +88,10 @@ def load_settings() -> Settings:
             found=f"{first['input']!r} ({first['msg']})",
             remedy=f"correct or unset {name}",
         ) from error
+    # Read again later, also by other tasks and after a change of directory, they must give the same places.
+    os.environ["REGIOLECT_HOME"] = str(settings.home)
+    if settings.policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(settings.policies)
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
@@ -96,20 +100,3 @@ def load_settings() -> Settings:
 def without_password(address: str) -> str:
     """A registry's address as a report may show it: `postgresql://me:***@host/db`."""
     return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", address)
-
-
-def prepare_prefect_home() -> None:
-    """Make Prefect's folder: without it an embedded server dies and is restarted until its time is up.
-
-    Raises:
-        StorageError: the folder cannot be made.
-    """
-    home = Path(os.environ["PREFECT_HOME"])
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            expected=f"a folder for Prefect at {home}",
-            found=error.strerror or str(error),
-            remedy="mend its permissions, or choose another place with REGIOLECT_HOME",
-        ) from error

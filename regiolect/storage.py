@@ -20,11 +20,31 @@ from regiolect.integrity import atomic_file, canonical_json, digest_bytes, diges
 C = TypeVar("C", bound=Contract)
 
 
+def blobs_of(value: Contract) -> Iterator[Blob]:
+    """Every blob that a contract names, at any depth."""
+    for _, field in value:
+        yield from _blobs_in(field)
+
+
+def _blobs_in(value: object) -> Iterator[Blob]:
+    if isinstance(value, Blob):
+        yield value
+    elif isinstance(value, Contract):
+        yield from blobs_of(value)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _blobs_in(item)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    return path.is_file() and digest_file(path) == digest
+
+
 class Store(Protocol):
-    """Where stages keep what they make. Every method raises StorageError when the store cannot be used."""
+    """Where stages keep what they make. Every method raises StorageError when the store cannot be read or written."""
 
     def put_bytes(self, data: bytes) -> Blob:
-        """Keep bytes; keeping the same bytes again is free."""
+        """Keep bytes, in place of damaged ones if such are there; keeping the same bytes again writes nothing."""
 
     def put_file(self, path: Path) -> Blob:
         """Keep a file's content."""
@@ -54,14 +74,14 @@ class LocalStore:
     def put_bytes(self, data: bytes) -> Blob:
         digest = digest_bytes(data)
         path = self._blob_path(digest)
-        if not path.is_file():
+        if not _holds(path, digest):
             write_atomic(path, data)
         return Blob(uri=path.as_uri(), digest=digest, size=len(data))
 
     def put_file(self, path: Path) -> Blob:
         digest = digest_file(path)
         kept = self._blob_path(digest)
-        if not kept.is_file():
+        if not _holds(kept, digest):
             with atomic_file(kept) as temporary:
                 shutil.copyfile(path, temporary)
         return Blob(uri=kept.as_uri(), digest=digest, size=kept.stat().st_size)
@@ -107,6 +127,12 @@ class LocalStore:
             return type_.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StorageError(
+                expected=f"to read {path}",
+                found=f"{error.strerror or error} ({type(error).__name__})",
+                remedy="mend its permissions, or choose another place with REGIOLECT_HOME",
+            ) from error
         except ValidationError:
             # Written by another version or damaged: worth no more than a missing one, and made again.
             return None

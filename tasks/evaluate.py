@@ -21,13 +21,13 @@ from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 
 
-@task(name="evaluate", tags=["benchmark"], cache_policy=NO_CACHE)
+@task(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(
     request: RegionRequest, model: ExportedModel, engine: EngineArtifact, data: ValidatedCalibration
 ) -> EvaluationResult:
     spec = load_model_spec(request.model)
     store = load_settings().store()
-    return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy.accuracy.metric, store)
+    return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy, store)
 
 
 @task(name="gate", cache_policy=NO_CACHE)

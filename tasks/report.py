@@ -16,13 +16,15 @@ from regiolect.settings import load_settings
 
 @task(name="write report", cache_policy=NO_CACHE)
 def write_report(result: ReleaseResult, outcomes: tuple[RegionOutcome, ...]) -> ReleaseResult:
-    settings = load_settings()
-    written = report.write_report(result, outcomes, settings.home / "reports")
-    create_markdown_artifact(f"[Report]({written.report})\n\n{report.markdown_table(written)}", key="release-report")
-    return written
+    return report.write_report(result, outcomes, load_settings().home / "reports")
 
 
-@task(name="log report", tags=["registry"], cache_policy=NO_CACHE)
+@task(name="link report", cache_policy=NO_CACHE)
+def link_report(result: ReleaseResult) -> None:
+    create_markdown_artifact(f"[Report]({result.report})\n\n{report.markdown_table(result)}", key="release-report")
+
+
+@task(name="log report", cache_policy=NO_CACHE)
 def log_report(result: ReleaseResult) -> str:
     settings = load_settings()
     registry = Registry(settings.tracking_uri, settings.artifact_root)

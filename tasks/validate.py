@@ -10,19 +10,21 @@ from regiolect.contracts import RegionDataset, ValidatedCalibration
 from regiolect.ingest import ingest
 from regiolect.machine import sharing_machine
 from regiolect.model import load_model_spec
-from regiolect.planning import RegionRequest
+from regiolect.planning import RegionRequest, require_planned
 from regiolect.settings import load_settings
 
 
-@task(name="ingest", tags=["cpu"], cache_policy=NO_CACHE)
+@task(name="ingest", cache_policy=NO_CACHE)
 def ingest_data(request: RegionRequest) -> RegionDataset:
     spec = load_model_spec(request.model)
     with sharing_machine():
         source, store = spec.region_data(request.region), load_settings().store()
-        return ingest(source, store, spec.inputs, spec.preprocessing.raw_dtype)
+        dataset = ingest(source, store, spec.inputs, spec.preprocessing.raw_dtype)
+        require_planned(request, spec)
+        return dataset
 
 
-@task(name="validate", tags=["cpu"], cache_policy=NO_CACHE)
+@task(name="validate", cache_policy=NO_CACHE)
 def validate_data(request: RegionRequest, dataset: RegionDataset) -> ValidatedCalibration:
     with sharing_machine():
         return validate_calibration(dataset, load_settings().store(), request.policy.samples.by_split())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from regiolect.contracts import (
     Performance,
     Precision,
     Preprocessing,
+    RegionOutcome,
     Target,
     TensorSpec,
     Timing,
@@ -34,7 +34,7 @@ from regiolect.contracts import (
 from regiolect.integrity import digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
-PREPROCESSING = Preprocessing(scale=1 / 255, mean=(0.5,), std=(0.25,))
+PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
 
 
 @dataclass
@@ -42,15 +42,16 @@ class Bundles:
     """Makes bundles of a model called `tiny` without a pipeline: figures are invented, files are what is passed in."""
 
     store: LocalStore
+    model: str = "tiny"
     inputs: tuple[TensorSpec, ...] = (TensorSpec(name="image", shape=("batch", 1, 4, 4)),)
-    raw_dtypes: Mapping[str, str] = field(default_factory=lambda: {"image": "uint8"})
     outputs: tuple[str, ...] = ("logits",)
 
     def exported(self, graph: bytes = b"graph") -> ExportedModel:
         return ExportedModel(
-            name="tiny",
+            name=self.model,
             source=digest_bytes(b"weights"),
             graph=self.store.put_bytes(graph),
+            reference=self.store.put_bytes(graph),
             inputs=self.inputs,
             outputs=self.outputs,
             preprocessing=PREPROCESSING,
@@ -65,7 +66,7 @@ class Bundles:
 
     def request(self, region: str, target: str, backend: str, graph: bytes) -> BuildRequest:
         return BuildRequest(
-            model="tiny",
+            model=self.model,
             region=region,
             target=Target(name=target, backend=backend),
             precision=Precision.FP32,
@@ -119,6 +120,7 @@ class Bundles:
                 rounds=3,
                 p50_ms=1.0,
                 p99_ms=1.2,
+                p99_upper_ms=None,
                 baseline_p50_ms=1.5,
                 baseline_p99_ms=1.8,
                 throughput=1000.0,
@@ -127,6 +129,28 @@ class Bundles:
         )
         attestation = Attestation(graph={Precision.FP32: 2}, executed={Execution.FP32: 2}, source="a test")
         return ApprovedEngine(engine=artifact, attestation=attestation, evaluation=evaluation, decision=decision)
+
+    def outcome(self, artifact: EngineArtifact, decision: Decision = Decision.APPROVED) -> RegionOutcome:
+        """What a run kept of an engine: approved, judged otherwise, or refused before one was there."""
+        request, approved = artifact.request, self.approved(artifact)
+        refused = decision is Decision.REFUSED
+        return RegionOutcome(
+            model=request.model,
+            region=request.region,
+            title="Europe",
+            target=request.target,
+            precision=request.precision,
+            policy=request.policy,
+            build_key=request.build_key,
+            key_parts={},
+            decision=decision,
+            reasons=("a test",),
+            seconds=1.0,
+            engine=None if refused else approved.engine,
+            attestation=None if refused else approved.attestation,
+            evaluation=None if refused else approved.evaluation,
+            gate=None if refused else approved.decision.model_copy(update={"outcome": decision}),
+        )
 
     def write(self, folder: Path, *artifacts: EngineArtifact, region: str = "eu") -> BundleManifest:
         return write_bundle(
@@ -137,7 +161,6 @@ class Bundles:
             digest_bytes(b"policy"),
             [self.approved(artifact) for artifact in artifacts or (self.artifact(region),)],
             self.store,
-            self.raw_dtypes,
         )
 
 

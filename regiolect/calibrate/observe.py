@@ -80,7 +80,7 @@ def observe(
     `seal` makes a table of them by any method, without running the model again.
     """
     samples = read_samples(store.path_of(data.dataset.calibration.blob))
-    require_local(samples, model, data)
+    require_local(samples, data)
     _require_inputs(samples, model)
     graph = _open(model, store, tensors)
     histograms = {name: Histogram() for name in graph.tensors}

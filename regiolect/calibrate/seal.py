@@ -82,11 +82,11 @@ def require_own(
         raise ForeignCalibration(
             expected=f"a calibration of {model.name!r} for region {region!r} sealed to {wanted}",
             found=f"one sealed to {found} (region {table.region!r}, {table.samples} samples)",
-            remedy=f"calibrate on local data: {_command(model, region)}",
+            remedy=f"calibrate on local data: {_command(region)}",
         )
 
 
-def require_local(samples: Samples, model: ExportedModel, data: ValidatedCalibration) -> None:
+def require_local(samples: Samples, data: ValidatedCalibration) -> None:
     """Refuse samples that are not the calibration set of their region.
 
     The data checks look at the same; a calibration must not depend on their having done so.
@@ -100,13 +100,13 @@ def require_local(samples: Samples, model: ExportedModel, data: ValidatedCalibra
         raise ForeignCalibration(
             expected=f"the calibration set of region {data.region!r}",
             found=f"the {record.split} set of region {record.region!r}",
-            remedy=f"prepare the region's data anew: {_command(model, data.region)} --force",
+            remedy=f"prepare the region's data anew: {_command(data.region)} --force",
         )
     if len(samples) != record.samples:
         raise InvalidSamples(
             expected=f"{record.samples} samples in the calibration set of region {data.region!r}",
             found=f"{len(samples)}",
-            remedy=f"prepare the region's data anew: {_command(model, data.region)} --force",
+            remedy=f"prepare the region's data anew: {_command(data.region)} --force",
         )
     foreign = np.flatnonzero(samples.regions != data.region)
     if foreign.size:
@@ -114,9 +114,10 @@ def require_local(samples: Samples, model: ExportedModel, data: ValidatedCalibra
         raise ForeignCalibration(
             expected=f"only samples of region {data.region!r} in its calibration set",
             found=f"{foreign.size} of another, the first {first!r} of {tag!r}",
-            remedy=f"remove foreign samples from the region's data, then {_command(model, data.region)}",
+            remedy=f"remove foreign samples from the region's data, then {_command(data.region)}",
         )
 
 
-def _command(model: ExportedModel, region: str) -> str:
-    return f"regiolect run {model.name} --regions {region}"
+def _command(region: str) -> str:
+    # A model's name is not the address that it is found by; only the user knows that.
+    return f"regiolect run MODEL --regions {region}"

@@ -7,9 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
+# Words joined by single dashes, so that names can be joined by double ones and taken apart again.
+_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", description="sha256 of canonical bytes")]
-RegionId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="a region's short name")]
-TargetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="a target's short name")]
+RegionId = Annotated[str, Field(pattern=_NAME, description="a region's short name")]
+TargetId = Annotated[str, Field(pattern=_NAME, description="a target's short name")]
 
 
 def short(digest: str) -> str:

@@ -18,7 +18,11 @@ class Timing(Contract):
     batches: PositiveInt = Field(default=1, description="batches handed over at once in a round")
     rounds: PositiveInt
     p50_ms: PositiveFloat
-    p99_ms: PositiveFloat
+    p99_ms: PositiveFloat = Field(description="99th percentile of the rounds, a point estimate")
+    p99_upper_ms: PositiveFloat | None = Field(
+        default=None,
+        description="upper confidence bound of the 99th percentile; None: the rounds were too few for one",
+    )
     baseline_p50_ms: PositiveFloat
     baseline_p99_ms: PositiveFloat
     throughput: PositiveFloat = Field(description="samples per second at the median")

@@ -40,11 +40,15 @@ class ParityReport(Contract):
 
 
 class ExportedModel(Contract):
-    """A model as a cleaned FP32 ONNX graph with a dynamic batch."""
+    """A model as a cleaned ONNX graph with a dynamic batch, FP32 unless it arrived quantized.
+
+    Engines are built from `graph` and compared with `reference`, which is always FP32.
+    """
 
     name: str
     source: Digest = Field(description="digest of the files and settings that define the model")
     graph: Blob
+    reference: Blob = Field(description="the FP32 graph; `graph` itself, unless the model arrived quantized")
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     preprocessing: Preprocessing

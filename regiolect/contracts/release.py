@@ -61,12 +61,15 @@ class RegionOutcome(Contract):
 
 
 class RegisteredEngine(Contract):
-    """A version in the MLflow registry."""
+    """A version in the MLflow registry, and what its tags say of the engines in it."""
 
     name: str
     version: PositiveInt
     uri: str
     champion: bool
+    policy: Digest | None = Field(default=None, description="digest of the policy under which it was approved")
+    targets: tuple[TargetId, ...] = ()
+    build_keys: tuple[Digest, ...] = Field(default=(), description="in the order of `targets`")
 
 
 class Drill(Contract):

@@ -223,11 +223,6 @@ class Backend(ABC):
         """What an engine built now depends on besides its request: library, and the machine it is for. Cheap."""
         return {"backend": self.name, "version": self.version(), **cpu_fingerprint()}
 
-    @final
-    def runs_here(self) -> bool:
-        """Whether engines of this backend can run on this machine."""
-        return self.obstacle() is None
-
     def obstacle(self) -> str | None:
         """Why engines of this backend cannot run on this machine; None if they can."""
         return None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from regiolect.contracts import (
     BuildRequest,
@@ -12,68 +16,77 @@ from regiolect.contracts import (
     Performance,
     Precision,
     SampleSet,
+    Split,
+    Timing,
 )
-from regiolect.data import model_inputs, read_samples
+from regiolect.data import Samples, model_inputs, read_samples
+from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
-from regiolect.errors import InvalidModelSpec
+from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
-from regiolect.evaluate.timing import measure
+from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for_p99
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.machine import sharing_machine, whole_machine
-from regiolect.model import ModelSpec
+from regiolect.model import Metric, ModelSpec
+from regiolect.policy import RegionPolicy
 from regiolect.precision import FLOAT_RECIPES
 from regiolect.storage import Store
 
+Arrays = Mapping[str, NDArray[Any]]
+
 # A latency is of one batch alone; a throughput needs enough of them to keep every stream busy.
 _BATCHES_AT_ONCE = {Performance.LATENCY: 1, Performance.THROUGHPUT: 8}
+_NAMED = 5  # samples at most that an error names
 
 
 def evaluate_engine(
-    spec: ModelSpec, model: ExportedModel, artifact: EngineArtifact, gate: SampleSet, metric: str, store: Store
+    spec: ModelSpec,
+    model: ExportedModel,
+    artifact: EngineArtifact,
+    gate: SampleSet,
+    policy: RegionPolicy,
+    store: Store,
 ) -> EvaluationResult:
     """Reference and engine on the same gate samples, then engine and FP32 baseline interleaved on this machine.
 
-    The baseline is the FP32 graph through the same backend, so that the speed-up is precision's alone.
+    The baseline is the FP32 graph through the same backend, so that the speed-up is precision's alone. Where the policy
+    limits the latency, single batches are timed, and as often as a bound of the 99th percentile takes.
 
     Args:
         spec: gives the metric function.
+        model: the exported model that the engine was built from.
         artifact: the engine; it must run here.
         gate: the region's gate set.
-        metric: the policy's metric, by name.
+        policy: the region's policy: metric, confidence and limit on latency.
 
     Raises:
-        InvalidModelSpec: the model does not offer that metric.
+        InvalidModelSpec: the model does not offer the policy's metric.
+        ForeignSamples: the set is no gate set, or it or one of its samples is of another region than the engine.
+        InvalidSamples: the set cannot be read, or holds another number of samples than its record says.
+        InvalidResults: an output of the reference or of the engine is NaN or infinite, or the metric returns anything
+            but one finite score per sample.
+        ReferenceFailed: the reference cannot be run.
         EngineError: the engine cannot be loaded or run.
     """
+    metric = policy.accuracy.metric
     if metric not in spec.metrics:
         raise InvalidModelSpec(
-            expected=f"metric {metric!r}, which the policy of {artifact.request.region!r} names, in {spec.name!r}",
+            expected=f"metric {metric!r}, which the policy of {policy.region!r} names, in {spec.name!r}",
             found=f"metrics {', '.join(sorted(spec.metrics))}",
             remedy="add it to `metrics` of the ModelSpec, or name one of those in the policy",
         )
+    region = artifact.request.region
+    _require_gate_set(gate, region)
     with sharing_machine():
         samples = read_samples(store.path_of(gate.blob))
+        _require_own(samples, gate, region)
         inputs = model_inputs(samples, model.preprocessing)
         engine = backend(artifact.request.target.backend).load(artifact, store)
-        score = spec.metrics[metric]
-        rows = PairedResults(
-            sample_ids=tuple(str(sample) for sample in samples.ids),
-            reference=score(reference_outputs(model, inputs, store), samples.targets),
-            engine=score(engine.run_many(inputs), samples.targets),
-        )
-        baseline_artifact = _baseline(model, artifact.request, store)
+        rows = _paired(spec.metrics[metric], reference_outputs(model, inputs, store), engine.run_many(inputs), samples)
+        baseline_artifact = fp32_baseline(model, artifact.request, store)
         baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
-    batch = artifact.request.profile.opt
-    batches = _BATCHES_AT_ONCE[artifact.request.performance]
-    # Around the set again when it is smaller than a round.
-    index = np.arange(batch * batches) % len(samples)
-    a_round = {name: array[index] for name, array in inputs.items()}
-    with whole_machine():
-        timing = measure(
-            lambda: engine.run_many(a_round, batch), lambda: baseline.run_many(a_round, batch), batch, batches
-        )
     return EvaluationResult(
         build_key=artifact.request.build_key,
         dataset=gate.digest,
@@ -82,12 +95,91 @@ def evaluate_engine(
         reference_score=float(rows.reference.mean()),
         engine_score=float(rows.engine.mean()),
         results=store.put_bytes(rows.to_csv()),
-        timing=timing,
+        timing=_time(engine, baseline, inputs, policy),
     )
 
 
-def _baseline(model: ExportedModel, request: BuildRequest, store: Store) -> EngineArtifact:
-    graph = typed_graph(model, request.region, Precision.FP32, FLOAT_RECIPES[Precision.FP32], None, store)
+def _require_gate_set(gate: SampleSet, region: str) -> None:
+    if gate.split is not Split.GATE or gate.region != region:
+        raise ForeignSamples(
+            expected=f"the gate set of region {region!r}, whose engine is evaluated",
+            found=f"the {gate.split} set of region {gate.region!r}",
+            remedy=f"evaluate on the region's own gate set: regiolect run MODEL --regions {region}",
+        )
+
+
+def _require_own(samples: Samples, gate: SampleSet, region: str) -> None:
+    foreign = np.flatnonzero(samples.regions != region)
+    if foreign.size:
+        first, tag = str(samples.ids[foreign[0]]), str(samples.regions[foreign[0]])
+        raise ForeignSamples(
+            expected=f"only samples of region {region!r} in its gate set",
+            found=f"{foreign.size} of another, the first {first!r} of {tag!r}",
+            remedy=f"remove foreign samples from the region's data, then regiolect run MODEL --regions {region}",
+        )
+    if len(samples) != gate.samples:
+        raise InvalidSamples(
+            expected=f"{gate.samples} samples in the gate set of region {region!r}",
+            found=f"{len(samples)}",
+            remedy=f"prepare the region's data anew: regiolect run MODEL --regions {region} --force",
+        )
+
+
+def _paired(score: Metric, reference: Arrays, engine: Arrays, samples: Samples) -> PairedResults:
+    """Scores of both; what is not finite is refused before a metric can take it for an answer."""
+    _require_finite("reference", reference, samples)
+    _require_finite("engine", engine, samples)
+    return PairedResults(
+        sample_ids=tuple(str(sample) for sample in samples.ids),
+        reference=score(reference, samples.targets),
+        engine=score(engine, samples.targets),
+    )
+
+
+def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:
+    for name, output in outputs.items():
+        if output.dtype.kind not in "fc":
+            continue
+        broken = np.flatnonzero(~np.isfinite(output).reshape(len(samples), -1).all(axis=1))
+        if broken.size:
+            named = ", ".join(repr(str(sample)) for sample in samples.ids[broken[:_NAMED]])
+            more = f" and {broken.size - _NAMED:,} more" if broken.size > _NAMED else ""
+            raise InvalidResults(
+                expected=f"finite values in output {name!r} of the {whose}",
+                found=f"NaN or infinity for {named}{more}, {broken.size:,} of {len(samples):,} samples",
+                remedy="look at those samples and at the model's weights"
+                if whose == "reference"
+                else "the graph may overflow in this precision: state a wider one in the policy, or mend the model",
+            )
+
+
+def _time(engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy) -> Timing:
+    request, confidence = engine.artifact.request, policy.accuracy.confidence
+    batch, limited = request.profile.opt, policy.latency is not None
+    # A limit on latency is on one batch, also where the engine is tuned for throughput.
+    batches = 1 if limited else _BATCHES_AT_ONCE[request.performance]
+    # Around the set again when it is smaller than a round.
+    index = np.arange(batch * batches) % len(next(iter(inputs.values())))
+    a_round = {name: array[index] for name, array in inputs.items()}
+    with whole_machine():
+        return measure(
+            lambda: engine.run_many(a_round, batch),
+            lambda: baseline.run_many(a_round, batch),
+            batch,
+            batches,
+            confidence=confidence,
+            least=rounds_for_p99(confidence) if limited else MIN_ROUNDS,
+        )
+
+
+def fp32_baseline(model: ExportedModel, request: BuildRequest, store: Store) -> EngineArtifact:
+    """The model's FP32 graph, built as `request` says in everything but the precision.
+
+    Raises:
+        EngineError: the backend refuses the graph.
+    """
+    original = model.model_copy(update={"graph": model.reference})
+    graph = typed_graph(original, request.region, Precision.FP32, FLOAT_RECIPES[Precision.FP32], None, store)
     wide = request.model_copy(
         update={
             "precision": Precision.FP32,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 
 def top1(outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether the largest logit of the first output (n, classes) is the label (n,)."""
+    """Whether the largest logit of the first output (n, classes) is the label (n,); a row with NaN is wrong."""
     logits = next(iter(outputs.values()))
-    return np.asarray(logits.argmax(axis=1) == targets)
+    # argmax takes NaN for the largest value.
+    return np.asarray((logits.argmax(axis=1) == targets) & ~np.isnan(logits).any(axis=1))

@@ -9,29 +9,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.contracts import ExportedModel
+from regiolect.errors import ReferenceFailed
+from regiolect.export.parity import last_line, ort_failures
 from regiolect.storage import Store
 
 
 def reference_outputs(
     model: ExportedModel, inputs: Mapping[str, NDArray[Any]], store: Store, batch: int = 64
 ) -> dict[str, NDArray[Any]]:
-    """Outputs of the exported FP32 graph through ONNX Runtime's CPU provider, by output name.
+    """Outputs of the model's FP32 graph through ONNX Runtime's CPU provider, by output name.
 
-    The reference never goes through the backend under test, so that a fault of the backend cannot hide in both.
+    A model that came as a torch module was compared with this graph, through this library, when it was exported. An
+    engine of another backend shares nothing with the reference. An engine of the backend onnxruntime shares the
+    library, but not the typed graph: a fault of ONNX Runtime's own can hide in both.
 
     Args:
         model: the exported model.
         inputs: preprocessed arrays that share their first dimension.
         batch: samples at a time; has no influence on the answer.
+
+    Raises:
+        ReferenceFailed: ONNX Runtime cannot load or run the graph, or an output has another number of rows.
+        StorageError, IntegrityError: the graph is not in the store, or was changed there.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(store.path_of(model.graph)), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4
+    path = store.path_of(model.reference)
     count = len(next(iter(inputs.values())))
-    parts = [
-        session.run(list(model.outputs), {name: array[start : start + batch] for name, array in inputs.items()})
-        for start in range(0, count, batch)
-    ]
-    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(model.outputs)}
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        parts = [
+            session.run(list(model.outputs), {name: array[start : start + batch] for name, array in inputs.items()})
+            for start in range(0, count, batch)
+        ]
+    except ort_failures() as error:
+        shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in inputs.items())
+        raise ReferenceFailed(
+            expected=f"the FP32 graph of {model.name!r} to run on {shapes} in ONNX Runtime {onnxruntime.__version__}",
+            found=last_line(error),
+            remedy="free memory if it ran out; otherwise make the gate set's inputs fit the ModelSpec, or export anew: "
+            "regiolect run MODEL --force",
+        ) from error
+    outputs = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(model.outputs)}
+    for name, output in outputs.items():
+        if len(output) != count:
+            raise ReferenceFailed(
+                expected=f"output {name!r} of {model.name!r} with one row per sample ({count})",
+                found=f"shape {output.shape}",
+                remedy="export the model with the batch as first dimension of every output",
+            )
+    return outputs

@@ -29,6 +29,7 @@ NEWEST_OPSET = 23
 STANDARD_DOMAINS = ("", "ai.onnx")
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+INTEGER_COMPUTE = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _NARROW_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _PROTOBUF_LIMIT = 2**31 - 1
 # Weights are folded whatever their size; a fold may grow the file by 4 million values at most.
@@ -264,6 +265,11 @@ def _strip_message(message: onnx.ModelProto | onnx.GraphProto | onnx.NodeProto) 
 def opset_of(model: ModelProto) -> int:
     """The opset of the standard domain; 0 if the graph imports none."""
     return max((entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), default=0)
+
+
+def count_quantized(model: ModelProto) -> int:
+    """Nodes, nested ones included, that quantize, dequantize or compute on integers: a graph with one is not FP32."""
+    return sum(node.op_type in QUANTIZATION + INTEGER_COMPUTE for node in _nodes(model.graph))
 
 
 def count_nodes(model: ModelProto) -> int:

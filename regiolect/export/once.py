@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+from collections.abc import Sequence
 
 from regiolect.contracts import ExportedModel, Split
-from regiolect.errors import UnknownRegion
+from regiolect.data import Samples
+from regiolect.errors import DataError, EmptyDataset
 from regiolect.export import export_model
 from regiolect.model import ModelSpec
 from regiolect.remember import remember
 from regiolect.storage import Store
 
-_EXPORTERS = ("onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch")
 
-
-def export_once(spec: ModelSpec, store: Store) -> ExportedModel:
+def export_once(spec: ModelSpec, store: Store, regions: Sequence[str]) -> ExportedModel:
     """The exported model, from an earlier run if neither the model nor the exporters changed.
 
-    Parity is checked on the calibration set of the model's first region, in alphabetical order.
+    Args:
+        regions: where the samples of the parity check may come from: the first whose calibration set can be read.
 
     Raises:
-        UnknownRegion: the model has no data at all.
+        EmptyDataset: no region has readable samples.
         ModelError: as `export_model`.
     """
-    if not spec.data:
-        raise UnknownRegion(
-            expected=f"data of at least one region in ModelSpec {spec.name!r}",
-            found="none",
-            remedy="add a RegionSource to `data`",
-        )
-    source = spec.data[min(spec.data)]
-    versions = {name: importlib.metadata.version(name) for name in _EXPORTERS}
-    inputs = {"model": spec.source_digest(), "samples": source.identity(), **versions}
+    inputs = {"model": spec.source_digest()}
     return remember(
-        store, "exports", inputs, ExportedModel, lambda: export_model(spec, store, source.load(Split.CALIBRATION))
+        store, "exports", inputs, ExportedModel, lambda: export_model(spec, store, _parity_samples(spec, regions))
+    )
+
+
+def _parity_samples(spec: ModelSpec, regions: Sequence[str]) -> Samples:
+    problems = []
+    for region in regions:
+        try:
+            return spec.region_data(region).load(Split.CALIBRATION)
+        # That region is refused when its own turn comes; the model's export does not depend on it.
+        except DataError as error:
+            problems.append(f"{region}: {error.found}")
+    raise EmptyDataset(
+        expected=f"one region of {', '.join(regions)} with readable samples, to compare the export with its source",
+        found="; ".join(problems) or "no region",
+        remedy="mend the data of one of them",
     )

@@ -89,7 +89,7 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    failures = _ort_failures()
+    failures = ort_failures()
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except failures as error:
@@ -113,7 +113,8 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
     return run
 
 
-def _ort_failures() -> tuple[type[Exception], ...]:
+def ort_failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises of its own accord."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)

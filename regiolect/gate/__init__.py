@@ -11,6 +11,9 @@ sample_id, reference, engine):
 3. If the largest sum is at most 0.9998 alpha, the loss is proven to be at most d: approved. If that holds with b and c
    swapped and -d for d, it is proven to be above d: failed. Otherwise the gate is inconclusive and blocks.
 
+Other rules can only make the outcome worse: the number of samples, the precision of graph and execution, the latency
+(an upper bound of its 99th percentile, `regiolect.evaluate.timing.p99_upper`).
+
 The gate's bounds are the d at which the sum just reaches 0.9998 alpha. They rest on a certified supremum instead of a
 grid, so they may lie a little to the careful side. A relative limit takes the same bounds through
 `regiolect.gate.bounds.relative_loss_bounds`.

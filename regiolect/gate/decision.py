@@ -20,6 +20,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
+from regiolect.evaluate.timing import rounds_for_p99
 from regiolect.gate.bounds import loss_bounds, minimum_samples, relative_loss_bounds, samples_needed
 from regiolect.integrity import digest_bytes
 from regiolect.policy import AccuracyLimit, RegionPolicy
@@ -41,8 +42,9 @@ def decide_gate(
     """Approve, fail or hold back one engine. Pure: equal arguments give an equal decision.
 
     Accuracy: the upper bound of the loss within the limit approves, the lower bound above it fails, anything else is
-    inconclusive. Precision (graph and execution) and latency only fail or hold. The worst outcome of all rules is the
-    engine's.
+    inconclusive; so are fewer samples than the policy asks for. Precision (graph and execution) only fails or holds.
+    Latency: the upper bound of the 99th percentile within the limit holds, a 99th percentile seen above it fails,
+    anything else is inconclusive. The worst outcome of all rules is the engine's.
 
     Args:
         engine: the engine to decide on.
@@ -64,6 +66,7 @@ def decide_gate(
     accuracy = _Accuracy.of(policy.accuracy, rows)
     verdicts = [
         accuracy.verdict(policy.accuracy),
+        *_samples(policy, rows),
         *_precision(engine, policy, attestation),
         *_latency(policy, evaluation),
     ]
@@ -79,7 +82,7 @@ def decide_gate(
         threshold=policy.accuracy.limit,
         confidence=policy.accuracy.confidence,
         samples=len(rows),
-        samples_needed=verdicts[0].samples_needed,
+        samples_needed=_needed(verdicts[0], policy, rows),
         reasons=tuple(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
     )
 
@@ -123,7 +126,7 @@ class _Accuracy:
         digits = _digits(limit, self.upper, self.lower)
         said = (
             f"{rule.metric}: loss {self.loss:.{digits}f} {_UNIT[rule.unit]} "
-            f"({self.lost:,} answers lost, {self.gained:,} gained of {self.n:,}), "
+            f"({self.lost:,} {'answer' if self.lost == 1 else 'answers'} lost, {self.gained:,} gained of {self.n:,}), "
         )
         if self.upper <= limit:
             return _Verdict(Decision.APPROVED, f"{said}at most {self.upper:.{digits}f} at {sure}, limit {limit:g}")
@@ -143,6 +146,27 @@ class _Accuracy:
         elif self.lost + self.gained > 0:
             said += f"; about {needed:,} samples are needed at the disagreement seen, have {self.n:,}"
         return _Verdict(Decision.INCONCLUSIVE, said, needed)
+
+
+def _samples(policy: RegionPolicy, rows: PairedResults) -> list[_Verdict]:
+    fewest = policy.samples.gate
+    if len(rows) >= fewest:
+        return []
+    return [
+        _Verdict(
+            Decision.INCONCLUSIVE,
+            f"samples: {len(rows):,} in the gate set, the policy asks for at least {fewest:,}, so inconclusive",
+        )
+    ]
+
+
+def _needed(accuracy: _Verdict, policy: RegionPolicy, rows: PairedResults) -> int | None:
+    """Samples for both rules; None when there are enough, or when no number would approve."""
+    if len(rows) >= policy.samples.gate or (
+        accuracy.outcome is not Decision.APPROVED and accuracy.samples_needed is None
+    ):
+        return accuracy.samples_needed
+    return max(policy.samples.gate, accuracy.samples_needed or 0)
 
 
 def _digits(limit: float, *figures: float) -> int:
@@ -179,10 +203,33 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
 def _latency(policy: RegionPolicy, evaluation: EvaluationResult) -> list[_Verdict]:
     if policy.latency is None:
         return []
-    p99, limit = evaluation.timing.p99_ms, policy.latency.p99_ms
-    digits = _digits(limit, p99)
-    said = f"latency: p99 {p99:.{digits}f} ms at batch {evaluation.timing.batch}, limit {limit:g} ms"
-    return [_Verdict(Decision.APPROVED if p99 <= limit else Decision.FAILED, said)]
+    timing, limit = evaluation.timing, policy.latency.p99_ms
+    sure = f"{100 * policy.accuracy.confidence:g} %"
+    if (timing.batch, timing.batches) != (policy.batch.opt, 1):
+        said = (
+            f"latency: the limit is on one batch of {policy.batch.opt}, timed were {timing.batches} of {timing.batch} "
+            "at once, so inconclusive"
+        )
+        return [_Verdict(Decision.INCONCLUSIVE, said)]
+    p99, upper = timing.p99_ms, timing.p99_upper_ms
+    digits = _digits(limit, p99, *([] if upper is None else [upper]))
+    said = f"latency: p99 {p99:.{digits}f} ms at batch {timing.batch}, "
+    bound = "no bound" if upper is None else f"at most {upper:.{digits}f} ms"
+    said += f"{bound} at {sure} from {timing.rounds:,} rounds, limit {limit:g} ms"
+    if upper is not None and max(p99, upper) <= limit:
+        return [_Verdict(Decision.APPROVED, said)]
+    if p99 > limit:
+        return [_Verdict(Decision.FAILED, said)]
+    needed = _rounds_needed(timing.rounds, policy.accuracy.confidence)
+    return [_Verdict(Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")]
+
+
+def _rounds_needed(rounds: int, confidence: float) -> int:
+    """The fewest rounds that let one more of them exceed the bound than these let; the fewest for a bound at all."""
+    above = 0
+    while rounds_for_p99(confidence, above) <= rounds:
+        above += 1
+    return rounds_for_p99(confidence, above)
 
 
 def _check_attested(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> None:

@@ -40,7 +40,7 @@ def installed(name: str) -> bool:
 
 
 INSTALLED = [name for name in names() if installed(name)]
-RUNNABLE = [name for name in INSTALLED if backend(name).runs_here()]
+RUNNABLE = [name for name in INSTALLED if backend(name).obstacle() is None]
 REPRODUCIBLE = ["openvino", "onnxruntime"]
 BUILDS = [(name, precision) for name in INSTALLED for precision in Precision]
 RUNS = [(name, precision) for name in RUNNABLE for precision in Precision]

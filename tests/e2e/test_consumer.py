@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +137,8 @@ def _wait_for(registry: Registry, server: subprocess.Popen[bytes], log: Path) ->
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
-            return registry.check()
+            registry.champion("tiny", "eu")
+            return
         except RegistryError:
             with pytest.raises(subprocess.TimeoutExpired):
                 pytest.fail(f"the server ended with {server.wait(timeout=0.2)}: {log.read_text()}")
@@ -178,6 +181,18 @@ def test_the_first_engine_that_runs_here_is_taken(bundles, real, images, expecte
     bundles.write(tmp_path / "none", unreadable)
     with pytest.raises(NotRunnableHere, match="first: "):
         load_bundle(tmp_path / "none")
+
+
+def test_a_runtime_of_another_version_is_told(bundles, real, images, expected, tmp_path):
+    built = real("cpu", "onnxruntime")
+    bundles.write(tmp_path / "older", built.model_copy(update={"backend_version": "1.2.3"}))
+    with pytest.warns(UserWarning, match=rf"onnxruntime 1\.2\.3 and runs here on {re.escape(built.backend_version)}"):
+        model = load_bundle(tmp_path / "older")
+    np.testing.assert_allclose(model.predict(images)["logits"], expected, rtol=1e-4, atol=1e-4)
+    bundles.write(tmp_path / "same", built)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_bundle(tmp_path / "same")
 
 
 def test_a_changed_file_is_refused_before_any_engine_is_loaded(bundles, real, tmp_path):

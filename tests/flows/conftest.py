@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.registry import Registry
-from regiolect.settings import load_settings, prepare_prefect_home
+from regiolect.settings import load_settings
 from tests.flows.tiny_models import WORKSHOP, Workshop
 
 
@@ -26,7 +26,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREFECT_HOME", str(scratch / "prefect"))
         patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
         load_settings()
-        prepare_prefect_home()
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
         from prefect.settings import PREFECT_API_URL
         from prefect.testing.utilities import prefect_test_harness
 
@@ -52,9 +52,7 @@ def module_workshop(
 
 
 @pytest.fixture
-def workshop(
-    prefect_server: str, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Workshop:
+def workshop(prefect_server: str, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """A workshop of the test's own; its releases go to its folder `home`."""
     return _open(tmp_path, empty_registry, monkeypatch)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from scipy import special, stats
 
 from flows.release import release
 from regiolect.console import exit_code
-from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow, Split
+from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow
 from regiolect.data import preprocess, read_samples
 from regiolect.integrity import verify_file
 from regiolect.model import load_model_spec
 from regiolect.planning import LATEST, OUTCOMES, Plan, plan_release
 from regiolect.policy import PolicyBook
 from regiolect.settings import load_settings
-from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
+from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, WHITE, Workshop
 
 CONSUMER = """
 import sys, numpy as np, mlflow
@@ -140,11 +140,12 @@ def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released)
     (file,) = outcome.engine.files
     assert file.path == "engine.plan"
     assert load_settings().store().path_of(file.blob).stat().st_size > 1000
-    with pytest.raises(StopIteration):
-        next(tag for tag in _client().get_model_version("tiny-north", "1").tags.values() if "gpu" in tag)
+    assert _client().get_model_version("tiny-north", "1").tags["targets"] == "cpu"
 
 
-@pytest.mark.parametrize(("region", "target"), [("dim", "cpu"), ("north", "cpu"), ("north", "gpu"), ("south", "portable")])
+@pytest.mark.parametrize(
+    ("region", "target"), [("dim", "cpu"), ("north", "cpu"), ("north", "gpu"), ("south", "portable")]
+)
 def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
     table = _outcome(released.row(region, target)).calibration
     assert table is not None
@@ -202,7 +203,9 @@ def _recomputed(published: Path, limit: float, confidence: float) -> tuple[str, 
     return "inconclusive", 100 * (b - c) / n, (b, c, n)
 
 
-@pytest.mark.parametrize(("region", "target"), [("dim", "cpu"), ("east", "cpu"), ("north", "cpu"), ("south", "portable")])
+@pytest.mark.parametrize(
+    ("region", "target"), [("dim", "cpu"), ("east", "cpu"), ("north", "cpu"), ("south", "portable")]
+)
 def test_the_decision_is_that_of_an_independent_recomputation(
     released: Released, region: str, target: str, tmp_path: Path
 ) -> None:
@@ -234,7 +237,7 @@ def test_the_scores_are_those_of_the_models_own_graph(released: Released) -> Non
         rows = list(csv.DictReader(file))
     samples = read_samples(released.workshop.data("north") / "gate.npz")
     session = onnxruntime.InferenceSession(released.workshop.model, providers=["CPUExecutionProvider"])
-    logits = session.run(None, {"image": (samples.inputs["image"] / 255.0 / 0.5).astype(np.float32)})[0]
+    logits = session.run(None, {"image": (samples.inputs["image"] / WHITE / 0.5).astype(np.float32)})[0]
     right = (logits.argmax(axis=1) == samples.targets).astype(int)
     assert [row["sample_id"] for row in rows] == samples.ids.tolist()
     assert [int(row["reference"]) for row in rows] == right.tolist()
@@ -270,9 +273,10 @@ def test_the_report_is_one_file_and_its_figures_lie_beside_it(released: Released
     assert released.first.report is not None
     report = Path(released.first.report)
     page = report.read_text()
-    assert {"dim", "east", "north", "south"} <= {word.strip("<>,.") for word in page.replace("<", " ").replace(">", " ").split()}
-    assert "http-equiv" not in page
-    assert not any(f'{attribute}="http' in page for attribute in ("src", "href"))
+    assert {"Dim", "East", "North", "South"} <= set(re.findall(r"\w+", page))
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\((?!["']?data:)""", page), (
+        "complete without a network"
+    )
     beside = ReleaseResult.model_validate_json(report.with_suffix(".json").read_text())
     assert beside == released.first
 
@@ -317,7 +321,7 @@ def test_nothing_of_a_drill_is_kept_as_an_engine(released: Released) -> None:
     keys = {str(row.build_key).removeprefix("sha256:") for row in released.first.rows}
     assert {path.stem for path in (_store() / "records" / OUTCOMES).iterdir()} == keys
     assert len(list((_store() / "records" / LATEST).iterdir())) == len(keys)
-    assert "tiny-dim" not in released.versions
+    assert "tiny-dim" not in released.versions, "neither the damaged candidate nor the failed engine is registered"
 
 
 # --------------------------------------------------------------------------------------------------- one change
@@ -372,7 +376,7 @@ def test_a_region_that_goes_over_its_threshold_leaves_its_champion_in_place(work
     assert _client().get_model_version("tiny-north", "1").tags["build_key"] == before.build_key
 
 
-def test_engine_files_that_are_gone_are_built_again_and_damaged_ones_are_never_used(workshop: Workshop) -> None:
+def test_an_engine_that_is_gone_is_built_again_and_a_damaged_one_is_refused(workshop: Workshop) -> None:
     workshop.add("north", PORTABLE, precision="FP32")
     (row,) = release(ADDRESS).rows
     engine = _outcome(row).engine
@@ -385,15 +389,10 @@ def test_engine_files_that_are_gone_are_built_again_and_damaged_ones_are_never_u
     assert again.build_key == row.build_key
     verify_file(path, engine.files[0].blob.digest)
 
-
-def test_results_can_be_had_as_json_that_reads_back(released: Released) -> None:
-    rows = json.loads(released.first.model_dump_json())["rows"]
-    promised = "region target precision executed decision loss loss_lower loss_upper threshold speedup rebuilt model_uri"
-    assert set(promised.split()) <= set(rows[0])
-    assert ReleaseResult.model_validate_json(released.first.model_dump_json()) == released.first
-
-
-def test_every_set_is_declared_for_every_region(released: Released) -> None:
-    checks = _outcome(released.row("north")).checks
-    assert {check.split for check in checks} == {*Split, "all"}
-    assert all(check.passed for check in checks)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    result = release(ADDRESS)
+    (damaged,) = result.rows
+    assert damaged.failure is not None
+    assert damaged.failure.kind == "IntegrityError"
+    assert "delete it and run again" in damaged.failure.remedy
+    assert exit_code(result) == 1

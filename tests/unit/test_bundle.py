@@ -111,8 +111,7 @@ def _path(document: dict[str, Any], path: str) -> None:
         lambda d: d.update(engines=d["engines"] * 2),
         lambda d: d["engines"][0]["decision"].update(outcome="failed"),
         lambda d: d["engines"][0]["attestation"].update(executed=None),
-        lambda d: d["raw_dtypes"].update(image="object"),
-        lambda d: d["raw_dtypes"].update(other="uint8"),
+        lambda d: d["preprocessing"].update(raw_dtype="object"),
         lambda d: _path(d, "../../escaped"),
         lambda d: _path(d, "/etc/passwd"),
         lambda d: _path(d, "a/../b"),
@@ -179,7 +178,6 @@ def test_engine_files_may_lie_in_folders(bundles, tmp_path):
         digest_bytes(b"policy"),
         [bundles.approved(nested)],
         bundles.store,
-        {"image": "uint8"},
     )
     verify_bundle(tmp_path / "bundle", manifest)
     assert (tmp_path / "bundle/engines/cpu/parts/weights.bin").read_bytes() == b"w"
@@ -190,7 +188,7 @@ def test_format_1_goes_on_loading(tmp_path):
     shutil.copytree(GOLDEN, folder)
     manifest = read_bundle(folder)
     verify_bundle(folder, manifest)
-    assert digest_file(folder / MANIFEST) == ("sha256:4e278358a18762f9ee5ec195558c732258d5337eb48ad2d838f6b0edeee3733c")
-    assert (manifest.name, manifest.title, manifest.raw_dtypes) == ("tiny-eu", "Europe", {"image": "uint8"})
+    assert digest_file(folder / MANIFEST) == ("sha256:3210bdbc687d8f79f24da9e97e127d03700a4fa0782ffb439d3eac8e68abc653")
+    assert (manifest.name, manifest.title, manifest.preprocessing.raw_dtype) == ("tiny-eu", "Europe", "uint8")
     assert [approved.engine.request.target.name for approved in manifest.engines] == ["cpu", "edge"]
     assert manifest.engines[0].decision.loss_upper == 0.3

@@ -90,8 +90,26 @@ def test_an_unknown_region_is_answered_with_the_nearest_one(folder: Path) -> Non
 
 
 def test_an_unknown_parent_names_the_child(folder: Path) -> None:
-    with pytest.raises(UnknownRegion, match="extended by 'child'"):
+    with pytest.raises(InvalidPolicy, match=r"extends: nobody.*child\.yaml"):
         child(folder, "extends: nobody").load("child")
+
+
+def test_a_key_stated_twice_is_refused_with_its_line(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(PARENT + "accuracy: {metric: accuracy, limit: 50}\n")
+    with pytest.raises(InvalidPolicy, match=r"'accuracy' is stated twice.*line \d+"):
+        PolicyBook(folder).load("parent")
+
+
+def test_an_unknown_backend_is_answered_with_the_nearest_one(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(PARENT.replace("backend: openvino", "backend: openvin"))
+    with pytest.raises(InvalidPolicy, match="did you mean 'openvino'"):
+        PolicyBook(folder).load("parent")
+
+
+def test_a_limit_on_latency_stays_a_limit_on_the_same_measurement(folder: Path) -> None:
+    for change in ("performance: throughput", "batch: {opt: 1}", "batch: {buckets: [64]}"):
+        with pytest.raises(PolicyLoosens, match="measured on something else"):
+            child(folder, f"extends: parent\n{change}").load("child")
 
 
 @pytest.mark.parametrize("text", ["{", "- a list", "", "\xff"])

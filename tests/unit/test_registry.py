@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +85,8 @@ def _state(registry: Registry, region: str) -> dict[str, Any]:
 def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register):
     assert registry.champion("tiny", "first") is None
     made = register("first", b"one")
-    assert made == RegisteredEngine(name="tiny-first", version=1, uri="models:/tiny-first/1", champion=True)
-    assert registry.champion("tiny", "first") == made
+    assert (made.name, made.version, made.uri, made.champion) == ("tiny-first", 1, "models:/tiny-first/1", True)
+    assert registry.champion("tiny", "first") == registry.by_alias("tiny-first", CHAMPION) == made
     client = _client(registry)
     assert dict(client.get_registered_model("tiny-first").aliases) == {CHAMPION: 1}
     tags = client.get_model_version("tiny-first", "1").tags
@@ -93,6 +97,8 @@ def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register
     artifact = manifest.engines[0].engine
     assert tags["build_key"] == artifact.request.build_key
     assert tags["policy"] == manifest.policy
+    assert (made.policy, made.targets) == (manifest.policy, ("cpu",))
+    assert made.build_keys == (artifact.request.build_key,)
     expected = {"region": "first", "model": "tiny", "targets": "cpu", "precision": "FP32", "executed": "FP32 2"}
     expected |= {"decision": "approved", "loss": "0.0", "loss_upper": "0.3", "threshold": "0.5", "calibration": "none"}
     assert {key: tags[key] for key in expected} == expected
@@ -156,6 +162,47 @@ def test_a_manifest_changed_in_the_store_is_noticed(home, registry, register):
     manifest.write_bytes(manifest.read_bytes().replace(b"Europe", b"Asia"))
     with pytest.raises(IntegrityError), registry.downloaded(made):
         pass
+
+
+def test_the_engines_of_a_version_are_told_in_the_order_of_its_targets(registry, bundles, tmp_path):
+    artifacts = [bundles.artifact("order", target, content=target.encode()) for target in ("zulu", "alpha")]
+    manifest = bundles.write(tmp_path / "order", *artifacts, region="order")
+    made = registry.register(tmp_path / "order", manifest, champion=True)
+    assert registry.by_alias("tiny-order", CHAMPION) == made
+    assert made.targets == ("zulu", "alpha")
+    assert made.build_keys == tuple(artifact.request.build_key for artifact in artifacts)
+
+
+def test_tags_that_somebody_rewrote_are_refused(registry, register):
+    register("retagged", b"one")
+    _client(registry).set_model_version_tag("tiny-retagged", "1", "policy", "whatever")
+    with pytest.raises(RegistryError, match="'whatever' in 'policy'"):
+        registry.by_alias("tiny-retagged", CHAMPION)
+
+
+def test_two_models_whose_names_meet_do_not_mix(registry, bundles, tmp_path):
+    first, second = (dataclasses.replace(bundles, model=model) for model in ("meet", "meet-eu"))
+    manifest = first.write(tmp_path / "first", first.artifact("eu-west"), region="eu-west")
+    made = registry.register(tmp_path / "first", manifest, champion=True)
+    other = second.write(tmp_path / "second", second.artifact("west"), region="west")
+    with pytest.raises(RegistryError, match=r"model 'meet' in region 'eu-west'.*rename"):
+        registry.register(tmp_path / "second", other, champion=True)
+    with pytest.raises(RegistryError, match="rename"):
+        registry.champion("meet-eu", "west")
+    client = _client(registry)
+    assert registry.champion("meet", "eu-west") == made
+    assert len(client.search_model_versions("name = 'meet-eu-west'")) == 1
+    assert client.get_experiment_by_name("regiolect/meet-eu") is None, "nothing was written"
+
+
+def test_reading_an_absent_database_makes_nothing(register, tmp_path):
+    made = register("absent", b"one")
+    home = tmp_path / "home"
+    absent = Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+    assert absent.by_alias("tiny-absent", CHAMPION) is None
+    with pytest.raises(RegistryError, match="release the region first"), absent.downloaded(made):
+        pass
+    assert not home.exists()
 
 
 class Killed(BaseException):
@@ -274,10 +321,71 @@ def test_an_unreachable_server_is_named_within_seconds(bundles, tmp_path, capfd)
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:secret@127.0.0.1:9",
+        "http://me:secret@[::",
+        "postgresql+nowhere://me:secret@127.0.0.1:9/db",
+        "postgresql://me:secret@host:port/db",
+    ],
+)
+def test_no_password_is_shown(address, capfd):
+    with pytest.raises(RegistryError) as caught:
+        Registry(address).champion("tiny", "eu")
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert "://me:***@" in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+class Dropping(BaseHTTPRequestHandler):
+    """A server that is well and breaks off every other answer."""
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.send_response(200)
+            self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_no_password_is_shown_by_the_cause_either(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = HTTPServer(("127.0.0.1", 0), Dropping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(RegistryError, match="start the server") as caught:
+            Registry(f"http://me:secret@127.0.0.1:{server.server_port}").champion("tiny", "eu")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert f"secret@127.0.0.1:{server.server_port}" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_database_without_its_driver_is_named():
+    with pytest.raises(RegistryError, match=r"No module named 'pg8000'.*driver"):
+        Registry("postgresql+pg8000://127.0.0.1:9/db").champion("tiny", "eu")
+
+
+def test_an_absent_mlflow_is_named(tmp_path):
+    script = (
+        "import sys; sys.modules['mlflow'] = None; from regiolect.registry import Registry;"
+        "Registry(sys.argv[1]).champion('tiny', 'eu')"
+    )
+    for address in (f"sqlite:///{tmp_path / 'mlflow.db'}", "http://127.0.0.1:9"):
+        done = subprocess.run([sys.executable, "-c", script, address], capture_output=True, text=True, check=False)
+        assert "regiolect.errors.RegistryError" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RegistryError, match="permissions"):
-        Registry(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}").check()
+        Registry(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}").champion("tiny", "eu")
 
 
 def test_a_report_is_kept_with_its_figures(registry, tmp_path):
@@ -288,6 +396,6 @@ def test_a_report_is_kept_with_its_figures(registry, tmp_path):
 
 
 def test_telemetry_is_off_once_mlflow_is_loaded(registry):
-    registry.check()
+    registry.champion("tiny", "eu")
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.errors import InvalidSetting, StorageError
-from regiolect.settings import QUIET, load_settings, prepare_prefect_home, without_password
+from regiolect.errors import InvalidSetting
+from regiolect.settings import QUIET, load_settings, without_password
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +43,6 @@ def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("REGIOLECT_HOME", "~nobody-of-that-name/home")
     with pytest.raises(InvalidSetting, match="REGIOLECT_HOME"):
         load_settings()
-
-
-def test_a_home_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("REGIOLECT_HOME", str(tmp_path / "file"))
-    load_settings()
-    with pytest.raises(StorageError, match="REGIOLECT_HOME"):
-        prepare_prefect_home()
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ class Workshop:
             "name": "net",
             "source": digest_of("net"),
             "graph": graph,
+            "reference": graph,
             "inputs": (TensorSpec(name="image", shape=("batch", 3, 6, 6)),),
             "outputs": ("scores",),
             "preprocessing": preprocessing,

@@ -35,7 +35,7 @@ def test_a_table_of_another_region_is_refused_with_both_named_and_the_remedy(wor
         require_own(table, region="na", model=model)
     assert "'na'" in caught.value.expected
     assert "region eu" in caught.value.found
-    assert "regiolect run net --regions na" in caught.value.remedy
+    assert "regiolect run MODEL --regions na" in caught.value.remedy
 
 
 def test_a_table_of_another_model_preprocessing_or_dataset_is_refused(workshop, network, samples) -> None:

@@ -75,6 +75,15 @@ def test_export_prints_nothing_and_leaves_torch_as_it_was(make_spec, net, store,
     assert torch.is_grad_enabled()
 
 
+def test_a_torch_module_is_its_own_reference(exported, make_spec, net, store, samples, tmp_path):
+    assert exported.reference == exported.graph
+    path = tmp_path / "fp32.onnx"
+    path.touch()
+    with pytest.raises(InvalidModelSpec, match="is not quantized"):
+        export_model(make_spec(net, reference=path), store, samples)
+    assert not store.root.exists()
+
+
 class DataDependent(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         flat = image.flatten(1)[:, :3]

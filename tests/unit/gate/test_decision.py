@@ -30,7 +30,7 @@ from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.gate.bounds import loss_bounds, relative_loss_bounds
 from regiolect.integrity import digest_bytes
-from regiolect.policy import AccuracyLimit, LatencyLimit, RegionPolicy
+from regiolect.policy import AccuracyLimit, LatencyLimit, RegionPolicy, SampleMinimum
 
 CPU = Target(name="cpu", backend="openvino")
 BUILD_KEY = digest_bytes(b"build")
@@ -44,6 +44,7 @@ def policy(limit: float = 0.5, **changes: Any) -> RegionPolicy:
         "reason": "stated here for the tests of the gate alone",
         "precision": Precision.FP16,
         "accuracy": AccuracyLimit(**accuracy),
+        "samples": SampleMinimum(gate=1),
         "targets": (CPU,),
     }
     return RegionPolicy(**(stated | changes))
@@ -95,9 +96,10 @@ def table(n: int, lost: int = 0, gained: int = 0, wrong: int = 0) -> PairedResul
 def evaluation(rows: PairedResults, **changes: Any) -> EvaluationResult:
     timing = {
         "batch": 8,
-        "rounds": 20,
+        "rounds": 400,
         "p50_ms": 3.0,
         "p99_ms": 4.0,
+        "p99_upper_ms": 5.0,
         "baseline_p50_ms": 6.0,
         "baseline_p99_ms": 8.0,
         "throughput": 2000.0,
@@ -133,7 +135,7 @@ def test_a_loss_surely_within_the_limit_is_approved_with_its_figures() -> None:
         f"accuracy: loss 0.05 points (6 answers lost, 4 gained of 4,000), at most {100 * upper:.2f} at 95 %, limit 0.5"
     )
     assert precision == "precision: FP16 graph, executes FP32 9 (runtime model), nothing coarser than FP16"
-    assert latency == "latency: p99 4.00 ms at batch 8, limit 100 ms"
+    assert latency == "latency: p99 4.00 ms at batch 8, at most 5.00 ms at 95 % from 400 rounds, limit 100 ms"
 
 
 def test_a_loss_surely_above_the_limit_fails() -> None:
@@ -240,10 +242,95 @@ def test_a_type_listed_with_no_node_is_no_fault() -> None:
     assert decide(table(4000), proof=attestation(FP16=6, INT8=0)).outcome is Decision.APPROVED
 
 
-def test_a_slow_engine_fails() -> None:
-    decision = decide(table(4000), policy(latency=LatencyLimit(p99_ms=100.0)), timing={"p99_ms": 100.004})
-    assert decision.outcome is Decision.FAILED
-    assert decision.reasons == ("latency: p99 100.004 ms at batch 8, limit 100 ms",)
+def latency_of(**timing: Any) -> tuple[Decision, str]:
+    """What is decided on a limit of 100 ms, and the last reason."""
+    decision = decide(table(4000), policy(latency=LatencyLimit(p99_ms=100.0)), timing=timing)
+    return decision.outcome, decision.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("timing", "outcome", "reason"),
+    [
+        (
+            {"p99_ms": 99.0, "p99_upper_ms": 100.0},
+            Decision.APPROVED,
+            "p99 99.00 ms at batch 8, at most 100.00 ms at 95 % from 400 rounds, limit 100 ms",
+        ),
+        (
+            {"p99_ms": 100.004, "p99_upper_ms": 130.0},
+            Decision.FAILED,
+            "p99 100.004 ms at batch 8, at most 130.000 ms at 95 % from 400 rounds, limit 100 ms",
+        ),
+        (
+            {"p99_ms": 100.004, "p99_upper_ms": None, "rounds": 30},
+            Decision.FAILED,
+            "p99 100.004 ms at batch 8, no bound at 95 % from 30 rounds, limit 100 ms",
+        ),
+        (
+            {"p99_ms": 100.004, "p99_upper_ms": 90.0},
+            Decision.FAILED,
+            "p99 100.004 ms at batch 8, at most 90.000 ms at 95 % from 400 rounds, limit 100 ms",
+        ),
+        (
+            {"p99_ms": 4.0, "p99_upper_ms": None, "rounds": 298},
+            Decision.INCONCLUSIVE,
+            "p99 4.00 ms at batch 8, no bound at 95 % from 298 rounds, limit 100 ms, so inconclusive; "
+            "at least 299 rounds are needed",
+        ),
+        (
+            {"p99_ms": 4.0, "p99_upper_ms": 104.0},
+            Decision.INCONCLUSIVE,
+            "p99 4.00 ms at batch 8, at most 104.00 ms at 95 % from 400 rounds, limit 100 ms, so inconclusive; "
+            "at least 473 rounds are needed",
+        ),
+        (
+            {"batches": 8},
+            Decision.INCONCLUSIVE,
+            "the limit is on one batch of 8, timed were 8 of 8 at once, so inconclusive",
+        ),
+        (
+            {"batch": 1},
+            Decision.INCONCLUSIVE,
+            "the limit is on one batch of 8, timed were 1 of 1 at once, so inconclusive",
+        ),
+    ],
+)
+def test_the_latency_must_be_surely_within_its_limit(timing: dict[str, Any], outcome: Decision, reason: str) -> None:
+    assert latency_of(**timing) == (outcome, f"latency: {reason}")
+
+
+def test_more_confidence_in_the_latency_takes_more_rounds() -> None:
+    rules = policy(latency=LatencyLimit(p99_ms=100.0), accuracy={"confidence": 0.99})
+    decision = decide(table(4000), rules, timing={"p99_upper_ms": None, "rounds": 400})
+    assert decision.outcome is Decision.INCONCLUSIVE
+    assert "no bound at 99 % from 400 rounds" in decision.reasons[-1]
+    assert decision.reasons[-1].endswith("at least 459 rounds are needed")
+
+
+def test_an_engine_without_a_limit_on_latency_needs_no_bound() -> None:
+    assert decide(table(4000), timing={"p99_upper_ms": None, "rounds": 30}).outcome is Decision.APPROVED
+
+
+def test_fewer_samples_than_the_policy_asks_for_block_even_a_perfect_engine() -> None:
+    rules = policy(samples=SampleMinimum(gate=2000))
+    short = decide(table(1999), rules)
+    assert short.outcome is Decision.INCONCLUSIVE
+    assert short.reasons == ("samples: 1,999 in the gate set, the policy asks for at least 2,000, so inconclusive",)
+    assert short.samples_needed == 2000
+    assert decide(table(2000), rules).outcome is Decision.APPROVED
+
+
+def test_the_samples_needed_satisfy_every_rule() -> None:
+    few = table(1000, lost=4)
+    for_the_limit = decide(few).samples_needed
+    assert for_the_limit is not None
+    assert decide(few, policy(samples=SampleMinimum(gate=1001))).samples_needed == for_the_limit
+    assert decide(few, policy(samples=SampleMinimum(gate=10**6))).samples_needed == 10**6
+    assert decide(table(1000, lost=8), policy(samples=SampleMinimum(gate=2000))).samples_needed is None
+
+
+def test_one_answer_is_told_as_one() -> None:
+    assert "(1 answer lost, 0 gained of 4,000)" in decide(table(4000, lost=1)).reasons[0]
 
 
 def test_every_reason_is_listed_and_accuracy_is_first() -> None:

@@ -159,6 +159,7 @@ def keep(store: LocalStore) -> Callable[[ModelProto], ExportedModel]:
             name="net",
             source=digest_of("source of net"),
             graph=blob,
+            reference=blob,
             inputs=tuple(TensorSpec(name=value.name, shape=("batch", 3, 16, 16)) for value in model.graph.input),
             outputs=tuple(value.name for value in model.graph.output),
             preprocessing=Preprocessing(),

@@ -1,0 +1,96 @@
+"""What a registered version says of itself in its tags, and what is read back from them. Knows nothing of MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic import ValidationError
+
+from regiolect.bundle import BundleManifest
+from regiolect.contracts import ApprovedEngine, RegisteredEngine
+from regiolect.errors import RegistryError
+
+_BETWEEN = ", "
+
+
+def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
+    """What a registered version says of itself. Values of several engines stand in the order of `targets`."""
+
+    def each(value: Callable[[ApprovedEngine], object]) -> str:
+        return _BETWEEN.join(str(value(approved)) for approved in manifest.engines)
+
+    return {
+        "model": manifest.model,
+        "region": manifest.region,
+        "title": manifest.title,
+        "policy": manifest.policy,
+        "bundle": digest,
+        "targets": each(lambda approved: approved.engine.request.target.name),
+        "backend": each(lambda approved: f"{approved.engine.request.target.backend} {approved.engine.backend_version}"),
+        "precision": each(lambda approved: approved.engine.request.precision.value),
+        "executed": each(lambda approved: approved.attestation.summary()),
+        "calibration": each(lambda approved: approved.engine.calibration or "none"),
+        "build_key": each(lambda approved: approved.engine.request.build_key),
+        "decision": each(lambda approved: approved.decision.outcome.value),
+        "metric": each(lambda approved: approved.decision.metric),
+        "unit": each(lambda approved: approved.decision.unit.value),
+        "loss": each(lambda approved: approved.decision.loss),
+        "loss_upper": each(lambda approved: approved.decision.loss_upper),
+        "threshold": each(lambda approved: approved.decision.threshold),
+        "confidence": each(lambda approved: approved.decision.confidence),
+    }
+
+
+def figures(manifest: BundleManifest) -> dict[str, float]:
+    """What a bundle's run shows as metrics: `<target>.loss` and the like, in the decision's unit."""
+    values: dict[str, float] = {}
+    for approved in manifest.engines:
+        target, decision = approved.engine.request.target.name, approved.decision
+        values[f"{target}.loss"], values[f"{target}.loss_upper"] = decision.loss, decision.loss_upper
+        values[f"{target}.threshold"] = decision.threshold
+        values[f"{target}.speedup"] = approved.evaluation.timing.speedup
+    return values
+
+
+def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str, str]) -> RegisteredEngine:
+    """A version as its tags tell it; one that carries none of Regiolect's has no policy, targets or build keys.
+
+    Raises:
+        RegistryError: a tag was rewritten into what Regiolect never writes.
+    """
+    uri = f"models:/{name}/{version}"
+    try:
+        return RegisteredEngine(
+            name=name,
+            version=version,
+            uri=uri,
+            champion=champion,
+            policy=tags.get("policy"),
+            targets=_several(tags, "targets"),
+            build_keys=_several(tags, "build_key"),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RegistryError(
+            expected=f"the tags of {uri} as they were written at its registration",
+            found=f"{first['input']!r} in {first['loc'][0]!r}",
+            remedy="release the region again, and delete the version whose tags were changed",
+        ) from error
+
+
+def _several(tags: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(tags[name].split(_BETWEEN)) if tags.get(name) else ()
+
+
+def require_owner(name: str, model: str, region: str, tags: Mapping[str, str]) -> None:
+    """Raises RegistryError if a registered model is another model's or another region's.
+
+    `fashion` in `eu-west` and `fashion-eu` in `west` have one name between them.
+    """
+    owner = (tags.get("model", model), tags.get("region", region))
+    if owner != (model, region):
+        raise RegistryError(
+            expected=f"the registered model {name!r} to be that of model {model!r} in region {region!r}",
+            found=f"it is that of model {owner[0]!r} in region {owner[1]!r}",
+            remedy="rename one of the two models or regions, so that their registered names differ",
+        )

@@ -1,0 +1,267 @@
+"""What goes wrong is named, stays in its region, and leaves nothing that the next run mistakes for finished work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from flows.release import release
+from regiolect.console import exit_code
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, Split
+from regiolect.data import Samples
+from regiolect.errors import StorageError
+from regiolect.integrity import digest_file
+from regiolect.registry import Registry
+from regiolect.settings import load_settings
+from tests.flows.tiny_models import ADDRESS, CPU, Workshop
+
+FLOATS = f"{ADDRESS}_FLOAT"
+
+
+def _store() -> Path:
+    return load_settings().home / "store"
+
+
+def _records(kind: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (_store() / "records" / kind).glob("[!.]*")}
+
+
+def _served(region: str) -> bool:
+    settings = load_settings()
+    return Registry(settings.tracking_uri, settings.artifact_root).champion("tiny", region) is not None
+
+
+def _assert_nothing_half_written() -> None:
+    """No temporary file, and every blob under the digest of its content. (Records are read back by the next run.)"""
+    files = [path for path in _store().rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".")]
+    for path in files:
+        if path.is_relative_to(_store() / "blobs"):
+            assert digest_file(path) == f"sha256:{path.name}"
+
+
+# ------------------------------------------------------------------------------------- one region's own failure
+
+
+def _foreign(samples: Samples) -> Samples:
+    tags = samples.regions.astype("U16")
+    tags[7] = "elsewhere"
+    return replace(samples, regions=tags)
+
+
+def _not_a_number(samples: Samples) -> Samples:
+    images = samples.inputs["image"].copy()
+    images[3, 0, 5, 5] = np.nan
+    return replace(samples, inputs={"image": images})
+
+
+REFUSED = {
+    "foreign": ("DataCheckFailed", "own region tag", "take out the samples of other regions"),
+    "broken": ("InvalidSamples", "foreign-to-no-one", "take out or repair"),
+    "few": ("DataCheckFailed", "enough samples", "collect more samples"),
+    "lost": ("EmptyDataset", "no such file", "save_samples"),
+    "torn": ("InvalidSamples", "torn", "write the file again"),
+    "typo": ("InvalidPolicy", "did you mean 'precision'?", "regiolect policies validate"),
+    "ring": ("PolicyCycle", "ring -> loop -> ring", "remove `extends`"),
+    "loop": ("PolicyCycle", "loop -> ring -> loop", "remove `extends`"),
+    "loose": ("PolicyLoosens", "accuracy.limit 9 above 5", "tighten"),
+    "orphan": ("UnknownRegion", "policies for", "or name one of those"),
+    "unknown": ("UnknownBackend", "'openvin'", "did you mean 'openvino'?"),
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(module_workshop: Workshop) -> ReleaseResult:
+    """Twelve regions: eleven have each a fault of their own, and `good` has none."""
+    workshop = replace(module_workshop, raw_dtype="float32")
+    for region in (*REFUSED, "good"):
+        workshop.add(region)
+    workshop.change("foreign", Split.CALIBRATION, _foreign)
+    workshop.change("broken", Split.GATE, _not_a_number)
+    workshop.write_data("few", gate=199)
+    (workshop.data("lost") / "gate.npz").unlink()
+    torn = workshop.data("torn") / "gate.npz"
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    typo = workshop.policies / "typo.yaml"
+    typo.write_text(typo.read_text().replace("precision", "precison"))
+    for region, parent in (("ring", "loop"), ("loop", "ring"), ("orphan", "nobody")):
+        workshop.write_policy(region, extends=parent)
+    workshop.write_policy("loose", extends="good", limit=9.0)
+    workshop.write_policy("unknown", {**CPU, "backend": "openvin"})
+    return release(FLOATS)
+
+
+def _row(result: ReleaseResult, region: str) -> ReleaseRow:
+    (row,) = [row for row in result.rows if row.region == region]
+    return row
+
+
+@pytest.mark.parametrize("region", REFUSED)
+def test_a_region_with_a_fault_is_refused_by_its_name_and_told_the_remedy(troubled: ReleaseResult, region: str) -> None:
+    kind, found, remedy = REFUSED[region]
+    row = _row(troubled, region)
+    assert row.decision is Decision.REFUSED
+    assert row.model_uri is None
+    assert row.failure is not None
+    assert row.failure.kind == kind
+    assert found in row.failure.found
+    assert remedy in row.failure.remedy
+    assert not _served(region)
+
+
+def test_the_region_without_a_fault_is_approved_and_served(troubled: ReleaseResult) -> None:
+    row = _row(troubled, "good")
+    assert row.failure is None
+    assert row.decision is Decision.APPROVED
+    assert row.model_uri == "models:/tiny-good@champion"
+    assert _served("good")
+    assert exit_code(troubled) == 1, "a script must learn of the others"
+
+
+def test_refusals_stand_in_the_report(troubled: ReleaseResult) -> None:
+    page = Path(str(troubled.report)).read_text()
+    assert all(kind in page for kind, _, _ in REFUSED.values())
+
+
+def test_a_refused_region_is_tried_again_and_the_good_one_is_not_built_again(
+    troubled: ReleaseResult, module_workshop: Workshop
+) -> None:
+    workshop = replace(module_workshop, raw_dtype="float32")
+    workshop.write_data("broken")
+    result = release(FLOATS, regions=["broken", "good"])
+    mended, good = result.rows
+    assert (mended.decision, mended.rebuilt) == (Decision.APPROVED, True)
+    assert (good.decision, good.rebuilt) == (Decision.APPROVED, False)
+    assert exit_code(result) == 0
+
+
+# --------------------------------------------------------------------------------------------- MLflow is broken
+
+
+def test_engines_outlive_a_broken_registry_and_are_registered_when_it_is_mended(workshop: Workshop) -> None:
+    workshop.add("north", precision="FP32")
+    workshop.add("south", precision="FP32")
+    database = load_settings().home / "mlflow.db"
+    whole = database.read_bytes()
+    database.write_bytes(b"this is no database" * 100)
+    broken = release(ADDRESS)
+    for row in broken.rows:
+        assert row.decision is Decision.APPROVED
+        assert row.rebuilt
+        assert row.model_uri is None
+        assert row.failure is not None
+        assert row.failure.kind == "RegistryError"
+        assert str(database) in row.failure.remedy
+    assert exit_code(broken) == 1
+    assert Path(str(broken.report)).is_file()
+
+    database.write_bytes(whole)
+    mended = release(ADDRESS)
+    assert [row.model_uri for row in mended.rows] == ["models:/tiny-north@champion", "models:/tiny-south@champion"]
+    assert not any(row.rebuilt for row in mended.rows)
+    assert exit_code(mended) == 0
+
+
+# --------------------------------------------------------------------------------------------- the disk is full
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A disk that is full from the first write below the folder `DISK_IS_FULL_AT` names, until undone."""
+    sync, full = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        if full or os.environ["DISK_IS_FULL_AT"] in os.readlink(f"/proc/self/fd/{descriptor}"):
+            full.append(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield patch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds a descriptor's file in /proc")
+@pytest.mark.parametrize("where", ["records/exports", "records/calibrations", "records/outcomes"])
+def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(
+    workshop: Workshop, full_disk: pytest.MonkeyPatch, where: str
+) -> None:
+    workshop.add("north")
+    full_disk.setenv("DISK_IS_FULL_AT", where)
+    try:
+        result = release(ADDRESS)
+    except StorageError as error:
+        told = error.found, error.remedy
+    else:
+        (row,) = result.rows
+        assert row.model_uri is None
+        assert row.failure is not None
+        assert row.failure.kind == "StorageError"
+        told = row.failure.found, row.failure.remedy
+        assert exit_code(result) == 1
+    assert "No space left on device" in told[0]
+    assert "free space" in told[1]
+    _assert_nothing_half_written()
+    assert not _served("north")
+
+    full_disk.undo()
+    (row,) = release(ADDRESS).rows
+    assert (row.decision, row.failure) == (Decision.APPROVED, None)
+    assert row.rebuilt
+    assert _served("north")
+
+
+# --------------------------------------------------------------------------------------------- killed in between
+
+
+def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, environment: Mapping[str, str]) -> None:
+    """Killed while it scores the second region's engine: the first is finished, of the second only parts are kept."""
+    workshop.add("north")
+    workshop.add("south")
+    workshop.fuse.write_text("2")
+    killed = subprocess.run(
+        [sys.executable, "-c", "from regiolect.cli import main; main()", "run", ADDRESS],
+        env={**environment, "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not _served("north"), "registration comes after the last region"
+    _assert_nothing_half_written()
+    before = {kind: _records(kind) for kind in ("exports", "calibrations", "outcomes")}
+    assert {kind: len(records) for kind, records in before.items()} == {"exports": 1, "calibrations": 2, "outcomes": 1}
+
+    workshop.fuse.unlink()
+    result = release(ADDRESS)
+    north, south = result.rows
+    assert (north.decision, north.rebuilt) == (Decision.APPROVED, False)
+    assert (south.decision, south.rebuilt) == (Decision.APPROVED, True)
+    assert _served("north")
+    assert _served("south")
+    assert exit_code(result) == 0
+    assert _records("exports") == before["exports"], "not exported again"
+    assert _records("calibrations") == before["calibrations"], "not calibrated again"
+    assert before["outcomes"].items() <= _records("outcomes").items(), "what was finished was not touched"
+
+
+def test_a_policy_file_that_is_no_policy_stops_its_region_alone(workshop: Workshop) -> None:
+    """Even a file that is no YAML: `plan` and `run` must not depend on the worst file of the folder."""
+    workshop.add("north", precision="FP32")
+    workshop.add("south")
+    (workshop.policies / "south.yaml").write_text(yaml.safe_dump(["a list"]) + "{")
+    north, south = release(ADDRESS).rows
+    assert north.decision is Decision.APPROVED
+    assert south.failure is not None
+    assert south.failure.kind == "InvalidPolicy"

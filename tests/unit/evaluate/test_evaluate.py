@@ -1,0 +1,198 @@
+"""Evaluation of real engines on simulated samples: what is measured, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from regiolect.contracts import Performance, Split
+from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, ReferenceFailed
+from regiolect.evaluate.evaluate import fp32_baseline
+from regiolect.evaluate.metrics import top1
+from regiolect.evaluate.reference import reference_outputs
+from regiolect.evaluate.results import PairedResults
+from regiolect.policy import AccuracyLimit, LatencyLimit
+
+
+def test_engine_and_reference_are_scored_on_the_same_samples(lab) -> None:
+    samples = lab.samples()
+    found = lab.evaluate(gate=lab.gate(samples))
+    assert (found.reference_score, found.engine_score, found.samples) == (1.0, 1.0, 60)
+    assert found.dataset == lab.gate(samples).digest
+    rows = PairedResults.from_csv(lab.store.path_of(found.results))
+    assert rows.sample_ids == tuple(samples.ids)
+
+
+def test_an_engine_that_answers_wrong_loses_what_it_loses(lab, dense_graph) -> None:
+    model = lab.exported(lab.spec())
+    wrong = lab.engine(model, dense_graph(helper.make_node("Neg", ["x"], ["n"]), start="n"))
+    found = lab.evaluate(artifact=wrong)
+    assert found.reference_score == 1.0
+    assert found.engine_score < 0.5
+
+
+# ------------------------------------------------------------------------------------------------ not a number
+
+
+def test_a_row_with_nan_is_no_right_answer() -> None:
+    logits = np.array([[0, np.nan, 9], [0, 9, 1], [np.nan] * 3])
+    assert top1({"y": logits}, np.array([1, 1, 0])).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_engine_that_gives_no_numbers_is_refused_by_its_samples(lab, dense_graph, value) -> None:
+    # 0 / 0 or 1 / 0 where the first feature is positive, the answer itself elsewhere.
+    nodes = (
+        helper.make_node("Slice", ["x", "first", "second", "axis"], ["f"]),
+        helper.make_node("Greater", ["f", "zero"], ["g"]),
+        helper.make_node("Where", ["g", "broken", "zero"], ["b"]),
+        helper.make_node("Add", ["m", "b"], ["y"]),
+    )
+    constants = {"first": [0], "second": [1], "axis": [1], "zero": np.float32([0]), "broken": np.float32([value])}
+    broken = dense_graph(*nodes, end="m", **{name: np.asarray(constant) for name, constant in constants.items()})
+    model, samples = lab.exported(lab.spec()), lab.samples()
+    hit = samples.ids[samples.inputs["x"][:, 0] > 0]
+    with pytest.raises(InvalidResults) as failure:
+        lab.evaluate(model=model, artifact=lab.engine(model, broken), gate=lab.gate(samples))
+    assert failure.value.expected == "finite values in output 'y' of the engine"
+    for name in hit[:5]:
+        assert repr(str(name)) in failure.value.found
+    assert repr(str(hit[5])) not in failure.value.found
+    assert f"and {len(hit) - 5} more, {len(hit)} of 60" in failure.value.found
+
+
+def test_a_reference_that_gives_no_numbers_is_refused_even_if_the_engine_agrees(lab, dense_graph) -> None:
+    broken = dense_graph(helper.make_node("Log", ["x"], ["l"]), start="l")
+    model = lab.exported(lab.spec())
+    nowhere = model.model_copy(update={"reference": lab.store.put_bytes(broken.SerializeToString())})
+    with pytest.raises(InvalidResults, match="of the reference"):
+        lab.evaluate(model=nowhere, artifact=lab.engine(model, broken))
+
+
+# ------------------------------------------------------------------------------------------------ whose samples
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"split": Split.SELECTION}, "selection set of region 'eu'"),
+        ({"split": Split.CALIBRATION}, "calibration set of region 'eu'"),
+        ({"region": "na"}, "gate set of region 'na'"),
+    ],
+)
+def test_only_the_regions_own_gate_set_is_taken(lab, changes, found) -> None:
+    with pytest.raises(ForeignSamples, match=found):
+        lab.evaluate(gate=lab.gate(lab.samples(), **changes))
+
+
+def test_a_foreign_sample_in_the_gate_set_is_named(lab) -> None:
+    samples = lab.samples()
+    tags = samples.regions.copy()
+    tags[[7, 9]] = "na"
+    with pytest.raises(ForeignSamples, match="2 of another, the first 'eu-007' of 'na'"):
+        lab.evaluate(gate=lab.gate(replace(samples, regions=tags)))
+
+
+def test_a_set_of_another_size_than_recorded_is_refused(lab) -> None:
+    with pytest.raises(InvalidSamples, match="61 samples"):
+        lab.evaluate(gate=lab.gate(lab.samples()).model_copy(update={"samples": 61}))
+
+
+# ------------------------------------------------------------------------------------------------ the metric
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        (np.ones(59), r"shape \(59,\)"),
+        (np.float64(1.0), r"shape \(\)"),
+        (np.ones((60, 1)), r"shape \(60, 1\)"),
+        (np.where(np.arange(60) == 3, np.nan, 1.0), "nan for sample 'eu-003'"),
+        ([[1], [1, 0]], "inhomogeneous"),
+    ],
+)
+def test_a_metric_must_give_one_finite_score_a_sample(lab, always, scores, found) -> None:
+    with pytest.raises(InvalidResults, match=found):
+        lab.evaluate(spec=lab.spec(metrics={"accuracy": always(scores)}))
+
+
+def test_a_metric_that_the_model_lacks_is_named(lab) -> None:
+    with pytest.raises(InvalidModelSpec, match=r"'f1'.*found metrics accuracy"):
+        lab.evaluate(policy=lab.policy(accuracy=AccuracyLimit(metric="f1", limit=1.0)))
+
+
+# ------------------------------------------------------------------------------------------------ latency
+
+
+def test_a_limit_on_latency_is_timed_on_single_batches_until_it_can_be_bounded(lab) -> None:
+    model = lab.exported(lab.spec())
+    busy = lab.engine(model, performance=Performance.THROUGHPUT)
+    free = lab.evaluate(model=model, artifact=busy).timing
+    assert free.batches == 8
+    limited = lab.evaluate(model=model, artifact=busy, policy=lab.policy(latency=LatencyLimit(p99_ms=50))).timing
+    assert (limited.batch, limited.batches) == (4, 1)
+    assert limited.rounds >= 299
+    assert limited.p99_upper_ms is not None
+    assert limited.p99_upper_ms >= limited.p99_ms
+
+
+def test_more_confidence_takes_more_rounds(lab) -> None:
+    sure = lab.policy(
+        latency=LatencyLimit(p99_ms=50), accuracy=AccuracyLimit(metric="accuracy", limit=5.0, confidence=0.99)
+    )
+    timing = lab.evaluate(policy=sure).timing
+    assert timing.rounds >= 459
+    assert timing.p99_upper_ms is not None
+
+
+# ------------------------------------------------------------------------------------------------ the reference
+
+
+def test_a_quantized_file_with_scales_too_small_shows_its_loss(lab, dense_graph, quantized_graph) -> None:
+    fp32 = lab.folder / "fp32.onnx"
+    fp32.write_bytes(dense_graph().SerializeToString())
+    samples = lab.samples()
+    fine = float(np.abs(samples.inputs["x"]).max() / 127)
+    losses = []
+    for scale in (fine, fine / 32):
+        spec = lab.spec(quantized_graph(scale), reference=fp32)
+        found = lab.evaluate(spec=spec, gate=lab.gate(samples))
+        assert found.reference_score == 1.0
+        losses.append(found.reference_score - found.engine_score)
+    assert losses[0] < 0.1 < losses[1]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_speed_up_of_a_quantized_file_is_over_its_original(lab, dense_graph, quantized_graph, name) -> None:
+    fp32 = lab.folder / "fp32.onnx"
+    fp32.write_bytes(dense_graph().SerializeToString())
+    spec = lab.spec(quantized_graph(0.03), reference=fp32)
+    model = lab.exported(spec)
+    artifact = lab.engine(model, backend=name)
+    assert artifact.request.graph == model.graph != model.reference
+    baseline = fp32_baseline(model, artifact.request, lab.store)
+    assert baseline.request.graph == model.reference
+    assert baseline.request.build_key != artifact.request.build_key
+    assert lab.evaluate(spec=spec, model=model, artifact=artifact).timing.speedup > 0
+
+
+def test_a_reference_that_cannot_be_loaded_or_run_is_a_named_error(lab, dense_graph) -> None:
+    model = lab.exported(lab.spec())
+    good = {"x": np.zeros((3, 8), np.float32)}
+    assert reference_outputs(model, good, lab.store)["y"].shape == (3, 4)
+    unreadable = model.model_copy(update={"reference": lab.store.put_bytes(b"no graph")})
+    for told, inputs in ((unreadable, good), (model, {"x": np.zeros((3, 7), np.float32)}), (model, {"z": good["x"]})):
+        with pytest.raises(ReferenceFailed) as failure:
+            reference_outputs(told, inputs, lab.store)
+        assert failure.value.__cause__ is not None
+        assert "regiolect run MODEL --force" in failure.value.remedy
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_the_batch_has_no_influence_on_the_reference(lab, batch) -> None:
+    model, inputs = lab.exported(lab.spec()), lab.samples().inputs
+    found = reference_outputs(model, inputs, lab.store, batch)["y"]
+    np.testing.assert_allclose(found, reference_outputs(model, inputs, lab.store)["y"], atol=1e-6)

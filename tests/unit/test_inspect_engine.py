@@ -1,0 +1,103 @@
+"""`show` finds an engine wherever it lies, reads every byte of it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from regiolect.contracts import Decision
+from regiolect.errors import IntegrityError, StorageError, UsageError
+from regiolect.inspect_engine import EngineView, find_engine
+from regiolect.planning import OUTCOMES
+from regiolect.registry import Registry
+from regiolect.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def kept(bundles, settings):
+    """Bundles whose store is that of the settings."""
+    return dataclasses.replace(bundles, store=settings.store())
+
+
+def _facts(view: EngineView) -> dict[str, str]:
+    return {name: fact for name, fact in view.facts if name}
+
+
+def _keep(kept, decision: Decision = Decision.APPROVED):
+    outcome = kept.outcome(kept.artifact(), decision)
+    kept.store.put_record(OUTCOMES, outcome.build_key, outcome)
+    return outcome, outcome.build_key.removeprefix("sha256:")[:12]
+
+
+def test_by_build_key_every_byte_is_verified(kept, settings):
+    outcome, key = _keep(kept)
+    facts = _facts(find_engine(key, settings))
+    assert facts["bytes"] == "engine and results verified against their digests"
+    assert facts["build key"] == outcome.build_key
+    assert facts["decision"] == "approved"
+
+
+@pytest.mark.parametrize("part", ["engine", "results"])
+def test_by_build_key_changed_bytes_are_refused(kept, settings, part):
+    outcome, key = _keep(kept)
+    blob = outcome.engine.files[0].blob if part == "engine" else outcome.evaluation.results
+    path = kept.store.path_of(blob)
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    with pytest.raises(IntegrityError):
+        find_engine(key, settings)
+    path.unlink()
+    with pytest.raises(StorageError):
+        find_engine(key, settings)
+
+
+def test_an_outcome_without_an_engine_claims_no_bytes(kept, settings):
+    _, key = _keep(kept, Decision.REFUSED)
+    facts = _facts(find_engine(key, settings))
+    assert facts["decision"] == "refused"
+    assert "bytes" not in facts
+
+
+def test_a_typo_is_named_and_leaves_nothing_behind(settings, tmp_path):
+    for name in ("typo", "tiny-eu@champion", "./no/such/folder", "models:/tiny-eu", "@champion", "..", ""):
+        with pytest.raises(UsageError, match="nothing called"):
+            find_engine(name, settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_bundle_hides_no_registered_engine(kept, settings, tmp_path):
+    (tmp_path / "tiny-eu").mkdir()
+    with pytest.raises(UsageError, match=r"a folder without manifest\.json"):
+        find_engine("tiny-eu", settings)
+    manifest = kept.write(tmp_path / "bundle")
+    Registry(settings.tracking_uri, settings.artifact_root).register(tmp_path / "bundle", manifest, champion=True)
+    for name in ("tiny-eu", "tiny-eu@champion", "models:/tiny-eu@champion"):
+        facts = _facts(find_engine(name, settings))
+        assert facts["engine"] == "models:/tiny-eu/1"
+        assert facts["bytes"] == "verified against the manifest"
+    for name in ("tiny-na", "tiny-eu@previous", "./tiny-eu", "..", "@champion"):
+        with pytest.raises(UsageError, match="nothing called"):
+            find_engine(name, settings)
+
+
+def test_a_bundles_folder_is_verified(kept, settings, tmp_path):
+    kept.write(tmp_path / "bundle")
+    assert _facts(find_engine("bundle", settings))["engine"] == str(Path("bundle").absolute())
+    (tmp_path / "bundle/engines/cpu/engine.onnx").write_bytes(b"other!")
+    with pytest.raises(IntegrityError):
+        find_engine("bundle", settings)
+
+
+def test_the_registrys_password_is_not_shown(settings, tmp_path):
+    guarded = Settings(home=tmp_path / "home", mlflow_tracking_uri="http://me:secret@127.0.0.1:9")
+    with pytest.raises(UsageError) as caught:
+        find_engine("./nothing", guarded)
+    assert "http://me:***@127.0.0.1:9" in str(caught.value)

@@ -1,0 +1,47 @@
+"""What keeps a release from starting: said at once, by name, before anything was written."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from regiolect.errors import OrchestratorError, StorageError
+from regiolect.orchestrator import run_release
+from regiolect.settings import Settings
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def own_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+
+
+def start(home: Path) -> None:
+    run_release(Settings(home=home), "no.such:MODEL", None, force=False, drills=False)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/api", "not an address"])
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        # Bound but not listening: a connection is refused, and nobody else can take the port.
+        monkeypatch.setenv("PREFECT_API_URL", address.format(port=free.getsockname()[1]))
+        with pytest.raises(OrchestratorError, match="unset PREFECT_API_URL"):
+            start(tmp_path / "home")
+
+
+def test_a_full_disk_is_named_before_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 1 << 20))
+    with pytest.raises(StorageError, match=r"256 MiB free.*found 1 MiB"):
+        start(tmp_path / "home")
+
+
+def test_a_home_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(StorageError, match="REGIOLECT_HOME"):
+        start(tmp_path / "home")

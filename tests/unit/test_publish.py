@@ -1,0 +1,95 @@
+"""What a region serves after a release: never less than before without somebody asking for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regiolect.contracts import Decision, RegisteredEngine
+from regiolect.errors import RegistryError
+from regiolect.publish import publish
+from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+
+YES, NO, REFUSED = Decision.APPROVED, Decision.FAILED, Decision.REFUSED
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
+    home: Path = tmp_path_factory.mktemp("registry")
+    return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+
+
+@pytest.fixture
+def release(registry, bundles) -> Callable[..., RegisteredEngine | None]:
+    """Publishes a region of which each target was decided as told; `content` makes other engines."""
+
+    def call(region: str, content: bytes = b"", **decided: Decision) -> RegisteredEngine | None:
+        artifacts = {name: bundles.artifact(region, name, content=name.encode() + content) for name in decided}
+        outcomes = [bundles.outcome(artifacts[name], decision) for name, decision in decided.items()]
+        return publish(bundles.exported(), outcomes, bundles.store, registry)
+
+    return call
+
+
+def _versions(registry: Registry, region: str) -> dict[str, int]:
+    found = {alias: registry.by_alias(f"tiny-{region}", alias) for alias in (CHAMPION, PREVIOUS, CHALLENGER)}
+    return {alias: version.version for alias, version in found.items() if version is not None}
+
+
+def test_a_region_without_an_approved_engine_and_without_a_champion_has_none(registry, release):
+    assert release("none", a=NO, b=REFUSED) is None
+    assert _versions(registry, "none") == {}
+
+
+def test_approved_engines_become_the_champion(registry, bundles, release):
+    made = release("both", a=YES, b=YES)
+    assert made == registry.by_alias("tiny-both", CHAMPION)
+    assert made.champion
+    assert made.targets == ("a", "b")
+    request = bundles.artifact("both", "a", content=b"a").request
+    assert (made.policy, made.build_keys[0]) == (request.policy, request.build_key)
+    assert _versions(registry, "both") == {CHAMPION: 1}
+
+
+def test_nothing_approved_leaves_the_champion_and_names_it(registry, release):
+    first = release("kept", a=YES)
+    assert release("kept", b"new", a=NO) == first
+    assert release("kept", b"new", a=REFUSED) == first
+    assert _versions(registry, "kept") == {CHAMPION: 1}
+
+
+@pytest.mark.parametrize("decision", [NO, REFUSED, Decision.INCONCLUSIVE])
+def test_a_served_target_is_not_taken_away_by_its_failure(registry, release, decision):
+    region = f"served-{decision.value}"
+    first = release(region, a=YES, b=YES)
+    assert release(region, b"new", a=YES, b=decision) == first
+    assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
+    assert release(region, b"new", a=YES, b=decision) == first, "nor by the same release again"
+    assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
+    mended = release(region, b"newer", a=YES, b=YES)
+    assert (mended.version, mended.targets) == (3, ("a", "b"))
+    assert _versions(registry, region)[CHAMPION] == 3
+    assert _versions(registry, region)[PREVIOUS] == 1
+
+
+def test_a_target_that_the_policy_dropped_holds_nothing_back(registry, release):
+    release("dropped", a=YES, b=YES)
+    assert release("dropped", b"new", a=YES).targets == ("a",)
+    assert _versions(registry, "dropped") == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_a_target_that_was_never_served_holds_nothing_back(registry, release):
+    release("never", a=YES, b=NO)
+    assert release("never", b"new", a=YES, b=NO).version == 2
+    assert _versions(registry, "never") == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_another_models_champion_is_not_taken_for_this_ones(registry, bundles, release):
+    release("eu-west", a=YES)
+    other = dataclasses.replace(bundles, model="tiny-eu")
+    with pytest.raises(RegistryError, match="rename"):
+        publish(other.exported(), [other.outcome(other.artifact("west"), NO)], other.store, registry)
