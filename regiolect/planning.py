@@ -173,6 +173,8 @@ def _decide(request: RegionRequest, store: Store, force: bool) -> tuple[Literal[
     latest = store.get_record(LATEST, latest_key(request), RegionOutcome)
     if latest is None:
         return "build", "never built"
+    if _to_be_timed_again(latest):
+        return "build", "blocked by latency in the last run: times are measured again"
     if latest.failure is not None:
         return "build", f"the last run ended in {latest.failure.kind}"
     changed = [
@@ -201,11 +203,22 @@ def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
 
 
 def finished(build_key: str, store: Store) -> RegionOutcome | None:
-    """The outcome kept under a build key, if it came to a decision and the store still has its engine."""
+    """The outcome kept under a build key, if it came to a decision that stands and the store still has its engine."""
     outcome = store.get_record(OUTCOMES, build_key, RegionOutcome)
-    if outcome is None or outcome.build_key != build_key or outcome.failure is not None or outcome.engine is None:
+    if (
+        outcome is None
+        or _to_be_timed_again(outcome)
+        or outcome.build_key != build_key
+        or outcome.failure is not None
+        or outcome.engine is None
+    ):
         return None
     return outcome if all(store.has(blob) for blob in blobs_of(outcome)) else None
+
+
+def _to_be_timed_again(outcome: RegionOutcome) -> bool:
+    # Answers are the same in every run; times are not, and a busy hour must not block a region for good.
+    return outcome.gate is not None and "latency" in outcome.gate.blocked_by
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:

@@ -14,7 +14,15 @@ from regiolect.contracts.data import (
     ValidatedCalibration,
 )
 from regiolect.contracts.engine import Attestation, BatchProfile, BuildRequest, EngineArtifact, Performance, Target
-from regiolect.contracts.gate import ApprovedEngine, Decision, EvaluationResult, GateDecision, LossUnit, Timing
+from regiolect.contracts.gate import (
+    ApprovedEngine,
+    Decision,
+    EvaluationResult,
+    GateDecision,
+    GateRule,
+    LossUnit,
+    Timing,
+)
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
 from regiolect.contracts.release import (
     Drill,
@@ -46,6 +54,7 @@ __all__ = [
     "ExportedModel",
     "Failure",
     "GateDecision",
+    "GateRule",
     "LossUnit",
     "NamedBlob",
     "ParityReport",

@@ -62,6 +62,9 @@ class LossUnit(StrEnum):
     RELATIVE_PERCENT = "relative_percent"
 
 
+GateRule = Literal["accuracy", "samples", "precision", "latency"]
+
+
 class GateDecision(Contract):
     """The gate's answer with every figure it rests on. Losses are in `unit`; negative means the engine is better."""
 
@@ -75,6 +78,7 @@ class GateDecision(Contract):
     confidence: float
     samples: PositiveInt
     samples_needed: PositiveInt | None = Field(default=None, description="estimate, when inconclusive")
+    blocked_by: tuple[GateRule, ...] = Field(default=(), description="the rules that did not hold")
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -88,7 +92,7 @@ class ApprovedEngine(Contract):
 
     @model_validator(mode="after")
     def _is_approved_and_its_own(self) -> Self:
-        if self.decision.outcome is not Decision.APPROVED:
+        if self.decision.outcome is not Decision.APPROVED or self.decision.blocked_by:
             raise ValueError(f"the gate said {self.decision.outcome}")
         if self.attestation.executed is None:
             raise ValueError("the engine is not attested")

@@ -168,6 +168,9 @@ def _time(engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy
             batch,
             batches,
             confidence=confidence,
+            # More rounds let the bound look past single stalls of the machine.
+            seconds=5.0 if limited else 1.0,
+            most=2000 if limited else 400,
             least=rounds_for_p99(confidence) if limited else MIN_ROUNDS,
         )
 

@@ -15,6 +15,7 @@ from regiolect.contracts import (
     EvaluationResult,
     Execution,
     GateDecision,
+    GateRule,
     LossUnit,
     short,
 )
@@ -83,6 +84,9 @@ def decide_gate(
         confidence=policy.accuracy.confidence,
         samples=len(rows),
         samples_needed=_needed(verdicts[0], policy, rows),
+        blocked_by=tuple(
+            dict.fromkeys(verdict.rule for verdict in verdicts if verdict.outcome is not Decision.APPROVED)
+        ),
         reasons=tuple(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
     )
 
@@ -91,6 +95,7 @@ def decide_gate(
 class _Verdict:
     """What one rule says."""
 
+    rule: GateRule
     outcome: Outcome
     reason: str
     samples_needed: int | None = None
@@ -129,9 +134,13 @@ class _Accuracy:
             f"({self.lost:,} {'answer' if self.lost == 1 else 'answers'} lost, {self.gained:,} gained of {self.n:,}), "
         )
         if self.upper <= limit:
-            return _Verdict(Decision.APPROVED, f"{said}at most {self.upper:.{digits}f} at {sure}, limit {limit:g}")
+            return _Verdict(
+                "accuracy", Decision.APPROVED, f"{said}at most {self.upper:.{digits}f} at {sure}, limit {limit:g}"
+            )
         if self.lower > limit:
-            return _Verdict(Decision.FAILED, f"{said}at least {self.lower:.{digits}f} at {sure}, limit {limit:g}")
+            return _Verdict(
+                "accuracy", Decision.FAILED, f"{said}at least {self.lower:.{digits}f} at {sure}, limit {limit:g}"
+            )
         # A relative limit becomes an absolute one at the reference's score as it was seen.
         relative = rule.unit is LossUnit.RELATIVE_PERCENT
         share = limit / 100 * (self.right / self.n if relative else 1.0)
@@ -145,7 +154,7 @@ class _Accuracy:
             said += "; at the loss seen no number of samples would approve"
         elif self.lost + self.gained > 0:
             said += f"; about {needed:,} samples are needed at the disagreement seen, have {self.n:,}"
-        return _Verdict(Decision.INCONCLUSIVE, said, needed)
+        return _Verdict("accuracy", Decision.INCONCLUSIVE, said, needed)
 
 
 def _samples(policy: RegionPolicy, rows: PairedResults) -> list[_Verdict]:
@@ -154,6 +163,7 @@ def _samples(policy: RegionPolicy, rows: PairedResults) -> list[_Verdict]:
         return []
     return [
         _Verdict(
+            "samples",
             Decision.INCONCLUSIVE,
             f"samples: {len(rows):,} in the gate set, the policy asks for at least {fewest:,}, so inconclusive",
         )
@@ -187,12 +197,17 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
         faults += [f"forbidden in region {policy.region!r}"] if kind in policy.forbidden else []
         if faults and count > 0:
             nodes = "1 compute node" if count == 1 else f"{count:,} compute nodes"
-            wrong.append(_Verdict(Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"))
+            wrong.append(
+                _Verdict(
+                    "precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"
+                )
+            )
     if coarser_than(Execution(engine.request.precision), floor):
         said = f"precision: the engine was built as {engine.request.precision}, coarser than the policy's {floor}"
-        wrong.append(_Verdict(Decision.FAILED, said))
+        wrong.append(_Verdict("precision", Decision.FAILED, said))
     return wrong or [
         _Verdict(
+            "precision",
             Decision.APPROVED,
             f"precision: {engine.request.precision} graph, executes {attestation.summary()} ({attestation.source}), "
             f"nothing coarser than {floor}",
@@ -210,18 +225,20 @@ def _latency(policy: RegionPolicy, evaluation: EvaluationResult) -> list[_Verdic
             f"latency: the limit is on one batch of {policy.batch.opt}, timed were {timing.batches} of {timing.batch} "
             "at once, so inconclusive"
         )
-        return [_Verdict(Decision.INCONCLUSIVE, said)]
+        return [_Verdict("latency", Decision.INCONCLUSIVE, said)]
     p99, upper = timing.p99_ms, timing.p99_upper_ms
     digits = _digits(limit, p99, *([] if upper is None else [upper]))
     said = f"latency: p99 {p99:.{digits}f} ms at batch {timing.batch}, "
     bound = "no bound" if upper is None else f"at most {upper:.{digits}f} ms"
     said += f"{bound} at {sure} from {timing.rounds:,} rounds, limit {limit:g} ms"
     if upper is not None and max(p99, upper) <= limit:
-        return [_Verdict(Decision.APPROVED, said)]
+        return [_Verdict("latency", Decision.APPROVED, said)]
     if p99 > limit:
-        return [_Verdict(Decision.FAILED, said)]
+        return [_Verdict("latency", Decision.FAILED, said)]
     needed = _rounds_needed(timing.rounds, policy.accuracy.confidence)
-    return [_Verdict(Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")]
+    return [
+        _Verdict("latency", Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
+    ]
 
 
 def _rounds_needed(rounds: int, confidence: float) -> int:

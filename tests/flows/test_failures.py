@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +67,10 @@ def _not_a_number(samples: Samples) -> Samples:
 
 REFUSED = {
     "foreign": ("DataCheckFailed", "own region tag", "take out the samples of other regions"),
-    "broken": ("InvalidSamples", "foreign-to-no-one", "take out or repair"),
+    "broken": ("InvalidSamples", "broken-gate-0003", "take out or repair"),
     "few": ("DataCheckFailed", "enough samples", "collect more samples"),
     "lost": ("EmptyDataset", "no such file", "save_samples"),
-    "torn": ("InvalidSamples", "torn", "write the file again"),
+    "torn": ("InvalidSamples", "BadZipFile", "write the file again"),
     "typo": ("InvalidPolicy", "did you mean 'precision'?", "regiolect policies validate"),
     "ring": ("PolicyCycle", "ring -> loop -> ring", "remove `extends`"),
     "loop": ("PolicyCycle", "loop -> ring -> loop", "remove `extends`"),
@@ -175,29 +175,37 @@ def test_engines_outlive_a_broken_registry_and_are_registered_when_it_is_mended(
 # --------------------------------------------------------------------------------------------- the disk is full
 
 
+@dataclass
+class Disk:
+    """A disk that is full from the first write below the folder `full_at` on."""
+
+    full_at: str | None = None
+    is_full: bool = False
+
+    def has_room_for(self, file: str) -> bool:
+        self.is_full |= self.full_at is not None and self.full_at in file
+        return not self.is_full
+
+
 @pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """A disk that is full from the first write below the folder `DISK_IS_FULL_AT` names, until undone."""
-    sync, full = os.fsync, []
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Every file that is to last goes through fsync, which is where a full disk is found out at the latest."""
+    sync, disk = os.fsync, Disk()
 
     def fsync(descriptor: int) -> None:
-        if full or os.environ["DISK_IS_FULL_AT"] in os.readlink(f"/proc/self/fd/{descriptor}"):
-            full.append(descriptor)
-            raise OSError(errno.ENOSPC, "No space left on device")
+        if not disk.has_room_for(os.readlink(f"/proc/self/fd/{descriptor}")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", fsync)
-        yield patch
+    monkeypatch.setattr(os, "fsync", fsync)
+    return disk
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a descriptor's file in /proc")
 @pytest.mark.parametrize("where", ["records/exports", "records/calibrations", "records/outcomes"])
-def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(
-    workshop: Workshop, full_disk: pytest.MonkeyPatch, where: str
-) -> None:
+def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(workshop: Workshop, disk: Disk, where: str) -> None:
     workshop.add("north")
-    full_disk.setenv("DISK_IS_FULL_AT", where)
+    disk.full_at = where
     try:
         result = release(ADDRESS)
     except StorageError as error:
@@ -209,12 +217,13 @@ def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(
         assert row.failure.kind == "StorageError"
         told = row.failure.found, row.failure.remedy
         assert exit_code(result) == 1
+    assert disk.is_full
     assert "No space left on device" in told[0]
     assert "free space" in told[1]
     _assert_nothing_half_written()
     assert not _served("north")
 
-    full_disk.undo()
+    disk.full_at, disk.is_full = None, False
     (row,) = release(ADDRESS).rows
     assert (row.decision, row.failure) == (Decision.APPROVED, None)
     assert row.rebuilt
