@@ -30,8 +30,6 @@ COLOURS: Mapping[Decision, str] = {
     Decision.NOT_ATTESTED: "cyan",
     Decision.REFUSED: "red",
 }
-# Outcomes that leave nothing to be done: approved, or kept for a device that this machine does not have.
-GOOD = (Decision.APPROVED, Decision.NOT_ATTESTED)
 
 
 def _out() -> Console:
@@ -90,7 +88,12 @@ def print_release(result: ReleaseResult) -> int:
 def exit_code(result: ReleaseResult) -> int:
     """0 when every engine is approved or waits for its device, all approved ones are served, and every drill held."""
     held = all(drill.refused for drill in result.drills)
-    return 0 if held and all(row.decision in GOOD and row.failure is None for row in result.rows) else 1
+    return 0 if held and all(map(_nothing_is_left, result.rows)) else 1
+
+
+def _nothing_is_left(row: ReleaseRow) -> bool:
+    served = row.decision is Decision.APPROVED and row.model_uri is not None
+    return row.failure is None and (served or row.decision is Decision.NOT_ATTESTED)
 
 
 def _print_reasons(console: Console, row: ReleaseRow) -> None:
@@ -165,7 +168,7 @@ def print_plan(planned: Plan) -> None:
 def print_policies(book: PolicyBook) -> int:
     """One line per region; a policy that does not read is a line too. Returns the exit code."""
     console = _out()
-    table = Table(title=str(book.folder), title_justify="left")
+    table = Table(title=escape(str(book.folder)), title_justify="left")
     for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
         table.add_column(name, overflow="fold")
     broken = 0
@@ -178,7 +181,7 @@ def print_policies(book: PolicyBook) -> int:
             continue
         table.add_row(
             region,
-            policy.title,
+            escape(policy.title),
             policy.precision,
             ", ".join(policy.forbidden) or "-",
             f"{policy.accuracy.limit:g} {UNITS[policy.accuracy.unit]} at {policy.accuracy.confidence:.0%}",

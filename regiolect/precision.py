@@ -37,6 +37,7 @@ class Recipe(Contract):
     remainder: float type of everything that is not quantized, and of the scales.
     operators: operators whose data inputs are quantized. Weights are int8, symmetric, per output channel; biases
         stay float.
+    integer_bias: write the biases of quantized Gemms as int32 all the same.
     residual_add: quantize the inputs of Add where a quantized operator feeds it, so that backends can fuse it.
     """
 
@@ -44,6 +45,7 @@ class Recipe(Contract):
     remainder: Precision = Precision.FP32
     operators: Annotated[tuple[str, ...], Field(description="ONNX operator types")] = ()
     residual_add: bool = False
+    integer_bias: bool = False
 
 
 FLOAT_RECIPES: dict[Precision, Recipe] = {

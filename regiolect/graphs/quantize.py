@@ -95,7 +95,7 @@ def _channel_axis(node: NodeProto, position: int, weight: TensorProto) -> int | 
 
 
 def quantized(model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRange]) -> ModelProto:
-    """A normalized FP32 model with the recipe's operands quantized; the rest, biases among it, stays float32.
+    """A normalized FP32 model with the recipe's operands quantized; the rest stays float32.
 
     One Q/DQ pair per activation serves all its quantized readers; every other reader keeps the float tensor. Weights
     become int8 with a DequantizeLinear, symmetric, one scale per output channel of max|w| / 127 (1 for a channel of
@@ -130,8 +130,21 @@ def quantized(model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRang
             signed = recipe.activation == "int8"
             replacement = writer.activation(operand.tensor, _range_of(operand.tensor, ranges), signed)
         node.input[operand.position] = replacement
+    if recipe.integer_bias:
+        for node in graph.node:
+            _quantize_bias(node, held, writer)
     _insert(graph, writer)
     return result
+
+
+def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: _Writer) -> None:
+    """Give a Gemm whose operands this pass quantized an int32 bias, where it is one value per output channel."""
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    plain = attributes.get("alpha", 1.0) == 1.0 == attributes.get("beta", 1.0) and not attributes.get("transA", 0)
+    if node.op_type != "Gemm" or not plain or len(node.input) < 3 or node.input[2] not in held:
+        return
+    if node.input[0] in writer.scales and node.input[1] in writer.scales:
+        node.input[2] = writer.bias(held[node.input[2]], node.input[2], node.input[0], node.input[1])
 
 
 def _range_of(tensor: str, ranges: Mapping[str, TensorRange]) -> TensorRange:
@@ -213,6 +226,7 @@ class _Writer:
     after: dict[str, list[NodeProto]] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
     made: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    scales: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def activation(self, tensor: str, observed: TensorRange, signed: bool) -> str:
         """Name of the dequantized twin of an activation."""
@@ -226,6 +240,7 @@ class _Writer:
                 self._node("DequantizeLinear", [packed, *constants], twin),
             ]
             self.made[tensor, None] = twin
+            self.scales[twin] = np.asarray(scale)
         return self.made[tensor, None]
 
     def weight(self, tensor: TensorProto, name: str, axis: int | None) -> str:
@@ -249,8 +264,31 @@ class _Writer:
                 node.attribute.append(onnx.helper.make_attribute("axis", axis))
             self.first.append(node)
             self.made[name, axis] = twin
+            self.scales[twin] = scales
             self.replaced.add(name)
         return self.made[name, axis]
+
+    def bias(self, tensor: TensorProto, name: str, data: str, weight: str) -> str:
+        """Name of the dequantized int32 twin of a bias, in steps of the two operands' scales multiplied.
+
+        The name itself where the bias is not one value per channel, or does not fit into int32.
+        """
+        values = numpy_helper.to_array(tensor)
+        scales = (self.scales[data] * self.scales[weight]).astype(np.float32)
+        if values.ndim != 1 or scales.shape not in ((), values.shape) or np.any(scales == 0):
+            return name
+        steps = np.rint(values.astype(np.float64) / scales)
+        if not np.all(np.abs(steps) <= np.iinfo(np.int32).max):
+            return name
+        packed = self._initializer(f"{name}_quantized", steps.astype(np.int32))
+        constants = self._constants(name, scales, np.zeros(scales.shape, np.int32))
+        twin = self._name(f"{name}_dequantized")
+        node = self._node("DequantizeLinear", [packed, *constants], twin)
+        if scales.ndim:
+            node.attribute.append(onnx.helper.make_attribute("axis", 0))
+        self.first.append(node)
+        self.replaced.add(name)
+        return twin
 
     def _constants(self, tensor: str, scale: NDArray[Any], zero_point: NDArray[Any]) -> tuple[str, str]:
         return (

@@ -6,10 +6,15 @@ from regiolect.contracts import Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # A convolution becomes an integer kernel only if its output is quantized too, so residual additions have to be.
-# int8 activations would leave most convolutions in float kernels on x86.
+# int8 activations would leave most convolutions in float kernels on x86. Without an integer bias a Gemm stays float and
+# has its weights dequantized in every run.
 RECIPES = {
     **FLOAT_RECIPES,
     Precision.INT8: Recipe(
-        activation="uint8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS, residual_add=True
+        activation="uint8",
+        remainder=Precision.FP32,
+        operators=QUANTIZED_OPERATORS,
+        residual_add=True,
+        integer_bias=True,
     ),
 }

@@ -73,6 +73,8 @@ def open_session(model: bytes, profile_into: Path | None = None) -> onnxruntime.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile_into is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_into / "profile")

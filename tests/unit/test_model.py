@@ -1,0 +1,158 @@
+"""What a user writes to bring a model: refused with a remedy where it cannot work, found by name where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regiolect.contracts import DeclaredStatistics, Preprocessing, TensorSpec
+from regiolect.data import FolderSource
+from regiolect.errors import InvalidModelSpec, UnknownModel, UnknownRegion
+from regiolect.evaluate.metrics import top1
+from regiolect.model import ModelSpec, load_model_spec
+
+IMAGE = TensorSpec(name="image", shape=("batch", 1, 4, 4))
+SOURCE = FolderSource("eu", Path("data/eu"), DeclaredStatistics(mean=(0, 1), std=(0, 1)))
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., ModelSpec]:
+    """A spec that differs from a usable one in what is passed."""
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    (tmp_path / "code.py").write_text("code")
+
+    def make(**changes: Any) -> ModelSpec:
+        usable = {
+            "name": "tiny",
+            "loader": tmp_path / "model.onnx",
+            "inputs": (IMAGE,),
+            "outputs": ("logits",),
+            "metrics": {"accuracy": top1},
+            "data": {"eu": SOURCE},
+        }
+        return ModelSpec(**{**usable, **changes})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "Tiny"}, "lower-case"),
+        ({"name": ""}, "lower-case"),
+        ({"name": "-tiny"}, "lower-case"),
+        ({"name": "tiny_net"}, "name='my-model'"),
+        ({"inputs": ()}, "at least one input"),
+        ({"outputs": ()}, "at least one input and one output"),
+        ({"inputs": (TensorSpec(name="image", shape=(1, 1, 4, 4)),)}, "symbolic batch as first dimension"),
+        ({"metrics": {}}, "top1"),
+        ({"data": {"na": SOURCE}}, "another region's data is never a substitute"),
+        ({"loader": Path("nowhere.onnx")}, r"missing nowhere\.onnx"),
+        ({"loader": lambda: None}, "a change of weights could not be noticed"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_refused_when_it_is_written(spec, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidModelSpec, match=told):
+        spec(**changes)
+
+
+def test_a_loader_function_with_its_sources_will_do(spec, tmp_path: Path) -> None:
+    assert spec(loader=lambda: None, sources=(tmp_path / "code.py",)).source_digest()
+
+
+def test_every_thing_that_defines_the_model_is_in_its_digest(spec, tmp_path: Path) -> None:
+    digests = [
+        spec().source_digest(),
+        spec(name="other").source_digest(),
+        spec(inputs=(TensorSpec(name="image", shape=("batch", 1, 8, 8)),)).source_digest(),
+        spec(outputs=("scores",)).source_digest(),
+        spec(preprocessing=Preprocessing(mean=(0.5,))).source_digest(),
+        spec(sources=(tmp_path / "code.py",)).source_digest(),
+        spec(parity_tolerance=1e-3).source_digest(),
+    ]
+    (tmp_path / "model.onnx").write_bytes(b"other weights")
+    digests.append(spec().source_digest())
+    assert len(set(digests)) == len(digests)
+
+
+def test_what_does_not_define_the_model_is_not_in_its_digest(spec, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "copy.onnx"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"weights")
+    assert spec(loader=elsewhere, data={}, note="simulated").source_digest() == spec().source_digest()
+
+
+def test_a_metric_is_known_by_the_file_that_defines_it(spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spec().metric_digest("accuracy") == spec().metric_digest("accuracy")
+    with pytest.raises(InvalidModelSpec, match="metric 'recall', which a policy names"):
+        spec().metric_digest("recall")
+    with pytest.raises(InvalidModelSpec, match="with `def` in a module of yours"):
+        spec(metrics={"accuracy": len}).metric_digest("accuracy")
+
+
+def test_a_region_without_data_is_told_which_have_some(spec) -> None:
+    assert spec().region_data("eu") is SOURCE
+    with pytest.raises(UnknownRegion, match="--regions eu"):
+        spec().region_data("na")
+
+
+# ------------------------------------------------------------------------------------------------- found by name
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a module `mine` that has a spec NET."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.onnx").write_bytes(b"weights")
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from regiolect.contracts import TensorSpec\n"
+        "from regiolect.evaluate.metrics import top1\n"
+        "from regiolect.model import ModelSpec\n"
+        "NET = ModelSpec(name='mine', loader=Path(__file__).parent / 'weights.onnx', outputs=('y',), data={},\n"
+        "                inputs=(TensorSpec(name='x', shape=('batch', 3)),), metrics={'accuracy': top1})\n"
+        "NUMBER = 3\n"
+    )
+    # Each test has a module of its own under that name.
+    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_spec_is_found_in_the_working_directory(package: Path) -> None:
+    assert load_model_spec("mine:NET").name == "mine"
+
+
+def test_a_spec_is_found_by_its_entry_point(package: Path) -> None:
+    installed = package / "mine-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[regiolect.models]\nmy-net = mine:NET\n")
+    assert load_model_spec("my-net").name == "mine"
+    with pytest.raises(UnknownModel, match="entry points: .*my-net"):
+        load_model_spec("my-nett")
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "told"),
+    [
+        ("no.such.module:NET", UnknownModel, "no module 'no.such.module'"),
+        ("", UnknownModel, "check the spelling"),
+        ("mine:NOT", UnknownModel, "name one: mine:NET"),
+        ("mine", UnknownModel, "name one: mine:NET"),
+        ("mine:NUMBER", InvalidModelSpec, "found int"),
+    ],
+)
+def test_a_wrong_address_is_told_the_right_one(package: Path, address: str, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        load_model_spec(address)
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "def (", "import no_such_thing_anywhere"])
+def test_a_module_that_does_not_import_is_told_why(package: Path, text: str) -> None:
+    (package / "mine.py").write_text(text)
+    with pytest.raises(InvalidModelSpec, match="mend it until this works: python -c"):
+        load_model_spec("mine:NET")
