@@ -12,6 +12,9 @@ from pathlib import Path
 
 from regiolect.contracts import ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError
+from regiolect.model import load_model_spec
+from regiolect.planning import plan_release
+from regiolect.policy import PolicyBook
 from regiolect.reachable import require_answer
 from regiolect.settings import Settings
 
@@ -29,13 +32,15 @@ def run_release(
         StorageError: the home cannot be written, or its disk is full.
         BackendUnavailable: the orchestrator is not installed.
         OrchestratorError: the server does not answer, or cannot be started.
-        RegiolectError: what stopped the release as a whole.
+        RegiolectError: the request itself is wrong, or what stopped the release as a whole.
     """
     _require_room(settings.home)
     _require_room(Path(os.environ["PREFECT_HOME"]))
     server = os.environ.get("PREFECT_API_URL")
     if server:
         _require_server(server)
+    # A wrong request is answered at once: no server is started to find it out.
+    plan_release(model, load_model_spec(model), PolicyBook(settings.policies), settings.store(), regions, force)
     try:
         release = import_module("flows.release").release
     except ModuleNotFoundError as error:

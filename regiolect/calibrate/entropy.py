@@ -13,6 +13,9 @@ LEVELS = 128
 
 # Divergences closer than this (in nats) count as equal, so that rounding cannot decide between two thresholds.
 _TIE = 1e-9
+# Where no value lies near zero, a candidate just above the smallest one turns all values into one: nothing diverges
+# there, for nothing is left. So at least half of the values are kept.
+_LEAST_KEPT = 0.5
 # Look closer while all but one value in a thousand lie below the smallest candidate.
 _CROWDED = 1000
 
@@ -63,7 +66,8 @@ def entropy_threshold(histogram: Histogram, bins: int = SEARCH_BINS, levels: int
 def bins_to_keep(counts: NDArray[np.int64], beyond: int, levels: int) -> int:
     """How many bins to keep for the least divergence; of equal ones, the most.
 
-    A candidate whose last bin is empty while something lies beyond it has infinite divergence.
+    A candidate whose last bin is empty while something lies beyond it has infinite divergence. One that would clip more
+    than half of the values is not considered.
 
     Args:
         counts: int64, more than `levels` of them, not all zero after the first.
@@ -75,13 +79,13 @@ def bins_to_keep(counts: NDArray[np.int64], beyond: int, levels: int) -> int:
     used = int(np.flatnonzero(counts)[-1]) + 1
     if used <= levels:
         return used
-    keep = np.arange(levels, used + 1)
-    keep = keep[counts[keep - 1] > 0]
     total = float(counts.sum() + beyond)
 
     # With prefix sums every sum over a level is a difference of two, so a candidate costs `levels` steps and no more.
     filled = counts > 0
     mass = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
+    keep = np.arange(levels, used + 1)
+    keep = keep[(counts[keep - 1] > 0) & (mass[keep] >= _LEAST_KEPT * total)]
     occupied = np.concatenate([[0], np.cumsum(filled)])
     own = np.concatenate([[0.0], np.cumsum(_times_log(counts.astype(np.float64)))])
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from regiolect import __version__
 from regiolect.contracts import (
@@ -24,6 +23,9 @@ from regiolect.contracts import (
 from regiolect.integrity import write_atomic
 from regiolect.report import words
 from regiolect.report.charts import loss_plot, speed_plot
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
 
 @functools.cache
 def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("regiolect.report"),
         # Always: select_autoescape() goes by the file name and leaves `.html.j2` unescaped.

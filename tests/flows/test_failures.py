@@ -194,7 +194,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     sync, disk = os.fsync, Disk()
 
     def fsync(descriptor: int) -> None:
-        if not disk.has_room_for(os.readlink(f"/proc/self/fd/{descriptor}")):
+        if not disk.has_room_for(str(Path(f"/proc/self/fd/{descriptor}").readlink())):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 

@@ -27,7 +27,7 @@ import sys
 from regiolect.contracts import Precision
 from regiolect.engines.catalog import backend, names
 for name in names():
-    backend(name).fingerprint(), backend(name).runs_here(), [backend(name).recipe(p) for p in Precision]
+    backend(name).fingerprint(), backend(name).obstacle() is None, [backend(name).recipe(p) for p in Precision]
 loaded = {"openvino", "onnxruntime", "tensorrt_rtx", "onnx", "torch", "mlflow", "prefect"} & set(sys.modules)
 sys.exit(", ".join(loaded) or 0)
 """

@@ -1,0 +1,123 @@
+"""Light to import, and of use without its extras: in this environment, and in a bare one with the core alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("great_expectations", "jinja2", "mlflow", "onnx", "onnxruntime", "openvino", "prefect", "scipy", "torch")
+LOADED = f"import sys; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+Said = subprocess.CompletedProcess[str]
+
+
+def said(python: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> Said:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHON"))}
+    return subprocess.run(
+        [str(python), *arguments],
+        cwd=cwd,
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import regiolect",
+        "import regiolect.cli",
+        "from regiolect import contracts, data, errors, model, planning, policy, precision, settings, storage",
+        "import regiolect.engines.catalog as c; [c.backend(name) for name in c.names()]",
+        "import regiolect.serving",
+        "import regiolect.registry",
+        "import regiolect.console, regiolect.report",
+    ],
+)
+def test_an_import_loads_nothing_heavy(statement: str) -> None:
+    done = said(Path(sys.executable), "-c", f"{statement}; {LOADED}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+# ------------------------------------------------------------------------------------------- a bare environment
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripts of a virtual environment into which `pip install .` put the core and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    done = said(scripts / "python", *install, "--constraint", "constraints.txt", ".")
+    assert done.returncode == 0, done.stderr
+    return scripts
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    made = Workshop(tmp_path)
+    made.model.write_bytes(b"a model that nobody reads here")
+    made.add("north")
+    return made
+
+
+def test_the_core_imports_from_the_installed_package_without_its_extras(bare: Path, tmp_path: Path) -> None:
+    done = said(bare / "python", "-c", f"import regiolect; print(regiolect.__file__); {LOADED}", cwd=tmp_path)
+    where, loaded = done.stdout.splitlines()
+    assert Path(where).is_relative_to(bare.parent)
+    assert loaded == "[]"
+    missing = said(bare / "python", "-c", "import prefect", cwd=tmp_path)
+    assert missing.returncode != 0, "else this environment is not bare"
+
+
+@pytest.mark.parametrize("command", [("--help",), ("--version",), ("policies", "list"), ("policies", "validate")])
+def test_commands_that_need_no_extras_work_without_them(bare: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = said(bare / "regiolect", *command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_built_in_policies_travel_with_the_package(bare: Path, tmp_path: Path) -> None:
+    done = said(bare / "regiolect", "policies", "show", "de", cwd=tmp_path)
+    assert "precision: FP32" in done.stdout
+    assert "extends eu" in done.stdout
+
+
+def test_plan_says_which_extra_a_regions_backend_needs(bare: Path, workshop: Workshop) -> None:
+    places = {"REGIOLECT_HOME": str(workshop.folder / "home"), "REGIOLECT_POLICIES": str(workshop.policies)}
+    done = said(bare / "regiolect", "plan", ADDRESS, **places, **{WORKSHOP: str(workshop.folder)})
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("tiny: 0 to build, 0 unchanged, 1 refused")
+    assert "north: BackendUnavailable" in done.stdout
+    assert "pip install 'regiolect[openvino]'" in done.stdout
+
+
+def test_run_says_which_extra_a_release_needs(bare: Path, workshop: Workshop) -> None:
+    places = {"REGIOLECT_HOME": str(workshop.folder / "home"), "REGIOLECT_POLICIES": str(workshop.policies)}
+    done = said(bare / "regiolect", "run", ADDRESS, **places, **{WORKSHOP: str(workshop.folder)})
+    assert done.returncode == 1
+    assert "BackendUnavailable" in done.stderr
+    assert "pip install 'regiolect[release]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show_says_which_extra_the_registry_needs(bare: Path, tmp_path: Path) -> None:
+    nothing = said(bare / "regiolect", "show", "tiny-north", cwd=tmp_path)
+    assert nothing.returncode == 2, "where no registry was ever made nothing can be found, with the extra or without"
+    (tmp_path / "mlflow.db").touch()
+    done = said(bare / "regiolect", "show", "tiny-north", cwd=tmp_path, REGIOLECT_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "RegistryError" in done.stderr
+    assert "pip install 'regiolect[registry]'" in done.stderr
+    assert "Traceback" not in done.stderr
