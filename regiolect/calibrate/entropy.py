@@ -67,7 +67,7 @@ def bins_to_keep(counts: NDArray[np.int64], beyond: int, levels: int) -> int:
     """How many bins to keep for the least divergence; of equal ones, the most.
 
     A candidate whose last bin is empty while something lies beyond it has infinite divergence. One that would clip more
-    than half of the values is not considered.
+    than half of the values is not considered, unless all would.
 
     Args:
         counts: int64, more than `levels` of them, not all zero after the first.
@@ -85,7 +85,7 @@ def bins_to_keep(counts: NDArray[np.int64], beyond: int, levels: int) -> int:
     filled = counts > 0
     mass = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
     keep = np.arange(levels, used + 1)
-    keep = keep[(counts[keep - 1] > 0) & (mass[keep] >= _LEAST_KEPT * total)]
+    keep = keep[(counts[keep - 1] > 0) & (mass[keep] >= min(_LEAST_KEPT * total, mass[used]))]
     occupied = np.concatenate([[0], np.cumsum(filled)])
     own = np.concatenate([[0.0], np.cumsum(_times_log(counts.astype(np.float64)))])
 

@@ -27,10 +27,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
         load_settings()
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-        from prefect.settings import PREFECT_API_URL
+        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=120):
+        # Every flow waits for its heartbeat's sleep to end, up to a second.
+        no_heartbeat = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+        with no_heartbeat, prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
 
 

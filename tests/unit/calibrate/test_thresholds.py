@@ -31,6 +31,8 @@ def reference_threshold(histogram: Histogram, bins: int, levels: int) -> float:
     divergences = {}
     for keep in range(min(levels, used), used + 1):
         outliers = sum(window[keep:]) + beyond
+        if 2 * outliers > sum(window) + beyond and keep < used:
+            continue
         clipped = window[:keep]
         clipped[-1] += outliers
         groups: dict[int, list[int]] = {}
@@ -102,6 +104,21 @@ def test_outliers_are_clipped_and_the_bulk_is_kept(outlier) -> None:
     assert 2.0 < threshold(histogram_of(x), CalibrationMethod.ENTROPY) < 10.0
     assert 2.0 < threshold(histogram_of(x), CalibrationMethod.PERCENTILE) < 10.0
     assert threshold(histogram_of(x), CalibrationMethod.MINMAX) == outlier
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).integers(21, 211, 10_000) / 255,
+        np.random.default_rng(0).normal(3.0, 0.5, 100_000),
+        1 / (1 + np.exp(-np.abs(np.random.default_rng(0).normal(size=100_000)))),
+        np.append(np.random.default_rng(0).uniform(1, 9, 10_000), np.zeros(1000)),
+    ],
+    ids=["grey images without a dark pixel", "activations with an offset", "probabilities above a half", "and zeros"],
+)
+def test_entropy_keeps_values_that_all_lie_far_from_zero(values) -> None:
+    kept = entropy_threshold(histogram_of(values.astype(np.float32)))
+    assert (values > kept).mean() < 0.01
 
 
 def test_entropy_clips_a_long_tail_and_keeps_a_flat_distribution() -> None:
