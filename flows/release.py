@@ -50,6 +50,7 @@ def release(model: str, regions: list[str] | None = None, force: bool = False, d
     result = ReleaseResult(
         model=planned.name,
         note=planned.note,
+        export=done.export,
         started=started,
         seconds=time.perf_counter() - clock,
         rows=rows_of(planned, done.outcomes, done.built, done.registered),
@@ -63,6 +64,7 @@ def release(model: str, regions: list[str] | None = None, force: bool = False, d
 class Released:
     """What a release had to show before its report: outcomes and newly built by build key, versions by region."""
 
+    export: str = ""
     outcomes: Mapping[str, RegionOutcome] = field(default_factory=dict)
     built: frozenset[str] = frozenset()
     registered: Mapping[str, Registered] = field(default_factory=dict)
@@ -72,13 +74,14 @@ class Released:
 def _release(planned: Plan, drills: bool, force: bool) -> Released:
     requests = planned.requests()
     model = export(planned.model, tuple(dict.fromkeys(request.region for request in requests)))
+    progress.note(f"export: {model.summary()}")
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
     built = _build(tuple(request for request in requests if request.build_key not in reused), model)
     outcomes = {request.build_key: {**reused, **built}[request.build_key] for request in requests}
     registered = _register(model, tuple(outcomes.values()))
     tried = drill_once(requests, outcomes, model, force) if drills else ()
-    return Released(outcomes, frozenset(built), registered, tried)
+    return Released(model.summary(), outcomes, frozenset(built), registered, tried)
 
 
 @task(name="region", task_run_name="{request.policy.region}-{request.target.name}", cache_policy=NO_CACHE)

@@ -59,3 +59,14 @@ class ExportedModel(Contract):
     bytes_before: PositiveInt
     bytes_after: PositiveInt
     parity: ParityReport | None = Field(description="None only for a model that arrived as ONNX: nothing to compare")
+
+    def summary(self) -> str:
+        """What export and clean-up did, in a line."""
+        size = f"{self.bytes_before / 1e6:.2f} to {self.bytes_after / 1e6:.2f} MB"
+        done = f"opset {self.opset}, {self.nodes_before} to {self.nodes_after} nodes, {size}"
+        if self.parity is None:
+            return f"{done}; compared with its file on noise only"
+        return (
+            f"{done}; differs from its source by at most {self.parity.worst_error:.1e} "
+            f"(sample {self.parity.worst_sample}, {self.parity.samples} compared, tolerance {self.parity.tolerance:g})"
+        )

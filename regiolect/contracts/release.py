@@ -118,6 +118,7 @@ class ReleaseResult(Contract):
     format: Literal[1] = 1
     model: str
     note: str = Field(default="", description="what the model's owner wants every reader to know")
+    export: str = Field(default="", description="what export and clean-up did; empty when nothing was exported")
     started: AwareDatetime
     seconds: NonNegativeFloat
     rows: tuple[ReleaseRow, ...]
