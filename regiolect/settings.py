@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         return {
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+            # Task events are written a hundred at a time. One by one they keep an embedded server's SQLite so busy that
+            # it turns down every other request of a flow, and Prefect asks again only after two seconds or more.
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
             # Regions built side by side in one process.
             "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "2",
         }

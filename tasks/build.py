@@ -14,7 +14,7 @@ from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 
 
-@task(name="build", cache_policy=NO_CACHE)
+@task(name="build", tags=["build"], cache_policy=NO_CACHE)
 def build(
     request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, table: CalibrationTable | None
 ) -> EngineArtifact:
@@ -22,7 +22,7 @@ def build(
         return build_engine(request, model, data, table, load_settings().store())
 
 
-@task(name="attest", cache_policy=NO_CACHE)
+@task(name="attest", tags=["build"], cache_policy=NO_CACHE)
 def attest_engine(engine: EngineArtifact) -> Attestation:
     with sharing_machine():
         return attest(backend(engine.request.target.backend), engine, load_settings().store())

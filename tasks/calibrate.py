@@ -11,7 +11,7 @@ from regiolect.machine import sharing_machine
 from regiolect.settings import load_settings
 
 
-@task(name="calibrate", cache_policy=NO_CACHE)
+@task(name="calibrate", tags=["cpu"], cache_policy=NO_CACHE)
 def calibrate_region(model: ExportedModel, data: ValidatedCalibration, method: CalibrationMethod) -> CalibrationTable:
     with sharing_machine():
         return calibrate_once(model, data, method, load_settings().store())

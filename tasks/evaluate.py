@@ -21,7 +21,7 @@ from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 
 
-@task(name="evaluate", cache_policy=NO_CACHE)
+@task(name="evaluate", tags=["benchmark"], cache_policy=NO_CACHE)
 def evaluate(
     request: RegionRequest, model: ExportedModel, engine: EngineArtifact, data: ValidatedCalibration
 ) -> EvaluationResult:

@@ -12,7 +12,7 @@ from regiolect.model import load_model_spec
 from regiolect.settings import load_settings
 
 
-@task(name="export", cache_policy=NO_CACHE)
+@task(name="export", tags=["cpu"], cache_policy=NO_CACHE)
 def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
     with sharing_machine():
         return export_once(load_model_spec(model), load_settings().store(), regions)

@@ -11,7 +11,7 @@ from regiolect.registry import Registry
 from regiolect.settings import load_settings
 
 
-@task(name="register", cache_policy=NO_CACHE)
+@task(name="register", tags=["registry"], cache_policy=NO_CACHE)
 def register(model: ExportedModel, outcomes: tuple[RegionOutcome, ...]) -> RegisteredEngine | None:
     settings = load_settings()
     return publish(model, outcomes, settings.store(), Registry(settings.tracking_uri, settings.artifact_root))

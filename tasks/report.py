@@ -24,7 +24,7 @@ def link_report(result: ReleaseResult) -> None:
     create_markdown_artifact(f"[Report]({result.report})\n\n{report.markdown_table(result)}", key="release-report")
 
 
-@task(name="log report", cache_policy=NO_CACHE)
+@task(name="log report", tags=["registry"], cache_policy=NO_CACHE)
 def log_report(result: ReleaseResult) -> str:
     settings = load_settings()
     registry = Registry(settings.tracking_uri, settings.artifact_root)

@@ -14,7 +14,7 @@ from regiolect.planning import RegionRequest, require_planned
 from regiolect.settings import load_settings
 
 
-@task(name="ingest", cache_policy=NO_CACHE)
+@task(name="ingest", tags=["cpu"], cache_policy=NO_CACHE)
 def ingest_data(request: RegionRequest) -> RegionDataset:
     spec = load_model_spec(request.model)
     with sharing_machine():
@@ -24,7 +24,7 @@ def ingest_data(request: RegionRequest) -> RegionDataset:
         return dataset
 
 
-@task(name="validate", cache_policy=NO_CACHE)
+@task(name="validate", tags=["cpu"], cache_policy=NO_CACHE)
 def validate_data(request: RegionRequest, dataset: RegionDataset) -> ValidatedCalibration:
     with sharing_machine():
         return validate_calibration(dataset, load_settings().store(), request.policy.samples.by_split())
