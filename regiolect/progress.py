@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from regiolect.contracts import Decision, RegionOutcome
+from regiolect.report.words import UNITS
 
 logger = logging.getLogger("regiolect.progress")
 
@@ -20,7 +21,7 @@ def done(outcome: RegionOutcome) -> None:
     if gate is not None and gate.outcome is not Decision.APPROVED:
         detail = gate.reasons[0]
     elif gate is not None:
-        unit = "pt" if gate.unit == "absolute_points" else "%"
+        unit = UNITS[gate.unit]
         detail = (
             f"loss {gate.loss:.2f} {unit}, at most {gate.loss_upper:.2f} at {gate.confidence:.0%}, "
             f"limit {gate.threshold:.2f}"
