@@ -10,11 +10,14 @@ import difflib
 import functools
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from regiolect.contracts import (
     BatchProfile,
@@ -66,6 +69,39 @@ class SampleMinimum(Contract):
         return {split: getattr(self, split.value) for split in Split}
 
 
+class NightlyRules(Contract):
+    """When the region is released by itself. How the pipeline is run, not what an engine is: outside the digest."""
+
+    cron: str = Field(default="0 2 * * *", description="five fields of cron, in `timezone`")
+    timezone: str = Field(default="UTC", description="a name of the IANA time zone database, e.g. Asia/Tokyo")
+    deadline_minutes: PositiveInt = Field(default=240, description="a build that takes longer is cancelled and refused")
+
+    @field_validator("cron")
+    @classmethod
+    def _reads(cls, cron: str) -> str:
+        try:
+            CronSim(cron, datetime.now(UTC))
+        except CronSimError as error:
+            raise ValueError(f"no cron expression: {error}") from error
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            near = difflib.get_close_matches(timezone, available_timezones(), n=1)
+            raise ValueError("no time zone" + (f" (did you mean {near[0]!r}?)" if near else "")) from error
+        return timezone
+
+
+class ApprovalRules(Contract):
+    """A person must agree, with the gate's figures in front of them, before an engine is served."""
+
+    wait_minutes: PositiveInt = Field(default=60, description="no answer in that time means refused")
+
+
 class RegionPolicy(Contract):
     """One region's policy, resolved: nothing is inherited any more."""
 
@@ -83,6 +119,8 @@ class RegionPolicy(Contract):
     calibration: CalibrationRules = CalibrationRules()
     samples: SampleMinimum = SampleMinimum()
     targets: Annotated[tuple[Target, ...], Field(min_length=1, description="where engines run; one engine each")]
+    approval: ApprovalRules | None = Field(default=None, description="when stated, a person approves each new engine")
+    nightly: NightlyRules = NightlyRules()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -94,8 +132,8 @@ class RegionPolicy(Contract):
         return self
 
     def digest(self) -> str:
-        """Identity of the resolved policy."""
-        return digest_of(self.model_dump(mode="json", exclude={"extends"}))
+        """Identity of the resolved policy: of what it demands of engines, not of when they are made."""
+        return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
 
     def target(self, name: str) -> Target:
         """The target of that name."""
@@ -294,6 +332,8 @@ def _loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
     if parent.latency and (child.performance, child.batch) != (parent.performance, parent.batch):
         found.append("performance or batch differs, so that latency.p99_ms would be measured on something else")
+    if parent.approval and child.approval is None:
+        found.append("approval is left out, so that nobody would be asked")
     if child.calibration != parent.calibration:
         found.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
     for split, fewest in parent.samples.by_split().items():
@@ -304,7 +344,10 @@ def _loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
 
 @functools.cache
 def _known_keys() -> frozenset[str]:
-    models = (RegionPolicy, AccuracyLimit, LatencyLimit, CalibrationRules, SampleMinimum, BatchProfile, Target)
+    models = (
+        *(RegionPolicy, AccuracyLimit, LatencyLimit, CalibrationRules, SampleMinimum, BatchProfile, Target),
+        *(NightlyRules, ApprovalRules),
+    )
     return frozenset(name for model in models for name in model.model_fields)
 
 

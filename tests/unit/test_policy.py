@@ -158,3 +158,33 @@ def test_the_shipped_schema_is_the_one_that_the_code_generates(tmp_path: Path) -
 
 def test_minimum_samples_are_stated_for_each_set() -> None:
     assert PolicyBook().load("de").samples.by_split()[Split.GATE] == 3000
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ("{timezone: Asia/Tokio}", "did you mean 'Asia/Tokyo'?"),
+        ("{timezone: ../../etc/passwd}", "no time zone"),
+        ("{cron: every night}", "no cron expression"),
+        ("{cron: '0 25 * * *'}", "no cron expression"),
+        ("{deadline_minutes: 0}", "nightly.deadline_minutes"),
+    ],
+)
+def test_a_nightly_that_could_never_run_is_refused(folder: Path, stated: str, told: str) -> None:
+    with pytest.raises(InvalidPolicy, match="nightly") as refused:
+        child(folder, f"extends: parent\nnightly: {stated}").load("child")
+    assert told in refused.value.found
+
+
+def test_when_the_nightly_runs_is_no_part_of_what_an_engine_is(folder: Path) -> None:
+    plain = child(folder, "extends: parent").load("child")
+    scheduled = child(folder, "extends: parent\nnightly: {timezone: Asia/Tokyo, cron: '30 1 * * *'}").load("child")
+    assert scheduled.nightly.timezone == "Asia/Tokyo"
+    assert plain.digest() == scheduled.digest()
+
+
+def test_a_child_cannot_do_without_the_approval_that_its_parent_asks_for(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(PARENT + "approval: {wait_minutes: 30}\n")
+    assert child(folder, "extends: parent").load("child").approval is not None
+    with pytest.raises(PolicyLoosens, match="approval is left out"):
+        child(folder, "extends: parent\napproval: null").load("child")
