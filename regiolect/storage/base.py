@@ -1,0 +1,121 @@
+"""What every store can do, and the marker that says whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from regiolect.contracts import Blob, Contract
+from regiolect.errors import ForeignStore, StorageError
+
+C = TypeVar("C", bound=Contract)
+
+MARKER = "store.json"
+
+
+class StoreMarker(Contract):
+    """Kept at the top of a store.
+
+    region: whose it is: a region's name, `shared` for what belongs to no region, or None where all regions share one.
+    """
+
+    format: Literal[1] = 1
+    region: str | None
+
+
+class Store(Protocol):
+    """Where stages keep what they make. Every method raises StorageError when the store cannot be read or written."""
+
+    def put_bytes(self, data: bytes) -> Blob:
+        """Keep bytes, in place of damaged ones if such are there; keeping the same bytes again writes nothing."""
+
+    def put_file(self, path: Path) -> Blob:
+        """Keep a file's content."""
+
+    def path_of(self, blob: Blob) -> Path:
+        """A local, read-only file with the blob's content.
+
+        Raises:
+            IntegrityError: the content was changed.
+            ContentMissing: the store has no such content.
+        """
+
+    def has(self, blob: Blob) -> bool:
+        """Whether the content is there, by name and size; `path_of` is what verifies it."""
+
+    def put_record(self, kind: str, key: str, value: Contract) -> None:
+        """Keep a record under `key`, replacing an older one whole."""
+
+    def get_record(self, kind: str, key: str, type_: type[C]) -> C | None:
+        """The record, or None if there is none, or if an older version wrote one that no longer reads."""
+
+    def records(self, kind: str, type_: type[C]) -> Iterator[C]:
+        """All readable records of a kind, newest first (S3 tells their age to the second)."""
+
+
+def blobs_of(value: Contract) -> Iterator[Blob]:
+    """Every blob that a contract names, at any depth."""
+    for _, field in value:
+        yield from _blobs_in(field)
+
+
+def _blobs_in(value: object) -> Iterator[Blob]:
+    if isinstance(value, Blob):
+        yield value
+    elif isinstance(value, Contract):
+        yield from blobs_of(value)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _blobs_in(item)
+
+
+def parsed(data: bytes, type_: type[C]) -> C | None:
+    """A record, or None if it is damaged or of another version: worth no more than a missing one, and made again."""
+    try:
+        return type_.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def check_marker(
+    place: str, region: str | None, read: Callable[[], bytes | None], create: Callable[[StoreMarker], bool]
+) -> None:
+    """Make sure that a store belongs to `region`, and mark it where nobody has.
+
+    Args:
+        place: the store, as an error names it.
+        region: who opens it; None where all regions share the store.
+        read: the marker's bytes, or None if there is none.
+        create: writes the marker unless there is one by now, and says whether it did.
+
+    Raises:
+        ForeignStore: it belongs to another region.
+        StorageError: the marker cannot be read.
+    """
+    data = read()
+    if data is None:
+        if create(StoreMarker(region=region)):
+            return
+        data = read() or b""
+    marker = parsed(data, StoreMarker)
+    if marker is None:
+        raise StorageError(
+            expected=f"a marker of format 1 in {place}/{MARKER}",
+            found="something else",
+            remedy=f"correct REGIOLECT_STORE if no store is there; else upgrade Regiolect, or delete {MARKER}",
+        )
+    if marker.region not in (None, region):
+        raise ForeignStore(
+            expected=f"a store of {_owner(region)} at {place}",
+            found=f"one of {_owner(marker.region)}",
+            remedy="give each region a place of its own, for example REGIOLECT_STORE=s3://bucket/{region}",
+        )
+
+
+def _owner(region: str | None) -> str:
+    if region is None:
+        return "all regions"
+    return "what belongs to no region" if region == "shared" else f"region {region!r}"

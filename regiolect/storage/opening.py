@@ -1,0 +1,115 @@
+"""From a location, as REGIOLECT_STORE states it, to an open store."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from pathlib import Path
+
+from regiolect.errors import InvalidSetting, StorageError
+from regiolect.storage.base import Store
+from regiolect.storage.local import LocalStore
+from regiolect.storage.regional import RegionalStore
+
+PLACEHOLDER = "{region}"
+SHARED = "shared"
+
+_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w=-][\w.=-]*)*/?", re.ASCII)
+_open: dict[tuple[object, ...], Store] = {}
+_opening = threading.Lock()
+
+
+def check_location(location: str) -> str:
+    """A location in its full form: a folder's path is made absolute.
+
+    Raises:
+        InvalidSetting: it is neither a folder nor `s3://bucket/prefix`, or it has another placeholder than {region}.
+    """
+    sample = location.replace(PLACEHOLDER, "region")
+    brace = re.search(r"\{[^{}/]*\}?|\}", sample)
+    if brace:
+        raise _invalid(f"no placeholder but {PLACEHOLDER}", brace.group())
+    if sample.startswith("s3://"):
+        if not _S3.fullmatch(sample):
+            raise _invalid(
+                "s3://bucket/prefix, of a valid bucket name and letters, digits, '_', '-', '.' and '='",
+                shown(location),
+            )
+        return location.rstrip("/")
+    # One letter and a colon is a drive.
+    if not location.strip() or re.match(r"[A-Za-z][\w+.-]+:", location):
+        raise _invalid("a folder, or s3://bucket/prefix", shown(location) or "nothing")
+    try:
+        return str(Path(location).expanduser().absolute())
+    except RuntimeError as error:
+        raise _invalid("a folder, or s3://bucket/prefix", f"{location} ({error})") from error
+
+
+def shown(location: str) -> str:
+    """A location as an error may show it: whatever stands where a name and a password would is left out."""
+    return re.sub(r"(:/{0,2}).*@", r"\1***@", location)
+
+
+def open_store(location: str, cache: Path, region: str | None = None) -> Store:
+    """The store at a location; opened, and checked to be `region`'s, once a process.
+
+    Args:
+        location: as `check_location` returns it. With {region} in it each region has a store of its own there, and
+            `shared` is the one of what belongs to no region.
+        cache: folder for copies of what an S3 store holds.
+        region: whose store is asked for; None for what belongs to no region.
+
+    Raises:
+        StorageError: the store cannot be opened (StoreUnreachable, StoreAccessRefused, NoSuchBucket, ClockOff), or is
+            another region's (ForeignStore).
+    """
+    if PLACEHOLDER not in location:
+        return _opened(location, cache, None)
+    if region == SHARED:
+        raise InvalidSetting(
+            expected="regions that each have a place of their own in the store",
+            found=f"a region called {SHARED!r}, which is the place of what belongs to no region",
+            remedy=f"rename the region, or take {PLACEHOLDER} out of REGIOLECT_STORE",
+        )
+    shared = _opened(location.replace(PLACEHOLDER, SHARED), cache, SHARED)
+    return (
+        shared
+        if region is None
+        else RegionalStore(_opened(location.replace(PLACEHOLDER, region), cache, region), shared)
+    )
+
+
+def _opened(location: str, cache: Path, region: str | None) -> Store:
+    # Connections do not survive a fork, and another endpoint or other credentials make another store.
+    account = hash(frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    key = (location, cache, region, os.getpid(), account)
+    with _opening:
+        if key not in _open:
+            _open[key] = _claimed(location, cache, region)
+        return _open[key]
+
+
+def _claimed(location: str, cache: Path, region: str | None) -> Store:
+    if not location.startswith("s3://"):
+        local = LocalStore(Path(location))
+        local.claim(region)
+        return local
+    try:
+        from regiolect.storage.s3 import S3Store
+    except ImportError as error:
+        raise StorageError(
+            expected=f"boto3, to open {location}", found=str(error), remedy="pip install 'regiolect[s3]'"
+        ) from error
+    remote = S3Store(location, cache)
+    remote.claim(region)
+    return remote
+
+
+def _invalid(expected: str, found: str) -> InvalidSetting:
+    return InvalidSetting(
+        expected=f"REGIOLECT_STORE with {expected}",
+        found=found,
+        remedy=f"set it to a folder or to s3://bucket/prefix (credentials go into AWS_ACCESS_KEY_ID and "
+        f"AWS_SECRET_ACCESS_KEY), with {PLACEHOLDER} where each region has a place of its own; or unset it",
+    )
