@@ -1,0 +1,143 @@
+"""compose.yaml: read by an implementation of the Compose specification, and checked for what it does not look at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}")
+
+
+@pytest.fixture(scope="module")
+def text(infra: Path) -> str:
+    return (infra / "compose.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def services(text: str) -> dict[str, dict[str, Any]]:
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def example(infra: Path) -> dict[str, str]:
+    lines = (infra / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_it_is_what_the_specification_says(text: str) -> None:
+    # Dumped anew: the parser knows neither Compose's variables nor YAML's merge keys.
+    plain = yaml.safe_dump(yaml.safe_load(text))
+    filled = VARIABLE.sub(lambda match: match["rest"] if match["how"] == "-" else "filled-in", plain)
+    compose = PyCompose.from_yaml(filled)
+    compose.validate()
+    assert {"postgres", "s3", "mlflow", "prefect", "worker-control", "worker-cpu-x86", "worker-gpu"} <= set(
+        compose.service_names()
+    )
+
+
+def test_the_parser_would_tell(text: str) -> None:
+    with pytest.raises(ValueError, match="healthchek"):
+        PyCompose.from_yaml("services:\n  a:\n    image: b:1\n    healthchek: {}\n")
+
+
+def test_every_variable_is_in_the_example_and_has_its_default(text: str, example: dict[str, str]) -> None:
+    used = {match["name"]: match for match in VARIABLE.finditer(text)}
+    assert set(used) == set(example)
+    for name, match in used.items():
+        if match["how"] == "-":
+            assert example[name] == match["rest"], name
+        else:
+            # Without it Compose stops and says so.
+            assert match["how"] == "?" and example[name] == "", name
+
+
+def test_it_is_closed_to_other_machines(services: dict[str, dict[str, Any]]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    assert len(published) == 3
+    assert all(re.match(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+$", port) for port in published), published
+    assert not [name for name, service in services.items() if service.get("network_mode") == "host"]
+    assert not [name for name, service in services.items() if service.get("privileged")]
+
+
+def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"(?i)password|secret|key|token", name):
+                assert VARIABLE.fullmatch(value), name
+            for given in re.findall(r"://[^:/]+:([^@]+)@", VARIABLE.sub("<variable>", str(value))):
+                assert given == "<variable>", name
+
+
+def test_images_are_pinned(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        image = VARIABLE.sub(lambda match: match["rest"], service["image"])
+        assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", image), name
+
+
+def test_what_waits_waits_for_something_that_can_come(services: dict[str, dict[str, Any]], infra: Path) -> None:
+    healthy_images = {"mlflow", "prefect"}
+    server = (infra / "docker" / "Dockerfile.server").read_text()
+    assert server.count("\nHEALTHCHECK ") == len(healthy_images)
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services, name
+            if how["condition"] == "service_healthy":
+                built = services[other].get("build", {}).get("target")
+                assert "healthcheck" in services[other] or built in healthy_images, other
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert services[other]["restart"] == "no", other
+            # A service that is only there on demand must not be needed by one that always is.
+            assert set(services[other].get("profiles", ())) <= set(service.get("profiles", ())), other
+
+
+def test_data_outlives_the_containers(text: str, services: dict[str, dict[str, Any]]) -> None:
+    declared = set(yaml.safe_load(text)["volumes"])
+    mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
+    assert mounted == declared
+
+
+def test_our_own_containers_are_locked_down(services: dict[str, dict[str, Any]]) -> None:
+    own = {name: service for name, service in services.items() if service["image"].startswith("regiolect-")}
+    assert len(own) == 6
+    for name, service in own.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_builds_name_files_and_targets_that_exist(services: dict[str, dict[str, Any]], infra: Path) -> None:
+    for name, service in services.items():
+        if "build" in service:
+            file = (infra / service["build"]["context"] / service["build"]["dockerfile"]).resolve()
+            assert file.is_file(), name
+            if "target" in service["build"]:
+                assert f" AS {service['build']['target']}\n" in file.read_text(), name
+
+
+def test_each_region_has_a_bucket(services: dict[str, dict[str, Any]], regions: frozenset[str]) -> None:
+    assert set(services["s3-buckets"]["environment"]["REGIONS"].split()) == regions
+    assert services["worker-cpu-x86"]["environment"]["REGIOLECT_STORE"].startswith("s3://regiolect-{region}/")
+
+
+def test_the_gpu_worker_is_there_on_demand_and_reserves_a_gpu(services: dict[str, dict[str, Any]]) -> None:
+    assert services["worker-gpu"]["profiles"] == ["gpu"]
+    [device] = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert not [name for name, service in services.items() if service.get("profiles") and name != "worker-gpu"]
+
+
+def test_servers_keep_what_a_restart_must_not_lose(services: dict[str, dict[str, Any]]) -> None:
+    environment = services["prefect"]["environment"]
+    assert environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    )
+    assert "prefect:/data" in services["prefect"]["volumes"]
+    # SQLAlchemy takes a bare postgresql:// for psycopg 3, which is not installed.
+    assert services["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"].startswith("postgresql+psycopg2://")
+    assert environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"].startswith("postgresql+asyncpg://")
