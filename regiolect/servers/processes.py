@@ -1,0 +1,182 @@
+"""Server processes: started apart from the caller, known again later, never mistaken for another process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import psutil
+
+_POLL_SECONDS = 0.05
+_KILL_SECONDS = 10.0
+
+
+class ProcessId(BaseModel):
+    """A process for good: its number, and when it was born, which a later process of the same number does not share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    born: str
+
+
+# Held because a process that this one started stays a zombie until it is asked for its exit code.
+_started: dict[ProcessId, subprocess.Popen[bytes]] = {}
+
+
+def launch(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> ProcessId:
+    """Start a process in a session of its own, so that neither Ctrl-C nor the end of the caller reaches it.
+
+    Args:
+        command: program and arguments; no secret may be among them.
+        environment: the whole environment.
+        folder: where it runs.
+        log: file that takes what it prints; what an earlier process left there is kept beside it as `<name>.1`.
+
+    Raises:
+        OSError: the program or a folder is not there, or may not be used.
+    """
+    with suppress(FileNotFoundError):
+        log.replace(log.with_suffix(f"{log.suffix}.1"))
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+        )
+    known = ProcessId(pid=process.pid, born=_born(process.pid) or "")
+    _started[known] = process
+    return known
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process still runs."""
+    return _find(process) is not None
+
+
+def exit_code(process: ProcessId) -> int | None:
+    """Exit code of a process that this one started, once it has ended; minus the signal's number if one ended it."""
+    child = _started.get(process)
+    return None if child is None else child.poll()
+
+
+def end(process: ProcessId, with_signal: signal.Signals, seconds: float) -> bool:
+    """Ask a process to end, and kill it with everything it started if it does not.
+
+    Returns:
+        Whether it ended by itself within `seconds`. True if it was gone already.
+    """
+    import psutil
+
+    found = _find(process)
+    if found is None:
+        return True
+    family = _family(found)
+    with suppress(psutil.NoSuchProcess):
+        # psutil compares the time of birth once more before it sends.
+        found.send_signal(with_signal)
+    gone = _wait([found], seconds)
+    _kill(family)
+    exit_code(process)
+    return gone
+
+
+def kill(process: ProcessId) -> None:
+    """Kill a process and everything it started, at once (SIGKILL)."""
+    found = _find(process)
+    if found is not None:
+        _kill(_family(found))
+        exit_code(process)
+
+
+def last_lines(log: Path, lines: int = 20) -> str:
+    """The end of a log; empty if there is none."""
+    try:
+        text = log.read_bytes()[-16_384:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _find(process: ProcessId) -> psutil.Process | None:
+    """The process if it still runs; a zombie does not, and another one of the same number is not it."""
+    import psutil
+
+    if exit_code(process) is not None:
+        return None
+    try:
+        found = psutil.Process(process.pid)
+        same = _born(process.pid) == process.born and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return found if same else None
+
+
+def _born(pid: int) -> str | None:
+    """When a process began, in a form that a change of the clock does not move; None if there is no such process."""
+    import psutil
+
+    try:
+        # Ticks since this boot; what comes before the last parenthesis is the program's name, which may hold anything.
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{ticks}"
+    except FileNotFoundError:
+        # Either no such process, or a system without /proc.
+        try:
+            return str(psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return None
+    except ProcessLookupError:
+        return None
+
+
+def _family(leader: psutil.Process) -> list[psutil.Process]:
+    """A process and everything that it started: some of it is in sessions of its own, so its group is not enough."""
+    import psutil
+
+    try:
+        return [leader, *leader.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return [leader]
+
+
+def _kill(family: Sequence[psutil.Process]) -> None:
+    import psutil
+
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    _wait(family, _KILL_SECONDS)
+
+
+def _wait(family: Sequence[psutil.Process], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not all(_is_gone(member) for member in family):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _is_gone(member: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        # A zombie's threads may still be on their way out, with the ports that they listened on.
+        return not member.is_running() or (member.status() == psutil.STATUS_ZOMBIE and member.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
