@@ -14,34 +14,44 @@ from regiolect.storage import Store
 
 
 def publish(
-    model: ExportedModel, outcomes: Sequence[RegionOutcome], store: Store, registry: Registry
+    model: ExportedModel,
+    outcomes: Sequence[RegionOutcome],
+    store: Store,
+    registry: Registry,
+    left_out: Sequence[str] = (),
 ) -> RegisteredEngine | None:
     """Register one version that holds every approved engine of a region; make it champion unless that takes one away.
 
     While the champion serves a target whose engine is not approved now, its consumers would be left without any: the
-    new version is then registered as challenger and the champion stays. A target that the release no longer names
-    holds nothing back.
+    new version is then registered as challenger and the champion stays. A target that the policy no longer names holds
+    nothing back. The champion is looked at when the new version is there, and under the registry's lock, so that two
+    releases at once do not both replace the same one.
 
     Args:
         outcomes: one region's, one per target; at least one.
+        store: where the engines are kept.
+        left_out: targets of the region's policy whose engines the release neither built nor found unchanged; a champion
+            that serves one stays.
 
     Returns:
         The version that is champion now, be it the new one or an older one that stays served; None when the region
         has none. Nothing is registered when no engine was approved.
 
     Raises:
-        RegistryError, StorageError, IntegrityError.
+        RegistryError, StorageError, IntegrityError; OrchestratorError from the registry's lock.
     """
     region = outcomes[0].region
-    present = registry.champion(model.name, region)
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
     if not engines:
-        return present
+        return registry.champion(model.name, region)
     approved = {engine.engine.request.target.name for engine in engines}
-    lost = {outcome.target.name for outcome in outcomes} - approved
-    stays = present is not None and not lost.isdisjoint(present.targets)
+    lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
+
+    def replaces(champion: RegisteredEngine | None) -> bool:
+        return champion is None or lost.isdisjoint(champion.targets)
+
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"
         manifest = write_bundle(bundle, model, region, outcomes[0].title, outcomes[0].policy, engines, store)
-        registered = registry.register(bundle, manifest, champion=not stays)
-    return present if stays else registered
+        registered = registry.register(bundle, manifest, champion=replaces)
+    return registered if registered.champion else registry.champion(model.name, region)

@@ -9,9 +9,27 @@ from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
 from regiolect.publish import publish
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
+from tasks.exclusively import one_release_at_a_time
 
 
-@task(name="register", tags=["registry"], cache_policy=NO_CACHE)
-def register(model: ExportedModel, outcomes: tuple[RegionOutcome, ...]) -> RegisteredEngine | None:
+# The name of a run tells who is at a registered model: tasks.exclusively asks for it.
+@task(
+    name="register",
+    task_run_name="register-{model.name}-{outcomes[0].region}",
+    tags=["registry"],
+    cache_policy=NO_CACHE,
+)
+def register(
+    model: ExportedModel, outcomes: tuple[RegionOutcome, ...], left_out: tuple[str, ...] = ()
+) -> RegisteredEngine | None:
+    return publish(model, outcomes, load_settings().store(outcomes[0].region), _registry(), left_out)
+
+
+def champion(model: str, region: str) -> RegisteredEngine | None:
+    """The version that a region's consumers load now, or None."""
+    return _registry().champion(model, region)
+
+
+def _registry() -> Registry:
     settings = load_settings()
-    return publish(model, outcomes, settings.store(), Registry(settings.tracking_uri, settings.artifact_root))
+    return Registry(settings.tracking_uri, settings.artifact_root, exclusively=one_release_at_a_time(settings))

@@ -267,6 +267,50 @@ def test_a_crash_in_the_middle_of_the_upload_is_completed(home, registry, regist
     assert len(_state(registry, "torn")["runs"]) == 1
 
 
+def test_what_two_registrations_at_once_left_is_tidied_by_the_next(registry, register):
+    register("twice", b"one")
+    before = _state(registry, "twice")
+    client = _client(registry)
+    first = client.get_model_version("tiny-twice", "1")
+    experiment = client.get_run(first.run_id).info.experiment_id
+    second = client.create_run(experiment, tags={"bundle": first.tags["bundle"], "region": "twice"}).info.run_id
+    client.create_run(experiment, tags={"bundle": first.tags["bundle"], "region": "twice"})
+    # One that shares the run of the first, and one with a run of its own.
+    for run in (first.run_id, second):
+        client.create_model_version("tiny-twice", first.source, run, tags=first.tags)
+    assert register("twice", b"one").version == 1
+    assert _state(registry, "twice") == before
+
+
+def test_a_version_that_an_alias_points_at_is_not_removed(registry, register):
+    register("pinned", b"one")
+    client = _client(registry)
+    first = client.get_model_version("tiny-pinned", "1")
+    experiment = client.get_run(first.run_id).info.experiment_id
+    run = client.create_run(experiment, tags={"bundle": first.tags["bundle"], "region": "pinned"}).info.run_id
+    client.create_model_version("tiny-pinned", first.source, run, tags=first.tags)
+    client.set_registered_model_alias("tiny-pinned", "frozen", "2")
+    assert register("pinned", b"one").version == 1
+    assert client.get_model_version_by_alias("tiny-pinned", "frozen").run_id == run
+    assert client.get_run(run).info.lifecycle_stage == "active"
+
+
+def test_the_question_whether_to_replace_is_asked_with_the_champion_in_view(registry, bundles, tmp_path):
+    asked = []
+
+    def never(champion: RegisteredEngine | None) -> bool:
+        asked.append(champion)
+        return champion is None
+
+    made = []
+    for content in (b"one", b"two"):
+        folder = tmp_path / content.decode()
+        manifest = bundles.write(folder, bundles.artifact("asked", content=content), region="asked")
+        made.append(registry.register(folder, manifest, never))
+    assert asked == [None, made[0]]
+    assert [each.champion for each in made] == [True, False]
+
+
 def test_regions_that_finish_together_are_all_registered(registry, bundles, tmp_path):
     regions = [f"side-{number}" for number in range(6)]
     written = {}

@@ -1,0 +1,20 @@
+"""The model registry: everything of MLflow that Regiolect uses, behind one class. The only importer of mlflow.
+
+A registered model is one (model, region), named `<model>-<region>`. Its versions are bundles, found again by their
+digest. Three aliases: `champion` is what consumers load, `previous` the champion before it, `challenger` a version
+that is registered and not (yet) champion.
+
+    registry.py     Registry, what the rest of Regiolect uses
+    connection.py   an MLflow store, opened by one process at a time, its errors named
+    versions.py     one version per bundle, whoever else registers it
+    aliases.py      the three aliases, and the order in which they move
+
+MLflow's fluent interface keeps global state that threads would share, so only MlflowClient with explicit URIs is used.
+"""
+
+from __future__ import annotations
+
+from regiolect.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS
+from regiolect.registry.registry import Exclusively, Registry
+
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "Registry"]

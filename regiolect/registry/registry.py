@@ -1,0 +1,161 @@
+"""The registry as the rest of Regiolect uses it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.contracts import RegisteredEngine
+from regiolect.errors import IntegrityError, RegistryError
+from regiolect.integrity import digest_file
+from regiolect.registry import aliases
+from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
+from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
+from regiolect.registry_tags import labels, registered_engine
+
+# Lets one caller in at a time for the registered model of that name.
+Exclusively = Callable[[str], AbstractContextManager[None]]
+
+
+def _everybody(name: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+class Registry:
+    """The registry at one MLflow tracking URI. Safe to use from several threads, and from several processes.
+
+    Args:
+        tracking_uri: `sqlite:///<file>`, another database's address, or that of an MLflow server.
+        artifact_root: folder for the artifacts of a database; beside a SQLite file when None. A server decides for
+            itself where artifacts go.
+        client_factory: makes the MlflowClient; tests inject faults through it.
+        exclusively: held while the aliases of a registered model are read and moved. Needed where several processes
+            reach one store and it is no SQLite file, which is locked as a whole. Without it a version is still
+            registered exactly once and `champion` is an approved one; which of two simultaneous releases ends as
+            champion, and what the other aliases then say, is left to chance.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        artifact_root: Path | None = None,
+        client_factory: ClientFactory = mlflow_client,
+        exclusively: Exclusively = _everybody,
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self._connection = Connection(tracking_uri, artifact_root, client_factory)
+        self._exclusively = exclusively if self._connection.database is None else _everybody
+
+    def register(
+        self, folder: Path, manifest: BundleManifest, champion: bool | Callable[[RegisteredEngine | None], bool]
+    ) -> RegisteredEngine:
+        """Make a bundle a version of `<model>-<region>`, and its champion if asked.
+
+        The same bundle is registered once, by however many callers: a later call finds the version, mends what an
+        interrupted call left undone, and sets the aliases. Whatever call fails, `champion` is the old version or the
+        new one. A version that is champion already stays champion.
+
+        Args:
+            champion: whether the version is to replace the champion; or a question about that, asked with the champion
+                in view, None for none, and nothing between the answer and the move.
+
+        Raises:
+            IntegrityError: the bundle is not what `manifest` says.
+            RegistryError: the name is another model's or region's, and nothing was written; or MLflow failed, and
+                calling again completes what was begun.
+        """
+        if read_bundle(folder) != manifest:
+            raise IntegrityError(
+                expected=f"the bundle of {manifest.name} at {folder}",
+                found="a bundle with another manifest",
+                remedy="pass the manifest that write_bundle returned for this folder",
+            )
+        verify_bundle(folder, manifest)
+        digest = digest_file(folder / MANIFEST)
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to register {manifest.name} at {at.shown}"), at.one_at_a_time():
+            aliases.owned(client, manifest.model, manifest.region)
+            experiment = experiment_of(client, manifest.model, at.artifacts)
+            version = Versions(client, at.uri, experiment, folder, manifest, digest).only_one()
+            with self._exclusively(manifest.name):
+                is_champion = aliases.move(client, manifest.name, version, champion)
+        return registered_engine(manifest.name, version, is_champion, labels(manifest, digest))
+
+    def by_alias(self, name: str, alias: str) -> RegisteredEngine | None:
+        """The version of `<model>-<region>` that an alias points at, or None if there is none. Makes no database."""
+        at = self._connection
+        if at.is_absent():
+            return None
+        client = at.open()
+        with at.named_errors(f"to read {name} at {at.shown}"):
+            return aliases.version_at(client, aliases.model_at(client, name), alias)
+
+    def champion(self, model: str, region: str) -> RegisteredEngine | None:
+        """The version that consumers load, or None if there is none yet.
+
+        Raises:
+            RegistryError: the name is another model's or region's.
+        """
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to read {model}-{region} at {at.shown}"):
+            return aliases.version_at(client, aliases.owned(client, model, region), aliases.CHAMPION)
+
+    def champions(self) -> Mapping[str, RegisteredEngine]:
+        """Every version that consumers load, by registered name; other people's models in the same MLflow as well.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        at = self._connection
+        if at.is_absent():
+            return {}
+        client = at.open()
+        with at.named_errors(f"to read {at.shown}"):
+            return dict(aliases.champions(client))
+
+    @contextmanager
+    def downloaded(self, version: RegisteredEngine) -> Iterator[Path]:
+        """A version's bundle in a folder to read from while the block lasts. Its files are not verified yet.
+
+        Raises:
+            IntegrityError: its manifest is not the one that was registered.
+            RegistryError: it cannot be read; an absent database is not made.
+        """
+        at = self._connection
+        if at.is_absent():
+            raise RegistryError(
+                expected=f"{version.uri} at {at.shown}",
+                found="no such file",
+                remedy="correct MLFLOW_TRACKING_URI, or release the region first",
+            )
+        client = at.open()
+        with tempfile.TemporaryDirectory() as scratch:
+            with at.named_errors(f"to read {version.uri} at {at.shown}"):
+                found = client.get_model_version(version.name, str(version.version))
+                artifacts = artifacts_at(str(found.source), at.uri)
+                folder = Path(artifacts.download_artifacts(BUNDLE, scratch))
+                digest = digest_file(folder / MANIFEST)
+            if digest != found.tags.get("bundle"):
+                raise IntegrityError(
+                    expected=f"the manifest of {version.uri} with {found.tags.get('bundle')}",
+                    found=digest,
+                    remedy="the artifact was changed after it was registered: release the region again",
+                )
+            yield folder
+
+    def log_report(self, model: str, report: Path, metrics: Mapping[str, float]) -> str:
+        """Keep a run's report, with figures, as an MLflow run in the experiment `regiolect/<model>`.
+
+        Returns:
+            The URI of the kept report.
+        """
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to log {report} at {at.shown}"), at.one_at_a_time():
+            experiment = experiment_of(client, model, at.artifacts)
+            run = client.create_run(experiment, run_name="report", tags={"model": model})
+            client.log_artifact(run.info.run_id, str(report))
+            finish(client, run, metrics)
+            return f"{run.info.artifact_uri}/{report.name}"
