@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from prefect import flow
+from prefect import flow, runtime
 
 from regiolect.build import needs_calibration
-from regiolect.contracts import ExportedModel, RegionOutcome
-from regiolect.outcome import conclude
-from regiolect.planning import RegionRequest
+from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
+from regiolect.errors import StorageError
+from regiolect.outcome import conclude, refuse
+from regiolect.planning import RegionRequest, answer, finished, on_this_machine
+from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import calibrate_region
 from tasks.evaluate import evaluate, gate
@@ -17,13 +20,35 @@ from tasks.validate import ingest_data, validate_data
 
 
 @flow(name="build-region", flow_run_name="{request.name}-{request.policy.region}-{request.target.name}")
-def build_region(request: RegionRequest, model: ExportedModel) -> RegionOutcome:
-    """Build, attest and judge one engine.
+def build_region(request: RegionRequest, model: ExportedModel, force: bool = False) -> RegionAnswer:
+    """Have one region's engine for one target: the finished one of this machine's build key, or a new one.
+
+    Whatever comes of it is kept in the region's store, an error as well, and last under this flow run's id, where
+    whoever waits for the run finds it: nothing travels through the orchestrator but the run's state.
+
+    Args:
+        request: what was planned.
+        model: the exported model, its graph in the store.
+        force: build again what is finished.
 
     Raises:
-        RegiolectError: whatever stopped the region; the caller turns it into a refused outcome.
+        RegiolectError: whatever stopped the region, after it was kept as its refused outcome.
     """
-    started = time.perf_counter()
+    clock = time.perf_counter()
+    store, run = load_settings().store(request.region), str(runtime.flow_run.id)
+    try:
+        request = on_this_machine(request, store)
+        known = None if force else finished(request.build_key, store)
+        outcome = known or _build(request, model, clock)
+    except Exception as error:
+        # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
+        with suppress(StorageError):
+            answer(run, refuse(request, error, seconds=time.perf_counter() - clock), request, store, built=True)
+        raise
+    return answer(run, outcome, request, store, built=known is None)
+
+
+def _build(request: RegionRequest, model: ExportedModel, clock: float) -> RegionOutcome:
     policy = request.policy
     data = validate_data(request, ingest_data(request))
     calibrated = needs_calibration(policy.precision)
@@ -35,5 +60,5 @@ def build_region(request: RegionRequest, model: ExportedModel) -> RegionOutcome:
         evaluation = evaluate(request, model, engine, data)
         decision = gate(request, engine, attestation, evaluation)
     return conclude(
-        request, data, table, engine, attestation, evaluation, decision, seconds=time.perf_counter() - started
+        request, data, table, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
     )

@@ -36,7 +36,7 @@ def drill_once(
     if chosen is None:
         progress.note("drills: not run, they need an INT8 region that was gated and a second region")
         return ()
-    store, key = load_settings().store(), drill_key(*chosen)
+    store, key = load_settings().store(chosen[0].region), drill_key(*chosen)
     known = None if force else store.get_record("drills", key, DrillResults)
     if known is not None:
         return known.drills

@@ -9,20 +9,22 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.build_region import build_region
+from flows.choices import Drills, DryRun, Force, ModelName, Regions, Targets
+from flows.dispatch import dispatch
 from flows.drills import drill_once
+from flows.publish import publish_region
 from regiolect import progress
-from regiolect.contracts import Drill, ExportedModel, RegionOutcome, ReleaseResult
+from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.outcome import Registered, refuse, rows_of
-from regiolect.planning import Plan, RegionRequest, finished, keep
+from regiolect.planning import Plan, RegionRequest, finished
+from regiolect.report import markdown_plan
 from regiolect.settings import load_settings, without_password
 from tasks.export import export
 from tasks.plan import plan
-from tasks.register import register
 from tasks.report import link_report, log_report, write_report
 
 # How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
@@ -34,18 +36,33 @@ SIDE_BY_SIDE: TaskRunner[Any] = ThreadPoolTaskRunner()
     flow_run_name="release-{model}",
     task_runner=SIDE_BY_SIDE,
 )
-def release(model: str, regions: list[str] | None = None, force: bool = False, drills: bool = False) -> ReleaseResult:
+def release(
+    model: ModelName,
+    regions: Regions = None,
+    targets: Targets = None,
+    force: Force = False,
+    drills: Drills = False,
+    dry_run: DryRun = False,
+) -> ReleaseResult | None:
     """Build what changed, judge it, register what was approved, report everything.
 
     Args:
         model: address of the ModelSpec, `package.module:NAME`, or the name of an entry point.
         regions: regions to release; every region that has both a policy and data when left out.
+        targets: targets to build for; every target of these regions' policies when left out.
         force: build again what did not change.
         drills: also try two engines that must be refused, and say whether they were.
+        dry_run: only say what would be built and why.
+
+    Returns:
+        What the release did; None after a dry run, whose plan is an artifact of the run.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    planned = plan(model, tuple(regions or ()), force)
+    planned = plan(model, tuple(regions or ()), tuple(targets or ()), force)
     progress.note(planned.summary())
+    if dry_run:
+        create_markdown_artifact(markdown_plan(planned), key="release-plan", description=planned.summary())
+        return None
     done = _release(planned, drills, force) if planned.requests() else Released()
     result = ReleaseResult(
         model=planned.name,
@@ -77,51 +94,46 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     progress.note(f"export: {model.summary()}")
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
-    built = _build(tuple(request for request in requests if request.build_key not in reused), model)
-    outcomes = {request.build_key: {**reused, **built}[request.build_key] for request in requests}
-    registered = _register(model, tuple(outcomes.values()))
+    told = _build(tuple(request for request in requests if request.build_key not in reused), model, force)
+    outcomes = {
+        request.build_key: reused.get(request.build_key) or told[request.build_key].outcome for request in requests
+    }
+    registered = _register(model, planned, outcomes, force)
     tried = drill_once(requests, outcomes, model, force) if drills else ()
-    return Released(model.summary(), outcomes, frozenset(built), registered, tried)
+    built = frozenset(key for key, answer in told.items() if answer.built)
+    return Released(model.summary(), outcomes, built, registered, tried)
 
 
-@task(name="region", task_run_name="{request.policy.region}-{request.target.name}", cache_policy=NO_CACHE)
-def dispatch(request: RegionRequest, model: ExportedModel) -> RegionOutcome:
-    """Run one region's flow where its target is, and keep what came of it, be it an engine or an error."""
-    clock = time.perf_counter()
-    state = build_region(request, model, return_state=True)
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, RegionOutcome):
-        outcome = result
-    else:
-        outcome = refuse(request, result, seconds=time.perf_counter() - clock)
-    keep(outcome, request, load_settings().store())
-    progress.done(outcome)
-    return outcome
-
-
-def _build(requests: tuple[RegionRequest, ...], model: ExportedModel) -> dict[str, RegionOutcome]:
-    """Regions side by side; whatever happens to one is its own outcome."""
-    futures = [(request, dispatch.submit(request, model)) for request in requests]
-    outcomes = {}
+def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: bool) -> dict[str, RegionAnswer]:
+    """Regions side by side, by the build keys they were planned under; whatever happens to one is its own outcome."""
+    futures = [(request, dispatch.submit(request, model, force)) for request in requests]
+    told = {}
     for request, future in futures:
         result = future.result(raise_on_failure=False)
-        kept = result if isinstance(result, RegionOutcome) else refuse(request, result, seconds=0.0)
-        outcomes[request.build_key] = kept
-    return outcomes
+        if not isinstance(result, RegionAnswer):
+            result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=True)
+        told[request.build_key] = result
+    return told
 
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
-    store = load_settings().store()
-    kept = {request.build_key: finished(request.build_key, store) for request in planned.requests("reuse")}
+    stores = load_settings().store
+    kept = {
+        request.build_key: finished(request.build_key, stores(request.region)) for request in planned.requests("reuse")
+    }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 
 
-def _register(model: ExportedModel, outcomes: tuple[RegionOutcome, ...]) -> dict[str, Registered]:
+def _register(
+    model: ExportedModel, planned: Plan, outcomes: Mapping[str, RegionOutcome], force: bool
+) -> dict[str, Registered]:
     """One version per region; a region that cannot be registered says why and leaves the others alone."""
-    futures = {
-        region: register.submit(model, tuple(of_region))
-        for region, of_region in groupby(outcomes, key=lambda outcome: outcome.region)
-    }
+    futures = {}
+    for region, group in groupby(planned.requests(), key=lambda request: request.region):
+        requests = tuple(group)
+        of_region = tuple(outcomes[request.build_key] for request in requests)
+        skipped = tuple(request.target.name for request in planned.requests("skip") if request.region == region)
+        futures[region] = publish_region.submit(model, of_region, requests[0].policy, skipped, force)
     return {region: future.result(raise_on_failure=False) for region, future in futures.items()}
 
 

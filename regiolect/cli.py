@@ -14,9 +14,11 @@ import typer
 
 from regiolect import __version__
 from regiolect.errors import RegiolectError
+from regiolect.pools_cli import pools_app
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
 Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
+Targets = Annotated[str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
 Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what the libraries log.")]
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policies_app, name="policies")
+app.add_typer(pools_app, name="pools")
 
 
 def main() -> None:
@@ -66,6 +69,7 @@ def _root(
 def run(
     model: Model,
     regions: Regions = "",
+    targets: Targets = "",
     json_file: JsonFile = None,
     policies: Policies = None,
     force: Force = False,
@@ -85,7 +89,7 @@ def run(
         # Found out now rather than after the release.
         write_atomic(json_file, b"{}")
     with watching(verbose):
-        result = run_release(settings, model, _split(regions), force=force, drills=drills)
+        result = run_release(settings, model, _split(regions), targets=_split(targets), force=force, drills=drills)
     code = print_release(result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
@@ -93,9 +97,35 @@ def run(
 
 
 @app.command()
+def nightly(
+    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
+    regions: Regions = "",
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be released.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Release every model wherever something changed; what did not change is left alone.
+
+    A Prefect server runs it by itself, in each region's own night, once `regiolect pools apply` was said.
+    """
+    from regiolect.console import print_nightly, watching
+    from regiolect.integrity import write_atomic
+    from regiolect.orchestrator import run_nightly
+
+    settings = _use(policies)
+    with watching(verbose):
+        result = run_nightly(settings, models or None, _split(regions), dry_run=dry_run)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(print_nightly(result))
+
+
+@app.command()
 def plan(
     model: Model,
     regions: Regions = "",
+    targets: Targets = "",
     json_file: JsonFile = None,
     policies: Policies = None,
     force: Force = False,
@@ -109,7 +139,14 @@ def plan(
 
     settings = _use(policies)
     planned = plan_release(
-        model, load_model_spec(model), PolicyBook(settings.policies), settings.store(), _split(regions), force
+        model,
+        load_model_spec(model),
+        PolicyBook(settings.policies),
+        settings.store,
+        _split(regions),
+        targets=_split(targets),
+        force=force,
+        on_pools=settings.on_pools,
     )
     if json_file is not None:
         write_atomic(json_file, planned.model_dump_json(indent=2).encode())
@@ -129,6 +166,39 @@ def show(
     from regiolect.inspect_engine import find_engine
 
     print_engine(find_engine(engine, _use(None)))
+
+
+@app.command()
+def up(
+    only: Annotated[
+        str, typer.Option("--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.")
+    ] = "",
+    status: Annotated[bool, typer.Option("--status", help="Start nothing: say how they are.")] = False,
+    policies: Policies = None,
+) -> None:
+    """Bring up PostgreSQL, S3, MLflow and Prefect on this machine, and leave them running.
+
+    What runs already is left alone. `regiolect down` stops them; their data and addresses stay.
+    """
+    from regiolect.console import watching
+    from regiolect.servers.console import print_servers
+    from regiolect.servers.local import LocalServers
+
+    settings = _use(policies)
+    servers = LocalServers(settings.home, settings.policies)
+    with watching(verbose=False):
+        found = servers.status() if status else servers.up(_split(only))
+    raise typer.Exit(print_servers(found, servers.env_file))
+
+
+@app.command()
+def down() -> None:
+    """Stop the servers that `regiolect up` started, cleanly."""
+    from regiolect.servers.console import print_stopped
+    from regiolect.servers.local import LocalServers
+
+    settings = _use(None)
+    print_stopped(LocalServers(settings.home, settings.policies).down())
 
 
 @policies_app.command("list")
@@ -179,8 +249,8 @@ def policies_schema(
     write_schema(file)
 
 
-def _split(regions: str) -> list[str] | None:
-    return [region.strip() for region in regions.split(",") if region.strip()] or None
+def _split(names: str) -> list[str] | None:
+    return [name.strip() for name in names.split(",") if name.strip()] or None
 
 
 def _use(policies: Path | None) -> Any:

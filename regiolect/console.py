@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
-from regiolect.contracts import Decision, Drill, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
 from regiolect.errors import RegiolectError
 from regiolect.planning import Plan
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.report.digest import digest_line
 from regiolect.report.words import UNITS
 
 if TYPE_CHECKING:
@@ -148,13 +149,31 @@ def _print_drills(console: Console, drills: tuple[Drill, ...]) -> None:
         console.print(f"  {verdict}: {escape(drill.attempt)}\n    {escape(drill.detail)}", soft_wrap=True)
 
 
+def print_nightly(result: NightlyResult) -> int:
+    """What the night did, with the table of each release. Returns the exit code."""
+    console = _out()
+    codes = [print_release(release) for release in result.releases]
+    for trouble in result.troubles:
+        console.print(
+            f"[red]{escape(' '.join(filter(None, (trouble.model, trouble.region))))}: {trouble.failure.kind}[/]"
+        )
+        for name in ("expected", "found", "remedy"):
+            console.print(f"  {name:<9} {escape(getattr(trouble.failure, name))}", soft_wrap=True)
+    for waiting in result.waiting:
+        console.print(f"waits: {escape(waiting)}", soft_wrap=True)
+    console.print(escape(digest_line(result)), soft_wrap=True)
+    if result.report:
+        console.print(f"digest   {result.report}", soft_wrap=True)
+    return 1 if result.troubles or any(codes) else 0
+
+
 def print_plan(planned: Plan) -> None:
     """One line per engine: what would happen, and why."""
     console = _out()
     table = Table(title=planned.summary(), title_justify="left")
     for name in ("region", "target", "precision", "action", "why"):
         table.add_column(name, overflow="fold")
-    colours = {"build": "yellow", "reuse": "green", "refuse": "red"}
+    colours = {"build": "yellow", "reuse": "green", "skip": "dim", "refuse": "red"}
     for engine in planned.engines:
         action = f"[{colours[engine.action]}]{engine.action}[/]"
         table.add_row(engine.region, engine.target or "-", engine.precision or "-", action, escape(engine.reason))

@@ -3,6 +3,7 @@
 RegiolectError
 ├── UsageError                       what was asked for does not exist or cannot be read as asked
 │   ├── UnknownRegion
+│   ├── UnknownTarget
 │   ├── UnknownModel
 │   ├── UnknownBackend
 │   ├── InvalidModelSpec
@@ -42,8 +43,23 @@ RegiolectError
 ├── IntegrityError                   bytes differ from their digest
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
 ├── StorageError                     the store cannot be read or written
+│   ├── ContentMissing               the store has no content of that digest
+│   ├── ForeignStore                 the store is another region's, or the bucket lies in another AWS region
+│   ├── StoreUnreachable             nothing answers at the endpoint, or what answers is not S3
+│   ├── StoreAccessRefused           no credentials, or the store refuses them
+│   ├── NoSuchBucket
+│   ├── ClockOff                     this machine's clock differs too much from the store's
+│   └── StoreFull
 ├── RegistryError                    MLflow cannot be reached, read or written
+├── ServerFailed                     a server of this machine's own set did not start, or died
 └── OrchestratorError                Prefect cannot be started or reached
+    ├── NoDeployment                 the server knows no deployment for a region's target
+    ├── NoWorker                     no worker of the target's pool took the build in time
+    ├── DeadlineExceeded             a build took longer than its region's policy allows
+    ├── RunLost                      a worker died, or its run was stopped, before it answered
+    ├── OtherVersion                 a worker runs another version of Regiolect than the release
+    ├── RegistrationBusy             another run is registering under that name, or died doing so
+    └── ApprovalMissing              a person said no, or nobody answered in time
 
 Each says what was expected, what was found and how to mend it; a vendor's error stays attached as the cause.
 """
@@ -87,6 +103,10 @@ class UsageError(RegiolectError):
 
 class UnknownRegion(UsageError):
     """No policy has that name."""
+
+
+class UnknownTarget(UsageError):
+    """No policy of the release names that target."""
 
 
 class UnknownModel(UsageError):
@@ -254,9 +274,69 @@ class StorageError(RegiolectError):
     """The artifact store cannot be read or written."""
 
 
+class ContentMissing(StorageError):
+    """The store has no content of that digest."""
+
+
+class ForeignStore(StorageError):
+    """The store belongs to another of our regions, or its bucket lies in another AWS region."""
+
+
+class StoreUnreachable(StorageError):
+    """Nothing answers at the store's endpoint, or what answers is not S3."""
+
+
+class StoreAccessRefused(StorageError):
+    """There are no credentials for the store, or it refuses them."""
+
+
+class NoSuchBucket(StorageError):
+    """The store's bucket does not exist."""
+
+
+class ClockOff(StorageError):
+    """This machine's clock differs too much from the store's."""
+
+
+class StoreFull(StorageError):
+    """The store has no room for more content."""
+
+
 class RegistryError(RegiolectError):
     """MLflow cannot be reached, read or written."""
 
 
+class ServerFailed(RegiolectError):
+    """A server of this machine's own set (`regiolect up`) did not start, or died."""
+
+
 class OrchestratorError(RegiolectError):
     """Prefect cannot be started or reached."""
+
+
+class NoDeployment(OrchestratorError):
+    """The server knows no deployment for a region's target."""
+
+
+class NoWorker(OrchestratorError):
+    """No worker of the target's pool took the build in time."""
+
+
+class DeadlineExceeded(OrchestratorError):
+    """A build took longer than its region's policy allows."""
+
+
+class RunLost(OrchestratorError):
+    """A worker died, or its run was stopped, before it answered."""
+
+
+class OtherVersion(OrchestratorError):
+    """A worker runs another version of Regiolect than the release that sent it work."""
+
+
+class RegistrationBusy(OrchestratorError):
+    """Another run is registering under the same name, or died doing so."""
+
+
+class ApprovalMissing(OrchestratorError):
+    """A person said no, or nobody answered in time."""

@@ -1,30 +1,37 @@
-"""From the command line to the release flow.
+"""From the command line to the flows.
 
-The flow is found by name: this package may not depend on the orchestrator that runs it.
+A flow is found by name: this package may not depend on the orchestrator that runs it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from regiolect.contracts import ReleaseResult
-from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError
+from regiolect.contracts import NightlyResult, ReleaseResult
+from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
 from regiolect.model import load_model_spec
 from regiolect.planning import plan_release
 from regiolect.policy import PolicyBook
-from regiolect.reachable import require_answer
+from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
 
 # An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
 _LEAST_FREE = 256 * 1024 * 1024
-_PROBE_SECONDS = 5.0
 
 
 def run_release(
-    settings: Settings, model: str, regions: list[str] | None, *, force: bool, drills: bool
+    settings: Settings,
+    model: str,
+    regions: list[str] | None,
+    *,
+    targets: list[str] | None,
+    force: bool,
+    drills: bool,
 ) -> ReleaseResult:
     """Run the release flow, embedded or against the server that PREFECT_API_URL names.
 
@@ -34,23 +41,67 @@ def run_release(
         OrchestratorError: the server does not answer, or cannot be started.
         RegiolectError: the request itself is wrong, or what stopped the release as a whole.
     """
+    _require_ready(settings)
+    # A wrong request is answered at once: no server is started to find it out.
+    plan_release(
+        model,
+        load_model_spec(model),
+        PolicyBook(settings.policies),
+        settings.store,
+        regions,
+        targets=targets,
+        force=force,
+        on_pools=settings.on_pools,
+    )
+    release = _flow("flows.release", "release")
+    result: ReleaseResult = _run(release, model, regions=regions, targets=targets, force=force, drills=drills)
+    return result
+
+
+def run_nightly(
+    settings: Settings, models: list[str] | None, regions: list[str] | None, *, dry_run: bool
+) -> NightlyResult:
+    """Run the nightly flow, embedded or against the server that PREFECT_API_URL names.
+
+    Raises:
+        UnknownModel: no model is named, and this installation knows none.
+        StorageError, BackendUnavailable, OrchestratorError: as `run_release`.
+    """
+    if not (models or settings.known_models()):
+        raise UnknownModel(
+            expected="models to release",
+            found="none named, none in REGIOLECT_MODELS, no entry point of group regiolect.models",
+            remedy="regiolect nightly package.module:NAME, or REGIOLECT_MODELS=package.module:NAME,...",
+        )
+    _require_ready(settings)
+    nightly = _flow("flows.nightly", "nightly")
+    result: NightlyResult = _run(nightly, models=models, regions=regions, dry_run=dry_run)
+    return result
+
+
+def _require_ready(settings: Settings) -> None:
     _require_room(settings.home)
     _require_room(Path(os.environ["PREFECT_HOME"]))
     server = os.environ.get("PREFECT_API_URL")
     if server:
-        _require_server(server)
-    # A wrong request is answered at once: no server is started to find it out.
-    plan_release(model, load_model_spec(model), PolicyBook(settings.policies), settings.store(), regions, force)
+        require_prefect(server, "unset PREFECT_API_URL to run embedded")
+
+
+def _flow(module: str, name: str) -> Callable[..., Any]:
     try:
-        release = import_module("flows.release").release
+        found: Callable[..., Any] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise BackendUnavailable(
             expected="what a release needs to be installed",
             found=f"no module named {error.name!r}",
             remedy="pip install 'regiolect[release]'",
         ) from error
+    return found
+
+
+def _run(flow: Callable[..., Any], *args: object, **how: object) -> Any:
     try:
-        result: ReleaseResult = release(model, regions=regions, force=force, drills=drills)
+        return flow(*args, **how)
     except RuntimeError as error:
         # Prefect's own word for a server that did not come up; anything else that it raises is not ours to name.
         if "API" not in str(error):
@@ -60,7 +111,6 @@ def run_release(
             found=str(error).splitlines()[0],
             remedy=f"see `prefect server start`; its folder is {os.environ['PREFECT_HOME']}",
         ) from error
-    return result
 
 
 def _require_room(folder: Path) -> None:
@@ -80,14 +130,3 @@ def _require_room(folder: Path) -> None:
             found=f"{free >> 20} MiB",
             remedy="free space, or choose another place with REGIOLECT_HOME",
         )
-
-
-def _require_server(server: str) -> None:
-    try:
-        require_answer(f"{server.rstrip('/')}/health", _PROBE_SECONDS)
-    except (OSError, ValueError) as error:
-        raise OrchestratorError(
-            expected=f"a Prefect server at PREFECT_API_URL={server}",
-            found=str(error),
-            remedy="start it, correct the address, or unset PREFECT_API_URL to run embedded",
-        ) from error

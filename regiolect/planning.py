@@ -6,26 +6,31 @@ anything runs: same key, nothing is rebuilt; another key, the parts that differ 
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from regiolect.contracts import (
     Contract,
+    Decision,
     Digest,
     Failure,
     Precision,
+    RegionAnswer,
     RegionId,
     RegionOutcome,
     Target,
     TargetId,
+    TargetMachine,
     failure_of,
     short,
 )
 from regiolect.engines.catalog import backend
-from regiolect.errors import ChangedMeanwhile, RegiolectError, UnknownRegion
+from regiolect.errors import ChangedMeanwhile, OtherVersion, RegiolectError, UnknownRegion, UnknownTarget
 from regiolect.integrity import digest_of, own_code, toolchain
 from regiolect.model import ModelSpec
 from regiolect.policy import PolicyBook, RegionPolicy
@@ -33,6 +38,11 @@ from regiolect.storage import Store, blobs_of
 
 OUTCOMES = "outcomes"
 LATEST = "latest"
+MACHINES = "machines"
+RUNS = "runs"
+
+Stores = Callable[[str], Store]
+"""A region's store, by the region's name."""
 
 
 class RegionRequest(Contract):
@@ -49,6 +59,14 @@ class RegionRequest(Contract):
     def region(self) -> str:
         return self.policy.region
 
+    def built_with(self, parts: Mapping[str, str]) -> RegionRequest:
+        """The same request under the key that it has with these parts."""
+        parts = {**self.key_parts, **parts}
+        return self.model_copy(update={"build_key": digest_of(parts), "key_parts": parts})
+
+
+Action = Literal["build", "reuse", "skip", "refuse"]
+
 
 class PlannedEngine(Contract):
     """What the plan says of one region on one target; of the region as a whole where its policy or data is unusable."""
@@ -57,9 +75,10 @@ class PlannedEngine(Contract):
     title: str
     target: TargetId | None
     precision: Precision | None
-    action: Literal["build", "reuse", "refuse"]
+    action: Action
     reason: str
     request: RegionRequest | None = None
+    decision: Decision | None = Field(default=None, description="what the gate said of an engine that is reused")
     failure: Failure | None = None
 
 
@@ -71,35 +90,44 @@ class Plan(Contract):
     note: str = ""
     engines: tuple[PlannedEngine, ...]
 
-    def requests(self, action: Literal["build", "reuse"] | None = None) -> tuple[RegionRequest, ...]:
-        """The requests, of one kind or all, in the plan's order."""
-        return tuple(engine.request for engine in self.engines if engine.request and action in (None, engine.action))
+    def requests(self, *actions: Action) -> tuple[RegionRequest, ...]:
+        """The requests of these kinds, in the plan's order; of all that are not left out when none is named."""
+        wanted = actions or ("build", "reuse")
+        return tuple(engine.request for engine in self.engines if engine.request and engine.action in wanted)
 
     def summary(self) -> str:
         """The plan in a line."""
         counts = Counter(engine.action for engine in self.engines)
-        return f"{self.name}: {counts['build']} to build, {counts['reuse']} unchanged, {counts['refuse']} refused"
+        words = {"build": "to build", "reuse": "unchanged", "refuse": "refused", "skip": "left out"}
+        told = [f"{counts[action]} {said}" for action, said in words.items() if counts[action] or action != "skip"]
+        return f"{self.name}: {', '.join(told)}"
 
 
 def plan_release(
     address: str,
     spec: ModelSpec,
     policies: PolicyBook,
-    store: Store,
+    stores: Stores,
     regions: Sequence[str] | None = None,
+    *,
+    targets: Sequence[str] | None = None,
     force: bool = False,
+    on_pools: bool = False,
 ) -> Plan:
-    """Compare what is asked for with what the store holds. Reads files' digests, runs nothing.
+    """Compare what is asked for with what the stores hold. Reads files' digests, runs nothing.
 
     A region whose policy or data is unusable is planned as refused, so that it does not stop the others.
 
     Args:
         address: where the spec was found; workers find it there again.
         regions: default: every region that has both a policy and data of the model's.
+        targets: build for these only; what other targets have is reused where it is unchanged, else left alone.
         force: plan everything as a build.
+        on_pools: engines are built on other machines; each target is taken for what it was when last seen.
 
     Raises:
         UnknownRegion: a named region has no policy or no data.
+        UnknownTarget: no policy of these regions has a named target.
     """
     named = tuple(dict.fromkeys(regions)) if regions else tuple(r for r in policies.regions() if r in spec.data)
     if not named:
@@ -113,11 +141,11 @@ def plan_release(
         policies.load(unknown[0])
     for region in named:
         spec.region_data(region)
-    source = spec.source_digest()
+    asked = _Asked(address, spec, spec.source_digest(), targets, force, on_pools)
     engines: list[PlannedEngine] = []
     for region in named:
         try:
-            engines.extend(_plan_region(address, spec, source, policies.load(region), store, force))
+            engines.extend(_plan_region(asked, policies.load(region), stores(region)))
         except RegiolectError as error:
             engines.append(
                 PlannedEngine(
@@ -130,30 +158,58 @@ def plan_release(
                     failure=failure_of(error),
                 )
             )
+    if targets:
+        _require_known(targets, engines)
     return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines))
 
 
-def _plan_region(
-    address: str, spec: ModelSpec, source: str, policy: RegionPolicy, store: Store, force: bool
-) -> Iterator[PlannedEngine]:
-    data = spec.region_data(policy.region).identity()
+@dataclass(frozen=True)
+class _Asked:
+    """What is the same for every region of a plan."""
+
+    address: str
+    spec: ModelSpec
+    source: str
+    targets: Sequence[str] | None
+    force: bool
+    on_pools: bool
+
+
+def _require_known(targets: Sequence[str], engines: Sequence[PlannedEngine]) -> None:
+    known = sorted({engine.target for engine in engines if engine.target})
+    unknown = [target for target in targets if target not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise UnknownTarget(
+            expected=f"targets that the policies of {', '.join(dict.fromkeys(e.region for e in engines))} name",
+            found=f"{unknown[0]!r}; they name {', '.join(known) or 'none that is usable'}",
+            remedy=f"did you mean {near[0]!r}?" if near else "name one of those, or add the target to a policy",
+        )
+
+
+def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> Iterator[PlannedEngine]:
+    data = asked.spec.region_data(policy.region).identity()
     for target in policy.targets:
-        chosen = backend(target.backend)
         parts = {
-            "model": source,
+            "model": asked.source,
             "data": data,
-            "metric": spec.metric_digest(policy.accuracy.metric),
+            "metric": asked.spec.metric_digest(policy.accuracy.metric),
             "policy": policy.digest(),
-            "backend": ", ".join(f"{name} {value}" for name, value in sorted(chosen.fingerprint().items())),
-            "recipe": digest_of(chosen.recipe(policy.precision)),
+            "recipe": digest_of(backend(target.backend).recipe(policy.precision)),
             "target": f"{target.name}/{target.backend}",
-            "toolchain": toolchain(),
             "regiolect": own_code(),
+            **(_last_seen(target, store) if asked.on_pools else machine_parts(target)),
         }
         request = RegionRequest(
-            model=address, name=spec.name, policy=policy, target=target, build_key=digest_of(parts), key_parts=parts
+            model=asked.address,
+            name=asked.spec.name,
+            policy=policy,
+            target=target,
+            build_key=digest_of(parts),
+            key_parts=parts,
         )
-        action, reason = _decide(request, store, force)
+        known = finished(request.build_key, store)
+        action, reason = _decide(request, known, store, asked)
         yield PlannedEngine(
             region=policy.region,
             title=policy.title,
@@ -162,27 +218,77 @@ def _plan_region(
             action=action,
             reason=reason,
             request=request,
+            decision=known.decision if known is not None and action == "reuse" else None,
         )
 
 
-def _decide(request: RegionRequest, store: Store, force: bool) -> tuple[Literal["build", "reuse"], str]:
-    if force:
+def _decide(request: RegionRequest, known: RegionOutcome | None, store: Store, asked: _Asked) -> tuple[Action, str]:
+    wanted = not asked.targets or request.target.name in asked.targets
+    if asked.force and wanted:
         return "build", "asked for with --force"
-    if finished(request.build_key, store) is not None:
+    if known is not None:
         return "reuse", f"unchanged since build {short(request.build_key)}"
-    latest = store.get_record(LATEST, latest_key(request), RegionOutcome)
+    reason = _why_built(request, store.get_record(LATEST, latest_key(request), RegionOutcome))
+    return ("build", reason) if wanted else ("skip", f"left out of this release ({reason})")
+
+
+def _why_built(request: RegionRequest, latest: RegionOutcome | None) -> str:
     if latest is None:
-        return "build", "never built"
+        return "never built"
     if _to_be_timed_again(latest):
-        return "build", "blocked by latency in the last run: times are measured again"
+        return "blocked by latency in the last run: times are measured again"
     if latest.failure is not None:
-        return "build", f"the last run ended in {latest.failure.kind}"
+        return f"the last run ended in {latest.failure.kind}"
     changed = [
         _difference(name, latest.key_parts.get(name, "absent"), value)
         for name, value in request.key_parts.items()
         if latest.key_parts.get(name) != value
     ]
-    return "build", f"changed: {', '.join(changed)}" if changed else "its files are no longer in the store"
+    return f"changed: {', '.join(changed)}" if changed else "its files are no longer in the store"
+
+
+def machine_parts(target: Target) -> dict[str, str]:
+    """The parts of a build key that depend on where the engine is built: libraries, and the machine they run on.
+
+    Raises:
+        BackendUnavailable: the backend's library is not installed here.
+    """
+    fingerprint = backend(target.backend).fingerprint()
+    return {
+        "backend": ", ".join(f"{name} {value}" for name, value in sorted(fingerprint.items())),
+        "toolchain": toolchain(),
+    }
+
+
+def _last_seen(target: Target, store: Store) -> Mapping[str, str]:
+    seen = store.get_record(MACHINES, _machine_key(target), TargetMachine)
+    return seen.parts if seen is not None else dict.fromkeys(("backend", "toolchain"), "a machine not seen before")
+
+
+def _machine_key(target: Target) -> str:
+    return f"{target.name}--{target.backend}"
+
+
+def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
+    """The request under the build key that it has here, for whoever sent it could only guess what this machine is.
+
+    What the machine is found to be is kept, so that the next plan guesses right.
+
+    Raises:
+        OtherVersion: the request was planned by another version of Regiolect.
+        BackendUnavailable: the target's backend is not installed here.
+    """
+    if request.key_parts["regiolect"] != own_code():
+        raise OtherVersion(
+            expected=f"Regiolect's code with {short(request.key_parts['regiolect'])}, by which the release was planned",
+            found=f"code with {short(own_code())} on the machine that builds for {request.target.name!r}",
+            remedy="install the same version of Regiolect on every worker and on the machine that starts releases",
+        )
+    target = request.target
+    seen = TargetMachine(target=target.name, backend=target.backend, parts=machine_parts(target))
+    if store.get_record(MACHINES, _machine_key(target), TargetMachine) != seen:
+        store.put_record(MACHINES, _machine_key(target), seen)
+    return request.built_with(seen.parts)
 
 
 def _difference(name: str, before: str, now: str) -> str:
@@ -224,7 +330,23 @@ def _to_be_timed_again(outcome: RegionOutcome) -> bool:
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
     """Keep an outcome as the latest of its region and target and, last, under its build key."""
     store.put_record(LATEST, latest_key(request), outcome)
-    store.put_record(OUTCOMES, request.build_key, outcome)
+    store.put_record(OUTCOMES, outcome.build_key, outcome)
+
+
+def answer(run: str, outcome: RegionOutcome, request: RegionRequest, store: Store, *, built: bool) -> RegionAnswer:
+    """Keep what a region's flow run came to and, last, tell whoever waits for that run, on whatever machine."""
+    if built:
+        keep(outcome, request, store)
+    else:
+        store.put_record(LATEST, latest_key(request), outcome)
+    told = RegionAnswer(outcome=outcome, built=built)
+    store.put_record(RUNS, run, told)
+    return told
+
+
+def answer_of(run: str, store: Store) -> RegionAnswer | None:
+    """What a region's flow run told; None if it did not come that far."""
+    return store.get_record(RUNS, run, RegionAnswer)
 
 
 def latest_key(request: RegionRequest) -> str:

@@ -74,7 +74,9 @@ class NightlyRules(Contract):
 
     cron: str = Field(default="0 2 * * *", description="five fields of cron, in `timezone`")
     timezone: str = Field(default="UTC", description="a name of the IANA time zone database, e.g. Asia/Tokyo")
-    deadline_minutes: PositiveInt = Field(default=240, description="a build that takes longer is cancelled and refused")
+    deadline_minutes: PositiveFloat = Field(
+        default=240, description="a build that takes longer is cancelled and refused"
+    )
 
     @field_validator("cron")
     @classmethod
@@ -99,7 +101,7 @@ class NightlyRules(Contract):
 class ApprovalRules(Contract):
     """A person must agree, with the gate's figures in front of them, before an engine is served."""
 
-    wait_minutes: PositiveInt = Field(default=60, description="no answer in that time means refused")
+    wait_minutes: PositiveFloat = Field(default=60, description="no answer in that time means refused")
 
 
 class RegionPolicy(Contract):

@@ -1,4 +1,4 @@
-"""Where a registry's address leads, to a file or to a server that answers, and what to say when it does not."""
+"""Where a server's or registry's address leads, and what to say when nothing answers there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from regiolect.errors import OrchestratorError
 from regiolect.settings import without_password
+
+_PROBE_SECONDS = 5.0
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -39,6 +42,25 @@ def require_answer(url: str, seconds: float) -> None:
     except urllib.error.URLError as error:
         if not isinstance(error.reason, ssl.SSLError):
             raise
+
+
+def require_prefect(server: str, otherwise: str) -> None:
+    """Ask the Prefect server at PREFECT_API_URL once whether it is there.
+
+    Args:
+        otherwise: what can be done without a server, the end of the remedy.
+
+    Raises:
+        OrchestratorError: nothing answers.
+    """
+    try:
+        require_answer(f"{server.rstrip('/')}/health", _PROBE_SECONDS)
+    except (OSError, ValueError) as error:
+        raise OrchestratorError(
+            expected=f"a Prefect server at PREFECT_API_URL={without_password(server)}",
+            found=without_password(str(error)),
+            remedy=f"start it, correct the address, or {otherwise}",
+        ) from error
 
 
 def one_line(text: str) -> str:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regiolect.errors import InvalidSetting
-from regiolect.storage import LocalStore
+from regiolect.storage import Store, open_store
+from regiolect.storage.opening import check_location
 
 QUIET = {
     # Telemetry of every dependency is off unless the user turns it on.
@@ -29,15 +32,30 @@ class Settings(BaseSettings):
     """Where things are.
 
     home: everything that Regiolect writes when nothing else is said: store, MLflow database, Prefect's home, reports.
+    store_location: REGIOLECT_STORE, where artifacts are kept: a folder or `s3://bucket/prefix`, with `{region}` in it
+        where each region has a place of its own; a folder in `home` for all of them when unset.
     policies: folder of region policies; the built-in ones when unset.
     mlflow_tracking_uri: also read from MLFLOW_TRACKING_URI; a SQLite file in `home` when unset.
+    build_on: where engines are built: `pools` sends each to the work pool of its target, `here` builds in this process;
+        when unset, pools if PREFECT_API_URL names a server.
+    worker_wait_seconds: how long a build waits for a worker of its pool.
+    notify: a notification block of Prefect's, `type/name`, through which the nightly sends its digest.
+    models: addresses of ModelSpecs, separated by commas, that people may choose beside the installed entry points.
+    image, image_gpu: the workers' image on Docker and Kubernetes pools; on pools of GPUs `image_gpu`, if it is set.
     """
 
-    model_config = SettingsConfigDict(env_prefix="REGIOLECT_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="REGIOLECT_", frozen=True, validate_by_name=True)
 
     home: Path = Path(".regiolect")
+    store_location: str | None = Field(default=None, validation_alias="REGIOLECT_STORE")
     policies: Path | None = None
     mlflow_tracking_uri: str | None = None
+    build_on: Literal["pools", "here"] | None = None
+    worker_wait_seconds: PositiveFloat = 600.0
+    notify: str | None = None
+    models: str = ""
+    image: str = ""
+    image_gpu: str = ""
 
     @field_validator("home", "policies")
     @classmethod
@@ -46,6 +64,26 @@ class Settings(BaseSettings):
             return None if path is None else path.expanduser().absolute()
         except RuntimeError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("store_location")
+    @classmethod
+    def _location(cls, location: str | None) -> str | None:
+        return None if location is None else check_location(location)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether flows report to a Prefect server that outlives them, where people see them and answer."""
+        return bool(os.environ.get("PREFECT_API_URL"))
+
+    @property
+    def on_pools(self) -> bool:
+        return self.has_server if self.build_on is None else self.build_on == "pools"
+
+    def known_models(self) -> tuple[str, ...]:
+        """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""
+        named = sorted(point.name for point in entry_points(group="regiolect.models"))
+        listed = (address.strip() for address in self.models.split(","))
+        return tuple(dict.fromkeys([*named, *filter(None, listed)]))
 
     @property
     def tracking_uri(self) -> str:
@@ -69,8 +107,13 @@ class Settings(BaseSettings):
             "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "2",
         }
 
-    def store(self) -> LocalStore:
-        return LocalStore(self.home / "store")
+    def store(self, region: str | None = None) -> Store:
+        """The store of a region, or of what belongs to no region; opened once a process.
+
+        Raises:
+            StorageError: it cannot be opened, or is another region's.
+        """
+        return open_store(self.store_location or str(self.home / "store"), self.home / "cache", region)
 
 
 def load_settings() -> Settings:
@@ -95,6 +138,8 @@ def load_settings() -> Settings:
     os.environ["REGIOLECT_HOME"] = str(settings.home)
     if settings.policies is not None:
         os.environ["REGIOLECT_POLICIES"] = str(settings.policies)
+    if settings.store_location is not None:
+        os.environ["REGIOLECT_STORE"] = settings.store_location
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings

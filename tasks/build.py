@@ -19,10 +19,10 @@ def build(
     request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, table: CalibrationTable | None
 ) -> EngineArtifact:
     with sharing_machine():
-        return build_engine(request, model, data, table, load_settings().store())
+        return build_engine(request, model, data, table, load_settings().store(request.region))
 
 
 @task(name="attest", tags=["build"], cache_policy=NO_CACHE)
 def attest_engine(engine: EngineArtifact) -> Attestation:
     with sharing_machine():
-        return attest(backend(engine.request.target.backend), engine, load_settings().store())
+        return attest(backend(engine.request.target.backend), engine, load_settings().store(engine.request.region))

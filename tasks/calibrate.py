@@ -14,4 +14,4 @@ from regiolect.settings import load_settings
 @task(name="calibrate", tags=["cpu"], cache_policy=NO_CACHE)
 def calibrate_region(model: ExportedModel, data: ValidatedCalibration, method: CalibrationMethod) -> CalibrationTable:
     with sharing_machine():
-        return calibrate_once(model, data, method, load_settings().store())
+        return calibrate_once(model, data, method, load_settings().store(data.region))

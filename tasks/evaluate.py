@@ -26,7 +26,7 @@ def evaluate(
     request: RegionRequest, model: ExportedModel, engine: EngineArtifact, data: ValidatedCalibration
 ) -> EvaluationResult:
     spec = load_model_spec(request.model)
-    store = load_settings().store()
+    store = load_settings().store(request.region)
     return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy, store)
 
 
@@ -34,5 +34,5 @@ def evaluate(
 def gate(
     request: RegionRequest, engine: EngineArtifact, attestation: Attestation, evaluation: EvaluationResult
 ) -> GateDecision:
-    rows = PairedResults.from_csv(load_settings().store().path_of(evaluation.results))
+    rows = PairedResults.from_csv(load_settings().store(request.region).path_of(evaluation.results))
     return decide_gate(engine, request.policy, attestation, evaluation, rows)

@@ -1,4 +1,4 @@
-"""What is asked for against what the store holds."""
+"""What is asked for against what the stores hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from regiolect.settings import load_settings
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan(model: str, regions: tuple[str, ...] | None, force: bool) -> Plan:
+def plan(model: str, regions: tuple[str, ...], targets: tuple[str, ...], force: bool) -> Plan:
     settings = load_settings()
-    policies = PolicyBook(settings.policies)
-    return plan_release(model, load_model_spec(model), policies, settings.store(), regions, force)
+    return plan_release(
+        model,
+        load_model_spec(model),
+        PolicyBook(settings.policies),
+        settings.store,
+        regions,
+        targets=targets,
+        force=force,
+        on_pools=settings.on_pools,
+    )

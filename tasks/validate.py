@@ -18,7 +18,7 @@ from regiolect.settings import load_settings
 def ingest_data(request: RegionRequest) -> RegionDataset:
     spec = load_model_spec(request.model)
     with sharing_machine():
-        source, store = spec.region_data(request.region), load_settings().store()
+        source, store = spec.region_data(request.region), load_settings().store(request.region)
         dataset = ingest(source, store, spec.inputs, spec.preprocessing.raw_dtype)
         require_planned(request, spec)
         return dataset
@@ -27,4 +27,4 @@ def ingest_data(request: RegionRequest) -> RegionDataset:
 @task(name="validate", tags=["cpu"], cache_policy=NO_CACHE)
 def validate_data(request: RegionRequest, dataset: RegionDataset) -> ValidatedCalibration:
     with sharing_machine():
-        return validate_calibration(dataset, load_settings().store(), request.policy.samples.by_split())
+        return validate_calibration(dataset, load_settings().store(request.region), request.policy.samples.by_split())

@@ -13,7 +13,15 @@ from regiolect.contracts.data import (
     Split,
     ValidatedCalibration,
 )
-from regiolect.contracts.engine import Attestation, BatchProfile, BuildRequest, EngineArtifact, Performance, Target
+from regiolect.contracts.engine import (
+    Attestation,
+    BatchProfile,
+    BuildRequest,
+    EngineArtifact,
+    Performance,
+    Target,
+    TargetMachine,
+)
 from regiolect.contracts.gate import (
     ApprovedEngine,
     Decision,
@@ -24,9 +32,11 @@ from regiolect.contracts.gate import (
     Timing,
 )
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
+from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
     Drill,
     Failure,
+    RegionAnswer,
     RegionOutcome,
     RegisteredEngine,
     ReleaseResult,
@@ -57,10 +67,12 @@ __all__ = [
     "GateRule",
     "LossUnit",
     "NamedBlob",
+    "NightlyResult",
     "ParityReport",
     "Performance",
     "Precision",
     "Preprocessing",
+    "RegionAnswer",
     "RegionDataset",
     "RegionId",
     "RegionOutcome",
@@ -71,9 +83,11 @@ __all__ = [
     "Split",
     "Target",
     "TargetId",
+    "TargetMachine",
     "TensorRange",
     "TensorSpec",
     "Timing",
+    "Trouble",
     "ValidatedCalibration",
     "failure_of",
     "short",

@@ -43,6 +43,14 @@ class Target(Contract):
     backend: str
 
 
+class TargetMachine(Contract):
+    """What a target was when an engine was last built on it: the parts of a build key that only the target knows."""
+
+    target: TargetId
+    backend: str
+    parts: Mapping[str, str]
+
+
 class BuildRequest(Contract):
     """All that a backend needs to build one engine.
 

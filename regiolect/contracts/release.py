@@ -60,6 +60,13 @@ class RegionOutcome(Contract):
     failure: Failure | None = None
 
 
+class RegionAnswer(Contract):
+    """What one region's flow run tells whoever waits for it: its outcome, and whether this run made it."""
+
+    outcome: RegionOutcome
+    built: bool
+
+
 class RegisteredEngine(Contract):
     """A version in the MLflow registry, and what its tags say of the engines in it."""
 

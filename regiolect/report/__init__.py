@@ -1,6 +1,16 @@
 """One HTML file per run, complete without a network: what each region got, and why."""
 
+from regiolect.report.digest import digest_line, markdown_digest, write_digest
 from regiolect.report.page import render, write_report
-from regiolect.report.summary import figures, markdown_table
+from regiolect.report.summary import figures, markdown_plan, markdown_table
 
-__all__ = ["figures", "markdown_table", "render", "write_report"]
+__all__ = [
+    "digest_line",
+    "figures",
+    "markdown_digest",
+    "markdown_plan",
+    "markdown_table",
+    "render",
+    "write_digest",
+    "write_report",
+]

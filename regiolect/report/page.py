@@ -94,7 +94,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
         Entry(row, by_key.get(row.build_key or ""), f"engine-{number}") for number, row in enumerate(result.rows, 1)
     ]
     return (
-        _templates()
+        templates()
         .get_template("report.html.j2")
         .render(
             result=result,
@@ -124,7 +124,8 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Where pages come from; everything that they are given is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.planning import Plan
 from regiolect.report.words import LossFigures, precision_words
 
 COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
@@ -41,6 +42,16 @@ def markdown_table(result: ReleaseResult) -> str:
         verdict = f"refused by {drill.by}, as it must be" if drill.refused else f"NOT refused ({drill.by})"
         lines.append(f"\n**Deliberate drill, {_cell(drill.name)}**: {_cell(verdict)}")
     return "\n".join(lines)
+
+
+def markdown_plan(plan: Plan) -> str:
+    """A plan as Markdown: what would be done for each region and target, and why."""
+    lines = ["| region | target | precision | action | why |", "| --- | --- | --- | --- | --- |"]
+    for engine in plan.engines:
+        cells = (engine.region, engine.target or "-", engine.precision or "-", engine.action, engine.reason)
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    remedies = [f"\n**{_cell(e.region)}**: {_cell(e.failure.remedy)}" for e in plan.engines if e.failure is not None]
+    return "\n".join([plan.summary(), "", *lines, *remedies])
 
 
 def _cells(row: ReleaseRow) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def _outcome(row: ReleaseRow) -> RegionOutcome:
 def _plan(regions: list[str] | None = None, force: bool = False) -> Plan:
     settings = load_settings()
     spec = load_model_spec(ADDRESS)
-    return plan_release(ADDRESS, spec, PolicyBook(settings.policies), settings.store(), regions, force)
+    return plan_release(ADDRESS, spec, PolicyBook(settings.policies), settings.store, regions, force=force)
 
 
 def _aliases(name: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     data/<region>/<set>.npz     images of that region
     policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
     kill-at-score               if there: scores that the process may still compute before it is killed
+    kill-worker                 if there: the process that started it is killed first
 
 `tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
 the same with images in float32, which can be NaN.
@@ -69,6 +70,10 @@ class Workshop:
     def fuse(self) -> Path:
         return self.folder / "kill-at-score"
 
+    @property
+    def kills_worker(self) -> Path:
+        return self.folder / "kill-worker"
+
     def data(self, region: str) -> Path:
         return self.folder / "data" / region
 
@@ -89,6 +94,8 @@ class Workshop:
         if self.fuse.exists():
             left = int(self.fuse.read_text())
             if left == 0:
+                if self.kills_worker.exists():
+                    os.kill(os.getppid(), signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)
             self.fuse.write_text(str(left - 1))
         return top1(outputs, targets)

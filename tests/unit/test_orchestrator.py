@@ -22,7 +22,7 @@ def own_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def start(home: Path) -> None:
-    run_release(Settings(home=home), "no.such:MODEL", None, force=False, drills=False)
+    run_release(Settings(home=home), "no.such:MODEL", None, targets=None, force=False, drills=False)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/api", "not an address"])

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> LocalStore:
 @pytest.fixture
 def plan(workshop: Workshop, store: LocalStore) -> Callable[..., Plan]:
     def planned(*regions: str, force: bool = False, of: Workshop = workshop) -> Plan:
-        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), store, regions, force)
+        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), lambda region: store, regions, force=force)
 
     return planned
 

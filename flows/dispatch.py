@@ -1,0 +1,154 @@
+"""Where a region is built: in this process, or by a worker of the work pool that is named after its target."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+from uuid import UUID
+
+from prefect import State, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
+from prefect.flow_runs import wait_for_flow_run
+from prefect.states import Cancelled, Cancelling
+
+from flows.build_region import build_region
+from flows.deployments import INTERACTIVE, NIGHTLY
+from regiolect import progress
+from regiolect.contracts import ExportedModel, RegionAnswer
+from regiolect.errors import DeadlineExceeded, NoDeployment, NoWorker, RegiolectError, RunLost
+from regiolect.outcome import refuse
+from regiolect.planning import RegionRequest, answer_of
+from regiolect.settings import load_settings
+
+_POLL_SECONDS = 1.0
+# An event that passed while the server was being restarted never comes: the run's state is read again this often.
+_LOOK_AGAIN_SECONDS = 30
+_CANCEL_SECONDS = 10
+
+
+@task(name="region", task_run_name="{request.policy.region}-{request.target.name}", cache_policy=NO_CACHE)
+def dispatch(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
+    """Have one region's engine for one target; an error becomes the region's refused outcome."""
+    clock = time.perf_counter()
+    try:
+        told = (_in_pool if load_settings().on_pools else _here)(request, model, force)
+    except RegiolectError as error:
+        # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
+        told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=True)
+    progress.done(told.outcome)
+    return told
+
+
+def deployment_name(request: RegionRequest) -> str:
+    """The deployment through which a region's engine for a target is built."""
+    return f"build-region/{request.region}-{request.target.name}"
+
+
+def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
+    clock = time.perf_counter()
+    state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
+    if state.name == "TimedOut":
+        raise _too_long(request, f"it was stopped: {_said(state)}")
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, RegionAnswer):
+        return result
+    return RegionAnswer(outcome=refuse(request, result, seconds=time.perf_counter() - clock), built=True)
+
+
+def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
+    clock, settings = time.perf_counter(), load_settings()
+    try:
+        # Called from a task in a thread it is not awaited; its annotation cannot tell.
+        run = cast(
+            FlowRun,
+            run_deployment(
+                deployment_name(request),
+                parameters={
+                    "request": request.model_dump(mode="json"),
+                    "model": model.model_dump(mode="json"),
+                    "force": force,
+                },
+                # Prefect names a run by its flow's template only once it starts.
+                flow_run_name=f"{request.name}-{request.region}-{request.target.name}",
+                work_queue_name=NIGHTLY if NIGHTLY in runtime.flow_run.tags else INTERACTIVE,
+                timeout=min(settings.worker_wait_seconds, _deadline(request)),
+                poll_interval=_POLL_SECONDS,
+            ),
+        )
+    except ObjectNotFound as error:
+        raise NoDeployment(
+            expected=f"a deployment {deployment_name(request)} on the Prefect server",
+            found="none",
+            remedy="regiolect pools apply; or REGIOLECT_BUILD_ON=here to build on this machine",
+        ) from error
+    if not _is_over(run) and run.start_time is None:
+        _cancel(run.id)
+        raise NoWorker(
+            expected=f"a worker of pool {request.target.name!r} within {settings.worker_wait_seconds:g} s",
+            found=f"the run {run.name!r} still {_said(run.state)}; it is cancelled",
+            remedy=f"start one on the target: prefect worker start --pool {request.target.name}; then run again",
+        )
+    run = _when_over(run, _deadline(request) - (time.perf_counter() - clock))
+    if not _is_over(run):
+        _cancel(run.id)
+        raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled")
+    told = answer_of(str(run.id), settings.store(request.region))
+    if told is None:
+        raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
+    return told
+
+
+def _deadline(request: RegionRequest) -> float:
+    return request.policy.nightly.deadline_minutes * 60.0
+
+
+def _when_over(run: FlowRun, seconds: float) -> FlowRun:
+    until = time.perf_counter() + seconds
+    with get_client(sync_client=True) as client:
+        while not _is_over(run) and (left := until - time.perf_counter()) > 0:
+            try:
+                run = asyncio.run(wait_for_flow_run(run.id, timeout=max(1, round(min(left, _LOOK_AGAIN_SECONDS)))))
+            except FlowRunWaitTimeout:
+                run = client.read_flow_run(run.id)
+    return run
+
+
+def _cancel(run: UUID) -> None:
+    """Stop a run. One whose worker no longer answers is marked as stopped all the same, so that it blocks no place."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Cancelling())
+        found = _when_over(client.read_flow_run(run), _CANCEL_SECONDS)
+        if not _is_over(found):
+            client.set_flow_run_state(run, Cancelled(), force=True)
+
+
+def _is_over(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _said(state: State | None) -> str:
+    if state is None:
+        return "without a state"
+    return f"{state.name} ({state.message})" if state.message else state.name or state.type.value
+
+
+def _too_long(request: RegionRequest, found: str) -> DeadlineExceeded:
+    minutes = request.policy.nightly.deadline_minutes
+    return DeadlineExceeded(
+        expected=f"{request.region} on {request.target.name} within {minutes:g} minutes",
+        found=found,
+        remedy="look into the run's log, or raise nightly.deadline_minutes in the region's policy",
+    )
+
+
+def _lost(request: RegionRequest, found: str) -> RunLost:
+    return RunLost(
+        expected=f"an answer from the run that builds {request.region} for {request.target.name}",
+        found=found,
+        remedy="run again: what was finished is not built twice; if it stays, read the flow run's log in Prefect",
+    )

@@ -1,0 +1,180 @@
+"""A release over two targets whose workers share nothing with it, or with each other, but S3 and the servers.
+
+The tests of this module go on from each other, as a week in production would: a target without a worker, one that
+comes up, a person who presses a button, a worker that dies in the middle of a build.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+import pytest
+from mlflow import MlflowClient
+
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from tests.e2e.orchestrated.conftest import Site, Sites
+from tests.flows.tiny_models import CPU, PORTABLE
+
+TARGETS = ("cpu", "portable")
+
+
+@dataclass
+class Plant:
+    """Where releases are started, and the two machines that build."""
+
+    control: Site
+    at: dict[str, Site]
+    sites: Sites
+
+    def api(self, path: str, **body: object) -> object:
+        """Ask the Prefect server."""
+        answer = httpx.post(f"{self.control.servers['PREFECT_API_URL']}{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def builds(self) -> list[tuple[str, str, str]]:
+        """Name, state and id of every build that a pool was sent, newest first."""
+        runs = self.api(
+            "/flow_runs/filter", flows={"name": {"any_": ["build-region"]}}, sort="EXPECTED_START_TIME_DESC", limit=200
+        )
+        assert isinstance(runs, list)
+        return [(run["name"], run["state"]["name"], run["id"]) for run in runs]
+
+    def deploy_everywhere(self) -> None:
+        for site in self.at.values():
+            site.copy_from(self.control)
+
+
+@pytest.fixture(scope="module")
+def plant(sites: Sites) -> Plant:
+    control = sites.site("control", REGIOLECT_WORKER_WAIT_SECONDS="6")
+    control.workshop.write_model()
+    control.workshop.add("north", CPU, PORTABLE)
+    control.workshop.add("south", CPU, precision="FP32")
+    made = Plant(control, {name: sites.site(name) for name in TARGETS}, sites)
+    made.deploy_everywhere()
+    control.command("pools", "apply")
+    return made
+
+
+def _row(result: ReleaseResult, region: str, target: str) -> ReleaseRow:
+    (row,) = [row for row in result.rows if (row.region, row.target) == (region, target)]
+    return row
+
+
+@pytest.fixture(scope="module")
+def first(plant: Plant) -> ReleaseResult:
+    """A release while nobody works for the target `portable`."""
+    plant.sites.worker(plant.at["cpu"], "cpu")
+    return plant.control.release(code=1)
+
+
+def test_a_target_without_a_worker_is_refused_in_time_and_its_run_is_cancelled(
+    plant: Plant, first: ReleaseResult
+) -> None:
+    row = _row(first, "north", "portable")
+    assert row.decision is Decision.REFUSED
+    assert row.failure is not None
+    assert row.failure.kind == "NoWorker"
+    assert "prefect worker start --pool portable" in row.failure.remedy
+    states = {name: state for name, state, _ in plant.builds()}
+    assert states["tiny-north-portable"] == "Cancelled"
+
+
+def test_the_other_targets_and_regions_are_unharmed(plant: Plant, first: ReleaseResult) -> None:
+    for region in ("north", "south"):
+        row = _row(first, region, "cpu")
+        assert (row.decision, row.rebuilt) == (Decision.APPROVED, True)
+        assert row.model_uri == f"models:/tiny-{region}@champion"
+
+
+def test_what_a_worker_made_lies_in_its_regions_bucket_and_nowhere_else(plant: Plant, first: ReleaseResult) -> None:
+    homes = [plant.control, *plant.at.values()]
+    assert not [path for site in homes for path in (site.folder / "home").glob("store/*")], "no local store"
+    for region in ("north", "south"):
+        row = _row(first, region, "cpu")
+        version = MlflowClient(plant.control.servers["MLFLOW_TRACKING_URI"]).get_model_version_by_alias(
+            f"tiny-{region}", "champion"
+        )
+        assert version.tags["build_key"] == row.build_key
+
+
+def test_a_worker_that_comes_up_is_given_what_was_left_and_nothing_is_built_twice(
+    plant: Plant, first: ReleaseResult
+) -> None:
+    plant.sites.worker(plant.at["portable"], "portable")
+    before = {run for _, _, run in plant.builds()}
+    result = plant.control.release(REGIOLECT_WORKER_WAIT_SECONDS="60")
+    assert [(row.region, row.target) for row in result.rows if row.rebuilt] == [("north", "portable")]
+    assert [name for name, _, run in plant.builds() if run not in before] == ["tiny-north-portable"]
+    assert all(row.decision is Decision.APPROVED and row.model_uri for row in result.rows)
+    assert result.rows[0].build_key == _row(first, "north", "cpu").build_key
+
+
+def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_alone(plant: Plant) -> None:
+    """Started as the form does, run by a worker of the pool `control` on a third machine."""
+    office = plant.sites.site("office")
+    office.copy_from(plant.control)
+    plant.sites.worker(office, "control")
+    server = plant.control.servers["PREFECT_API_URL"]
+    deployment = httpx.get(f"{server}/deployments/name/release/release", timeout=30).json()
+    refused = httpx.post(
+        f"{server}/deployments/{deployment['id']}/create_flow_run",
+        json={"parameters": {"model": "nobody:MODEL"}},
+        timeout=30,
+    )
+    assert refused.status_code in (409, 422)
+    assert "nobody:MODEL" in refused.text, "an unknown model is refused before anything runs"
+    run = plant.api(
+        f"/deployments/{deployment['id']}/create_flow_run",
+        parameters={"model": "tests.flows.tiny_models:TINY", "regions": ["south"]},
+    )
+    assert isinstance(run, dict)
+    state = _when_over(server, run["id"], 90)
+    assert state == "Completed"
+    report = next((office.folder / "home" / "reports").glob("tiny-*.json"))
+    (row,) = ReleaseResult.model_validate_json(report.read_text()).rows
+    assert (row.region, row.rebuilt, row.model_uri) == ("south", False, "models:/tiny-south@champion")
+
+
+def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_else(plant: Plant) -> None:
+    """New data for both regions; the machine of `portable` dies while it scores its engine."""
+    for region in ("north", "south"):
+        plant.control.workshop.write_data(region, seed=5)
+    plant.control.workshop.write_policy("north", CPU, PORTABLE, nightly={"deadline_minutes": 0.75})
+    plant.deploy_everywhere()
+    dying = plant.at["portable"]
+    dying.workshop.fuse.write_text("0")
+    dying.workshop.kills_worker.touch()
+    result = plant.control.release(code=1, REGIOLECT_WORKER_WAIT_SECONDS="60")
+    lost = _row(result, "north", "portable")
+    assert lost.failure is not None
+    assert lost.failure.kind in ("DeadlineExceeded", "RunLost"), "the deadline came, or the server missed its heartbeat"
+    for region in ("north", "south"):
+        assert _row(result, region, "cpu").decision is Decision.APPROVED
+    assert _row(result, "north", "cpu").model_uri is None, "the champion serves both targets and stays"
+    assert plant.sites.workers[1].wait(timeout=30) == -signal.SIGKILL
+    states = {name: state for name, state, _ in reversed(plant.builds())}
+    assert states["tiny-north-portable"] in ("Cancelled", "Crashed"), "the child does not outlive its parent's wait"
+
+    dying.workshop.fuse.unlink()
+    dying.workshop.kills_worker.unlink()
+    plant.control.workshop.write_policy("north", CPU, PORTABLE)
+    plant.sites.worker(dying, "portable")
+    mended = plant.control.release(REGIOLECT_WORKER_WAIT_SECONDS="120")
+    assert [(row.region, row.target) for row in mended.rows if row.rebuilt] == [("north", "portable")]
+    assert all(row.model_uri for row in mended.rows)
+
+
+def _when_over(server: str, run: str, seconds: float) -> str:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        state = httpx.get(f"{server}/flow_runs/{UUID(run)}", timeout=30).json()["state"]
+        if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return str(state["name"])
+        time.sleep(0.5)
+    raise AssertionError(f"still {state['name']} after {seconds} s")
