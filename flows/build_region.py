@@ -39,7 +39,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     try:
         request = on_this_machine(request, store)
         known = None if force else finished(request.build_key, store)
-        outcome = known or _build(request, model, clock)
+        outcome = known or _build(request, model, force, clock)
     except Exception as error:
         # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
         with suppress(StorageError):
@@ -48,12 +48,12 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     return answer(run, outcome, request, store, built=known is None)
 
 
-def _build(request: RegionRequest, model: ExportedModel, clock: float) -> RegionOutcome:
+def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
     policy = request.policy
     data = validate_data(request, ingest_data(request))
     calibrated = needs_calibration(policy.precision)
     table = calibrate_region(model, data, policy.calibration.method) if calibrated else None
-    engine = build(request, model, data, table)
+    engine = build(request, model, data, table, force)
     attestation = attest_engine(engine)
     evaluation = decision = None
     if attestation.executed is not None:

@@ -7,7 +7,7 @@ stays: paused pools, queues, deployments and schedules, limits of pools and queu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,6 +75,7 @@ def apply(
     pool_type: PoolType = "process",
     job_templates: Path | None = None,
     prune: bool = False,
+    through: Callable[[SyncPrefectClient], SyncPrefectClient] = lambda client: client,
 ) -> tuple[Change, ...]:
     """Bring the Prefect server at PREFECT_API_URL to what `flows.deployments` lists.
 
@@ -82,6 +83,7 @@ def apply(
         pool_type: of pools that do not exist yet; a pool's type never changes.
         job_templates: folder of base job templates, `<type>.json`; Prefect's own for process pools when left out.
         prune: delete deployments of this list whose region or target is gone from the policies; else they are told.
+        through: makes of the server's client the one that is used; one that writes nothing tells what would be done.
 
     Raises:
         PolicyError: the policies are unusable, or give two things the same name.
@@ -89,13 +91,14 @@ def apply(
         OrchestratorError: the server does not answer, or refuses.
     """
     wanted_pools, wanted = pools(book), deployments(book)
-    with _server() as client, offering(book, settings):
+    with server() as opened, offering(book, settings):
+        client = through(opened)
         changes: list[Change] = []
         types: dict[str, str] = {}
         found = {pool.name: pool for pool in client.read_work_pools()}
         for pool in wanted_pools:
             change, types[pool.name] = _pool(client, pool, found.get(pool.name), pool_type, job_templates)
-            changes += [change, *_queues(client, pool)]
+            changes += [change, *_queues(client, pool, is_new=pool.name not in found)]
         present = _present(client)
         for deployment in wanted:
             fields = _fields(deployment, types[deployment.pool], settings)
@@ -135,7 +138,8 @@ def watch(within: timedelta = timedelta(seconds=_MISSED_BEATS * HEARTBEAT_SECOND
 
 
 @contextmanager
-def _server() -> Iterator[SyncPrefectClient]:
+def server() -> Iterator[SyncPrefectClient]:
+    """A client of the server at PREFECT_API_URL; what goes wrong with it inside is an OrchestratorError."""
     try:
         with get_client(sync_client=True) as client:
             yield client
@@ -228,8 +232,9 @@ def _template(pool_type: str, folder: Path | None) -> dict[str, Any]:
     return template
 
 
-def _queues(client: SyncPrefectClient, pool: Pool) -> Iterator[Change]:
-    present = {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool.name)}
+def _queues(client: SyncPrefectClient, pool: Pool, is_new: bool) -> Iterator[Change]:
+    # A new pool has none of ours.
+    present = {} if is_new else {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool.name)}
     for queue in QUEUES:
         name, found = f"{pool.name}/{queue.name}", present.get(queue.name)
         if found is None:

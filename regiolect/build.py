@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from regiolect.contracts import (
     BuildRequest,
     CalibrationTable,
@@ -15,6 +17,7 @@ from regiolect.errors import ForeignCalibration
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
+from regiolect.remember import remember
 from regiolect.storage import Store
 
 
@@ -29,12 +32,17 @@ def build_engine(
     data: ValidatedCalibration,
     table: CalibrationTable | None,
     store: Store,
+    *,
+    force: bool = False,
 ) -> EngineArtifact:
     """Emit the typed graph that the policy asks for and have the target's backend compile it.
+
+    An engine that was built under this key and never came to the gate, because a machine died in between, is taken up.
 
     Args:
         data: proof that the region's data passed its checks.
         table: for INT8, the region's own calibration; None for the float precisions.
+        force: build it again all the same.
 
     Raises:
         ForeignCalibration: the table is sealed to another region, model, preprocessing or dataset.
@@ -66,4 +74,7 @@ def build_engine(
         policy=request.policy.digest(),
         build_key=request.build_key,
     )
-    return chosen.build(wanted, store, calibration=digest_of(table) if table is not None else None)
+    calibration = digest_of(table) if table is not None else None
+    inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
+    make = partial(chosen.build, wanted, store, calibration=calibration)
+    return remember(store, "engines", inputs, EngineArtifact, make, force=force)

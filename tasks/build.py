@@ -16,10 +16,14 @@ from regiolect.settings import load_settings
 
 @task(name="build", tags=["build"], cache_policy=NO_CACHE)
 def build(
-    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, table: CalibrationTable | None
+    request: RegionRequest,
+    model: ExportedModel,
+    data: ValidatedCalibration,
+    table: CalibrationTable | None,
+    force: bool = False,
 ) -> EngineArtifact:
     with sharing_machine():
-        return build_engine(request, model, data, table, load_settings().store(request.region))
+        return build_engine(request, model, data, table, load_settings().store(request.region), force=force)
 
 
 @task(name="attest", tags=["build"], cache_policy=NO_CACHE)
