@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from regiolect.contracts import Contract, Decision, Failure, RegisteredEngine, Trouble, failure_of
-from regiolect.errors import RegiolectError
+from regiolect.errors import RegiolectError, StorageError
 from regiolect.model import load_model_spec
 from regiolect.planning import Plan, PlannedEngine, Stores, plan_release
 from regiolect.policy import PolicyBook
+from regiolect.storage import Store
 
 
 class ModelPlan(Contract):
@@ -33,29 +36,50 @@ def plan_night(
     regions: Sequence[str] | None = None,
     *,
     on_pools: bool = False,
+    at_once: int = 1,
 ) -> tuple[ModelPlan, ...]:
     """Plan every model. One that cannot be planned is told and stops no other; one without data here is left out.
 
     Args:
         models: addresses of ModelSpecs.
         regions: default: every region that has a policy.
+        at_once: models planned side by side; worth more than one where the stores are far and a plan mostly waits.
     """
-    return tuple(_plan_models(models, policies, stores, regions or policies.regions(), on_pools))
+    everywhere, opened = regions or policies.regions(), _refused_once(stores)
+    with ThreadPoolExecutor(at_once) as pool:
+        plans = pool.map(lambda model: _plan_model(model, policies, opened, everywhere, on_pools), models)
+        return tuple(plan for plan in plans if plan is not None)
 
 
-def _plan_models(
-    models: Sequence[str], policies: PolicyBook, stores: Stores, regions: Sequence[str], on_pools: bool
-) -> Iterator[ModelPlan]:
-    for model in models:
-        try:
-            spec = load_model_spec(model)
-            # A region that nobody knows is for the plan to refuse by its name.
-            here = [region for region in regions if region in spec.data or region not in policies.regions()]
-            if here:
-                plan = plan_release(model, spec, policies, stores, here, on_pools=on_pools)
-                yield ModelPlan(model=model, plan=plan)
-        except RegiolectError as error:
-            yield ModelPlan(model=model, plan=None, failure=failure_of(error))
+def _plan_model(
+    model: str, policies: PolicyBook, stores: Stores, regions: Sequence[str], on_pools: bool
+) -> ModelPlan | None:
+    try:
+        spec = load_model_spec(model)
+        # A region that nobody knows is for the plan to refuse by its name.
+        here = [region for region in regions if region in spec.data or region not in policies.regions()]
+        plan = plan_release(model, spec, policies, stores, here, on_pools=on_pools) if here else None
+    except RegiolectError as error:
+        return ModelPlan(model=model, plan=None, failure=failure_of(error))
+    return None if plan is None else ModelPlan(model=model, plan=plan)
+
+
+def _refused_once(stores: Stores) -> Stores:
+    """A store that cannot be opened is waited for once, and not again for every model."""
+    refused: dict[str, StorageError] = {}
+    alone = threading.Lock()
+
+    def opened(region: str) -> Store:
+        with alone:
+            if region in refused:
+                raise refused[region]
+            try:
+                return stores(region)
+            except StorageError as error:
+                refused[region] = error
+                raise
+
+    return opened
 
 
 def work_of(plans: Sequence[ModelPlan], champions: Mapping[str, RegisteredEngine] | None) -> tuple[ModelWork, ...]:

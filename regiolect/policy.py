@@ -169,7 +169,7 @@ def copy_builtin(folder: Path) -> list[Path]:
 
 
 class PolicyBook:
-    """All policies of a folder, read on demand.
+    """All policies of a folder, each read once, on demand: what a book said of a region it says as long as it lives.
 
     Args:
         folder: holds `<region>.yaml` files.
@@ -180,6 +180,7 @@ class PolicyBook:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or builtin_policies()).absolute()
+        self._loaded: dict[str, RegionPolicy] = {}
         if not self.folder.is_dir() or not self.regions():
             raise InvalidPolicy(
                 expected=f"region policies (<region>.yaml) in {self.folder}",
@@ -197,7 +198,9 @@ class PolicyBook:
         Raises:
             UnknownRegion, InvalidPolicy, PolicyCycle, PolicyLoosens: each names the file and the mend.
         """
-        return self._resolve(region, ())
+        if region not in self._loaded:
+            self._loaded[region] = self._resolve(region, ())
+        return self._loaded[region]
 
     def all(self) -> tuple[RegionPolicy, ...]:
         """Every policy; the first mistake raises."""

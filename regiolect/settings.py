@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     def on_pools(self) -> bool:
         return self.has_server if self.build_on is None else self.build_on == "pools"
 
+    @property
+    def plans_at_once(self) -> int:
+        """Models that a nightly plans side by side: on S3 a plan waits for answers, on a disk it computes digests."""
+        return 16 if (self.store_location or "").startswith("s3://") else 1
+
     def known_models(self) -> tuple[str, ...]:
         """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""
         named = sorted(point.name for point in entry_points(group="regiolect.models"))

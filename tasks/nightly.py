@@ -24,7 +24,9 @@ from regiolect.settings import load_settings
 def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[nightly.ModelPlan, ...]:
     settings = load_settings()
     policies = PolicyBook(settings.policies)
-    return nightly.plan_night(models, policies, settings.store, regions, on_pools=settings.on_pools)
+    return nightly.plan_night(
+        models, policies, settings.store, regions, on_pools=settings.on_pools, at_once=settings.plans_at_once
+    )
 
 
 @task(name="read champions", tags=["registry"], cache_policy=NO_CACHE)

@@ -343,6 +343,8 @@ class LocalServers:
         lines = [
             # A session token or profile of another account would be sent along with these keys.
             "unset AWS_SESSION_TOKEN AWS_PROFILE",
+            # A worker may be started anywhere; its home is this one.
+            f"export REGIOLECT_HOME={shlex.quote(str(self.root.parent))}",
             *(f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()),
         ]
         write_private(self.env_file, "\n".join(lines) + "\n")

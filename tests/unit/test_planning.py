@@ -6,13 +6,24 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from regiolect.contracts import Contract, RegionOutcome
-from regiolect.errors import ChangedMeanwhile, EmptyDataset, UnknownRegion
+from regiolect.contracts import Contract, RegionOutcome, TargetMachine
+from regiolect.errors import ChangedMeanwhile, EmptyDataset, OtherVersion, UnknownRegion, UnknownTarget
 from regiolect.outcome import refuse
-from regiolect.planning import Plan, RegionRequest, finished, keep, plan_release, require_planned
+from regiolect.planning import (
+    Plan,
+    RegionRequest,
+    answer,
+    answer_of,
+    finished,
+    keep,
+    on_this_machine,
+    plan_release,
+    require_planned,
+)
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
 from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
@@ -36,8 +47,8 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def plan(workshop: Workshop, store: LocalStore) -> Callable[..., Plan]:
-    def planned(*regions: str, force: bool = False, of: Workshop = workshop) -> Plan:
-        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), lambda region: store, regions, force=force)
+    def planned(*regions: str, of: Workshop = workshop, **how: Any) -> Plan:
+        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), lambda region: store, regions, **how)
 
     return planned
 
@@ -194,3 +205,80 @@ def test_data_that_change_after_the_plan_are_noticed(plan, workshop: Workshop) -
 def test_a_plan_crosses_a_process_border(plan) -> None:
     planned: Contract = plan()
     assert Plan.model_validate_json(planned.model_dump_json()) == planned
+
+
+# ------------------------------------------------------------------------------------ only some of the targets
+
+
+def test_targets_that_are_not_named_are_left_alone_or_reused(workshop: Workshop, plan, build) -> None:
+    workshop.add("wide", CPU, PORTABLE, GPU)
+    portable = next(r for r in plan("wide").requests() if r.target.name == "portable")
+    build(portable)
+    planned = plan("wide", targets=["cpu"])
+    assert {engine.target: engine.action for engine in planned.engines} == {
+        "cpu": "build",
+        "portable": "reuse",
+        "gpu": "skip",
+    }
+    assert [request.target.name for request in planned.requests()] == ["cpu", "portable"]
+    assert planned.summary() == "tiny: 1 to build, 1 unchanged, 0 refused, 1 left out"
+
+
+def test_force_is_for_the_named_targets_alone(workshop: Workshop, plan, build) -> None:
+    workshop.add("wide", CPU, PORTABLE)
+    for request in plan("wide").requests():
+        build(request)
+    planned = plan("wide", targets=["cpu"], force=True)
+    assert {engine.target: engine.action for engine in planned.engines} == {"cpu": "build", "portable": "reuse"}
+
+
+def test_a_target_that_no_policy_names_is_refused_with_the_nearest(plan) -> None:
+    with pytest.raises(UnknownTarget, match="did you mean 'cpu'"):
+        plan("north", targets=["cpus"])
+
+
+# ----------------------------------------------------------------------------------- engines built elsewhere
+
+
+def test_a_target_elsewhere_is_planned_as_it_was_last_seen(plan, build, store: LocalStore) -> None:
+    planned = request_of(plan("north", on_pools=True))
+    assert planned.key_parts["backend"] == "a machine not seen before"
+    there = on_this_machine(planned, store)
+    assert there.build_key != planned.build_key
+    assert "openvino" in there.key_parts["backend"]
+    build(there)
+    (engine,) = plan("north", on_pools=True).engines
+    assert engine.action == "reuse"
+    assert engine.request == there
+    assert request_of(plan("north")).build_key == there.build_key, "what was built here is known here as well"
+
+
+def test_another_machine_behind_the_same_target_builds_anew_and_says_so(plan, build, store: LocalStore) -> None:
+    first = request_of(plan("north"))
+    build(on_this_machine(first, store))
+    other = {"backend": "backend openvino, isa avx2, version 1.0", "toolchain": first.key_parts["toolchain"]}
+    seen = TargetMachine(target="cpu", backend="openvino", parts=other)
+    store.put_record("machines", "cpu--openvino", seen)
+    (engine,) = plan("north", on_pools=True).engines
+    assert engine.action == "build"
+    assert "backend (" in engine.reason
+    assert "isa avx2" in engine.reason
+
+
+def test_a_worker_with_another_version_of_the_code_refuses_work(plan, store: LocalStore) -> None:
+    request = request_of(plan("north"))
+    foreign = request.built_with({"regiolect": "sha256:" + "0" * 64})
+    with pytest.raises(OtherVersion, match="same version of Regiolect on every worker"):
+        on_this_machine(foreign, store)
+    assert list(store.records("machines", TargetMachine)) == []
+
+
+def test_what_a_run_told_is_found_by_whoever_waits_for_it(plan, bundles, store: LocalStore) -> None:
+    request = request_of(plan("north"))
+    outcome = refuse(request, ChangedMeanwhile("one thing", "another", "run again"), seconds=1.0)
+    assert answer_of("run-1", store) is None
+    answer("run-1", outcome, request, store, built=True)
+    told = answer_of("run-1", store)
+    assert told is not None
+    assert (told.outcome, told.built) == (outcome, True)
+    assert plan("north").engines[0].reason == "the last run ended in ChangedMeanwhile"

@@ -27,10 +27,8 @@ from tests.flows.tiny_models import ADDRESS
 
 # Which server dies where: where it is needed next, and once where it is not.
 SERVERS_DIE = [
-    ("planned", "s3"),
     ("exported", "s3"),
     ("ingested", "prefect"),
-    ("calibrated", "s3"),
     ("built", "s3"),
     ("evaluated", "postgres"),
     ("outcome kept", "mlflow"),
