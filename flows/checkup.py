@@ -98,7 +98,7 @@ def workers(book: PolicyBook, settings: Settings) -> Iterator[Finding]:
         present = {pool.name: pool for pool in client.read_work_pools()}
         for pool in wanted:
             if pool.name in present:
-                yield _workers(present[pool.name], client.read_workers_for_work_pool(pool.name), settings)
+                yield worker_of(present[pool.name], client.read_workers_for_work_pool(pool.name), settings)
 
 
 def notification(block: str) -> Iterator[Finding]:
@@ -188,7 +188,8 @@ def _watch(change: Change, enabled: bool) -> Finding:
     return ok(name, expected, "it is on")
 
 
-def _workers(pool: WorkPool, found: Sequence[Worker], settings: Settings) -> Finding:
+def worker_of(pool: WorkPool, found: Sequence[Worker], settings: Settings) -> Finding:
+    """What to say of a pool whose workers are `found`."""
     name, expected = f"worker of {pool.name}", f"a worker of pool {pool.name!r} that lives"
     online = [worker for worker in found if worker.status == "ONLINE"]
     if online:

@@ -86,7 +86,7 @@ def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> Regio
             found="none",
             remedy="regiolect pools apply; or REGIOLECT_BUILD_ON=here to build on this machine",
         ) from error
-    if not _is_over(run) and run.start_time is None:
+    if run.state is None or run.state.is_scheduled():
         _cancel(run.id)
         raise NoWorker(
             expected=f"a worker of pool {request.target.name!r} within {settings.worker_wait_seconds:g} s",

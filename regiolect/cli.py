@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from regiolect import __version__
+from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
 from regiolect.pools_cli import pools_app
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policies_app, name="policies")
 app.add_typer(pools_app, name="pools")
+app.command()(doctor)
 
 
 def main() -> None:

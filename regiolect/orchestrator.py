@@ -21,7 +21,7 @@ from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
 
 # An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
-_LEAST_FREE = 256 * 1024 * 1024
+LEAST_FREE = 256 * 1024 * 1024
 
 
 def run_release(
@@ -124,9 +124,9 @@ def _require_room(folder: Path) -> None:
             found=f"{error.strerror or error} ({type(error).__name__})",
             remedy="mend its permissions, or choose another place with REGIOLECT_HOME",
         ) from error
-    if free < _LEAST_FREE:
+    if free < LEAST_FREE:
         raise StorageError(
-            expected=f"at least {_LEAST_FREE >> 20} MiB free for {folder}",
+            expected=f"at least {LEAST_FREE >> 20} MiB free for {folder}",
             found=f"{free >> 20} MiB",
             remedy="free space, or choose another place with REGIOLECT_HOME",
         )

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from regiolect.contracts import ReleaseResult
@@ -102,17 +104,24 @@ class Sites:
         return made
 
     def worker(self, site: Site, pool: str) -> subprocess.Popen[bytes]:
-        """A process worker of a pool; it answers once its first heartbeat was seen."""
-        log = (site.folder / f"worker-{pool}.log").open("ab")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", pool],
-            cwd=site.folder,
-            env={**site.environment, "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        """A process worker of a pool, once the server has seen its first heartbeat."""
+        name = f"{pool}-{len(self.workers)}"
+        with (site.folder / f"worker-{pool}.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "-n", name],
+                cwd=site.folder,
+                env={**site.environment, "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.workers.append(worker)
+        known = f"{site.servers['PREFECT_API_URL']}/work_pools/{pool}/workers/filter"
+        until = time.monotonic() + 90
+        while name not in [each["name"] for each in httpx.post(known, json={}, timeout=30).json()]:
+            assert worker.poll() is None, "the worker ended"
+            assert time.monotonic() < until, "the worker does not come up"
+            time.sleep(0.5)
         return worker
 
     def stop(self, workers: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -134,6 +143,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     made.up()
     yield made
     made.down()
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,14 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, RegionOutcome, ReleaseResult, ReleaseRow
+from regiolect.planning import OUTCOMES
+from regiolect.storage import blobs_of, open_store
 from tests.e2e.orchestrated.conftest import Site, Sites
 from tests.flows.tiny_models import CPU, PORTABLE
 
 TARGETS = ("cpu", "portable")
+S3 = "s3://regiolect-{region}/store"
 
 
 @dataclass
@@ -50,11 +53,14 @@ class Plant:
 
 
 @pytest.fixture(scope="module")
-def plant(sites: Sites) -> Plant:
+def plant(sites: Sites, monkeypatch_module: pytest.MonkeyPatch) -> Plant:
     control = sites.site("control", REGIOLECT_WORKER_WAIT_SECONDS="6")
     control.workshop.write_model()
     control.workshop.add("north", CPU, PORTABLE)
     control.workshop.add("south", CPU, precision="FP32")
+    for name, value in control.servers.items():
+        if name.startswith("AWS_"):
+            monkeypatch_module.setenv(name, value)
     made = Plant(control, {name: sites.site(name) for name in TARGETS}, sites)
     made.deploy_everywhere()
     control.command("pools", "apply")
@@ -97,10 +103,23 @@ def test_what_a_worker_made_lies_in_its_regions_bucket_and_nowhere_else(plant: P
     assert not [path for site in homes for path in (site.folder / "home").glob("store/*")], "no local store"
     for region in ("north", "south"):
         row = _row(first, region, "cpu")
-        version = MlflowClient(plant.control.servers["MLFLOW_TRACKING_URI"]).get_model_version_by_alias(
-            f"tiny-{region}", "champion"
-        )
-        assert version.tags["build_key"] == row.build_key
+        store = open_store(S3, plant.control.folder / "reader", region)
+        outcome = store.get_record(OUTCOMES, str(row.build_key), RegionOutcome)
+        assert outcome is not None
+        assert outcome.engine is not None
+        assert outcome.evaluation is not None
+        made = [outcome.evaluation.results.uri, *(file.blob.uri for file in outcome.engine.files)]
+        assert all(uri.startswith(f"s3://regiolect-{region}/store/blobs/") for uri in made)
+        places = {blob.uri.split("/")[2] for blob in blobs_of(outcome)}
+        assert places <= {f"regiolect-{region}", "regiolect-shared"}, "an FP32 region's graph is the exported one"
+        assert all(store.path_of(blob).stat().st_size == blob.size for blob in blobs_of(outcome))
+
+
+def test_a_champion_holds_what_its_workers_built(plant: Plant, first: ReleaseResult) -> None:
+    client = MlflowClient(plant.control.servers["MLFLOW_TRACKING_URI"])
+    for region in ("north", "south"):
+        version = client.get_model_version_by_alias(f"tiny-{region}", "champion")
+        assert version.tags["build_key"] == _row(first, region, "cpu").build_key
 
 
 def test_a_worker_that_comes_up_is_given_what_was_left_and_nothing_is_built_twice(

@@ -1,0 +1,125 @@
+"""What is installed: Regiolect's code, Python packages in the ranges that it supports, backends."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from regiolect import __version__
+from regiolect.contracts import short
+from regiolect.doctor.finding import Finding, note, ok, told, wrong
+from regiolect.engines import catalog
+from regiolect.errors import BackendUnavailable
+from regiolect.integrity import own_code
+
+DISTRIBUTION = "regiolect"
+CORE = ""
+# Without these nothing is released on this machine. Backends are looked at by themselves; ONNX Runtime also calibrates.
+NEEDED = frozenset({CORE, "onnxruntime", "orchestrator", "registry", "release"})
+_LEFT_OUT = frozenset({"dev"})
+_WHY = {
+    "fastapi": "with newer ones every flow of Prefect 3.8 ends in \"unexpected keyword argument 'min_items'\"",
+}
+
+
+def code() -> Iterator[Finding]:
+    """Which code this is; a worker with another one refuses to build."""
+    yield ok(
+        "code",
+        expected="the same on every machine that takes part in a release, else its workers answer with OtherVersion",
+        found=f"Regiolect {__version__}, code {short(own_code())}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}",
+    )
+
+
+def packages(needed: Collection[str] = NEEDED) -> Iterator[Finding]:
+    """One finding per extra: what it consists of is installed, in versions that Regiolect supports.
+
+    Args:
+        needed: extras that must be there; one that is left out and absent is a note.
+    """
+    try:
+        own = metadata.metadata(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        yield note(
+            "packages",
+            expected="Regiolect as an installed distribution, which lists the versions that it supports",
+            found="code that was not installed by pip",
+            remedy="pip install 'regiolect[release]'",
+        )
+        return
+    requirements = [Requirement(text) for text in own.get_all("Requires-Dist") or ()]
+    extras = {
+        extra: [each for each in requirements if _belongs(each, extra)]
+        for extra in (CORE, *(own.get_all("Provides-Extra") or ()))
+        if extra not in _LEFT_OUT
+    }
+    told_of: set[str] = set()
+    # Extras that include others come later, and add what is theirs alone.
+    for extra, belonging in sorted(extras.items(), key=lambda item: (item[0] != CORE, len(item[1]))):
+        yield _extra(extra, [each for each in belonging if each.name not in told_of], extra in needed)
+        told_of |= {each.name for each in belonging}
+
+
+def _belongs(requirement: Requirement, extra: str) -> bool:
+    """Whether an extra asks for it on this machine, where the core does not."""
+    # Some builders let an extra name others of ours; those have findings of their own.
+    if requirement.name == DISTRIBUTION:
+        return False
+    if requirement.marker is None:
+        return extra == CORE
+    in_core = requirement.marker.evaluate({"extra": CORE})
+    return in_core if extra == CORE else not in_core and requirement.marker.evaluate({"extra": extra})
+
+
+def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> Finding:
+    name = f"packages: {extra or 'core'}"
+    present: list[str] = []
+    missing: list[str] = []
+    outside: list[str] = []
+    for requirement in requirements:
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            missing.append(requirement.name)
+            continue
+        present.append(f"{requirement.name} {version}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            why = f"; {_WHY[requirement.name]}" if requirement.name in _WHY else ""
+            outside.append(f"{requirement.name} {version}, outside {requirement.specifier}{why}")
+    expected = ", ".join(f"{each.name}{each.specifier}" for each in requirements) or "nothing on this system"
+    remedy = f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
+    if not missing and not outside:
+        return ok(name, expected, ", ".join(present) or "nothing is needed on this system")
+    found = "; ".join([*([f"not installed: {', '.join(missing)}"] if missing else []), *outside])
+    return (wrong if is_needed or outside else note)(name, expected, found, remedy)
+
+
+def backends(targets: Mapping[str, Sequence[str]], *, elsewhere: bool) -> Iterator[Finding]:
+    """Whether the libraries load that the policies' targets are built with.
+
+    Args:
+        targets: by backend, the names of the targets that it builds for.
+        elsewhere: engines are built on other machines, so that one without a backend here is no mistake.
+    """
+    for backend_name, names in targets.items():
+        name, backend = f"backend {backend_name}", catalog.backend(backend_name)
+        expected = f"{backend.distribution} to load, for {', '.join(names)}"
+        try:
+            backend.require()
+        except BackendUnavailable as error:
+            yield told(name, error, "note" if elsewhere else "wrong")
+            continue
+        obstacle = backend.obstacle()
+        if obstacle is None:
+            yield ok(name, expected, f"{backend.distribution} {backend.version()}, for {', '.join(names)}")
+        else:
+            yield note(
+                name,
+                expected=f"a machine that builds and runs engines for {', '.join(names)}",
+                found=f"{backend.distribution} {backend.version()} builds them here, and they do not run ({obstacle}): "
+                "they are kept as `built, not attested`",
+            )
