@@ -5,13 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint benchmarks schema clean
+.PHONY: demo test lint browser benchmarks schema clean
 
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
 
-test: $(READY) lint
-	$(BIN)/pytest
+# Two processes side by side: most tests of servers wait. The order of collection puts the longest first.
+test: $(READY) lint browser
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+# The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
+browser:
+	@command -v chromedriver >/dev/null || { \
+	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } || \
+	  { echo "install Chromium and its driver, on Debian: apt-get install chromium chromium-driver"; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -22,6 +30,7 @@ lint: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.gate_coverage
+	$(BIN)/python -m benchmarks.orchestration
 
 schema: $(READY)
 	$(BIN)/regiolect policies schema region_policies/schema.json

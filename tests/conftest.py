@@ -34,6 +34,18 @@ from regiolect.contracts import (
 from regiolect.integrity import digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
+# What shares servers, or a Prefect server that takes a while to start, stays in one process when tests run side by side.
+_TOGETHER = ("tests/e2e/orchestrated", "tests/flows")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file, or of one of the folders above, run in one process, in order."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
 
 
