@@ -135,21 +135,10 @@ def plan(
     """Say what `run` would build, and why. Starts nothing and changes nothing."""
     from regiolect.console import print_plan
     from regiolect.integrity import write_atomic
-    from regiolect.model import load_model_spec
-    from regiolect.planning import plan_release
-    from regiolect.policy import PolicyBook
+    from regiolect.planning import plan_here
 
     settings = _use(policies)
-    planned = plan_release(
-        model,
-        load_model_spec(model),
-        PolicyBook(settings.policies),
-        settings.store,
-        _split(regions),
-        targets=_split(targets),
-        force=force,
-        on_pools=settings.on_pools,
-    )
+    planned = plan_here(settings, model, _split(regions), targets=_split(targets), force=force)
     if json_file is not None:
         write_atomic(json_file, planned.model_dump_json(indent=2).encode())
     print_plan(planned)

@@ -14,9 +14,7 @@ from typing import Any
 
 from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
-from regiolect.model import load_model_spec
-from regiolect.planning import plan_release
-from regiolect.policy import PolicyBook
+from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
 
@@ -43,17 +41,8 @@ def run_release(
     """
     _require_ready(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    plan_release(
-        model,
-        load_model_spec(model),
-        PolicyBook(settings.policies),
-        settings.store,
-        regions,
-        targets=targets,
-        force=force,
-        on_pools=settings.on_pools,
-    )
-    release = _flow("flows.release", "release")
+    plan_here(settings, model, regions, targets=targets, force=force)
+    release = flows_module("release").release
     result: ReleaseResult = _run(release, model, regions=regions, targets=targets, force=force, drills=drills)
     return result
 
@@ -74,7 +63,7 @@ def run_nightly(
             remedy="regiolect nightly package.module:NAME, or REGIOLECT_MODELS=package.module:NAME,...",
         )
     _require_ready(settings)
-    nightly = _flow("flows.nightly", "nightly")
+    nightly = flows_module("nightly").nightly
     result: NightlyResult = _run(nightly, models=models, regions=regions, dry_run=dry_run)
     return result
 
@@ -87,16 +76,20 @@ def _require_ready(settings: Settings) -> None:
         require_prefect(server, "unset PREFECT_API_URL to run embedded")
 
 
-def _flow(module: str, name: str) -> Callable[..., Any]:
+def flows_module(name: str) -> Any:
+    """A module of the package `flows`, which needs the orchestrator.
+
+    Raises:
+        BackendUnavailable: the orchestrator, or something else that flows need, is not installed.
+    """
     try:
-        found: Callable[..., Any] = getattr(import_module(module), name)
+        return import_module(f"flows.{name}")
     except ModuleNotFoundError as error:
         raise BackendUnavailable(
             expected="what a release needs to be installed",
             found=f"no module named {error.name!r}",
             remedy="pip install 'regiolect[release]'",
         ) from error
-    return found
 
 
 def _run(flow: Callable[..., Any], *args: object, **how: object) -> Any:

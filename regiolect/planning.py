@@ -32,8 +32,9 @@ from regiolect.contracts import (
 from regiolect.engines.catalog import backend
 from regiolect.errors import ChangedMeanwhile, OtherVersion, RegiolectError, UnknownRegion, UnknownTarget
 from regiolect.integrity import digest_of, own_code, toolchain
-from regiolect.model import ModelSpec
+from regiolect.model import ModelSpec, load_model_spec
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.settings import Settings
 from regiolect.storage import Store, blobs_of
 
 OUTCOMES = "outcomes"
@@ -98,7 +99,7 @@ class Plan(Contract):
     def summary(self) -> str:
         """The plan in a line."""
         counts = Counter(engine.action for engine in self.engines)
-        words = {"build": "to build", "reuse": "unchanged", "refuse": "refused", "skip": "left out"}
+        words: dict[Action, str] = {"build": "to build", "reuse": "unchanged", "refuse": "refused", "skip": "left out"}
         told = [f"{counts[action]} {said}" for action, said in words.items() if counts[action] or action != "skip"]
         return f"{self.name}: {', '.join(told)}"
 
@@ -161,6 +162,26 @@ def plan_release(
     if targets:
         _require_known(targets, engines)
     return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines))
+
+
+def plan_here(
+    settings: Settings, model: str, regions: Sequence[str] | None, *, targets: Sequence[str] | None, force: bool
+) -> Plan:
+    """`plan_release` with the policies and stores of this installation.
+
+    Raises:
+        UnknownModel, InvalidModelSpec, UnknownRegion, UnknownTarget, PolicyError.
+    """
+    return plan_release(
+        model,
+        load_model_spec(model),
+        PolicyBook(settings.policies),
+        settings.store,
+        regions,
+        targets=targets,
+        force=force,
+        on_pools=settings.on_pools,
+    )
 
 
 @dataclass(frozen=True)

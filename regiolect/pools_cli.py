@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from regiolect.errors import BackendUnavailable, OrchestratorError
+from regiolect.errors import OrchestratorError
 
 if TYPE_CHECKING:
     from regiolect.settings import Settings
@@ -65,6 +64,7 @@ def pools_apply(
     """
     import os
 
+    from regiolect.orchestrator import flows_module
     from regiolect.policy import PolicyBook
     from regiolect.reachable import require_prefect
 
@@ -78,7 +78,7 @@ def pools_apply(
             remedy="start one with `regiolect up`, or set PREFECT_API_URL=http://<host>:4200/api",
         )
     require_prefect(server, "start one with `regiolect up`")
-    changes: Iterable[Change] = _flows("pools").apply(book, settings, pool_type.value, job_templates, prune)
+    changes: Iterable[Change] = flows_module("pools").apply(book, settings, pool_type.value, job_templates, prune)
     _print(changes)
     if not settings.known_models():
         typer.echo("no model is known here, so the forms take any text: list addresses in REGIOLECT_MODELS")
@@ -91,10 +91,11 @@ def pools_write(
 ) -> None:
     """Write the deployments for `prefect deploy`, which can make them in process pools that exist."""
     from regiolect.integrity import write_atomic
+    from regiolect.orchestrator import flows_module
     from regiolect.policy import PolicyBook
 
     settings = _use(policies)
-    text: str = _flows("deployments").prefect_yaml(PolicyBook(settings.policies), settings)
+    text: str = flows_module("deployments").prefect_yaml(PolicyBook(settings.policies), settings)
     write_atomic(file, text.encode())
     typer.echo(file)
 
@@ -107,17 +108,6 @@ def _use(policies: Path | None) -> Settings:
     if policies is not None:
         os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     return load_settings()
-
-
-def _flows(module: str) -> Any:
-    try:
-        return import_module(f"flows.{module}")
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(
-            expected="what a release needs to be installed",
-            found=f"no module named {error.name!r}",
-            remedy="pip install 'regiolect[release]'",
-        ) from error
 
 
 def _print(changes: Iterable[Change]) -> None:

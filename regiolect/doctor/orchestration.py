@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Protocol, cast
 
 from regiolect.doctor.finding import Finding, note, wrong
-from regiolect.errors import BackendUnavailable
+from regiolect.orchestrator import flows_module
 from regiolect.policy import PolicyBook
 from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
@@ -29,14 +28,7 @@ def checkup() -> Checkup:
     Raises:
         BackendUnavailable: Prefect, or something else that flows need, is not installed.
     """
-    try:
-        return cast(Checkup, import_module("flows.checkup"))
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(
-            expected="what flows need to be installed",
-            found=f"no module named {error.name!r}",
-            remedy="pip install 'regiolect[release]'",
-        ) from error
+    return cast(Checkup, flows_module("checkup"))
 
 
 def embedded(settings: Settings) -> Iterator[Finding]:
