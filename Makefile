@@ -16,10 +16,10 @@ test: $(READY) lint browser
 
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
 browser:
-	@command -v chromedriver >/dev/null || { \
-	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } || \
-	  { echo "install Chromium and its driver, on Debian: apt-get install chromium chromium-driver"; exit 1; }
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v google-chrome; } >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
+	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .

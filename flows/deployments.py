@@ -92,7 +92,12 @@ class Deployment:
         Raises:
             InvalidSetting: the pool's runs are containers, and no image is set.
         """
-        variables: dict[str, Any] = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
+        environment = {
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+            # What the command line prints as progress, a run on a server shows in its log.
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "regiolect",
+        }
+        variables: dict[str, Any] = {"env": environment}
         if pool_type in ("docker", "kubernetes"):
             variables["image"] = self._image(pool_type, settings)
         if pool_type == "docker" and self.gpu:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import AwareDatetime
 
-from regiolect.contracts import Contract, Decision, Digest, RegionId, RegionOutcome
+from regiolect.contracts import ApprovedEngine, Contract, Decision, Digest, RegionId, RegionOutcome
 from regiolect.errors import ApprovalMissing
 from regiolect.integrity import digest_of
 from regiolect.outcome import approved_engine
@@ -18,6 +18,7 @@ from regiolect.report.words import UNITS
 from regiolect.storage import Store
 
 APPROVALS = "approvals"
+_FIGURES = ("target", "graph", "executes", "loss", "at most", "limit", "samples", "vs FP32", "p99")
 
 
 class PersonsAnswer(Contract):
@@ -64,30 +65,37 @@ def require_yes(answer: PersonsAnswer) -> None:
 
 
 def question(asked: Sequence[RegionOutcome]) -> str:
-    """What is put in front of the person, as Markdown: every figure that the gate's decision rests on."""
+    """What is put in front of the person, as Markdown: every figure that the gate's decision rests on.
+
+    A column per target and a row per figure: the page that asks is narrow, and hides what is wider than it.
+    """
     first = asked[0]
+    columns = [_FIGURES, *(_figures(approved) for approved in filter(None, map(approved_engine, asked)))]
+    head, *rows = (f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True))
     lines = [
         f"**{first.model} in {first.title}** (`{first.region}`): the gate approved; this policy also asks a person.",
         "",
-        "| target | graph | executes | loss | at most | limit | samples | vs FP32 | p99 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        head,
+        f"|{' --- |' * len(columns)}",
+        *rows,
     ]
-    for approved in filter(None, map(approved_engine, asked)):
-        target, gate, timing = approved.engine.request.target, approved.decision, approved.evaluation.timing
-        unit = UNITS[gate.unit]
-        cells = (
-            f"{target.name} ({target.backend})",
-            approved.engine.request.precision.value,
-            approved.attestation.summary(),
-            f"{gate.loss:+.2f} {unit}",
-            f"{gate.loss_upper:+.2f} at {gate.confidence:.0%}",
-            f"{gate.threshold:g} {unit}",
-            str(gate.samples),
-            f"{timing.speedup:.2f}x",
-            f"{timing.p99_ms:.2f} ms",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _figures(approved: ApprovedEngine) -> tuple[str, ...]:
+    target, gate, timing = approved.engine.request.target, approved.decision, approved.evaluation.timing
+    unit = UNITS[gate.unit]
+    return (
+        f"{target.name} ({target.backend})",
+        approved.engine.request.precision.value,
+        approved.attestation.summary(),
+        f"{gate.loss:+.2f} {unit}",
+        f"{gate.loss_upper:+.2f} at {gate.confidence:.0%}",
+        f"{gate.threshold:g} {unit}",
+        str(gate.samples),
+        f"{timing.speedup:.2f}x",
+        f"{timing.p99_ms:.2f} ms",
+    )
 
 
 def _key(asked: Sequence[RegionOutcome]) -> str:

@@ -8,6 +8,8 @@ from regiolect.contracts import Decision, RegionOutcome
 from regiolect.report.words import UNITS
 
 logger = logging.getLogger("regiolect.progress")
+# A run on a server shows these lines in its own log; nobody there asks for a level.
+logger.setLevel(logging.INFO)
 
 
 def note(what: str) -> None:

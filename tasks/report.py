@@ -21,7 +21,13 @@ def write_report(result: ReleaseResult, outcomes: tuple[RegionOutcome, ...]) -> 
 
 @task(name="link report", cache_policy=NO_CACHE)
 def link_report(result: ReleaseResult) -> None:
-    create_markdown_artifact(f"[Report]({result.report})\n\n{report.markdown_table(result)}", key="release-report")
+    # A link to a file of this machine would lead the browser nowhere.
+    page = f"`{result.report}` on the machine of this run, and in MLflow under `regiolect/{result.model}`"
+    create_markdown_artifact(
+        f"{report.markdown_table(result)}\n\nThe page with all of it: {page}.",
+        key="release-report",
+        description=report.release_line(result),
+    )
 
 
 @task(name="log report", tags=["registry"], cache_policy=NO_CACHE)

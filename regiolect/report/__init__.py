@@ -2,7 +2,7 @@
 
 from regiolect.report.digest import digest_line, markdown_digest, write_digest
 from regiolect.report.page import render, write_report
-from regiolect.report.summary import figures, markdown_plan, markdown_table
+from regiolect.report.summary import figures, markdown_plan, markdown_table, release_line
 
 __all__ = [
     "digest_line",
@@ -10,6 +10,7 @@ __all__ = [
     "markdown_digest",
     "markdown_plan",
     "markdown_table",
+    "release_line",
     "render",
     "write_digest",
     "write_report",

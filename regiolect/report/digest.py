@@ -43,7 +43,7 @@ def markdown_digest(result: NightlyResult) -> str:
     for release in result.releases:
         lines += ["", f"## {release.model}", "", markdown_table(release)]
     if result.report:
-        lines += ["", f"[Page]({result.report})"]
+        lines += ["", f"The page: `{result.report}` on the machine of this run."]
     return "\n".join(lines)
 
 

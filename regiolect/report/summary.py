@@ -28,6 +28,13 @@ def figures(result: ReleaseResult) -> dict[str, float]:
     }
 
 
+def release_line(result: ReleaseResult) -> str:
+    """The release in a line."""
+    told = figures(result)
+    counts = ", ".join(f"{told[what]:g} {what}" for what in ("engines", "approved", "served"))
+    return f"{result.model}: {counts} in {result.seconds:.0f} s"
+
+
 def markdown_table(result: ReleaseResult) -> str:
     """The release as Markdown: the table, then what was refused with its remedy, then the drills."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
