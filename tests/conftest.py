@@ -34,7 +34,7 @@ from regiolect.contracts import (
 from regiolect.integrity import digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
-# What shares servers, or a Prefect server that takes a while to start, stays in one process when tests run side by side.
+# What shares servers, or a Prefect server that takes a while to start, stays in one process of several.
 _TOGETHER = ("tests/e2e/orchestrated", "tests/flows")
 
 
