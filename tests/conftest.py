@@ -34,12 +34,12 @@ from regiolect.contracts import (
 from regiolect.integrity import digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
-# What shares servers, or a Prefect server that takes a while to start, stays in one process of several.
-_TOGETHER = ("tests/e2e/orchestrated", "tests/flows")
+# A folder whose tests share a Prefect server, which takes a while to start, stays in one process of several.
+_TOGETHER = ("tests/flows",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file, or of one of the folders above, run in one process, in order."""
+    """Tests of one file, or of a folder above, run in one process, in order."""
     for item in items:
         file = item.nodeid.partition("::")[0]
         group = next((folder for folder in _TOGETHER if file.startswith(folder)), file)

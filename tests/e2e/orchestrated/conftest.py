@@ -1,4 +1,4 @@
-"""Real servers, once for all tests of this folder, and sites: machines of their own as far as one machine allows."""
+"""Real servers, once for each module of this folder, and sites: machines of their own as far as one machine allows."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Sites:
             worker.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """PostgreSQL, S3, MLflow and Prefect, with buckets for the regions that these tests use."""
     home = tmp_path_factory.mktemp("servers")

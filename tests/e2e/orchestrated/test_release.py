@@ -164,12 +164,12 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     """New data for both regions; the machine of `portable` dies while it scores its engine."""
     for region in ("north", "south"):
         plant.control.workshop.write_data(region, seed=5)
-    plant.control.workshop.write_policy("north", CPU, PORTABLE, nightly={"deadline_minutes": 0.75})
+    plant.control.workshop.write_policy("north", CPU, PORTABLE, nightly={"deadline_minutes": 2})
     plant.deploy_everywhere()
     dying = plant.at["portable"]
     dying.workshop.fuse.write_text("0")
     dying.workshop.kills_worker.touch()
-    result = plant.control.release(code=1, REGIOLECT_WORKER_WAIT_SECONDS="60")
+    result = plant.control.release(code=1, REGIOLECT_WORKER_WAIT_SECONDS="110")
     lost = _row(result, "north", "portable")
     assert lost.failure is not None
     assert lost.failure.kind in ("DeadlineExceeded", "RunLost"), "the deadline came, or the server missed its heartbeat"
