@@ -38,6 +38,8 @@ from regiolect.storage import LocalStore
 _TOGETHER = ("tests/flows",)
 
 
+# First: the plugin that reads these marks does so in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file, or of a folder above, run in one process, in order."""
     for item in items:
