@@ -1,0 +1,83 @@
+"""A release without its orchestrator: the functions that the tasks call, in the same order, as wide side by side.
+
+No run, state, event, log or artifact is recorded; nothing is retried, cancelled or resumed from outside, and no build
+can go to another machine. It is what a release could cost at best.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import groupby
+
+from regiolect.build import needs_calibration
+from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
+from regiolect.outcome import conclude, rows_of
+from regiolect.planning import RegionRequest, answer, finished, on_this_machine
+from regiolect.settings import load_settings, without_password
+from tasks.build import attest_engine, build
+from tasks.calibrate import calibrate_region
+from tasks.evaluate import evaluate, gate
+from tasks.export import export
+from tasks.plan import plan
+from tasks.register import register
+from tasks.report import log_report, write_report
+from tasks.validate import ingest_data, validate_data
+
+
+def release(address: str, side_by_side: int) -> ReleaseResult:
+    """Release every region of a model that was never released; any error ends it.
+
+    Args:
+        address: of the ModelSpec.
+        side_by_side: threads, as many as the flow's task runner has.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    planned = plan.fn(address, (), (), False)
+    requests = planned.requests()
+    model = export.fn(address, tuple(dict.fromkeys(request.region for request in requests)))
+    with ThreadPoolExecutor(side_by_side) as pool:
+        told = list(pool.map(lambda request: _build_region(request, model), requests))
+        outcomes = {each.outcome.build_key: each.outcome for each in told}
+        registering = {
+            region: pool.submit(register.fn, model, tuple(outcomes[request.build_key] for request in group))
+            for region, group in groupby(requests, key=lambda request: request.region)
+        }
+    registered = {region: future.result() for region, future in registering.items()}
+    result = ReleaseResult(
+        model=planned.name,
+        note=planned.note,
+        export=model.summary(),
+        started=started,
+        seconds=time.perf_counter() - clock,
+        rows=rows_of(planned, outcomes, frozenset(outcomes), registered),
+        tracking_uri=without_password(load_settings().tracking_uri),
+    )
+    written = write_report.fn(result, tuple(outcomes.values()))
+    log_report.fn(written)
+    return written
+
+
+def _build_region(request: RegionRequest, model: ExportedModel) -> RegionAnswer:
+    clock = time.perf_counter()
+    store = load_settings().store(request.region)
+    request = on_this_machine(request, store)
+    outcome = finished(request.build_key, store) or _build(request, model, clock)
+    return answer(f"peer-{request.region}-{request.target.name}", outcome, request, store, built=True)
+
+
+def _build(request: RegionRequest, model: ExportedModel, clock: float) -> RegionOutcome:
+    policy = request.policy
+    data = validate_data.fn(request, ingest_data.fn(request))
+    calibrated = needs_calibration(policy.precision)
+    table = calibrate_region.fn(model, data, policy.calibration.method) if calibrated else None
+    engine = build.fn(request, model, data, table)
+    attestation = attest_engine.fn(engine)
+    evaluation = decision = None
+    if attestation.executed is not None:
+        evaluation = evaluate.fn(request, model, engine, data)
+        decision = gate.fn(request, engine, attestation, evaluation)
+    return conclude(
+        request, data, table, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
+    )
