@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
 from prefect.flow_runs import wait_for_flow_run
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Cancelling
 
 from flows.build_region import build_region
@@ -51,7 +52,10 @@ def deployment_name(request: RegionRequest) -> str:
 
 def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
     clock = time.perf_counter()
-    state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
+    # It lives and dies with this process, for which the parent's heartbeat speaks; and each flow waits up to a second
+    # for the end of its own.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
     if state.name == "TimedOut":
         raise _too_long(request, f"it was stopped: {_said(state)}")
     result = state.result(raise_on_failure=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from prefect import flow, tags, task
+from prefect import flow, runtime, tags, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.choices import DryRun, Models, Regions
@@ -18,7 +18,12 @@ from regiolect.settings import load_settings
 from tasks.nightly import champions, link_digest, notify, plan_night, write_digest
 
 
-@flow(name="nightly", flow_run_name="nightly-{regions}", task_runner=SIDE_BY_SIDE)
+def _name() -> str:
+    """`nightly-eu` where it is one region's night, `nightly` for all of them."""
+    return "-".join(["nightly", *(runtime.flow_run.parameters.get("regions") or ())])
+
+
+@flow(name="nightly", flow_run_name=_name, task_runner=SIDE_BY_SIDE)
 def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = False) -> NightlyResult:
     """Release whatever changed since the last night; leave everything else alone; send a digest.
 

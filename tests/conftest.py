@@ -34,20 +34,6 @@ from regiolect.contracts import (
 from regiolect.integrity import digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
-# A folder whose tests share a Prefect server, which takes a while to start, stays in one process of several.
-_TOGETHER = ("tests/flows",)
-
-
-# First: the plugin that reads these marks does so in a hook of the same name.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file, or of a folder above, run in one process, in order."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((folder for folder in _TOGETHER if file.startswith(folder)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
 
 
