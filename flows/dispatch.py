@@ -40,7 +40,7 @@ def dispatch(request: RegionRequest, model: ExportedModel, force: bool) -> Regio
         told = (_in_pool if load_settings().on_pools else _here)(request, model, force)
     except RegiolectError as error:
         # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
-        told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=True)
+        told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=False)
     progress.done(told.outcome)
     return told
 

@@ -111,7 +111,7 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
     for request, future in futures:
         result = future.result(raise_on_failure=False)
         if not isinstance(result, RegionAnswer):
-            result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=True)
+            result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=False)
         told[request.build_key] = result
     return told
 

@@ -19,7 +19,7 @@ from regiolect.errors import RegiolectError
 from regiolect.planning import Plan
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
-from regiolect.report.words import UNITS
+from regiolect.report.words import UNITS, build_words
 
 if TYPE_CHECKING:
     from regiolect.inspect_engine import EngineView
@@ -68,7 +68,7 @@ def print_release(result: ReleaseResult) -> int:
     table = Table(title=f"{result.model}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left")
     for name in ("region", "target", "graph", "executed kernels", "decision"):
         table.add_column(name, overflow="fold")
-    for name in ("loss", "bounds", "limit", "vs FP32", "built"):
+    for name in ("loss", "bounds", "limit", "vs FP32", "built in"):
         table.add_column(name, justify="right")
     table.add_column("served as", overflow="fold")
     for row in result.rows:
@@ -123,7 +123,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
         f"{row.threshold:.2f} {unit}" if row.threshold is not None else "-",
         f"{row.speedup:.2f}x" if row.speedup is not None else "-",
-        f"{row.seconds:.1f} s" if row.rebuilt else "unchanged",
+        build_words(row),
         row.model_uri or "-",
     )
 

@@ -61,7 +61,7 @@ class RegionOutcome(Contract):
 
 
 class RegionAnswer(Contract):
-    """What one region's flow run tells whoever waits for it: its outcome, and whether this run made it."""
+    """What one region's flow run tells whoever waits for it: its outcome, and whether this run worked on it."""
 
     outcome: RegionOutcome
     built: bool

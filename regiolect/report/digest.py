@@ -76,6 +76,7 @@ def render_digest(result: NightlyResult) -> str:
             rows=[(model, row, words.LossFigures.of(row)) for model, row in rows],
             attention=[(model, row) for model, row in rows if needs_attention(row)],
             pages={r.model: Path(r.report).name for r in result.releases if r.report},
+            build_words=words.build_words,
             signs=words.SIGNS,
             version=__version__,
         )

@@ -116,6 +116,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
             loss_plot=loss_plot(result.rows, result.drills),
             speed_plot=speed_plot(result.rows),
             registry=result.tracking_uri,
+            build_words=words.build_words,
             signs=words.SIGNS,
             meanings=words.MEANINGS,
             version=__version__,

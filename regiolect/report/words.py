@@ -106,6 +106,13 @@ def kernel_words(row: ReleaseRow) -> str:
     return f"{', '.join(most)} and {last} kernels"
 
 
+def build_words(row: ReleaseRow) -> str:
+    """How long this release worked on the engine: `12.3 s`, `unchanged`; `-` for one that never came to be built."""
+    if row.rebuilt:
+        return f"{row.seconds:.1f} s"
+    return "-" if row.decision is Decision.REFUSED else "unchanged"
+
+
 def precision_words(row: ReleaseRow) -> str:
     """`FP16 graph, FP32 kernels`; `-` where nothing is known."""
     return ", ".join(filter(None, (graph_words(row), kernel_words(row)))) or "-"

@@ -86,6 +86,7 @@ def test_a_target_without_a_worker_is_refused_in_time_and_its_run_is_cancelled(
     assert row.decision is Decision.REFUSED
     assert row.failure is not None
     assert row.failure.kind == "NoWorker"
+    assert not row.rebuilt
     assert "prefect worker start --pool portable" in row.failure.remedy
     states = {name: state for name, state, _ in plant.builds()}
     assert states["tiny-north-portable"] == "Cancelled"

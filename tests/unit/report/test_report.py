@@ -31,6 +31,7 @@ from regiolect.contracts import (
 from regiolect.errors import StorageError
 from regiolect.integrity import digest_bytes
 from regiolect.report import figures, markdown_table, render, write_report
+from regiolect.report.words import build_words
 
 HOSTILE = "<script>alert('1')</script>\" onload=\"x"
 FAILURE = Failure(
@@ -272,6 +273,19 @@ def test_precision_is_put_in_words(precision, executed, words):
     result = release(row(precision=precision, executed=executed))
     assert words in Page(render(result, [])).text
     assert words.replace("graph ", "graph, ") in markdown_table(result)
+
+
+@pytest.mark.parametrize(
+    ("rebuilt", "decision", "told"),
+    [
+        (True, Decision.APPROVED, "25.8 s"),
+        (True, Decision.REFUSED, "25.8 s"),
+        (False, Decision.APPROVED, "unchanged"),
+        (False, Decision.REFUSED, "-"),
+    ],
+)
+def test_a_build_tells_its_time_and_what_never_came_to_be_built_is_not_unchanged(rebuilt, decision, told):
+    assert build_words(row(rebuilt=rebuilt, decision=decision)) == told
 
 
 def test_a_bound_just_under_its_limit_does_not_read_as_the_limit():
