@@ -57,7 +57,7 @@ def build_engine(
             remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
         )
     if table is not None:
-        require_own(table, region=request.region, model=model, dataset=data.dataset.calibration)
+        require_own(table.seal, region=request.region, model=model, dataset=data.dataset.calibration)
     chosen = backend(request.target.backend)
     precision = request.policy.precision
     graph = typed_graph(model, request.region, precision, chosen.recipe(precision), table, store)

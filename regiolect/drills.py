@@ -73,7 +73,7 @@ def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: obj
     return Drill(
         name=FOREIGN,
         region=request.region,
-        attempt=f"build {request.region}'s engine with {foreign.region}'s calibration ({short(foreign.dataset)})",
+        attempt=f"build {request.region}'s engine with {foreign.seal.region}'s calibration ({short(foreign.seal.dataset)})",
         refused=refused,
         by="provenance" if refused else f"nothing: {type(result).__name__}",
         detail=str(result) if isinstance(result, Exception) else "an engine was built",

@@ -24,9 +24,14 @@ def coarser_than(executed: Execution, floor: Precision) -> bool:
     return WIDEST_FIRST.index(executed) > WIDEST_FIRST.index(Execution(floor))
 
 
+def width(precision: Precision) -> int:
+    """Place of a precision, widest first: 0 for FP32."""
+    return WIDEST_FIRST.index(Execution(precision))
+
+
 def wider_or_equal(precision: Precision, than: Precision) -> bool:
     """Whether `precision` is at least as wide as `than`."""
-    return WIDEST_FIRST.index(Execution(precision)) <= WIDEST_FIRST.index(Execution(than))
+    return width(precision) <= width(than)
 
 
 class Recipe(Contract):

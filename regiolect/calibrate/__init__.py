@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from regiolect.calibrate.observe import calibrate, observe, tensors_to_observe
-from regiolect.calibrate.seal import require_own, seal
+from regiolect.calibrate.seal import Observed, require_own, seal, table_of
 
-__all__ = ["calibrate", "observe", "require_own", "seal", "tensors_to_observe"]
+__all__ = ["Observed", "calibrate", "observe", "require_own", "seal", "table_of", "tensors_to_observe"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.calibrate.histogram import Histogram
-from regiolect.calibrate.seal import require_local, seal
+from regiolect.calibrate.seal import Observed, require_local, seal, table_of
 from regiolect.contracts import CalibrationMethod, CalibrationTable, ExportedModel, ValidatedCalibration
 from regiolect.data import Samples, model_inputs, read_samples
 from regiolect.errors import InvalidOnnx, InvalidSamples, MissingThreshold, NonFiniteActivation, RegiolectError
@@ -64,7 +64,7 @@ def calibrate(
         EmptyHistogram: a tensor was never reached.
         InvalidOnnx: the graph cannot be read or run.
     """
-    return seal(observe(model, data, store, tensors, progress, batch), model, data, method)
+    return table_of(observe(model, data, store, tensors, progress, batch), method)
 
 
 def observe(
@@ -74,10 +74,10 @@ def observe(
     tensors: Collection[str] | None = None,
     progress: Progress | None = None,
     batch: int | None = None,
-) -> dict[str, Histogram]:
+) -> Observed:
     """One histogram per observed tensor, in graph order. Arguments and errors as of `calibrate`.
 
-    `seal` makes a table of them by any method, without running the model again.
+    `table_of` makes a table of them by any method, without running the model again.
     """
     samples = read_samples(store.path_of(data.dataset.calibration.blob))
     require_local(samples, data)
@@ -92,7 +92,7 @@ def observe(
         done += len(part)
         if progress is not None:
             progress(done, len(samples))
-    return histograms
+    return Observed(seal(model, data, samples), histograms)
 
 
 def tensors_to_observe(graph: GraphProto) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from regiolect.contracts import (
     CalibrationTable,
     ExportedModel,
     SampleSet,
+    Seal,
     Split,
     TensorRange,
     ValidatedCalibration,
@@ -20,68 +23,79 @@ from regiolect.contracts import (
 )
 from regiolect.data import Samples
 from regiolect.errors import EmptyHistogram, ForeignCalibration, InvalidSamples
+from regiolect.integrity import digest_of
 
 
-def seal(
-    histograms: Mapping[str, Histogram], model: ExportedModel, data: ValidatedCalibration, method: CalibrationMethod
-) -> CalibrationTable:
-    """The table of `histograms`, bound to the model and data that they were collected from.
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Histograms by tensor, in graph order, and whose they are."""
+
+    seal: Seal
+    histograms: Mapping[str, Histogram]
+
+
+def seal(model: ExportedModel, data: ValidatedCalibration, samples: Samples) -> Seal:
+    """Whose a calibration of `model` on `samples` is; they are the calibration set of `data`."""
+    return Seal(
+        region=data.region,
+        model=model.graph.digest,
+        preprocessing=model.preprocessing_digest,
+        dataset=data.dataset.calibration.digest,
+        sample_ids=tuple(map(str, samples.ids)),
+        checks=digest_of([check.model_dump(mode="json") for check in data.checks]),
+        made=datetime.now(UTC),
+    )
+
+
+def table_of(observed: Observed, method: CalibrationMethod) -> CalibrationTable:
+    """Thresholds by `method`, under the seal of what they were observed on.
 
     Raises:
         EmptyHistogram: a tensor was never reached.
     """
-    calibration = data.dataset.calibration
     tensors = {}
-    for name, histogram in histograms.items():
+    for name, histogram in observed.histograms.items():
         if histogram.total == 0:
             raise EmptyHistogram(
                 expected=f"at least one value in tensor {name!r}",
-                found=f"none in {calibration.samples} samples of region {data.region!r}",
+                found=f"none in {observed.seal.samples} samples of region {observed.seal.region!r}",
                 remedy="add samples that reach this layer, or remove the layer from the model",
             )
         tensors[name] = TensorRange(
             threshold=threshold(histogram, method), minimum=histogram.minimum, maximum=histogram.maximum
         )
-    return CalibrationTable(
-        region=data.region,
-        model=model.graph.digest,
-        dataset=calibration.digest,
-        preprocessing=model.preprocessing_digest,
-        method=method,
-        samples=calibration.samples,
-        tensors=tensors,
-    )
+    return CalibrationTable(seal=observed.seal, method=method, tensors=tensors)
 
 
 def require_own(
-    table: CalibrationTable, *, region: str, model: ExportedModel, dataset: SampleSet | None = None
+    own: Seal, *, region: str, model: ExportedModel, dataset: SampleSet | None = None
 ) -> None:
-    """Refuse a table that was made for anything else than what is at hand.
+    """Refuse a calibration that was made for anything else than what is at hand.
 
     Raises:
         ForeignCalibration: the region, the model's graph, its preprocessing or, where given, the dataset differs;
             the error names every difference, both sides.
     """
     pairs = [
-        ("region", region, table.region),
-        ("model graph", short(model.graph.digest), short(table.model)),
-        ("preprocessing", short(model.preprocessing_digest), short(table.preprocessing)),
+        ("region", region, own.region),
+        ("model graph", short(model.graph.digest), short(own.model)),
+        ("preprocessing", short(model.preprocessing_digest), short(own.preprocessing)),
     ]
     whole = [
-        region == table.region,
-        model.graph.digest == table.model,
-        model.preprocessing_digest == table.preprocessing,
+        region == own.region,
+        model.graph.digest == own.model,
+        model.preprocessing_digest == own.preprocessing,
     ]
     if dataset is not None:
-        pairs.append(("dataset", short(dataset.digest), short(table.dataset)))
-        whole.append(dataset.digest == table.dataset)
+        pairs.append(("dataset", short(dataset.digest), short(own.dataset)))
+        whole.append(dataset.digest == own.dataset)
     foreign = [pair for pair, same in zip(pairs, whole, strict=True) if not same]
     if foreign:
-        wanted = ", ".join(f"{what} {own}" for what, own, _ in foreign)
+        wanted = ", ".join(f"{what} {mine}" for what, mine, _ in foreign)
         found = ", ".join(f"{what} {other}" for what, _, other in foreign)
         raise ForeignCalibration(
             expected=f"a calibration of {model.name!r} for region {region!r} sealed to {wanted}",
-            found=f"one sealed to {found} (region {table.region!r}, {table.samples} samples)",
+            found=f"one sealed to {found} (region {own.region!r}, {own.samples} samples)",
             remedy=f"calibrate on local data: {_command(region)}",
         )
 

@@ -1,10 +1,10 @@
 """What travels between stages: frozen, complete, small. URIs and digests, never bytes.
 
-The modules follow the pipeline: base, data, model, calibration, engine, gate, release. Import from here.
+The modules follow the pipeline: base, data, model, calibration, engine, gate, repair, release. Import from here.
 """
 
 from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId, short
-from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, TensorRange
+from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, Observation, Seal, TensorRange
 from regiolect.contracts.data import (
     CheckResult,
     DeclaredStatistics,
@@ -43,6 +43,14 @@ from regiolect.contracts.release import (
     ReleaseRow,
     failure_of,
 )
+from regiolect.contracts.repair import (
+    ChosenGraph,
+    Comparison,
+    GraphChoice,
+    RepairJournal,
+    RepairStep,
+    SensitiveOperator,
+)
 
 __all__ = [
     "ApprovedEngine",
@@ -53,6 +61,8 @@ __all__ = [
     "CalibrationMethod",
     "CalibrationTable",
     "CheckResult",
+    "ChosenGraph",
+    "Comparison",
     "Contract",
     "Decision",
     "DeclaredStatistics",
@@ -65,9 +75,11 @@ __all__ = [
     "Failure",
     "GateDecision",
     "GateRule",
+    "GraphChoice",
     "LossUnit",
     "NamedBlob",
     "NightlyResult",
+    "Observation",
     "ParityReport",
     "Performance",
     "Precision",
@@ -79,7 +91,11 @@ __all__ = [
     "RegisteredEngine",
     "ReleaseResult",
     "ReleaseRow",
+    "RepairJournal",
+    "RepairStep",
     "SampleSet",
+    "Seal",
+    "SensitiveOperator",
     "Split",
     "Target",
     "TargetId",

@@ -12,6 +12,7 @@ from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target
 from regiolect.contracts.gate import Decision, EvaluationResult, GateDecision, LossUnit
+from regiolect.contracts.repair import ChosenGraph
 
 
 class Failure(Contract):
@@ -44,7 +45,7 @@ class RegionOutcome(Contract):
     region: RegionId
     title: str
     target: Target
-    precision: Precision
+    precision: Precision = Field(description="the policy's; `engine` tells the graph's, which may be wider")
     policy: Digest
     build_key: Digest
     key_parts: Mapping[str, str]
@@ -52,6 +53,7 @@ class RegionOutcome(Contract):
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
     seconds: NonNegativeFloat = Field(description="wall time of the build that led here")
     calibration: CalibrationTable | None = None
+    chosen: ChosenGraph | None = None
     checks: tuple[CheckResult, ...] = ()
     engine: EngineArtifact | None = None
     attestation: Attestation | None = None
@@ -98,7 +100,8 @@ class ReleaseRow(Contract):
     title: str
     target: TargetId | None
     backend: str | None
-    precision: Precision | None
+    precision: Precision | None = Field(description="of the graph; the policy's where none was built")
+    asked: Precision | None = Field(default=None, description="the policy's precision")
     executed: str | None
     decision: Decision
     loss: float | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from regiolect.contracts import Blob, CalibrationTable, ExportedModel, Precision, RegionId
@@ -18,6 +18,7 @@ def typed_graph(
     recipe: Recipe,
     table: CalibrationTable | None,
     store: Store,
+    wider: Collection[str] = (),
 ) -> Blob:
     """Keep `model`'s graph, typed as `precision` in the way `recipe` asks for.
 
@@ -32,6 +33,7 @@ def typed_graph(
         recipe: how the backend wants it written.
         table: the region's thresholds, for INT8; None for anything else.
         store: where the exported graph lies, and where the typed one goes.
+        wider: first outputs of operators of the normalized graph that are left out of the precision.
 
     Raises:
         InvalidSetting: the recipe does not fit the precision.
@@ -52,11 +54,11 @@ def typed_graph(
             )
         from regiolect.calibrate import require_own
 
-        require_own(table, region=region, model=model)
+        require_own(table.seal, region=region, model=model)
     elif table is not None:
         raise CalibrationError(
             expected=f"no calibration table for an {precision} graph of {model.name!r}",
-            found=f"one of region {table.region!r}",
+            found=f"one of region {table.seal.region!r}",
             remedy="give table=None: only INT8 uses thresholds, and an unused one would seal the graph to nothing",
         )
 

@@ -1,0 +1,80 @@
+"""How an engine's graph is written, and how that was chosen: every step that was tried, with its figures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from regiolect.contracts.base import Contract, Precision
+from regiolect.contracts.calibration import CalibrationMethod
+from regiolect.contracts.gate import LossUnit
+
+
+class GraphChoice(Contract):
+    """All that may vary between the graphs of one region's engine.
+
+    precision: type of the graph, never coarser than the policy's.
+    method: how thresholds are chosen; None for a graph that has none.
+    wider: operators that are left out of the precision, each named by its first output.
+    """
+
+    precision: Precision
+    method: CalibrationMethod | None = None
+    wider: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """`INT8, entropy, 3 operators wider`."""
+        count = f"{len(self.wider)} operator{'' if len(self.wider) == 1 else 's'} wider" if self.wider else ""
+        return ", ".join(filter(None, (self.precision.value, self.method, count)))
+
+
+class SensitiveOperator(Contract):
+    """An operator, named by its first output, and what quantizing it alone does to that output.
+
+    error: power of the difference over power of the output, on true inputs; 0 is none, 1 leaves nothing of it.
+    """
+
+    output: str
+    kind: str = Field(description="ONNX operator type")
+    error: NonNegativeFloat
+
+
+class RepairStep(Contract):
+    """One graph that was built and scored on the selection set. Losses are in `unit`."""
+
+    choice: GraphChoice
+    loss: float
+    loss_upper: float = Field(description="bound that the gate would find, were its set like the selection set")
+    accepted: bool = Field(description="whether the bound is within the policy's limit")
+
+
+class Comparison(Contract):
+    """The chosen engine against one of the next wider precision, interleaved on the target."""
+
+    precision: Precision = Field(description="of the wider engine")
+    speedup: PositiveFloat = Field(description="median over rounds of the wider engine's time / the chosen one's")
+    required: PositiveFloat
+
+
+class RepairJournal(Contract):
+    """How a graph was chosen. Only the selection set was looked at."""
+
+    metric: str
+    unit: LossUnit
+    limit: NonNegativeFloat
+    samples: PositiveInt = Field(description="of the selection set")
+    operators: PositiveInt | None = Field(default=None, description="operators that INT8 applies to")
+    steps: tuple[RepairStep, ...]
+    sensitive: tuple[SensitiveOperator, ...] = Field(default=(), description="worst first")
+    comparison: Comparison | None = None
+    chosen: GraphChoice
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class ChosenGraph(Contract):
+    """What the engine is built from, and why."""
+
+    format: Literal[1] = 1
+    choice: GraphChoice
+    journal: RepairJournal | None = Field(default=None, description="None where there was nothing to choose")

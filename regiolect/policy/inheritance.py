@@ -1,0 +1,56 @@
+"""What a child inherits, and what it may not change: it may tighten what its parent says and never loosen it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regiolect.policy.rules import RegionPolicy
+from regiolect.precision import wider_or_equal
+
+
+def merged(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """The parent's fields with the child's on top; mappings merge, everything else is replaced whole."""
+    result = dict(parent)
+    for key, value in child.items():
+        inherited = result.get(key)
+        both = isinstance(value, dict) and isinstance(inherited, Mapping)
+        result[key] = merged(inherited, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
+    """What the child allows and the parent does not, in words."""
+    found = []
+    if not wider_or_equal(child.precision, parent.precision):
+        found.append(f"precision {child.precision}, coarser than {parent.precision}")
+    dropped = [kind.value for kind in parent.forbidden if kind not in child.forbidden]
+    if dropped:
+        found.append(f"forbidden no longer lists {', '.join(dropped)}")
+    if (child.accuracy.metric, child.accuracy.unit) != (parent.accuracy.metric, parent.accuracy.unit):
+        found.append("accuracy.metric or accuracy.unit differs, so that the limits cannot be compared")
+    if child.accuracy.limit > parent.accuracy.limit:
+        found.append(f"accuracy.limit {child.accuracy.limit:g} above {parent.accuracy.limit:g}")
+    if child.accuracy.confidence < parent.accuracy.confidence:
+        found.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
+    if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
+        now = "none" if child.latency is None else f"{child.latency.p99_ms:g}"
+        found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
+    if parent.latency and (child.performance, child.batch) != (parent.performance, parent.batch):
+        found.append("performance or batch differs, so that latency.p99_ms would be measured on something else")
+    if parent.approval and child.approval is None:
+        found.append("approval is left out, so that nobody would be asked")
+    if child.calibration.method != parent.calibration.method:
+        found.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
+    oldest, allowed = child.calibration.max_age_days, parent.calibration.max_age_days
+    if allowed is not None and (oldest is None or oldest > allowed):
+        found.append(f"calibration.max_age_days {'none' if oldest is None else f'{oldest:g}'}, above {allowed:g}")
+    unlocked = set(child.wider_precisions()) - {*parent.wider_precisions(), parent.precision}
+    if unlocked:
+        found.append(f"repair.fallback allows {', '.join(sorted(unlocked))}")
+    if child.repair.least_speedup < parent.repair.least_speedup:
+        found.append(f"repair.least_speedup {child.repair.least_speedup:g} below {parent.repair.least_speedup:g}")
+    for split, fewest in parent.samples.by_split().items():
+        if child.samples.by_split()[split] < fewest:
+            found.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")
+    return found

@@ -1,0 +1,169 @@
+"""What a region allows, promises and requires: the fields of a policy file, and what may not contradict what."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from cronsim import CronSim, CronSimError
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from regiolect.contracts import (
+    BatchProfile,
+    CalibrationMethod,
+    Contract,
+    Execution,
+    LossUnit,
+    Performance,
+    Precision,
+    RegionId,
+    Split,
+    Target,
+)
+from regiolect.integrity import digest_of
+from regiolect.precision import wider_or_equal, width
+
+
+class AccuracyLimit(Contract):
+    """How much accuracy an engine may lose against the FP32 reference, and how sure the gate must be."""
+
+    metric: str = Field(description="a metric of the model's, by name, e.g. accuracy")
+    limit: Annotated[float, Field(ge=0, allow_inf_nan=False, description="largest loss allowed, in `unit`")]
+    unit: LossUnit = LossUnit.ABSOLUTE_POINTS
+    confidence: Annotated[float, Field(ge=0.8, lt=1.0, description="one-sided confidence of the bound")] = 0.95
+
+
+class LatencyLimit(Contract):
+    """Latency at the profile's optimal batch, on the target."""
+
+    p99_ms: PositiveFloat
+
+
+class CalibrationRules(Contract):
+    """How INT8 thresholds are chosen, and how long they hold."""
+
+    method: CalibrationMethod = CalibrationMethod.ENTROPY
+    max_age_days: PositiveFloat | None = Field(
+        default=None, description="a calibration older than this is made anew; None: it holds as long as its data"
+    )
+
+
+class RepairRules(Contract):
+    """What may be tried when an engine of the stated precision loses too much, or is no faster than a wider one.
+
+    Everything is decided on the selection set, and never becomes coarser than the policy's precision.
+    """
+
+    steps: PositiveInt = Field(default=10, description="graphs built and scored at most, the first one included")
+    fallback: tuple[Precision, ...] | None = Field(
+        default=None,
+        description="wider precisions that may be shipped instead, narrowest first; none: the stated one or nothing; "
+        "by default every wider one that is not in `forbidden`",
+    )
+    least_speedup: PositiveFloat = Field(
+        default=1.05, description="an INT8 engine must be so many times faster than one of the next wider precision"
+    )
+
+
+class SampleMinimum(Contract):
+    """Fewest samples per set; with fewer the region stops."""
+
+    calibration: PositiveInt = 256
+    selection: PositiveInt = 500
+    gate: PositiveInt = 2000
+
+    def by_split(self) -> dict[Split, int]:
+        return {split: getattr(self, split.value) for split in Split}
+
+
+class NightlyRules(Contract):
+    """When the region is released by itself. How the pipeline is run, not what an engine is: outside the digest."""
+
+    cron: str = Field(default="0 2 * * *", description="five fields of cron, in `timezone`")
+    timezone: str = Field(default="UTC", description="a name of the IANA time zone database, e.g. Asia/Tokyo")
+    deadline_minutes: PositiveFloat = Field(
+        default=240, description="a build that takes longer is cancelled and refused"
+    )
+
+    @field_validator("cron")
+    @classmethod
+    def _reads(cls, cron: str) -> str:
+        try:
+            CronSim(cron, datetime.now(UTC))
+        except CronSimError as error:
+            raise ValueError(f"no cron expression: {error}") from error
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            near = difflib.get_close_matches(timezone, available_timezones(), n=1)
+            raise ValueError("no time zone" + (f" (did you mean {near[0]!r}?)" if near else "")) from error
+        return timezone
+
+
+class ApprovalRules(Contract):
+    """A person must agree, with the gate's figures in front of them, before an engine is served."""
+
+    wait_minutes: PositiveFloat = Field(default=60, description="no answer in that time means refused")
+
+
+class RegionPolicy(Contract):
+    """One region's policy, resolved: nothing is inherited any more."""
+
+    format: Literal[1] = Field(default=1, description="version of this file format")
+    region: RegionId
+    title: str = Field(description="the region's name for people")
+    reason: Annotated[str, Field(min_length=20, description="why the policy is as it is, for a compliance officer")]
+    extends: RegionId | None = Field(default=None, description="region whose policy fills in what this one leaves out")
+    precision: Precision = Field(description="type of the graph, and floor for what executes")
+    forbidden: tuple[Execution, ...] = Field(default=(), description="types that no kernel may execute")
+    accuracy: AccuracyLimit
+    latency: LatencyLimit | None = None
+    performance: Performance = Performance.LATENCY
+    batch: BatchProfile = BatchProfile()
+    calibration: CalibrationRules = CalibrationRules()
+    repair: RepairRules = RepairRules()
+    samples: SampleMinimum = SampleMinimum()
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, description="where engines run; one engine each")]
+    approval: ApprovalRules | None = Field(default=None, description="when stated, a person approves each new engine")
+    nightly: NightlyRules = NightlyRules()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if Execution(self.precision) in self.forbidden:
+            raise ValueError(f"precision {self.precision} is also listed in `forbidden`")
+        names = [target.name for target in self.targets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"every target needs a name of its own, found {', '.join(names)}")
+        for precision in self.repair.fallback or ():
+            if Execution(precision) in self.forbidden:
+                raise ValueError(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
+            if precision is self.precision or not wider_or_equal(precision, self.precision):
+                raise ValueError(f"repair.fallback lists {precision}, which is not wider than {self.precision}")
+        return self
+
+    def wider_precisions(self) -> tuple[Precision, ...]:
+        """Precisions that may be shipped instead of the stated one, narrowest first."""
+        if self.repair.fallback is not None:
+            return tuple(sorted(self.repair.fallback, key=lambda each: -width(each)))
+        return tuple(
+            precision
+            for precision in sorted(Precision, key=lambda each: -width(each))
+            if precision is not self.precision
+            and wider_or_equal(precision, self.precision)
+            and Execution(precision) not in self.forbidden
+        )
+
+    def digest(self) -> str:
+        """Identity of the resolved policy: of what it demands of engines, not of when they are made."""
+        return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
+
+    def target(self, name: str) -> Target:
+        """The target of that name."""
+        return next(target for target in self.targets if target.name == name)
