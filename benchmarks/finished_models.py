@@ -49,7 +49,7 @@ def requests_of(address: str, settings: Settings) -> tuple[RegionRequest, ...]:
 
 
 def _outcome(request: RegionRequest, settings: Settings) -> RegionOutcome:
-    outcome = finished(request.build_key, settings.store(request.region))
+    outcome = finished(request, settings.store(request.region))
     if outcome is None or outcome.decision is not Decision.APPROVED:
         raise SystemExit(f"{request.name} was released, but has no approved engine in {request.region}")
     return outcome

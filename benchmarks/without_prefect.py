@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import groupby
 
-from regiolect.build import needs_calibration
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.outcome import conclude, rows_of
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine
 from regiolect.settings import load_settings, without_password
 from tasks.build import attest_engine, build
-from tasks.calibrate import calibrate_region
+from tasks.calibrate import observe_region
+from tasks.choose import choose
 from tasks.evaluate import evaluate, gate
 from tasks.export import export
 from tasks.plan import plan
@@ -63,21 +63,20 @@ def _build_region(request: RegionRequest, model: ExportedModel) -> RegionAnswer:
     clock = time.perf_counter()
     store = load_settings().store(request.region)
     request = on_this_machine(request, store)
-    outcome = finished(request.build_key, store) or _build(request, model, clock)
+    outcome = finished(request, store) or _build(request, model, clock)
     return answer(f"peer-{request.region}-{request.target.name}", outcome, request, store, built=True)
 
 
 def _build(request: RegionRequest, model: ExportedModel, clock: float) -> RegionOutcome:
-    policy = request.policy
     data = validate_data.fn(request, ingest_data.fn(request))
-    calibrated = needs_calibration(policy.precision)
-    table = calibrate_region.fn(model, data, policy.calibration.method) if calibrated else None
-    engine = build.fn(request, model, data, table)
+    observed = observe_region.fn(request, model, data)
+    chosen = choose.fn(request, model, data, observed)
+    engine = build.fn(request, model, data, chosen)
     attestation = attest_engine.fn(engine)
     evaluation = decision = None
     if attestation.executed is not None:
         evaluation = evaluate.fn(request, model, engine, data)
         decision = gate.fn(request, engine, attestation, evaluation)
     return conclude(
-        request, data, table, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
+        request, data, chosen, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
     )

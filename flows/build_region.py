@@ -7,14 +7,14 @@ from contextlib import suppress
 
 from prefect import flow, runtime
 
-from regiolect.build import needs_calibration
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
 from regiolect.errors import StorageError
 from regiolect.outcome import conclude, refuse
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
-from tasks.calibrate import calibrate_region
+from tasks.calibrate import observe_region
+from tasks.choose import choose
 from tasks.evaluate import evaluate, gate
 from tasks.validate import ingest_data, validate_data
 
@@ -38,7 +38,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     store, run = load_settings().store(request.region), str(runtime.flow_run.id)
     try:
         request = on_this_machine(request, store)
-        known = None if force else finished(request.build_key, store)
+        known = None if force else finished(request, store)
         outcome = known or _build(request, model, force, clock)
     except Exception as error:
         # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
@@ -49,16 +49,15 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
 
 
 def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
-    policy = request.policy
     data = validate_data(request, ingest_data(request))
-    calibrated = needs_calibration(policy.precision)
-    table = calibrate_region(model, data, policy.calibration.method) if calibrated else None
-    engine = build(request, model, data, table, force)
+    observed = observe_region(request, model, data)
+    chosen = choose(request, model, data, observed, force)
+    engine = build(request, model, data, chosen)
     attestation = attest_engine(engine)
     evaluation = decision = None
     if attestation.executed is not None:
         evaluation = evaluate(request, model, engine, data)
         decision = gate(request, engine, attestation, evaluation)
     return conclude(
-        request, data, table, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
+        request, data, chosen, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
     )

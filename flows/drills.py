@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from prefect import flow
 
 from regiolect import progress
-from regiolect.contracts import Drill, ExportedModel, GateDecision, RegionOutcome, ValidatedCalibration
+from regiolect.contracts import (
+    CalibrationTable,
+    Drill,
+    ExportedModel,
+    GateDecision,
+    RegionOutcome,
+    ValidatedCalibration,
+)
 from regiolect.drills import (
     FOREIGN,
     OVER_THRESHOLD,
@@ -19,6 +26,7 @@ from regiolect.drills import (
     judge_broken,
     judge_foreign,
     judge_over_threshold,
+    stated_graph,
 )
 from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
@@ -54,12 +62,12 @@ def drill_once(
 def run_drills(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
     """Try to get past provenance with `donor`'s calibration, and past the gate with a damaged one."""
     progress.note(f"drills: two engines of {request.region} that must be refused")
-    method = request.policy.calibration.method
     data = validate_data(request, ingest_data(request))
-    foreign = calibrate_region(model, validate_data(donor, ingest_data(donor)), method)
+    own = calibrate_region(request, model, data)
+    foreign = calibrate_region(donor, model, validate_data(donor, ingest_data(donor)))
     attempt = build.with_options(name="drill: build with foreign calibration")
-    tried = attempt(drill_request(request, FOREIGN), model, data, foreign, return_state=True)
-    decision = _gate_damaged(drill_request(request, OVER_THRESHOLD), model, data)
+    tried = attempt(drill_request(request, FOREIGN), model, data, stated_graph(request, foreign), return_state=True)
+    decision = _gate_damaged(drill_request(request, OVER_THRESHOLD), model, data, damaged(own))
     return DrillResults(
         drills=(
             judge_foreign(request, foreign, tried.result(raise_on_failure=False)),
@@ -68,8 +76,9 @@ def run_drills(request: RegionRequest, donor: RegionRequest, model: ExportedMode
     )
 
 
-def _gate_damaged(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> GateDecision:
-    table = damaged(calibrate_region(model, data, request.policy.calibration.method))
-    engine = build(request, model, data, table)
+def _gate_damaged(
+    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, table: CalibrationTable
+) -> GateDecision:
+    engine = build(request, model, data, stated_graph(request, table))
     evaluation = evaluate(request, model, engine, data)
     return gate(request, engine, attest_engine(engine), evaluation)

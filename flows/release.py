@@ -118,9 +118,7 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
     stores = load_settings().store
-    kept = {
-        request.build_key: finished(request.build_key, stores(request.region)) for request in planned.requests("reuse")
-    }
+    kept = {request.build_key: finished(request, stores(request.region)) for request in planned.requests("reuse")}
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 
 

@@ -6,46 +6,43 @@ from functools import partial
 
 from regiolect.contracts import (
     BuildRequest,
-    CalibrationTable,
+    ChosenGraph,
     EngineArtifact,
+    Execution,
     ExportedModel,
-    Precision,
     ValidatedCalibration,
 )
 from regiolect.engines.catalog import backend
-from regiolect.errors import ForeignCalibration
+from regiolect.errors import ForeignCalibration, InvalidSetting
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
+from regiolect.precision import coarser_than
 from regiolect.remember import remember
 from regiolect.storage import Store
-
-
-def needs_calibration(precision: Precision) -> bool:
-    """Whether a graph of this precision cannot be made without a calibration table."""
-    return precision is Precision.INT8
 
 
 def build_engine(
     request: RegionRequest,
     model: ExportedModel,
     data: ValidatedCalibration,
-    table: CalibrationTable | None,
+    chosen: ChosenGraph,
     store: Store,
     *,
     force: bool = False,
 ) -> EngineArtifact:
-    """Emit the typed graph that the policy asks for and have the target's backend compile it.
+    """Emit the typed graph that was chosen and have the target's backend compile it.
 
     An engine that was built under this key and never came to the gate, because a machine died in between, is taken up.
 
     Args:
         data: proof that the region's data passed its checks.
-        table: for INT8, the region's own calibration; None for the float precisions.
+        chosen: how the graph is written, and the region's own ranges where it needs them.
         force: build it again all the same.
 
     Raises:
         ForeignCalibration: the table is sealed to another region, model, preprocessing or dataset.
+        InvalidSetting: the graph would be coarser than the policy's precision.
         EngineError: the backend is missing or refuses the graph.
     """
     from regiolect.calibrate import require_own
@@ -56,11 +53,18 @@ def build_engine(
             found=f"data of region {data.region!r}",
             remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
         )
+    choice, table = chosen.choice, chosen.table
+    if coarser_than(Execution(choice.precision), request.policy.precision):
+        raise InvalidSetting(
+            expected=f"a graph at least as wide as the {request.policy.precision} of {request.region!r}",
+            found=choice.summary(),
+            remedy="choose the graph with regiolect.repair, which goes by the policy",
+        )
     if table is not None:
         require_own(table.seal, region=request.region, model=model, dataset=data.dataset.calibration)
-    chosen = backend(request.target.backend)
-    precision = request.policy.precision
-    graph = typed_graph(model, request.region, precision, chosen.recipe(precision), table, store)
+    builder = backend(request.target.backend)
+    precision = choice.precision
+    graph = typed_graph(model, request.region, precision, builder.recipe(precision), table, store, choice.wider)
     wanted = BuildRequest(
         model=request.name,
         region=request.region,
@@ -70,11 +74,12 @@ def build_engine(
         inputs=model.inputs,
         outputs=model.outputs,
         profile=request.policy.batch,
+        shapes=request.policy.shapes_for(model.inputs),
         performance=request.policy.performance,
         policy=request.policy.digest(),
         build_key=request.build_key,
     )
     calibration = digest_of(table) if table is not None else None
     inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
-    make = partial(chosen.build, wanted, store, calibration=calibration)
+    make = partial(builder.build, wanted, store, calibration=calibration)
     return remember(store, "engines", inputs, EngineArtifact, make, force=force)

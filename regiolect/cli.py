@@ -16,6 +16,7 @@ from regiolect import __version__
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
 from regiolect.pools_cli import pools_app
+from regiolect.study_cli import study_app
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
 Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
@@ -36,6 +37,7 @@ app = typer.Typer(
 policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policies_app, name="policies")
 app.add_typer(pools_app, name="pools")
+app.add_typer(study_app, name="study")
 app.command()(doctor)
 
 

@@ -116,7 +116,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
     return (
         row.region,
         row.target or "-",
-        row.precision or "-",
+        _precision(row),
         row.executed or "-",
         f"[{COLOURS[row.decision]}]{row.decision}[/]",
         f"{row.loss:+.2f} {unit}" if measured else "-",
@@ -126,6 +126,11 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         build_words(row),
         row.model_uri or "-",
     )
+
+
+def _precision(row: ReleaseRow) -> str:
+    wider = row.asked not in (None, row.precision)
+    return f"{row.precision} (not {row.asked})" if wider else row.precision or "-"
 
 
 def _legend(result: ReleaseResult) -> str:

@@ -7,12 +7,14 @@ A `RegionSource` is what a user brings: three disjoint sets of labelled samples.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
 from regiolect.errors import EmptyDataset, InvalidSamples
 from regiolect.integrity import digest_file, digest_of, write_atomic
+
+# How an input's array is told from the others in a file.
+_INPUT = "input:"
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def samples_to_bytes(samples: Samples) -> bytes:
         "ids": samples.ids,
         "regions": samples.regions,
         "targets": samples.targets,
-        **{f"input:{name}": array for name, array in samples.inputs.items()},
+        **{f"{_INPUT}{name}": array for name, array in samples.inputs.items()},
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -158,11 +163,88 @@ def read_samples(path: Path) -> Samples:
     Raises:
         InvalidSamples: not such a file, or truncated; pickled objects are refused.
     """
+    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return _assembled({name: archive[name] for name in archive.files})
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """What there is to know of a set without its values: ids and region tags, one a sample, and the inputs' names."""
+
+    ids: NDArray[np.str_]
+    regions: NDArray[np.str_]
+    inputs: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_index(path: Path) -> SampleIndex:
+    """What `save_samples` wrote, without inputs and targets.
+
+    Raises:
+        InvalidSamples: not such a file, or truncated.
+    """
+    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        ids, regions = archive["ids"], archive["regions"]
+        names = sorted(name.removeprefix(_INPUT) for name in archive.files if name.startswith(_INPUT))
+        if not len(ids) == len(regions):
+            raise ValueError(f"{len(ids)} ids and {len(regions)} regions")
+        return SampleIndex(ids, regions, tuple(names))
+
+
+def read_parts(path: Path, bounds: Sequence[tuple[int, int]]) -> Iterator[Samples]:
+    """Rows `start` to `stop` of what `save_samples` wrote, for each of the rising `bounds`; nothing else is in memory.
+
+    Raises:
+        InvalidSamples: not such a file, truncated, shorter than a bound, or with an array in Fortran order.
+    """
+    with _readable(path), zipfile.ZipFile(path) as archive, ExitStack() as stack:
+        rows = {
+            entry.removesuffix(".npy"): _Rows.of(stack.enter_context(archive.open(entry)))
+            for entry in archive.namelist()
+        }
+        for start, stop in bounds:
+            yield _assembled({name: array.read(start, stop) for name, array in rows.items()})
+
+
+@dataclass
+class _Rows:
+    """An array in a file, read forwards along its first axis."""
+
+    file: IO[bytes]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    position: int = 0
+
+    @classmethod
+    def of(cls, file: IO[bytes]) -> _Rows:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject or not shape or (fortran and len(shape) > 1):
+            raise ValueError(f"an array of {dtype}, shape {shape}, that cannot be read by rows")
+        return cls(file, dtype, shape)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        if not self.position <= start <= stop <= self.shape[0]:
+            raise ValueError(f"{self.shape[0]} rows, of which {start} to {stop} are asked for after {self.position}")
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self.file.seek((start - self.position) * size, io.SEEK_CUR)
+        self.position = stop
+        content = self.file.read((stop - start) * size)
+        return np.ndarray((stop - start, *self.shape[1:]), self.dtype, content)
+
+
+def _assembled(arrays: Mapping[str, NDArray[Any]]) -> Samples:
+    inputs = {name.removeprefix(_INPUT): array for name, array in arrays.items() if name.startswith(_INPUT)}
+    return Samples(ids=arrays["ids"], regions=arrays["regions"], inputs=inputs, targets=arrays["targets"])
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        inputs = {name.removeprefix("input:"): array for name, array in arrays.items() if name.startswith("input:")}
-        return Samples(ids=arrays["ids"], regions=arrays["regions"], inputs=inputs, targets=arrays["targets"])
+        yield
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidSamples(
             expected=f"samples at {path}: arrays ids, regions, targets and input:<name>",

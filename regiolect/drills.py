@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from regiolect.build import needs_calibration
 from regiolect.contracts import (
     CalibrationTable,
+    ChosenGraph,
     Contract,
     Decision,
     Drill,
     GateDecision,
+    Precision,
     RegionOutcome,
     short,
 )
@@ -39,7 +40,7 @@ def candidates(
     """The region to drill and the region whose calibration it is offered: the first INT8 region that was gated, and
     the first other region whose data passed their checks. None when there are no two such regions."""
     drilled = next(
-        (r for r in requests if needs_calibration(r.policy.precision) and outcomes[r.build_key].gate is not None), None
+        (r for r in requests if r.policy.precision is Precision.INT8 and outcomes[r.build_key].gate is not None), None
     )
     donor = next(
         (r for r in requests if drilled and r.region != drilled.region and outcomes[r.build_key].engine is not None),
@@ -58,6 +59,11 @@ def drill_request(request: RegionRequest, name: str) -> RegionRequest:
     return request.model_copy(update={"build_key": digest_of({"drill": name, "of": request.build_key})})
 
 
+def stated_graph(request: RegionRequest, table: CalibrationTable) -> ChosenGraph:
+    """The graph that the policy asks for, with this table."""
+    return ChosenGraph(choice=request.policy.stated_choice(), table=table)
+
+
 def damaged(table: CalibrationTable) -> CalibrationTable:
     """The table with every threshold made far too narrow, its seal still right."""
     tensors = {
@@ -73,7 +79,8 @@ def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: obj
     return Drill(
         name=FOREIGN,
         region=request.region,
-        attempt=f"build {request.region}'s engine with {foreign.seal.region}'s calibration ({short(foreign.seal.dataset)})",
+        attempt=f"build {request.region}'s engine with the calibration of {foreign.seal.region} "
+        f"({short(foreign.seal.dataset)})",
         refused=refused,
         by="provenance" if refused else f"nothing: {type(result).__name__}",
         detail=str(result) if isinstance(result, Exception) else "an engine was built",

@@ -11,10 +11,12 @@ RegiolectError
 ├── PolicyError                      a region policy is wrong
 │   ├── InvalidPolicy
 │   ├── PolicyCycle
-│   └── PolicyLoosens
+│   ├── PolicyLoosens
+│   └── MissingProfile               no bounds for a dimension that the model leaves open
 ├── DataError                        a region's data cannot be used
 │   ├── InvalidSamples
 │   ├── EmptyDataset
+│   ├── TooFewSamples                a set is smaller than what is asked of it
 │   ├── ForeignSamples               samples of another region, or of another of a region's sets
 │   ├── ChangedMeanwhile
 │   └── DataCheckFailed
@@ -26,6 +28,7 @@ RegiolectError
 │   └── PrecisionOverflow            a value lies outside the range of the type it is given
 ├── CalibrationError
 │   ├── ForeignCalibration           provenance: sealed to another region, model or preprocessing
+│   ├── InvalidCalibration           damaged, unfinished, of another format, or it contradicts itself
 │   ├── EmptyHistogram
 │   ├── NonFiniteActivation
 │   └── MissingThreshold
@@ -38,6 +41,7 @@ RegiolectError
 │   └── AttestationFailed            an engine says of itself what nobody here can read
 ├── EvaluationError
 │   ├── ReferenceFailed              the FP32 reference gives no answers
+│   ├── NothingWithinLimit           no graph that the policy allows loses little enough
 │   └── InvalidResults
 ├── GateRefused                      only an approved engine may become champion
 ├── IntegrityError                   bytes differ from their digest
@@ -141,6 +145,10 @@ class PolicyLoosens(PolicyError):
     """A child policy allows what its parent forbids."""
 
 
+class MissingProfile(PolicyError):
+    """A policy gives no bounds for a dimension that a model leaves open."""
+
+
 class DataError(RegiolectError):
     """A region's data cannot be used."""
 
@@ -151,6 +159,10 @@ class InvalidSamples(DataError):
 
 class EmptyDataset(DataError):
     """A set has no samples."""
+
+
+class TooFewSamples(DataError):
+    """A set is smaller than what is asked of it."""
 
 
 class ForeignSamples(DataError):
@@ -206,6 +218,10 @@ class ForeignCalibration(CalibrationError):
     """A calibration is sealed to another region, model or preprocessing."""
 
 
+class InvalidCalibration(CalibrationError):
+    """A kept calibration is damaged, unfinished, of another format, or contradicts itself."""
+
+
 class EmptyHistogram(CalibrationError):
     """Nothing was counted."""
 
@@ -252,6 +268,19 @@ class EvaluationError(RegiolectError):
 
 class ReferenceFailed(EvaluationError):
     """The FP32 reference cannot be loaded or run."""
+
+
+class NothingWithinLimit(EvaluationError):
+    """No graph that a policy allows loses little enough on the selection set.
+
+    Attributes:
+        journal: every graph that was tried, as a RepairJournal.
+    """
+
+    journal: Any = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"journal": self.journal})
 
 
 class InvalidResults(EvaluationError):

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
-    CalibrationTable,
     CheckResult,
+    ChosenGraph,
     Decision,
     EngineArtifact,
     EvaluationResult,
@@ -25,7 +25,7 @@ from regiolect.planning import Plan, PlannedEngine, RegionRequest
 def conclude(
     request: RegionRequest,
     data: ValidatedCalibration,
-    table: CalibrationTable | None,
+    chosen: ChosenGraph,
     engine: EngineArtifact,
     attestation: Attestation,
     evaluation: EvaluationResult | None,
@@ -36,8 +36,8 @@ def conclude(
     return RegionOutcome(
         **_head(request, seconds),
         decision=gate.outcome if gate else Decision.NOT_ATTESTED,
-        reasons=gate.reasons if gate else (f"not attested: {attestation.source}",),
-        calibration=table,
+        reasons=(*(gate.reasons if gate else (f"not attested: {attestation.source}",)), *_repaired(request, chosen)),
+        chosen=chosen,
         checks=data.checks,
         engine=engine,
         attestation=attestation,
@@ -55,8 +55,16 @@ def refuse(request: RegionRequest, error: BaseException, seconds: float) -> Regi
         decision=Decision.REFUSED,
         reasons=(f"{failure.kind}: expected {failure.expected}; found {failure.found}",),
         checks=checks,
+        journal=getattr(error, "journal", None),
         failure=failure,
     )
+
+
+def _repaired(request: RegionRequest, chosen: ChosenGraph) -> tuple[str, ...]:
+    """Why another graph than the stated one was built, if so."""
+    if chosen.journal is None or chosen.choice == request.policy.stated_choice():
+        return ()
+    return (f"graph: {chosen.journal.reason}",)
 
 
 def _head(request: RegionRequest, seconds: float) -> dict[str, object]:
@@ -127,7 +135,8 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         title=outcome.title,
         target=outcome.target.name,
         backend=outcome.target.backend,
-        precision=outcome.precision,
+        precision=outcome.engine.request.precision if outcome.engine else outcome.precision,
+        asked=outcome.precision,
         executed=outcome.attestation.summary() if outcome.attestation else None,
         decision=outcome.decision,
         loss=gate.loss if gate else None,
@@ -167,6 +176,7 @@ def _refused_row(planned: PlannedEngine) -> ReleaseRow:
         title=planned.title,
         target=planned.target,
         precision=planned.precision,
+        asked=planned.precision,
         decision=Decision.REFUSED,
         rebuilt=False,
         seconds=0.0,

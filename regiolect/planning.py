@@ -10,6 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
@@ -229,7 +230,7 @@ def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> Iterator[
             build_key=digest_of(parts),
             key_parts=parts,
         )
-        known = finished(request.build_key, store)
+        known = finished(request, store)
         action, reason = _decide(request, known, store, asked)
         yield PlannedEngine(
             region=policy.region,
@@ -265,7 +266,9 @@ def _why_built(request: RegionRequest, latest: RegionOutcome | None) -> str:
         for name, value in request.key_parts.items()
         if latest.key_parts.get(name) != value
     ]
-    return f"changed: {', '.join(changed)}" if changed else "its files are no longer in the store"
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    return _outdated(request, latest) or "its files are no longer in the store"
 
 
 def machine_parts(target: Target) -> dict[str, str]:
@@ -329,13 +332,15 @@ def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
         )
 
 
-def finished(build_key: str, store: Store) -> RegionOutcome | None:
-    """The outcome kept under a build key, if it came to a decision that stands and the store still has its engine."""
-    outcome = store.get_record(OUTCOMES, build_key, RegionOutcome)
+def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
+    """The outcome kept under a request's build key, if it came to a decision that stands and the store still has its
+    engine. One whose calibration is older than the policy allows stands no longer."""
+    outcome = store.get_record(OUTCOMES, request.build_key, RegionOutcome)
     if (
         outcome is None
         or _to_be_timed_again(outcome)
-        or outcome.build_key != build_key
+        or _outdated(request, outcome) is not None
+        or outcome.build_key != request.build_key
         or outcome.failure is not None
         or outcome.engine is None
     ):
@@ -346,6 +351,15 @@ def finished(build_key: str, store: Store) -> RegionOutcome | None:
 def _to_be_timed_again(outcome: RegionOutcome) -> bool:
     # Answers are the same in every run; times are not, and a busy hour must not block a region for good.
     return outcome.gate is not None and "latency" in outcome.gate.blocked_by
+
+
+def _outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
+    """Why an outcome's calibration holds no longer."""
+    oldest = request.policy.calibration.max_age_days
+    if oldest is None or outcome.calibration is None:
+        return None
+    age = (datetime.now(UTC) - outcome.calibration.seal.made).total_seconds() / 86400
+    return f"its calibration is {age:.0f} days old, the policy allows {oldest:g}" if age > oldest else None
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:

@@ -37,8 +37,8 @@ def wider_or_equal(precision: Precision, than: Precision) -> bool:
 class Recipe(Contract):
     """How one backend wants one precision written into an ONNX graph.
 
-    activation: integer type of quantized activations. int8 is symmetric with zero point 0; uint8 has zero point 0
-        where the tensor is never negative and 128 elsewhere.
+    activation: integer type of quantized activations. int8 is symmetric with zero point 0; uint8 covers what was seen
+        of the range, with its zero point where zero lies in it.
     remainder: float type of everything that is not quantized, and of the scales.
     operators: operators whose data inputs are quantized. Weights are int8, symmetric, per output channel; biases
         stay float.

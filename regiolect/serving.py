@@ -41,7 +41,8 @@ class ServedModel:
 
         Args:
             model_input: raw inputs, before preprocessing, by input name; for a model with one input, the array alone
-                will do. The dtype is the preprocessing's `raw_dtype`, the first dimension the batch.
+                will do. The dtype is the preprocessing's `raw_dtype`, the first dimension the batch. A dimension that
+                varies has the samples' own size: where the policy pads, that is done here, after preprocessing.
             params: MLflow passes them; there are none to set.
 
         Raises:

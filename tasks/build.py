@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from regiolect.attest import attest
 from regiolect.build import build_engine
-from regiolect.contracts import Attestation, CalibrationTable, EngineArtifact, ExportedModel, ValidatedCalibration
+from regiolect.contracts import Attestation, ChosenGraph, EngineArtifact, ExportedModel, ValidatedCalibration
 from regiolect.engines.catalog import backend
 from regiolect.machine import sharing_machine
 from regiolect.planning import RegionRequest
@@ -19,11 +19,11 @@ def build(
     request: RegionRequest,
     model: ExportedModel,
     data: ValidatedCalibration,
-    table: CalibrationTable | None,
+    chosen: ChosenGraph,
     force: bool = False,
 ) -> EngineArtifact:
     with sharing_machine():
-        return build_engine(request, model, data, table, load_settings().store(request.region), force=force)
+        return build_engine(request, model, data, chosen, load_settings().store(request.region), force=force)
 
 
 @task(name="attest", tags=["build"], cache_policy=NO_CACHE)

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from regiolect.calibrate.observe import calibrate, observe, tensors_to_observe
-from regiolect.calibrate.seal import Observed, require_own, seal, table_of
+from regiolect.calibrate.archive import keep_observed, read_observed, table_from_bytes, table_to_bytes
+from regiolect.calibrate.observe import calibrate, observe
+from regiolect.calibrate.observed import Observed, Shard, merge_observed, table_of
+from regiolect.calibrate.seal import is_too_old, require_own, seal
+from regiolect.calibrate.watched import tensors_to_observe
 
-__all__ = ["Observed", "calibrate", "observe", "require_own", "seal", "table_of", "tensors_to_observe"]
+__all__ = [
+    "Observed",
+    "Shard",
+    "calibrate",
+    "is_too_old",
+    "keep_observed",
+    "merge_observed",
+    "observe",
+    "read_observed",
+    "require_own",
+    "seal",
+    "table_from_bytes",
+    "table_of",
+    "table_to_bytes",
+    "tensors_to_observe",
+]

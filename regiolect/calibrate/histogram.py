@@ -1,4 +1,4 @@
-"""A streaming histogram of magnitudes whose content does not depend on the order or split of what it was shown."""
+"""Streaming histograms and ranges whose content does not depend on the order or split of what they were shown."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ class Histogram:
         flat = np.asarray(values, np.float32).reshape(-1)
         if not flat.size:
             return
-        # Adding 0.0 turns -0.0 into 0.0: a table's bytes must not depend on which zero came first.
-        low, high = float(flat.min()) + 0.0, float(flat.max()) + 0.0
+        low, high = _ends(flat)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise NonFiniteActivation(
                 expected="finite values",
@@ -97,6 +96,39 @@ class Histogram:
         if exponent > self.exponent:
             self.counts = _coarsen(self.counts, exponent - self.exponent)
             self.exponent = exponent
+
+
+@dataclass(eq=False)
+class Extremes:
+    """The exact smallest and largest finite x seen; the same for any order or split.
+
+    Infinities are left out: a mask's -inf is what it is in any float type.
+
+    Attributes:
+        minimum: +inf before the first.
+        maximum: -inf before the first.
+    """
+
+    minimum: float = math.inf
+    maximum: float = -math.inf
+
+    def update(self, values: NDArray[Any]) -> None:
+        """Take in float32 values of any shape; none is allowed.
+
+        Raises:
+            NonFiniteActivation: a value is NaN; nothing was taken in.
+        """
+        if not values.size:
+            return
+        low, high = _ends(values)
+        if math.isnan(low):
+            raise NonFiniteActivation(
+                expected="numbers", found="NaN", remedy="find the sample that makes it and mend or remove it"
+            )
+        if math.isinf(low) or math.isinf(high):
+            finite = values[np.isfinite(values)]
+            low, high = _ends(finite) if finite.size else (math.inf, -math.inf)
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
 
 def histogram_of(values: NDArray[Any]) -> Histogram:
@@ -129,6 +161,11 @@ def merge(one: Histogram, other: Histogram) -> Histogram:
         minimum=min(one.minimum, other.minimum),
         maximum=max(one.maximum, other.maximum),
     )
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    # Adding 0.0 turns -0.0 into 0.0: a table's bytes must not depend on which zero came first.
+    return float(values.min()) + 0.0, float(values.max()) + 0.0
 
 
 def _exponent_above(magnitude: float) -> int:

@@ -1,37 +1,37 @@
-"""Run the FP32 graph on a region's samples and stream what flows through it into histograms.
+"""Run the FP32 graph on a region's samples and stream what flows through it into histograms and ranges.
 
-Nothing but the histograms outlives a batch, so memory depends on the model and the batch, not on how many samples
-there are.
+Nothing else outlives a batch, and samples are read a batch at a time, so memory depends on the model and the batch,
+not on how many samples there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.calibrate.histogram import Histogram
-from regiolect.calibrate.seal import Observed, require_local, seal, table_of
+from regiolect.calibrate.histogram import Extremes, Histogram
+from regiolect.calibrate.observed import WHOLE, Observed, Shard, table_of
+from regiolect.calibrate.seal import require_local, seal
+from regiolect.calibrate.watched import Arrays, WatchedGraph, culprits, watched
 from regiolect.contracts import CalibrationMethod, CalibrationTable, ExportedModel, ValidatedCalibration
-from regiolect.data import Samples, model_inputs, read_samples
-from regiolect.errors import InvalidOnnx, InvalidSamples, MissingThreshold, NonFiniteActivation, RegiolectError
-from regiolect.precision import QUANTIZED_OPERATORS
+from regiolect.data import SampleIndex, Samples, model_inputs, read_index, read_parts
+from regiolect.errors import InvalidSamples, InvalidSetting, NonFiniteActivation
 from regiolect.storage import Store
-
-if TYPE_CHECKING:
-    from onnx import GraphProto
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
 
-_Arrays = Mapping[str, NDArray[Any]]
-# What one batch's observed tensors may take. Two batches are held at a time: one is counted while the next one runs.
-_BATCH_BYTES = 128 << 20
+# Batches under way at a time, each with its share of the cores: while one is being counted another one runs.
+_SIDE_BY_SIDE = 2
+# What one batch's tensors may take.
+_BATCH_BYTES = 64 << 20
 _LARGEST_BATCH = 64
 
 
@@ -46,23 +46,7 @@ def calibrate(
 ) -> CalibrationTable:
     """Calibrate a model on a region's own calibration set, and seal the table to both.
 
-    Args:
-        model: an exported FP32 model.
-        data: the region's data, after every check passed.
-        method: how thresholds are chosen from the histograms.
-        store: where the graph and the samples are kept.
-        tensors: names of the float32 tensors to observe; by default `tensors_to_observe`.
-        progress: called after each batch.
-        batch: samples at a time, with no influence on the answer beyond the graph's own rounding; by default as many
-            as keep the observed tensors of a batch within 128 MiB, at most 64.
-
-    Raises:
-        ForeignCalibration: a sample, or the set, belongs to another region.
-        InvalidSamples: the samples do not fit the model's inputs.
-        NonFiniteActivation: a tensor is NaN or infinite; the error names tensor and sample.
-        MissingThreshold: `tensors` names what the graph does not make.
-        EmptyHistogram: a tensor was never reached.
-        InvalidOnnx: the graph cannot be read or run.
+    Arguments and errors as of `observe` and `table_of`.
     """
     return table_of(observe(model, data, store, tensors, progress, batch), method)
 
@@ -74,114 +58,66 @@ def observe(
     tensors: Collection[str] | None = None,
     progress: Progress | None = None,
     batch: int | None = None,
+    *,
+    histograms: bool = True,
+    ranges: bool = False,
+    shard: Shard = WHOLE,
 ) -> Observed:
-    """One histogram per observed tensor, in graph order. Arguments and errors as of `calibrate`.
+    """Histograms and ranges of a model's tensors on a region's calibration set, from one pass.
 
     `table_of` makes a table of them by any method, without running the model again.
+
+    Args:
+        model: an exported FP32 model.
+        data: the region's data, after every check passed.
+        store: where the graph and the samples are kept.
+        tensors: names of the float32 tensors to count; by default `tensors_to_observe`, all that INT8 quantizes.
+        progress: called after each batch.
+        batch: samples at a time, with no influence on the answer beyond the graph's own rounding; by default as many
+            as keep the tensors of a batch within 64 MiB, at most 64.
+        histograms: whether to count; FP16 needs ranges only.
+        ranges: whether to keep the range of every other float32 tensor too, as FP16 needs it.
+        shard: the part of the set to run; `merge_observed` puts the parts together. Parts are cut between batches, so
+            that the whole is bit for bit what one pass over everything gives.
+
+    Raises:
+        ForeignCalibration: a sample, or the set, belongs to another region.
+        InvalidSamples: the samples do not fit the model's inputs.
+        InvalidSetting: there are more shards than batches.
+        NonFiniteActivation: a tensor to count is NaN or infinite, or one with a range NaN; the error names tensor and
+            sample.
+        MissingThreshold: `tensors` names what the graph does not make, or there is nothing to observe.
+        InvalidOnnx: the graph cannot be read or run.
     """
-    samples = read_samples(store.path_of(data.dataset.calibration.blob))
-    require_local(samples, data)
-    _require_inputs(samples, model)
-    graph = _open(model, store, tensors)
-    histograms = {name: Histogram() for name in graph.tensors}
-    size = batch or _fitting_batch(graph, _feeds(samples.take(slice(0, 1)), model))
-    parts = [samples.take(slice(start, start + size)) for start in range(0, len(samples), size)]
-    done = 0
-    for part, seen in _stream(graph, parts, model):
-        _count(seen, histograms, part, model, graph)
-        done += len(part)
+    path = store.path_of(data.dataset.calibration.blob)
+    index = read_index(path)
+    require_local(index, data)
+    _require_inputs(index, model)
+    threads = max(_cores() // _SIDE_BY_SIDE, 1)
+    graph = watched(model, store, tensors, histograms=histograms, ranges=ranges, threads=threads)
+    size = batch or _fitting_batch(graph, _feeds(next(read_parts(path, [(0, 1)])), model))
+    bounds = _bounds(len(index), size, shard)
+    tally = _Tally.of(graph, model)
+    total, done = sum(stop - start for start, stop in bounds), 0
+    for count in tally.stream(read_parts(path, bounds)):
+        done += count
         if progress is not None:
-            progress(done, len(samples))
-    return Observed(seal(model, data, samples), histograms)
+            progress(done, total)
+    ids = index.ids[bounds[0][0] : bounds[-1][1]]
+    return Observed(seal(model, data, ids), tally.histograms, tally.ranges, shard)
 
 
-def tensors_to_observe(graph: GraphProto) -> tuple[str, ...]:
-    """What a calibration has to know of a normalized graph, each once: graph inputs first, then in graph order.
-
-    That is the float32 graph inputs; the first two inputs of every Conv, Gemm and MatMul; and both inputs of every
-    Add of two activations (a residual). Initializers and Constants are no activations. Subgraphs are not entered.
-    """
-    from onnx import TensorProto
-
-    from regiolect.graphs.protos import constants, is_standard
-
-    held = constants(graph)
-    names = [value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT]
-    for node in graph.node:
-        operands = list(node.input[:2])
-        residual = node.op_type == "Add" and not held.keys() & set(operands)
-        if is_standard(node) and (node.op_type in QUANTIZED_OPERATORS or residual):
-            names += operands
-    return tuple(name for name in dict.fromkeys(names) if name not in held)
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class _ObservedGraph:
-    """A session whose outputs are the tensors to observe. `tensors` are all of them, `made` those that nodes make."""
-
-    session: Any
-    tensors: tuple[str, ...]
-    made: tuple[str, ...]
-
-    def run(self, feeds: _Arrays) -> dict[str, NDArray[Any]]:
-        """Values of every observed tensor on `feeds`.
-
-        Raises:
-            InvalidSamples: the graph does not run on them.
-        """
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
-        refused = ("a graph that runs on the calibration samples", f"inputs {shapes}: ", "check the samples' shapes")
-        with _vendor_errors(InvalidSamples, *refused):
-            # An empty list of names would ask for all outputs.
-            values = self.session.run(list(self.made), dict(feeds)) if self.made else []
-        made = dict(zip(self.made, values, strict=True))
-        return {name: made[name] if name in made else feeds[name] for name in self.tensors}
-
-
-def _open(model: ExportedModel, store: Store, wanted: Collection[str] | None) -> _ObservedGraph:
-    import onnxruntime
-    from onnx import ValueInfoProto
-
-    from regiolect.graphs.protos import load, normalized
-
-    proto = normalized(load(store.path_of(model.graph)))
-    graph = proto.graph
-    inputs = {value.name for value in graph.input}
-    made = {name for node in graph.node for name in node.output if name}
-    names = tensors_to_observe(graph) if wanted is None else tuple(dict.fromkeys(wanted))
-    _require_known(names, inputs | made, model)
-    outputs = {value.name for value in graph.output}
-    graph.output.extend(ValueInfoProto(name=name) for name in names if name in made - outputs)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # Threads that wait by spinning would take the core on which the batch before is being counted.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    refused = (f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads", "", "export it again")
-    with _vendor_errors(InvalidOnnx, *refused):
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    floats = {value.name for value in (*session.get_inputs(), *session.get_outputs()) if value.type == "tensor(float)"}
-    if wanted is not None:
-        _require_known(names, floats, model)
-    names = tuple(name for name in names if name in floats)
-    return _ObservedGraph(session, names, tuple(name for name in names if name in made))
-
-
-def _require_known(names: Sequence[str], known: Collection[str], model: ExportedModel) -> None:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise MissingThreshold(
-            expected=f"float32 tensors that the graph of {model.name!r} makes",
-            found=f"{', '.join(map(repr, unknown[:5]))}, which it does not",
-            remedy="name tensors of the exported graph, or leave `tensors` out",
-        )
-
-
-def _require_inputs(samples: Samples, model: ExportedModel) -> None:
-    missing = [tensor.name for tensor in model.inputs if tensor.name not in samples.inputs]
+def _require_inputs(index: SampleIndex, model: ExportedModel) -> None:
+    missing = [tensor.name for tensor in model.inputs if tensor.name not in index.inputs]
     if missing:
         raise InvalidSamples(
             expected=f"samples with the inputs of {model.name!r}: {', '.join(tensor.name for tensor in model.inputs)}",
-            found=f"{', '.join(samples.inputs)}",
+            found=f"{', '.join(index.inputs)}",
             remedy="name the arrays of the region's samples like the model's inputs",
         )
 
@@ -191,64 +127,73 @@ def _feeds(samples: Samples, model: ExportedModel) -> dict[str, NDArray[Any]]:
     return {tensor.name: prepared[tensor.name] for tensor in model.inputs}
 
 
-def _fitting_batch(graph: _ObservedGraph, one: _Arrays) -> int:
+def _fitting_batch(graph: WatchedGraph, one: Arrays) -> int:
     size = sum(values.nbytes for values in graph.run(one).values())
     return min(max(_BATCH_BYTES // max(size, 1), 1), _LARGEST_BATCH)
 
 
-def _stream(
-    graph: _ObservedGraph, parts: Sequence[Samples], model: ExportedModel
-) -> Iterator[tuple[Samples, dict[str, NDArray[Any]]]]:
-    """Each part with its tensors; the next part runs while the caller works on the one it was given."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="calibrate") as pool:
-        pending = pool.submit(graph.run, _feeds(parts[0], model))
-        for part, following in zip(parts, (*parts[1:], None), strict=True):
-            seen = pending.result()
-            if following is not None:
-                pending = pool.submit(graph.run, _feeds(following, model))
-            yield part, seen
+def _bounds(samples: int, size: int, shard: Shard) -> list[tuple[int, int]]:
+    """First and last row of each batch of a shard; shards differ by one batch at most."""
+    starts = range(0, samples, size)
+    if shard.of > len(starts):
+        raise InvalidSetting(
+            expected=f"at most {len(starts)} shards of {samples} samples in batches of {size}",
+            found=str(shard.of),
+            remedy="use fewer shards",
+        )
+    own = starts[len(starts) * shard.index // shard.of : len(starts) * (shard.index + 1) // shard.of]
+    return [(start, min(start + size, samples)) for start in own]
 
 
-def _count(
-    seen: dict[str, NDArray[Any]],
-    histograms: Mapping[str, Histogram],
-    part: Samples,
-    model: ExportedModel,
-    graph: _ObservedGraph,
-) -> None:
-    for name in graph.tensors:
+@dataclass(frozen=True)
+class _Tally:
+    """What was seen so far. Batches come in any order, from several threads; the answer is the same."""
+
+    graph: WatchedGraph
+    model: ExportedModel
+    histograms: dict[str, Histogram]
+    ranges: dict[str, Extremes]
+    locks: dict[str, Lock]
+
+    @classmethod
+    def of(cls, graph: WatchedGraph, model: ExportedModel) -> _Tally:
+        return cls(
+            graph,
+            model,
+            {name: Histogram() for name in graph.counted},
+            {name: Extremes() for name in graph.ranged},
+            {name: Lock() for name in graph.tensors},
+        )
+
+    def stream(self, parts: Iterator[Samples]) -> Iterator[int]:
+        """Run and count every part; tells of each how many samples it had, in order."""
+        with ThreadPoolExecutor(_cores()) as counting, ThreadPoolExecutor(_SIDE_BY_SIDE) as running:
+
+            def run_and_count(part: Samples) -> int:
+                seen = self.graph.run(_feeds(part, self.model))
+                # Taken out of `seen`, so that each tensor's memory is free as soon as it was counted.
+                for _ in counting.map(lambda name: self._count(name, seen.pop(name), part), self.graph.tensors):
+                    pass
+                return len(part)
+
+            pending: deque[Future[int]] = deque()
+            for part in parts:
+                if len(pending) == _SIDE_BY_SIDE:
+                    yield pending.popleft().result()
+                pending.append(running.submit(run_and_count, part))
+            while pending:
+                yield pending.popleft().result()
+
+    def _count(self, name: str, values: NDArray[Any], part: Samples) -> None:
+        counted = name in self.histograms
         try:
-            # Taken out of `seen`, so that its memory is free for the batch that runs meanwhile.
-            histograms[name].update(seen.pop(name))
+            with self.locks[name]:
+                (self.histograms[name] if counted else self.ranges[name]).update(values)
         except NonFiniteActivation as error:
-            culprits = _culprits(name, part, model, graph)
+            alone = (_feeds(part.take(slice(row, row + 1)), self.model) for row in range(len(part)))
+            guilty = culprits(name, self.graph, part.ids.tolist(), alone, infinite=counted)
             raise NonFiniteActivation(
-                expected=f"finite values in tensor {name!r} of {model.name!r}",
-                found=f"{error.found} for sample {', '.join(map(repr, culprits))}",
+                expected=f"finite values in tensor {name!r} of {self.model.name!r}",
+                found=f"{error.found} for sample {', '.join(map(repr, guilty))}",
                 remedy="look at that sample's values and at the layer that makes the tensor; mend or remove the sample",
             ) from error
-
-
-def _culprits(name: str, part: Samples, model: ExportedModel, graph: _ObservedGraph) -> list[str]:
-    """Ids of the samples that alone make the tensor NaN or infinite; all of the batch if none does alone.
-
-    Each is run by itself, because the batch need not be an axis of an inner tensor.
-    """
-    alone = [
-        str(part.ids[row])
-        for row in range(len(part))
-        if not np.isfinite(graph.run(_feeds(part.take(slice(row, row + 1)), model))[name]).all()
-    ]
-    return alone or [str(sample) for sample in part.ids]
-
-
-@contextmanager
-def _vendor_errors(kind: type[RegiolectError], expected: str, found: str, remedy: str) -> Iterator[None]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
-    try:
-        yield
-    except (*own, state.RuntimeException, state.EPFail, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:500]
-        raise kind(expected=expected, found=f"{found}{reason}", remedy=remedy) from error

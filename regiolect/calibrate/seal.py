@@ -1,75 +1,51 @@
-"""The seal: a calibration table belongs to one region, model, preprocessing and dataset, and is used for no other."""
+"""The seal: a calibration belongs to one region, model, preprocessing and dataset, and is used for no other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from regiolect.calibrate.histogram import Histogram
-from regiolect.calibrate.thresholds import threshold
-from regiolect.contracts import (
-    CalibrationMethod,
-    CalibrationTable,
-    ExportedModel,
-    SampleSet,
-    Seal,
-    Split,
-    TensorRange,
-    ValidatedCalibration,
-    short,
-)
-from regiolect.data import Samples
-from regiolect.errors import EmptyHistogram, ForeignCalibration, InvalidSamples
+from regiolect.contracts import ExportedModel, SampleSet, Seal, Split, ValidatedCalibration, short
+from regiolect.data import SampleIndex
+from regiolect.errors import ForeignCalibration, InvalidSamples
 from regiolect.integrity import digest_of
 
 
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """Histograms by tensor, in graph order, and whose they are."""
-
-    seal: Seal
-    histograms: Mapping[str, Histogram]
-
-
-def seal(model: ExportedModel, data: ValidatedCalibration, samples: Samples) -> Seal:
-    """Whose a calibration of `model` on `samples` is; they are the calibration set of `data`."""
+def seal(model: ExportedModel, data: ValidatedCalibration, ids: Iterable[str]) -> Seal:
+    """Whose a calibration of `model` is, made now on the samples `ids` of the calibration set of `data`."""
     return Seal(
         region=data.region,
         model=model.graph.digest,
         preprocessing=model.preprocessing_digest,
         dataset=data.dataset.calibration.digest,
-        sample_ids=tuple(map(str, samples.ids)),
-        checks=digest_of([check.model_dump(mode="json") for check in data.checks]),
+        sample_ids=tuple(map(str, ids)),
+        checks=digest_of_checks(data),
         made=datetime.now(UTC),
     )
 
 
-def table_of(observed: Observed, method: CalibrationMethod) -> CalibrationTable:
-    """Thresholds by `method`, under the seal of what they were observed on.
+def digest_of_checks(data: ValidatedCalibration) -> str:
+    """Digest of the data checks' results."""
+    return digest_of([check.model_dump(mode="json") for check in data.checks])
 
-    Raises:
-        EmptyHistogram: a tensor was never reached.
+
+def is_too_old(own: Seal, max_age_days: float | None, now: datetime | None = None) -> bool:
+    """Whether a calibration was made longer ago than a policy allows.
+
+    One from further ahead than that is as doubtful: a clock was wrong.
+
+    Args:
+        max_age_days: None: it holds as long as its data.
+        now: with a time zone; by default the clock's time.
     """
-    tensors = {}
-    for name, histogram in observed.histograms.items():
-        if histogram.total == 0:
-            raise EmptyHistogram(
-                expected=f"at least one value in tensor {name!r}",
-                found=f"none in {observed.seal.samples} samples of region {observed.seal.region!r}",
-                remedy="add samples that reach this layer, or remove the layer from the model",
-            )
-        tensors[name] = TensorRange(
-            threshold=threshold(histogram, method), minimum=histogram.minimum, maximum=histogram.maximum
-        )
-    return CalibrationTable(seal=observed.seal, method=method, tensors=tensors)
+    if max_age_days is None:
+        return False
+    return abs((now or datetime.now(UTC)) - own.made) > timedelta(days=max_age_days)
 
 
-def require_own(
-    own: Seal, *, region: str, model: ExportedModel, dataset: SampleSet | None = None
-) -> None:
+def require_own(own: Seal, *, region: str, model: ExportedModel, dataset: SampleSet | None = None) -> None:
     """Refuse a calibration that was made for anything else than what is at hand.
 
     Raises:
@@ -100,7 +76,7 @@ def require_own(
         )
 
 
-def require_local(samples: Samples, data: ValidatedCalibration) -> None:
+def require_local(samples: SampleIndex, data: ValidatedCalibration) -> None:
     """Refuse samples that are not the calibration set of their region.
 
     The data checks look at the same; a calibration must not depend on their having done so.

@@ -8,6 +8,7 @@ import numpy as np
 
 from regiolect.calibrate.entropy import entropy_threshold
 from regiolect.calibrate.histogram import Histogram
+from regiolect.calibrate.mse import mse_threshold
 from regiolect.contracts import CalibrationMethod
 from regiolect.errors import EmptyHistogram
 
@@ -46,6 +47,7 @@ _METHODS: Mapping[CalibrationMethod, Callable[[Histogram], float]] = {
     CalibrationMethod.ENTROPY: entropy_threshold,
     CalibrationMethod.PERCENTILE: percentile_threshold,
     CalibrationMethod.MINMAX: minmax_threshold,
+    CalibrationMethod.MSE: mse_threshold,
 }
 
 

@@ -12,21 +12,33 @@ from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlo
 from regiolect.contracts.model import TensorSpec
 
 
-class BatchProfile(Contract):
-    """The batch sizes an engine accepts. With `buckets`, a batch is padded up to the next bucket and trimmed after."""
+class DimensionProfile(Contract):
+    """The sizes that an engine accepts in one dimension, and the one that it is tuned for.
 
-    min: PositiveInt = 1
-    opt: PositiveInt = 8
-    max: PositiveInt = 64
+    With `buckets`, what is smaller is padded with zeros at the end, up to the next bucket; then the engine sees sizes
+    out of `buckets` only and takes any size from 1 to `max`.
+    """
+
+    min: PositiveInt
+    opt: PositiveInt
+    max: PositiveInt
     buckets: tuple[PositiveInt, ...] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.min <= self.opt <= self.max:
-            raise ValueError(f"batch profile must hold min <= opt <= max, found {self.min}, {self.opt}, {self.max}")
+            raise ValueError(f"a profile must hold min <= opt <= max, found {self.min}, {self.opt}, {self.max}")
         if self.buckets and (list(self.buckets) != sorted(set(self.buckets)) or self.buckets[-1] != self.max):
             raise ValueError(f"buckets must rise and end at max={self.max}, found {list(self.buckets)}")
         return self
+
+
+class BatchProfile(DimensionProfile):
+    """The batch sizes an engine accepts. With `buckets`, a batch is padded up to the next bucket and trimmed after."""
+
+    min: PositiveInt = 1
+    opt: PositiveInt = 8
+    max: PositiveInt = 64
 
 
 class Performance(StrEnum):
@@ -54,7 +66,9 @@ class TargetMachine(Contract):
 class BuildRequest(Contract):
     """All that a backend needs to build one engine.
 
-    `graph` is already typed: its precision lives in it. `build_key` names the engine for ever.
+    `graph` is already typed: its precision lives in it. `build_key` names the engine for ever. `shapes` has a profile
+    for each symbolic dimension besides the batch, by its name in `inputs`. (A request that was kept before there were
+    profiles has none; its engine takes any size there.)
     """
 
     model: str
@@ -65,6 +79,7 @@ class BuildRequest(Contract):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     profile: BatchProfile
+    shapes: Mapping[str, DimensionProfile] = {}
     performance: Performance
     policy: Digest
     build_key: Digest

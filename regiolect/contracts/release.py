@@ -12,7 +12,7 @@ from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target
 from regiolect.contracts.gate import Decision, EvaluationResult, GateDecision, LossUnit
-from regiolect.contracts.repair import ChosenGraph
+from regiolect.contracts.repair import ChosenGraph, RepairJournal
 
 
 class Failure(Contract):
@@ -52,14 +52,24 @@ class RegionOutcome(Contract):
     decision: Decision
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
     seconds: NonNegativeFloat = Field(description="wall time of the build that led here")
-    calibration: CalibrationTable | None = None
     chosen: ChosenGraph | None = None
+    journal: RepairJournal | None = Field(default=None, description="of a choice that found nothing")
     checks: tuple[CheckResult, ...] = ()
     engine: EngineArtifact | None = None
     attestation: Attestation | None = None
     evaluation: EvaluationResult | None = None
     gate: GateDecision | None = None
     failure: Failure | None = None
+
+    @property
+    def calibration(self) -> CalibrationTable | None:
+        """The ranges that the engine's graph was made with."""
+        return self.chosen.table if self.chosen is not None else None
+
+    @property
+    def repair(self) -> RepairJournal | None:
+        """How the graph was chosen, or why none was."""
+        return self.chosen.journal if self.chosen is not None else self.journal
 
 
 class RegionAnswer(Contract):

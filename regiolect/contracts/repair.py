@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from regiolect.contracts.base import Contract, Precision
-from regiolect.contracts.calibration import CalibrationMethod
+from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable
 from regiolect.contracts.gate import LossUnit
 
 
@@ -47,6 +47,7 @@ class RepairStep(Contract):
     loss: float
     loss_upper: float = Field(description="bound that the gate would find, were its set like the selection set")
     accepted: bool = Field(description="whether the bound is within the policy's limit")
+    failure: str | None = Field(default=None, description="why it could not be scored; then all is taken for lost")
 
 
 class Comparison(Contract):
@@ -71,10 +72,16 @@ class RepairJournal(Contract):
     chosen: GraphChoice
     reason: Annotated[str, Field(min_length=1)]
 
+    @property
+    def kept(self) -> RepairStep | None:
+        """The step of the chosen graph."""
+        return next((step for step in self.steps if step.choice == self.chosen), None)
+
 
 class ChosenGraph(Contract):
     """What the engine is built from, and why."""
 
     format: Literal[1] = 1
     choice: GraphChoice
+    table: CalibrationTable | None = Field(default=None, description="its ranges; None for FP32")
     journal: RepairJournal | None = Field(default=None, description="None where there was nothing to choose")

@@ -24,7 +24,7 @@ from regiolect.contracts import (
     NamedBlob,
     Precision,
 )
-from regiolect.engines.inputs import batches, checked_rows, padded
+from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,
@@ -66,6 +66,18 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
         )
 
 
+def require_profiles(request: BuildRequest) -> None:
+    """Raises BuildFailed unless every symbolic dimension besides the batch has a profile in the request."""
+    for tensor in request.inputs:
+        missing = [name for name in tensor.shape[1:] if isinstance(name, str) and name not in request.shapes]
+        if missing:
+            raise BuildFailed(
+                expected=f"a profile for {missing[0]!r} of input {tensor.name!r} of {request.model!r}: its size varies",
+                found=f"profiles for {', '.join(sorted(request.shapes)) or 'none'}",
+                remedy=f"state `shapes.{missing[0]}` in the policy of {request.region!r}: min, opt and max",
+            )
+
+
 class Engine(ABC):
     """A loaded engine. May be called from several threads at once."""
 
@@ -77,7 +89,11 @@ class Engine(ABC):
         """Outputs by name for one batch.
 
         With `profile.buckets` the batch is padded with zeros up to the next bucket and the outputs are trimmed, so
-        that the engine sees bucket sizes only, and any batch from 1 to `profile.max` is taken.
+        that the engine sees bucket sizes only, and any batch from 1 to `profile.max` is taken. The same goes for every
+        symbolic dimension whose profile in `shapes` has buckets, but there outputs cannot be trimmed: how an output's
+        size follows from an input's is the model's own affair. An output that grows with the input comes as the padded
+        input gave it, and whoever reads it ignores what zeros at the end of a sample gave. Outputs of a model that
+        looks at a sample as a whole may also differ a little from those of the unpadded sample.
 
         Args:
             inputs: preprocessed arrays by input name, of the dtypes and shapes in the request; batch first.
@@ -87,7 +103,7 @@ class Engine(ABC):
 
         Raises:
             InvalidSamples: a name, dtype or fixed dimension is wrong, or a value is NaN or infinite.
-            ShapeOutsideProfile: the batch is smaller or larger than the engine takes.
+            ShapeOutsideProfile: the batch, or another symbolic dimension, is smaller or larger than the engine takes.
             EngineError: the vendor's library failed.
         """
         rows = checked_rows(self.artifact.request.inputs, inputs)
@@ -99,7 +115,7 @@ class Engine(ABC):
                 found=f"a batch of {rows}",
                 remedy="call run_many, which splits large arrays, or widen `profile` in the region's policy",
             )
-        return self._padded_runs([dict(inputs)], rows)
+        return self._padded_runs([dict(inputs)])
 
     @final
     def run_many(self, inputs: Arrays, batch: int | None = None) -> dict[str, NDArray[Any]]:
@@ -111,7 +127,8 @@ class Engine(ABC):
 
         Raises:
             InvalidSamples: as for `run`; rows are counted over the whole array.
-            ShapeOutsideProfile: no samples, or `batch` is larger than the profile.
+            ShapeOutsideProfile: no samples, `batch` is larger than the profile, or another symbolic dimension is
+                outside of its own.
             EngineError: the vendor's library failed.
         """
         rows = checked_rows(self.artifact.request.inputs, inputs)
@@ -123,12 +140,15 @@ class Engine(ABC):
                 found=f"{rows} samples in batches of {step}",
                 remedy="choose a smaller batch, or widen `profile` in the region's policy and run again",
             )
-        return self._padded_runs(batches(inputs, rows, step), rows)
+        return self._padded_runs(batches(inputs, rows, step))
 
-    def _padded_runs(self, pieces: Sequence[Arrays], rows: int) -> dict[str, NDArray[Any]]:
-        profile = self.artifact.request.profile
+    def _padded_runs(self, pieces: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        request = self.artifact.request
         sizes = [len(next(iter(piece.values()))) for piece in pieces]
-        prepared = [padded(piece, size, profile) for piece, size in zip(pieces, sizes, strict=True)]
+        shapes = fed_shapes(request.inputs, pieces[0], request.shapes)
+        prepared = [
+            padded(piece, padded_size(size, request.profile), shapes) for piece, size in zip(pieces, sizes, strict=True)
+        ]
         try:
             results = self._run(prepared)
         except self._vendor_errors() as error:
@@ -241,11 +261,13 @@ class Backend(ABC):
 
         Raises:
             BackendUnavailable: the vendor's library is missing or does not load.
-            BuildFailed: it refused the graph; its own error is the cause.
+            BuildFailed: it refused the graph, its own error is the cause; or a symbolic dimension besides the batch
+                has no profile.
             StorageError: the store or the temporary folder cannot be read or written.
             IntegrityError: the graph in the store was changed.
         """
         self.require()
+        require_profiles(request)
         graph = store.path_of(request.graph)
         try:
             with tempfile.TemporaryDirectory(prefix="regiolect-build-") as temporary:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import BatchProfile, TensorSpec
-from regiolect.errors import InvalidSamples
+from regiolect.contracts import DimensionProfile, TensorSpec
+from regiolect.errors import InvalidSamples, ShapeOutsideProfile
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -70,19 +70,54 @@ def batches(inputs: Arrays, rows: int, step: int) -> list[dict[str, NDArray[Any]
     return [{name: array[start : start + step] for name, array in inputs.items()} for start in range(0, rows, step)]
 
 
-def padded_size(rows: int, profile: BatchProfile) -> int:
-    """The batch that an engine is fed for `rows` samples: the next bucket, and never under the profile's minimum."""
-    least = max(rows, profile.min)
+def padded_size(size: int, profile: DimensionProfile) -> int:
+    """The size that an engine is fed for one of `size`: the next bucket, and never under the profile's minimum."""
+    least = max(size, profile.min)
     return next((bucket for bucket in profile.buckets if bucket >= least), least)
 
 
-def padded(inputs: Arrays, rows: int, profile: BatchProfile) -> dict[str, NDArray[Any]]:
-    """Contiguous arrays of `padded_size(rows, profile)` rows: the samples, then zeros."""
-    size = padded_size(rows, profile)
-    if size == rows:
-        return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+def fed_shapes(
+    specs: Sequence[TensorSpec], inputs: Arrays, profiles: Mapping[str, DimensionProfile]
+) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample of each input as the engine is fed it: padded where a dimension's profile has buckets.
+
+    Args:
+        specs: the engine's inputs.
+        inputs: arrays that `checked_rows` found good.
+        profiles: by the names of the symbolic dimensions. One without a profile is fed as it is.
+
+    Raises:
+        ShapeOutsideProfile: a size is below the smallest or above the largest that its profile takes.
+    """
+    shapes = {}
+    for spec in specs:
+        given = inputs[spec.name].shape[1:]
+        shapes[spec.name] = tuple(
+            _fed_size(spec.name, name, size, profiles[name]) if isinstance(name, str) and name in profiles else size
+            for name, size in zip(spec.shape[1:], given, strict=True)
+        )
+    return shapes
+
+
+def _fed_size(tensor: str, dimension: str, size: int, profile: DimensionProfile) -> int:
+    least = 1 if profile.buckets else profile.min
+    if not least <= size <= profile.max:
+        raise ShapeOutsideProfile(
+            expected=f"{dimension!r} of input {tensor!r} from {least} to {profile.max}, as this engine was built for",
+            found=f"{size}",
+            remedy=f"scale or cut the samples to fit, or widen `shapes.{dimension}` in the region's policy",
+        )
+    return padded_size(size, profile)
+
+
+def padded(inputs: Arrays, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """Contiguous arrays of `rows` samples of `shapes`: what `inputs` hold, then zeros at the end of every dimension."""
     result = {}
     for name, array in inputs.items():
-        result[name] = np.zeros((size, *array.shape[1:]), array.dtype)
-        result[name][:rows] = array
+        shape = (rows, *shapes[name])
+        if array.shape == shape:
+            result[name] = np.ascontiguousarray(array)
+        else:
+            result[name] = np.zeros(shape, array.dtype)
+            result[name][tuple(slice(size) for size in array.shape)] = array
     return result

@@ -71,20 +71,13 @@ def evaluate_engine(
         EngineError: the engine cannot be loaded or run.
     """
     metric = policy.accuracy.metric
-    if metric not in spec.metrics:
-        raise InvalidModelSpec(
-            expected=f"metric {metric!r}, which the policy of {policy.region!r} names, in {spec.name!r}",
-            found=f"metrics {', '.join(sorted(spec.metrics))}",
-            remedy="add it to `metrics` of the ModelSpec, or name one of those in the policy",
-        )
-    region = artifact.request.region
-    _require_gate_set(gate, region)
+    score = metric_of(spec, policy)
     with sharing_machine():
-        samples = read_samples(store.path_of(gate.blob))
-        _require_own(samples, gate, region)
+        samples = own_samples(gate, Split.GATE, artifact.request.region, store)
         inputs = model_inputs(samples, model.preprocessing)
         engine = backend(artifact.request.target.backend).load(artifact, store)
-        rows = _paired(spec.metrics[metric], reference_outputs(model, inputs, store), engine.run_many(inputs), samples)
+        reference = reference_outputs(model, inputs, store)
+        rows = paired_results(score, reference, engine.run_many(inputs), samples)
         baseline_artifact = fp32_baseline(model, artifact.request, store)
         baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
     return EvaluationResult(
@@ -95,38 +88,63 @@ def evaluate_engine(
         reference_score=float(rows.reference.mean()),
         engine_score=float(rows.engine.mean()),
         results=store.put_bytes(rows.to_csv()),
-        timing=_time(engine, baseline, inputs, policy),
+        timing=time_against(engine, baseline, inputs, policy),
     )
 
 
-def _require_gate_set(gate: SampleSet, region: str) -> None:
-    if gate.split is not Split.GATE or gate.region != region:
-        raise ForeignSamples(
-            expected=f"the gate set of region {region!r}, whose engine is evaluated",
-            found=f"the {gate.split} set of region {gate.region!r}",
-            remedy=f"evaluate on the region's own gate set: regiolect run MODEL --regions {region}",
+def metric_of(spec: ModelSpec, policy: RegionPolicy) -> Metric:
+    """The metric function that a region's policy names.
+
+    Raises:
+        InvalidModelSpec: the model does not offer it.
+    """
+    metric = policy.accuracy.metric
+    if metric not in spec.metrics:
+        raise InvalidModelSpec(
+            expected=f"metric {metric!r}, which the policy of {policy.region!r} names, in {spec.name!r}",
+            found=f"metrics {', '.join(sorted(spec.metrics))}",
+            remedy="add it to `metrics` of the ModelSpec, or name one of those in the policy",
         )
+    return spec.metrics[metric]
 
 
-def _require_own(samples: Samples, gate: SampleSet, region: str) -> None:
+def own_samples(kept: SampleSet, split: Split, region: str, store: Store) -> Samples:
+    """The samples of a region's own set.
+
+    Raises:
+        ForeignSamples: it is another set than `split`, or it or one of its samples is of another region.
+        InvalidSamples: it cannot be read, or holds another number of samples than its record says.
+    """
+    if kept.split is not split or kept.region != region:
+        raise ForeignSamples(
+            expected=f"the {split} set of region {region!r}, whose engine is evaluated",
+            found=f"the {kept.split} set of region {kept.region!r}",
+            remedy=f"evaluate on the region's own {split} set: regiolect run MODEL --regions {region}",
+        )
+    samples = read_samples(store.path_of(kept.blob))
     foreign = np.flatnonzero(samples.regions != region)
     if foreign.size:
         first, tag = str(samples.ids[foreign[0]]), str(samples.regions[foreign[0]])
         raise ForeignSamples(
-            expected=f"only samples of region {region!r} in its gate set",
+            expected=f"only samples of region {region!r} in its {split} set",
             found=f"{foreign.size} of another, the first {first!r} of {tag!r}",
             remedy=f"remove foreign samples from the region's data, then regiolect run MODEL --regions {region}",
         )
-    if len(samples) != gate.samples:
+    if len(samples) != kept.samples:
         raise InvalidSamples(
-            expected=f"{gate.samples} samples in the gate set of region {region!r}",
+            expected=f"{kept.samples} samples in the {split} set of region {region!r}",
             found=f"{len(samples)}",
             remedy=f"prepare the region's data anew: regiolect run MODEL --regions {region} --force",
         )
+    return samples
 
 
-def _paired(score: Metric, reference: Arrays, engine: Arrays, samples: Samples) -> PairedResults:
-    """Scores of both; what is not finite is refused before a metric can take it for an answer."""
+def paired_results(score: Metric, reference: Arrays, engine: Arrays, samples: Samples) -> PairedResults:
+    """Scores of both; what is not finite is refused before a metric can take it for an answer.
+
+    Raises:
+        InvalidResults: an output is NaN or infinite, or the metric returns anything but one finite score per sample.
+    """
     _require_finite("reference", reference, samples)
     _require_finite("engine", engine, samples)
     return PairedResults(
@@ -153,7 +171,15 @@ def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:
             )
 
 
-def _time(engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy) -> Timing:
+def time_against(engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy) -> Timing:
+    """Times of an engine and of another one of the same model, interleaved on this machine, which both have alone.
+
+    Args:
+        engine: tells the profile and what it is tuned for.
+        baseline: what it is compared with.
+        inputs: preprocessed samples, as many as there are.
+        policy: where it limits the latency, single batches are timed, as often as a bound of p99 takes.
+    """
     request, confidence = engine.artifact.request, policy.accuracy.confidence
     batch, limited = request.profile.opt, policy.latency is not None
     # A limit on latency is on one batch, also where the engine is tuned for throughput.

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from regiolect.contracts import (
     Attestation,
     Decision,
@@ -23,6 +21,7 @@ from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.evaluate.timing import rounds_for_p99
 from regiolect.gate.bounds import loss_bounds, minimum_samples, relative_loss_bounds, samples_needed
+from regiolect.gate.tally import Tally, require_right_or_wrong, tally
 from regiolect.integrity import digest_bytes
 from regiolect.policy import AccuracyLimit, RegionPolicy
 from regiolect.precision import coarser_than
@@ -105,33 +104,27 @@ class _Verdict:
 class _Accuracy:
     """The paired table and its loss with bounds, in the policy's unit."""
 
-    n: int
-    lost: int
-    gained: int
-    right: int
+    counts: Tally
     loss: float
     lower: float
     upper: float
 
     @classmethod
     def of(cls, rule: AccuracyLimit, rows: PairedResults) -> _Accuracy:
-        reference, engine = rows.reference == 1.0, rows.engine == 1.0
-        n, right = len(rows), int(reference.sum())
-        lost, gained = int((reference & ~engine).sum()), int((engine & ~reference).sum())
+        seen = tally(rows)
         if rule.unit is LossUnit.RELATIVE_PERCENT:
-            lower, upper = relative_loss_bounds(lost, gained, right, n, rule.confidence)
-            loss = (lost - gained) / right
+            lower, upper = relative_loss_bounds(seen.lost, seen.gained, seen.right, seen.samples, rule.confidence)
         else:
-            lower, upper = loss_bounds(lost, gained, n, rule.confidence)
-            loss = (lost - gained) / n
-        return cls(n, lost, gained, right, 100 * loss, 100 * lower, 100 * upper)
+            lower, upper = loss_bounds(seen.lost, seen.gained, seen.samples, rule.confidence)
+        return cls(seen, 100 * seen.loss(rule.unit), 100 * lower, 100 * upper)
 
     def verdict(self, rule: AccuracyLimit) -> _Verdict:
         limit, sure = rule.limit, f"{100 * rule.confidence:g} %"
+        n, lost, gained, right = self.counts.samples, self.counts.lost, self.counts.gained, self.counts.right
         digits = _digits(limit, self.upper, self.lower)
         said = (
             f"{rule.metric}: loss {self.loss:.{digits}f} {_UNIT[rule.unit]} "
-            f"({self.lost:,} {'answer' if self.lost == 1 else 'answers'} lost, {self.gained:,} gained of {self.n:,}), "
+            f"({lost:,} {'answer' if lost == 1 else 'answers'} lost, {gained:,} gained of {n:,}), "
         )
         if self.upper <= limit:
             return _Verdict(
@@ -143,17 +136,17 @@ class _Accuracy:
             )
         # A relative limit becomes an absolute one at the reference's score as it was seen.
         relative = rule.unit is LossUnit.RELATIVE_PERCENT
-        share = limit / 100 * (self.right / self.n if relative else 1.0)
-        needed = samples_needed(self.lost, self.gained, self.n, share, rule.confidence)
+        share = limit / 100 * (right / n if relative else 1.0)
+        needed = samples_needed(lost, gained, n, share, rule.confidence)
         said += f"at most {self.upper:.{digits}f} at {sure}, limit {limit:g}, so inconclusive"
         fewest = minimum_samples(share, rule.confidence) if share > 0 else 0
-        if fewest > self.n:
+        if fewest > n:
             at_least = "about" if relative else "at least"
-            said += f"; {limit:g} {_UNIT[rule.unit]} at {sure} needs {at_least} {fewest:,} samples, have {self.n:,}"
+            said += f"; {limit:g} {_UNIT[rule.unit]} at {sure} needs {at_least} {fewest:,} samples, have {n:,}"
         if needed is None:
             said += "; at the loss seen no number of samples would approve"
-        elif self.lost + self.gained > 0:
-            said += f"; about {needed:,} samples are needed at the disagreement seen, have {self.n:,}"
+        elif lost + gained > 0:
+            said += f"; about {needed:,} samples are needed at the disagreement seen, have {n:,}"
         return _Verdict("accuracy", Decision.INCONCLUSIVE, said, needed)
 
 
@@ -293,14 +286,7 @@ def _check_results(
             found=f"metric {evaluation.metric!r}",
             remedy=again,
         )
-    for name, scores in (("reference", rows.reference), ("engine", rows.engine)):
-        other = np.flatnonzero((scores != 0.0) & (scores != 1.0))
-        if len(other):
-            raise InvalidResults(
-                expected=f"right/wrong scores (0 or 1) from metric {evaluation.metric!r}",
-                found=f"{scores[other[0]]:g} for sample {rows.sample_ids[other[0]]!r} under the {name}",
-                remedy="name a metric that says right or wrong, such as regiolect.evaluate.metrics.top1",
-            )
+    require_right_or_wrong(rows, evaluation.metric)
     for name, told, scores in (
         ("reference_score", evaluation.reference_score, rows.reference),
         ("engine_score", evaluation.engine_score, rows.engine),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regiolect.contracts import Blob, CalibrationTable, ExportedModel, Precision, RegionId
 from regiolect.errors import CalibrationError, InvalidSetting, MissingThreshold
 from regiolect.precision import Recipe
 from regiolect.storage import Store
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def typed_graph(
@@ -22,59 +27,82 @@ def typed_graph(
 ) -> Blob:
     """Keep `model`'s graph, typed as `precision` in the way `recipe` asks for.
 
-    FP32 is the exported graph itself, the same bytes. FP16 has float16 everywhere but at its inputs and outputs,
-    which stay float32 behind Casts. INT8 has QuantizeLinear and DequantizeLinear nodes around the operators of the
-    recipe; the rest is FP32 or FP16. Same arguments, same bytes.
+    FP32 is the exported graph itself, the same bytes. FP16 has float16 everywhere but at its inputs and outputs, in
+    the operators in `wider`, and in those that the table's ranges bring near float16's limit (`kept_wide`): these are
+    float32. INT8 has QuantizeLinear and DequantizeLinear nodes around the operators of the recipe that are not in
+    `wider`; the rest is FP32, or FP16 but for what comes near its limit. Same arguments, same bytes.
+
+    A model that arrives with Q/DQ nodes keeps its own scales whatever `wider` says. In INT8 with an FP32 remainder,
+    subgraphs of control flow and operators of other domains stay as they are.
 
     Args:
         model: the exported model.
         region: whom the graph is for; the table must be of this region.
         precision: the type of the graph.
         recipe: how the backend wants it written.
-        table: the region's thresholds, for INT8; None for anything else.
+        table: the region's thresholds, for INT8, by any method; for FP16, and INT8 with an FP16 remainder, with a range
+            for every float32 tensor; None for FP32.
         store: where the exported graph lies, and where the typed one goes.
-        wider: first outputs of operators of the normalized graph that are left out of the precision.
+        wider: operators of the normalized graph that are left out of the precision, by first output.
 
     Raises:
-        InvalidSetting: the recipe does not fit the precision.
-        CalibrationError: a table was given for a precision that uses none.
+        InvalidSetting: the recipe does not fit the precision, or `wider` names no operator of the graph.
+        CalibrationError: a table was given for FP32, which uses none.
         ForeignCalibration: the table belongs to another region, model or preprocessing.
-        MissingThreshold: no table, or a tensor to quantize is not in it.
+        MissingThreshold: no table, or a tensor whose range is needed is not in it.
         InvalidOnnx: the exported or the typed graph fails ONNX's full check.
-        UnsupportedOperator: nothing in the graph can be quantized, or its opset cannot be raised as needed.
-        PrecisionOverflow: a weight or scale lies outside the range of its new type.
+        UnsupportedOperator: nothing in the graph can be quantized, its opset cannot be raised as needed, or an FP16
+            graph would hold control flow or operators of other domains.
+        PrecisionOverflow: a scale lies outside the range of its type.
     """
     _refuse_mismatch(precision, recipe)
-    if precision is Precision.INT8:
-        if table is None:
-            raise MissingThreshold(
-                expected=f"a calibration table of region {region!r} for an INT8 graph of {model.name!r}",
-                found="none",
-                remedy=f"calibrate on local data first: regiolect run MODEL --regions {region}",
-            )
-        from regiolect.calibrate import require_own
+    _require_table(model, region, precision, table)
 
-        require_own(table.seal, region=region, model=model)
-    elif table is not None:
-        raise CalibrationError(
-            expected=f"no calibration table for an {precision} graph of {model.name!r}",
-            found=f"one of region {table.seal.region!r}",
-            remedy="give table=None: only INT8 uses thresholds, and an unused one would seal the graph to nothing",
-        )
-
-    from regiolect.graphs import half, protos, quantize
+    from regiolect.graphs import half, overflow, protos, quantize
 
     source = protos.load(store.path_of(model.graph))
-    if precision is Precision.FP32:
+    plain = protos.normalized(source)
+    _require_operators(plain, wider)
+    if precision is Precision.FP32 or table is None:
         protos.check(source)
         return model.graph
-    graph = protos.normalized(source)
-    if precision is Precision.INT8 and table is not None:
-        graph = quantize.quantized(graph, recipe, table.tensors)
+    graph, wide = plain, set[str]()
     if recipe.remainder is Precision.FP16:
-        graph = half.halved(graph)
+        wide.update(overflow.kept_wide(plain, table.tensors))
+    if precision is Precision.INT8:
+        graph = quantize.quantized(plain, recipe, table.tensors, frozenset(wider))
+    else:
+        wide.update(wider)
+    if recipe.remainder is Precision.FP16:
+        graph = half.halved(graph, wide)
     protos.check(graph)
     return store.put_bytes(protos.to_bytes(graph))
+
+
+def operators_of(model: ExportedModel, recipe: Recipe, store: Store) -> tuple[str, ...]:
+    """First outputs of the operators that INT8 applies to, in graph order: what `wider` may name to any effect.
+
+    Raises:
+        InvalidOnnx: the exported graph fails ONNX's full check.
+    """
+    from regiolect.graphs import protos, quantize
+
+    return quantize.quantizable(protos.normalized(protos.load(store.path_of(model.graph))), recipe)
+
+
+def kept_wide(model: ExportedModel, table: CalibrationTable, store: Store) -> tuple[str, ...]:
+    """First outputs of the operators that stay FP32 in an FP16 graph, for their ranges come near float16's limit.
+
+    See `regiolect.graphs.overflow.kept_wide` for the rule.
+
+    Raises:
+        MissingThreshold: a float32 tensor of the graph is not in the table.
+        UnsupportedOperator: control flow or operators of other domains.
+        InvalidOnnx: the exported graph fails ONNX's full check.
+    """
+    from regiolect.graphs import overflow, protos
+
+    return overflow.kept_wide(protos.normalized(protos.load(store.path_of(model.graph))), table.tensors)
 
 
 def scan_graph(path: Path) -> Mapping[Precision, int]:
@@ -89,6 +117,40 @@ def scan_graph(path: Path) -> Mapping[Precision, int]:
     from regiolect.graphs import protos, scan
 
     return scan.scan(protos.load(path))
+
+
+def _require_table(
+    model: ExportedModel, region: RegionId, precision: Precision, table: CalibrationTable | None
+) -> None:
+    """A table of the region's own for what uses one, and none for what does not."""
+    if precision is Precision.FP32 and table is not None:
+        raise CalibrationError(
+            expected=f"no calibration table for an {precision} graph of {model.name!r}",
+            found=f"one of region {table.seal.region!r}",
+            remedy="give table=None: FP32 uses no ranges, and an unused table would seal the graph to nothing",
+        )
+    if precision is not Precision.FP32 and table is None:
+        raise MissingThreshold(
+            expected=f"a calibration table of region {region!r} for an {precision} graph of {model.name!r}",
+            found="none",
+            remedy=f"calibrate on local data first: regiolect run MODEL --regions {region}",
+        )
+    if table is not None:
+        from regiolect.calibrate import require_own
+
+        require_own(table.seal, region=region, model=model)
+
+
+def _require_operators(graph: ModelProto, wider: Collection[str]) -> None:
+    made = [node.output[0] for node in graph.graph.node]
+    unknown = sorted(set(wider) - set(made))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], made, n=3, cutoff=0.0)
+        raise InvalidSetting(
+            expected=f"`wider` to name operators of graph {graph.graph.name!r} by their first outputs",
+            found=f"{', '.join(map(repr, unknown[:5]))}, which none of its {len(made)} operators has",
+            remedy=f"take the names from regiolect.graphs.operators_of; the nearest are {', '.join(map(repr, near))}",
+        )
 
 
 def _refuse_mismatch(precision: Precision, recipe: Recipe) -> None:
@@ -107,4 +169,4 @@ def _refuse_mismatch(precision: Precision, recipe: Recipe) -> None:
         )
 
 
-__all__ = ["scan_graph", "typed_graph"]
+__all__ = ["kept_wide", "operators_of", "scan_graph", "typed_graph"]

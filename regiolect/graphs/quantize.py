@@ -1,38 +1,28 @@
-"""INT8: explicit QuantizeLinear and DequantizeLinear nodes from a calibration table.
-
-Scales and zero points follow the affine scheme of the ONNX operators: real = (quantized - zero_point) * scale.
-"""
+"""INT8: explicit QuantizeLinear and DequantizeLinear nodes from a calibration table."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from regiolect.contracts import Precision, TensorRange
-from regiolect.errors import InvalidOnnx, MissingThreshold, PrecisionOverflow, UnsupportedOperator
+from regiolect.errors import UnsupportedOperator
 from regiolect.graphs.protos import (
     check,
     constants,
     dequantizer_of,
-    graphs,
     is_standard,
     producers,
-    reads,
     tensor_types,
     with_opset,
 )
+from regiolect.graphs.qdq import Names, Writer, insert, range_of
 from regiolect.precision import Recipe
 
-# Scale of a tensor that was zero in every calibration sample: any positive one represents it. The smallest normal
-# float16 is also safe to invert in float16, where a smaller one would give infinity and then 0 * inf = NaN.
-ALWAYS_ZERO_SCALE = 2.0**-14
 _OPERANDS = (0, 1)
 
 
@@ -47,13 +37,36 @@ class Operand:
     axis: int | None = None
 
 
-def plan_operands(model: ModelProto, recipe: Recipe) -> tuple[Operand, ...]:
+@dataclass(frozen=True)
+class Twin:
+    """An operator on its true inputs and its twin on quantized ones: the first output of each."""
+
+    kind: str
+    output: str
+    quantized: str
+
+
+def quantizable(model: ModelProto, recipe: Recipe) -> tuple[str, ...]:
+    """First outputs of the operators that INT8 applies to in a normalized FP32 model, in graph order.
+
+    They are the operators of the recipe and, with residual_add, the additions beside them; none that keeps the scales
+    that it arrived with.
+
+    Raises:
+        InvalidOnnx: the model fails the full check.
+    """
+    operands = plan_operands(model, recipe)
+    return tuple(model.graph.node[index].output[0] for index in dict.fromkeys(operand.node for operand in operands))
+
+
+def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()) -> tuple[Operand, ...]:
     """What `recipe` quantizes in a normalized FP32 model, in graph order.
 
     The first two inputs of each operator of the recipe and, with residual_add, both inputs of an Add that reads no
-    constant and reads such an operator's output directly. Left out are tensors that are not float32 and those that
-    already come from a DequantizeLinear: a model trained with quantization keeps its own scales. Subgraphs of
-    control flow stay as they are.
+    constant and reads such an operator's output directly. Left out are the operators whose first output is in `wider`,
+    tensors that are not float32 and those that already come from a DequantizeLinear: a model trained with quantization
+    keeps its own scales, in wider operators too. Subgraphs of control flow and operators of other domains stay as they
+    are.
 
     Raises:
         InvalidOnnx: the model fails the full check.
@@ -64,7 +77,7 @@ def plan_operands(model: ModelProto, recipe: Recipe) -> tuple[Operand, ...]:
     found: list[Operand] = []
     quantized_outputs: set[str] = set()
     for index, node in enumerate(graph.node):
-        if not is_standard(node):
+        if not is_standard(node) or node.output[0] in wider:
             continue
         inputs = [(position, node.input[position]) for position in _OPERANDS if position < len(node.input)]
         wanted = node.op_type in recipe.operators
@@ -94,7 +107,9 @@ def _channel_axis(node: NodeProto, position: int, weight: TensorProto) -> int | 
     return len(weight.dims) - 1 if node.op_type == "MatMul" else None
 
 
-def quantized(model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRange]) -> ModelProto:
+def quantized(
+    model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRange], wider: Collection[str] = ()
+) -> ModelProto:
     """A normalized FP32 model with the recipe's operands quantized; the rest stays float32.
 
     One Q/DQ pair per activation serves all its quantized readers; every other reader keeps the float tensor. Weights
@@ -102,42 +117,93 @@ def quantized(model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRang
     zeros). Scales are float32; where the recipe's remainder is FP16 each is one that float16 holds exactly, rounded
     up so that nothing in range is clipped.
 
+    Args:
+        model: a normalized model.
+        recipe: what is quantized, and how.
+        ranges: each activation's range, by tensor name.
+        wider: first outputs of operators that stay float32.
+
     Raises:
         MissingThreshold: an activation is not in `ranges`.
         UnsupportedOperator: nothing to quantize, or an opset before Q/DQ per channel that cannot be raised.
         PrecisionOverflow: a scale beyond its type's range.
         InvalidOnnx: the model fails the full check, or a weight is not finite.
     """
-    model = with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel")
-    operands = plan_operands(model, recipe)
-    result = ModelProto()
-    result.CopyFrom(model)
+    result, operands = _planned(model, recipe, wider)
     graph = result.graph
-    if not operands and not any(node.op_type == "DequantizeLinear" for node in graph.node):
+    nodes = {operand.node: graph.node[operand.node] for operand in operands}
+    insert(graph, _redirected(result, nodes, operands, recipe, ranges))
+    return result
+
+
+def with_twins(
+    model: ModelProto, recipe: Recipe, ranges: Mapping[str, TensorRange]
+) -> tuple[ModelProto, tuple[Twin, ...]]:
+    """A normalized FP32 model as it is, with a twin beside each operator that INT8 applies to.
+
+    A twin reads what its operator reads, quantized and dequantized as `quantized` would write it, so that the two
+    outputs differ by what quantizing this operator alone does, on true inputs. Twins come in graph order, right behind
+    their operators. Errors as of `quantized`.
+    """
+    result, operands = _planned(model, recipe, ())
+    graph = result.graph
+    names, twins, nodes = Names(graph), [], {}
+    for index in dict.fromkeys(operand.node for operand in operands):
+        node = graph.node[index]
+        twin = NodeProto.FromString(node.SerializeToString())
+        for position, name in enumerate(node.output):
+            twin.output[position] = names.new(f"{name}_twin") if name else ""
+        twin.name = names.new(f"{node.name or node.output[0]}_twin")
+        nodes[index] = twin
+        twins.append(Twin(kind=node.op_type, output=node.output[0], quantized=twin.output[0]))
+    writer = _redirected(result, nodes, operands, recipe, ranges, names)
+    writer.replaced.clear()
+    for index in reversed(nodes):
+        graph.node.insert(index + 1, nodes[index])
+    insert(graph, writer)
+    return result, tuple(twins)
+
+
+def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple[ModelProto, tuple[Operand, ...]]:
+    """A copy of the model in an opset that can be quantized, and its operands."""
+    result = ModelProto()
+    result.CopyFrom(with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel"))
+    operands = plan_operands(result, recipe, wider)
+    if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
         raise UnsupportedOperator(
-            expected=f"at least one float32 {', '.join(recipe.operators)} to quantize in graph {graph.name!r}",
-            found="none",
+            expected=f"at least one float32 {', '.join(recipe.operators)} to quantize in graph {result.graph.name!r}",
+            found=f"none beside the {len(wider)} that are left out" if wider else "none",
             remedy="give the region FP16 or FP32: INT8 would change nothing in this model",
         )
-    held = constants(graph)
+    return result, operands
+
+
+def _redirected(
+    model: ModelProto,
+    nodes: Mapping[int, NodeProto],
+    operands: tuple[Operand, ...],
+    recipe: Recipe,
+    ranges: Mapping[str, TensorRange],
+    names: Names | None = None,
+) -> Writer:
+    """Let `nodes`, by their operator's index, read quantized operands; the writer holds what they read."""
+    held = constants(model.graph)
     scale_type = np.float16 if recipe.remainder is Precision.FP16 else np.float32
-    writer = _Writer(names=_used_names(graph), scale_type=scale_type)
+    writer = Writer(names=names or Names(model.graph), scale_type=scale_type)
     for operand in operands:
-        node = graph.node[operand.node]
         if operand.constant:
             replacement = writer.weight(held[operand.tensor], operand.tensor, operand.axis)
         else:
             signed = recipe.activation == "int8"
-            replacement = writer.activation(operand.tensor, _range_of(operand.tensor, ranges), signed)
-        node.input[operand.position] = replacement
+            replacement = writer.activation(operand.tensor, range_of(operand.tensor, ranges), signed)
+        nodes[operand.node].input[operand.position] = replacement
     if recipe.integer_bias:
-        for node in graph.node:
+        for node in nodes.values():
             _quantize_bias(node, held, writer)
-    _insert(graph, writer)
-    return result
+    return writer
 
 
-def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: _Writer) -> None:
+def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: Writer) -> None:
     """Give a Gemm whose operands this pass quantized an int32 bias, where it is one value per output channel."""
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     plain = attributes.get("alpha", 1.0) == 1.0 == attributes.get("beta", 1.0) and not attributes.get("transA", 0)
@@ -145,188 +211,3 @@ def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: _Wr
         return
     if node.input[0] in writer.scales and node.input[1] in writer.scales:
         node.input[2] = writer.bias(held[node.input[2]], node.input[2], node.input[0], node.input[1])
-
-
-def _range_of(tensor: str, ranges: Mapping[str, TensorRange]) -> TensorRange:
-    if tensor not in ranges:
-        near = difflib.get_close_matches(tensor, list(ranges), n=3, cutoff=0.0)
-        raise MissingThreshold(
-            expected=f"a threshold for tensor {tensor!r}",
-            found=f"a table of {len(ranges)} tensors; nearest names: {', '.join(map(repr, near)) or 'none'}",
-            remedy="calibrate this very graph again: the table was made from one with other tensors",
-        )
-    return ranges[tensor]
-
-
-def activation_scale(observed: TensorRange, signed: bool, scale_type: type[np.floating[Any]]) -> tuple[np.float32, int]:
-    """Scale and zero point of a tensor.
-
-    signed: int8, zero point 0, scale threshold / 127. Otherwise uint8: a tensor that was never negative has zero point
-    0 and scale threshold / 255; any other zero point 128 and scale threshold / 127, so that -threshold to threshold
-    fits. A tensor that was always zero gets ALWAYS_ZERO_SCALE.
-
-    Raises:
-        PrecisionOverflow: the scale is beyond the range of `scale_type`.
-    """
-    one_sided = not signed and observed.minimum >= 0
-    zero_point = 0 if signed or one_sided else 128
-    if observed.threshold == 0:
-        return np.float32(ALWAYS_ZERO_SCALE), zero_point
-    scale = np.float64(observed.threshold) / (255 if one_sided else 127)
-    return np.float32(_round_up(np.asarray(scale), scale_type)[()]), zero_point
-
-
-def weight_scales(weight: NDArray[np.float32], axis: int | None, scale_type: type[np.floating[Any]]) -> NDArray[Any]:
-    """max|w| / 127, per index of `axis` or for the whole tensor; 1 where all is zero.
-
-    Raises:
-        PrecisionOverflow: a scale is beyond the range of `scale_type`.
-    """
-    others = tuple(index for index in range(weight.ndim) if index != axis) if axis is not None else None
-    largest = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64)
-    return _round_up(np.where(largest > 0, largest / 127, 1.0), scale_type).astype(np.float32)
-
-
-def _round_up(scales: NDArray[Any], scale_type: type[np.floating[Any]]) -> NDArray[Any]:
-    """Each scale as the next `scale_type` that is not smaller.
-
-    Float32 scales stay normal, for kernels multiply by their inverse. Float16's are small enough to need subnormals.
-    """
-    info = np.finfo(scale_type)
-    least = info.tiny if scale_type is np.float32 else info.smallest_subnormal
-    if not np.all(scales <= float(info.max)):
-        raise PrecisionOverflow(
-            expected=f"scales within the range of {np.dtype(scale_type).name}, at most {float(info.max):g}",
-            found=f"{float(np.max(scales)):g}",
-            remedy="look for an exploding layer in the model, or give the region FP32",
-        )
-    near = np.asarray(scales, scale_type)
-    rounded = np.where(near.astype(np.float64) < scales, np.nextafter(near, scale_type(np.inf)), near)
-    return np.maximum(rounded, least)
-
-
-def _used_names(graph: GraphProto) -> set[str]:
-    names: set[str] = set()
-    for inner in graphs(graph):
-        names.update(value.name for value in (*inner.input, *inner.output, *inner.value_info))
-        names.update(tensor.name for tensor in inner.initializer)
-        for node in inner.node:
-            names.update((node.name, *node.input, *node.output))
-    return names
-
-
-@dataclass
-class _Writer:
-    """Makes Q/DQ nodes and their constants, once for each tensor."""
-
-    names: set[str]
-    scale_type: type[np.floating[Any]]
-    initializers: list[TensorProto] = field(default_factory=list)
-    first: list[NodeProto] = field(default_factory=list)
-    after: dict[str, list[NodeProto]] = field(default_factory=dict)
-    replaced: set[str] = field(default_factory=set)
-    made: dict[tuple[str, int | None], str] = field(default_factory=dict)
-    scales: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    def activation(self, tensor: str, observed: TensorRange, signed: bool) -> str:
-        """Name of the dequantized twin of an activation."""
-        if (tensor, None) not in self.made:
-            scale, zero_point = activation_scale(observed, signed, self.scale_type)
-            kind = np.int8 if signed else np.uint8
-            constants = self._constants(tensor, np.asarray(scale), np.asarray(zero_point, kind))
-            packed, twin = self._name(f"{tensor}_quantized"), self._name(f"{tensor}_dequantized")
-            self.after[tensor] = [
-                self._node("QuantizeLinear", [tensor, *constants], packed),
-                self._node("DequantizeLinear", [packed, *constants], twin),
-            ]
-            self.made[tensor, None] = twin
-            self.scales[twin] = np.asarray(scale)
-        return self.made[tensor, None]
-
-    def weight(self, tensor: TensorProto, name: str, axis: int | None) -> str:
-        """Name of the dequantized twin of a constant."""
-        if (name, axis) not in self.made:
-            values = numpy_helper.to_array(tensor)
-            if not np.isfinite(values).all():
-                raise InvalidOnnx(
-                    expected=f"finite weights in {name!r}",
-                    found=f"{int((~np.isfinite(values)).sum())} that are NaN or infinite",
-                    remedy="train or export the model again",
-                )
-            scales = weight_scales(values, axis, self.scale_type)
-            shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-            steps = np.rint(values.astype(np.float64) / (scales.reshape(shape) if axis is not None else scales))
-            packed = self._initializer(f"{name}_quantized", np.clip(steps, -127, 127).astype(np.int8))
-            constants = self._constants(name, scales, np.zeros(scales.shape, np.int8))
-            twin = self._name(f"{name}_dequantized")
-            node = self._node("DequantizeLinear", [packed, *constants], twin)
-            if axis is not None:
-                node.attribute.append(onnx.helper.make_attribute("axis", axis))
-            self.first.append(node)
-            self.made[name, axis] = twin
-            self.scales[twin] = scales
-            self.replaced.add(name)
-        return self.made[name, axis]
-
-    def bias(self, tensor: TensorProto, name: str, data: str, weight: str) -> str:
-        """Name of the dequantized int32 twin of a bias, in steps of the two operands' scales multiplied.
-
-        The name itself where the bias is not one value per channel, or does not fit into int32.
-        """
-        values = numpy_helper.to_array(tensor)
-        scales = (self.scales[data] * self.scales[weight]).astype(np.float32)
-        if values.ndim != 1 or scales.shape not in ((), values.shape) or np.any(scales == 0):
-            return name
-        steps = np.rint(values.astype(np.float64) / scales)
-        if not np.all(np.abs(steps) <= np.iinfo(np.int32).max):
-            return name
-        packed = self._initializer(f"{name}_quantized", steps.astype(np.int32))
-        constants = self._constants(name, scales, np.zeros(scales.shape, np.int32))
-        twin = self._name(f"{name}_dequantized")
-        node = self._node("DequantizeLinear", [packed, *constants], twin)
-        if scales.ndim:
-            node.attribute.append(onnx.helper.make_attribute("axis", 0))
-        self.first.append(node)
-        self.replaced.add(name)
-        return twin
-
-    def _constants(self, tensor: str, scale: NDArray[Any], zero_point: NDArray[Any]) -> tuple[str, str]:
-        return (
-            self._initializer(f"{tensor}_scale", scale.astype(np.float32)),
-            self._initializer(f"{tensor}_zero_point", zero_point),
-        )
-
-    def _initializer(self, wanted: str, values: NDArray[Any]) -> str:
-        name = self._name(wanted)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name))
-        return name
-
-    def _node(self, kind: str, inputs: list[str], output: str) -> NodeProto:
-        return onnx.helper.make_node(kind, inputs, [output], name=self._name(f"{output}_node"))
-
-    def _name(self, wanted: str) -> str:
-        while wanted in self.names:
-            wanted += "_"
-        self.names.add(wanted)
-        return wanted
-
-
-def _insert(graph: GraphProto, writer: _Writer) -> None:
-    """Put the new nodes right behind what they read, and drop float constants that nothing reads any more."""
-    nodes = list(writer.first)
-    for value in graph.input:
-        nodes.extend(writer.after.get(value.name, ()))
-    for node in graph.node:
-        nodes.append(NodeProto.FromString(node.SerializeToString()))
-        for name in node.output:
-            nodes.extend(writer.after.get(name, ()))
-    still_read = {name for node in nodes for name in reads(node)} | {value.name for value in graph.output}
-    unread = writer.replaced - still_read
-    kept = [node for node in nodes if not (node.op_type == "Constant" and node.output[0] in unread)]
-    initializers = [tensor for tensor in graph.initializer if tensor.name not in unread]
-    copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in (*initializers, *writer.initializers)]
-    infos = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in graph.value_info if v.name not in unread]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.initializer.extend(copies)
-    graph.value_info.extend(infos)

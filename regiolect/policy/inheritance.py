@@ -38,6 +38,9 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
     if parent.latency and (child.performance, child.batch) != (parent.performance, parent.batch):
         found.append("performance or batch differs, so that latency.p99_ms would be measured on something else")
+    reshaped = [name for name, profile in parent.shapes.items() if child.shapes.get(name) != profile]
+    if parent.latency and reshaped:
+        found.append(f"shapes.{reshaped[0]} differs, so that latency.p99_ms would be measured on something else")
     if parent.approval and child.approval is None:
         found.append("approval is left out, so that nobody would be asked")
     if child.calibration.method != parent.calibration.method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -14,14 +15,18 @@ from regiolect.contracts import (
     BatchProfile,
     CalibrationMethod,
     Contract,
+    DimensionProfile,
     Execution,
+    GraphChoice,
     LossUnit,
     Performance,
     Precision,
     RegionId,
     Split,
     Target,
+    TensorSpec,
 )
+from regiolect.errors import MissingProfile
 from regiolect.integrity import digest_of
 from regiolect.precision import wider_or_equal, width
 
@@ -127,6 +132,11 @@ class RegionPolicy(Contract):
     latency: LatencyLimit | None = None
     performance: Performance = Performance.LATENCY
     batch: BatchProfile = BatchProfile()
+    shapes: Mapping[str, DimensionProfile] = Field(
+        default={},
+        description="sizes taken in symbolic dimensions besides the batch, by the names that ModelSpecs give them, "
+        "e.g. width; a model without such a dimension is not concerned, one with another is refused",
+    )
     calibration: CalibrationRules = CalibrationRules()
     repair: RepairRules = RepairRules()
     samples: SampleMinimum = SampleMinimum()
@@ -138,6 +148,8 @@ class RegionPolicy(Contract):
     def _consistent(self) -> Self:
         if Execution(self.precision) in self.forbidden:
             raise ValueError(f"precision {self.precision} is also listed in `forbidden`")
+        if "batch" in self.shapes:
+            raise ValueError("shapes.batch: the batch has a field of its own, `batch`")
         names = [target.name for target in self.targets]
         if len(set(names)) != len(names):
             raise ValueError(f"every target needs a name of its own, found {', '.join(names)}")
@@ -147,6 +159,11 @@ class RegionPolicy(Contract):
             if precision is self.precision or not wider_or_equal(precision, self.precision):
                 raise ValueError(f"repair.fallback lists {precision}, which is not wider than {self.precision}")
         return self
+
+    def stated_choice(self) -> GraphChoice:
+        """The graph that the policy asks for in the first place."""
+        method = self.calibration.method if self.precision is Precision.INT8 else None
+        return GraphChoice(precision=self.precision, method=method)
 
     def wider_precisions(self) -> tuple[Precision, ...]:
         """Precisions that may be shipped instead of the stated one, narrowest first."""
@@ -159,6 +176,27 @@ class RegionPolicy(Contract):
             and wider_or_equal(precision, self.precision)
             and Execution(precision) not in self.forbidden
         )
+
+    def shapes_for(self, inputs: Sequence[TensorSpec]) -> dict[str, DimensionProfile]:
+        """The profile of each symbolic dimension besides the batch that `inputs` have; others are left out.
+
+        Raises:
+            MissingProfile: the policy states none for one of them. It is not made up from the data: what an engine
+                takes is what the region promises its consumers.
+        """
+        found = {}
+        for name in (size for tensor in inputs for size in tensor.shape[1:] if isinstance(size, str)):
+            if name not in self.shapes:
+                near = difflib.get_close_matches(name, self.shapes, n=1)
+                raise MissingProfile(
+                    expected=f"`shapes.{name}` in the policy of {self.region!r}: the model leaves that size open",
+                    found=f"shapes for {', '.join(sorted(self.shapes)) or 'nothing'}",
+                    remedy=f"rename shapes.{near[0]} to {name}"
+                    if near
+                    else f"state it in the policy, e.g. shapes: {{{name}: {{min: 48, opt: 320, max: 640}}}}",
+                )
+            found[name] = self.shapes[name]
+        return found
 
     def digest(self) -> str:
         """Identity of the resolved policy: of what it demands of engines, not of when they are made."""

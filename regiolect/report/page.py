@@ -107,6 +107,8 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
             by_precision=_by_precision(entries),
             groups={decision.name.lower(): [e for e in entries if e.row.decision is decision] for decision in Decision},
             unserved=[entry for entry in entries if entry.unserved],
+            choices=[entry for entry in entries if entry.outcome and entry.outcome.repair],
+            units=words.UNITS,
             provenance=_provenance(entries),
             uncalibrated=_uncalibrated(entries),
             confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),

@@ -88,8 +88,11 @@ class LossFigures:
 
 
 def graph_words(row: ReleaseRow) -> str:
-    """`FP16 graph`: the type that the policy asks for; empty where the policy could not be read."""
-    return f"{row.precision.value} graph" if row.precision else ""
+    """`FP16 graph`, `FP16 graph (INT8 asked for)`; empty where the policy could not be read."""
+    if row.precision is None:
+        return ""
+    asked = f" ({row.asked} asked for)" if row.asked not in (None, row.precision) else ""
+    return f"{row.precision.value} graph{asked}"
 
 
 def kernel_words(row: ReleaseRow) -> str:

@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from flows.release import release
 from regiolect.console import exit_code
-from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow
+from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow, Split
 from regiolect.data import preprocess, read_samples
 from regiolect.integrity import verify_file
 from regiolect.model import load_model_spec
@@ -54,7 +54,7 @@ class Released:
 @pytest.fixture(scope="module")
 def released(module_workshop: Workshop) -> Released:
     """One region per precision, one with a second target that cannot run here, one that INT8 does not suit."""
-    module_workshop.add("dim", faint=True)
+    module_workshop.add("dim", faint=[Split.GATE])
     module_workshop.add("east", precision="FP16", forbidden=["INT8", "BF16"])
     module_workshop.add("north", CPU, GPU)
     module_workshop.add("south", PORTABLE)
@@ -149,16 +149,21 @@ def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released)
 def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
     table = _outcome(released.row(region, target)).calibration
     assert table is not None
-    assert (table.method, table.region, table.samples) == (CalibrationMethod.ENTROPY, region, 64)
+    assert (table.method, table.seal.region, table.seal.samples) == (CalibrationMethod.ENTROPY, region, 64)
     own = read_samples(released.workshop.data(region) / "calibration.npz")
-    kept = read_samples(_store() / "blobs" / table.dataset[7:9] / table.dataset[7:])
+    kept = read_samples(_store() / "blobs" / table.seal.dataset[7:9] / table.seal.dataset[7:])
     assert set(kept.regions) == {region}
     np.testing.assert_array_equal(kept.ids, own.ids)
+    assert list(table.seal.sample_ids) == list(own.ids)
     np.testing.assert_array_equal(kept.inputs["image"], own.inputs["image"])
 
 
-def test_float_regions_are_not_calibrated(released: Released) -> None:
-    assert _outcome(released.row("east")).calibration is None
+def test_an_fp16_region_knows_the_whole_range_of_every_tensor(released: Released) -> None:
+    table = _outcome(released.row("east")).calibration
+    assert table is not None
+    assert table.method is CalibrationMethod.MINMAX
+    assert {"image", "c1", "r1", "c2", "r2", "p", "logits"} <= set(table.tensors)
+    assert all(each.threshold == max(-each.minimum, each.maximum) for each in table.tensors.values())
 
 
 # ------------------------------------------------------------------------------------- the decision, recomputed
@@ -364,7 +369,7 @@ def test_a_region_that_goes_over_its_threshold_leaves_its_champion_in_place(work
     workshop.add("north")
     (before,) = release(ADDRESS).rows
     assert before.decision is Decision.APPROVED
-    workshop.write_data("north", faint=True)
+    workshop.write_data("north", faint=[Split.GATE])
     result = release(ADDRESS)
     (after,) = result.rows
     assert after.decision is Decision.FAILED

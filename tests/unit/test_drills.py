@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from regiolect.contracts import (
@@ -11,6 +13,7 @@ from regiolect.contracts import (
     GateDecision,
     LossUnit,
     RegionOutcome,
+    Seal,
     TensorRange,
 )
 from regiolect.drills import (
@@ -28,12 +31,16 @@ from regiolect.planning import RegionRequest
 from regiolect.policy import PolicyBook
 
 TABLE = CalibrationTable(
-    region="eu",
-    model=digest_of("model"),
-    dataset=digest_of("dataset"),
-    preprocessing=digest_of("preprocessing"),
+    seal=Seal(
+        region="eu",
+        model=digest_of("model"),
+        preprocessing=digest_of("preprocessing"),
+        dataset=digest_of("dataset"),
+        sample_ids=("a", "b"),
+        checks=digest_of("checks"),
+        made=datetime(2026, 3, 4, tzinfo=UTC),
+    ),
     method=CalibrationMethod.ENTROPY,
-    samples=500,
     tensors={"x": TensorRange(threshold=3.2, minimum=-4.0, maximum=4.0)},
 )
 
@@ -106,7 +113,7 @@ def test_a_drill_never_shares_a_build_key_with_the_real_thing() -> None:
 def test_damage_narrows_every_threshold_and_keeps_the_seal() -> None:
     broken = damaged(TABLE)
     assert broken.tensors["x"].threshold == pytest.approx(0.1)
-    assert (broken.region, broken.dataset, broken.model) == (TABLE.region, TABLE.dataset, TABLE.model)
+    assert broken.seal == TABLE.seal
 
 
 @pytest.mark.parametrize(

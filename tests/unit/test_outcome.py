@@ -12,6 +12,7 @@ from regiolect.console import exit_code
 from regiolect.contracts import (
     Attestation,
     CheckResult,
+    ChosenGraph,
     Decision,
     Drill,
     Failure,
@@ -46,7 +47,8 @@ def test_an_engine_without_a_gate_decision_is_built_and_not_attested(bundles, re
     check = CheckResult(expectation="enough", split=Split.GATE, passed=True, expected="1", observed="2")
     data = ValidatedCalibration.model_construct(dataset=None, checks=(check,))
     attestation = Attestation(graph={}, executed=None, source="no driver on this machine")
-    outcome = conclude(request_, data, None, bundles.artifact(), attestation, None, None, seconds=2.0)
+    chosen = ChosenGraph(choice=request_.policy.stated_choice())
+    outcome = conclude(request_, data, chosen, bundles.artifact(), attestation, None, None, seconds=2.0)
     assert outcome.decision is Decision.NOT_ATTESTED
     assert outcome.reasons == ("not attested: no driver on this machine",)
     assert approved_engine(outcome) is None

@@ -143,14 +143,14 @@ def test_an_engine_whose_files_are_gone_is_built_again(plan, build, store: Local
     request = request_of(plan("north"))
     outcome = build(request)
     store.path_of(outcome.engine.files[0].blob).unlink()
-    assert finished(request.build_key, store) is None
+    assert finished(request, store) is None
     assert plan("north").engines[0].reason == "its files are no longer in the store"
 
 
 def test_a_failure_is_never_taken_for_finished(plan, store: LocalStore) -> None:
     request = request_of(plan("north"))
     keep(refuse(request, EmptyDataset("samples", "none", "bring some"), seconds=1.0), request, store)
-    assert finished(request.build_key, store) is None
+    assert finished(request, store) is None
     assert plan("north").engines[0].reason == "the last run ended in EmptyDataset"
 
 
@@ -158,7 +158,7 @@ def test_another_builds_outcome_under_a_key_is_not_taken_for_its_own(plan, build
     north, east = request_of(plan("north")), request_of(plan("east"))
     outcome = build(north)
     store.put_record("outcomes", east.build_key, outcome)
-    assert finished(east.build_key, store) is None
+    assert finished(east, store) is None
 
 
 def test_an_unusable_region_is_refused_and_the_others_are_planned(plan, workshop: Workshop) -> None:

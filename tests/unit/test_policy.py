@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.contracts import Execution, Precision, Split
-from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
+from regiolect.contracts import Execution, Precision, Split, TensorSpec
+from regiolect.errors import InvalidPolicy, MissingProfile, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.policy import PolicyBook, builtin_policies, write_schema
 
 PARENT = """
@@ -19,6 +19,8 @@ precision: FP16
 forbidden: [INT8]
 accuracy: {metric: accuracy, limit: 0.5}
 latency: {p99_ms: 50}
+calibration: {max_age_days: 90}
+repair: {fallback: [], least_speedup: 1.2}
 targets:
   - {name: cpu-x86, backend: openvino}
 """
@@ -55,6 +57,11 @@ def test_a_child_inherits_what_it_does_not_state(folder: Path) -> None:
         ("latency: {p99_ms: 60}", "latency.p99_ms 60, above 50"),
         ("latency: null", "latency.p99_ms none, above 50"),
         ("samples: {gate: 10}", "samples.gate 10 below 2000"),
+        ("calibration: {max_age_days: 91}", "calibration.max_age_days 91, above 90"),
+        ("calibration: {max_age_days: null}", "calibration.max_age_days none, above 90"),
+        ("calibration: {method: minmax}", "calibration.method minmax instead of entropy"),
+        ("repair: {fallback: [FP32]}", "repair.fallback allows FP32"),
+        ("repair: {least_speedup: 1.1}", "repair.least_speedup 1.1 below 1.2"),
     ],
 )
 def test_a_child_that_loosens_its_parent_is_refused_by_field(folder: Path, loosening: str, named: str) -> None:
@@ -189,3 +196,73 @@ def test_a_child_cannot_do_without_the_approval_that_its_parent_asks_for(folder:
     assert child(folder, "extends: parent").load("child").approval is not None
     with pytest.raises(PolicyLoosens, match="approval is left out"):
         child(folder, "extends: parent\napproval: null").load("child")
+
+
+def test_what_may_be_shipped_instead_is_every_wider_precision_that_is_not_forbidden(folder: Path) -> None:
+    stated = "targets: [{name: cpu-x86, backend: openvino}]\naccuracy: {metric: accuracy, limit: 1.0}\nprecision: INT8"
+    assert child(folder, stated).load("child").wider_precisions() == (Precision.FP16, Precision.FP32)
+    book = child(folder, f"{stated}\nforbidden: [FP16]", "strict")
+    assert book.load("strict").wider_precisions() == (Precision.FP32,)
+    locked = child(folder, f"{stated}\nrepair: {{fallback: []}}", "locked")
+    assert locked.load("locked").wider_precisions() == ()
+    assert PolicyBook().load("eu").wider_precisions() == ()
+
+
+@pytest.mark.parametrize(
+    ("fallback", "told"),
+    [("[INT8]", "not wider than INT8"), ("[FP16]", "also listed in `forbidden`")],
+)
+def test_a_fallback_that_contradicts_the_policy_is_a_mistake(folder: Path, fallback: str, told: str) -> None:
+    text = "targets: [{name: cpu-x86, backend: openvino}]\naccuracy: {metric: accuracy, limit: 1.0}\nprecision: INT8\n"
+    with pytest.raises(InvalidPolicy, match=told):
+        child(folder, f"{text}forbidden: [FP16]\nrepair: {{fallback: {fallback}}}").load("child")
+
+
+SHAPED = f"{PARENT}shapes:\n  width: {{min: 48, opt: 320, max: 640, buckets: [320, 640]}}\n"
+LINE = (TensorSpec(name="x", shape=("batch", 3, 48, "width")),)
+
+
+def test_a_model_gets_the_profiles_of_the_dimensions_that_it_has(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(SHAPED)
+    policy = PolicyBook(folder).load("parent")
+    assert policy.shapes_for(LINE)["width"].buckets == (320, 640)
+    assert policy.shapes_for((TensorSpec(name="image", shape=("batch", 1, 28, 28)),)) == {}
+
+
+@pytest.mark.parametrize(
+    ("dimension", "remedy"), [("widht", "rename shapes.width to widht"), ("frames", "shapes: {frames: {min: ")]
+)
+def test_a_dimension_that_the_policy_leaves_open_is_named_with_the_field_to_state(
+    folder: Path, dimension: str, remedy: str
+) -> None:
+    (folder / "parent.yaml").write_text(SHAPED)
+    with pytest.raises(MissingProfile) as caught:
+        PolicyBook(folder).load("parent").shapes_for((TensorSpec(name="x", shape=("batch", dimension)),))
+    assert f"shapes.{dimension}" in caught.value.expected
+    assert "shapes for width" in caught.value.found
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        ("width: {min: 48, opt: 32, max: 640}", "min <= opt <= max"),
+        ("width: {min: 48, opt: 64}", "'shapes.width.max' is missing"),
+        ("width: {min: 48, opt: 64, max: 640, buckets: [320]}", "end at max=640"),
+        ("width: {min: 48, opt: 64, max: 640, bukets: [640]}", "did you mean 'buckets'"),
+        ("batch: {min: 1, opt: 2, max: 4}", "the batch has a field of its own"),
+    ],
+)
+def test_a_mistaken_profile_is_told(folder: Path, shapes: str, told: str) -> None:
+    (folder / "parent.yaml").write_text(f"{PARENT}shapes:\n  {shapes}\n")
+    with pytest.raises(InvalidPolicy) as caught:
+        PolicyBook(folder).load("parent")
+    assert told in caught.value.found
+
+
+def test_a_child_may_add_a_profile_but_not_change_what_a_latency_was_promised_for(folder: Path) -> None:
+    (folder / "parent.yaml").write_text(SHAPED)
+    more = child(folder, "extends: parent\nshapes: {frames: {min: 1, opt: 8, max: 64}}").load("child")
+    assert set(more.shapes) == {"width", "frames"}
+    with pytest.raises(PolicyLoosens, match=r"shapes\.width differs"):
+        child(folder, "extends: parent\nshapes: {width: {buckets: []}}", "other").load("other")

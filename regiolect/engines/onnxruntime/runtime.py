@@ -64,7 +64,7 @@ _NO_COMPUTE = frozenset(
         "Unsqueeze",
     }
 )
-# Size given to symbolic dimensions other than the batch in the run that is profiled.
+# Size given in the run that is profiled to a symbolic dimension without a profile, as older requests have them.
 _PROBE_SIZE = 64
 
 
@@ -132,9 +132,14 @@ class OnnxRuntimeEngine(Engine):
     def _profiled_kernels(self) -> list[tuple[str, frozenset[str]]]:
         request = self.artifact.request
         rows = padded_size(1, request.profile)
+        typical = {name: padded_size(profile.opt, profile) for name, profile in request.shapes.items()}
         zeros = {
             tensor.name: np.zeros(
-                [rows, *(_PROBE_SIZE if isinstance(size, str) else size for size in tensor.shape[1:])], tensor.dtype
+                [
+                    rows,
+                    *(typical.get(size, _PROBE_SIZE) if isinstance(size, str) else size for size in tensor.shape[1:]),
+                ],
+                tensor.dtype,
             )
             for tensor in request.inputs
         }
@@ -146,7 +151,7 @@ class OnnxRuntimeEngine(Engine):
                 raise AttestationFailed(
                     expected=f"a profiled run on zeros of { ({name: array.shape for name, array in zeros.items()}) }",
                     found=excerpt(error),
-                    remedy=f"make the model take {_PROBE_SIZE} in its symbolic dimensions, or fix them",
+                    remedy="state an `opt` that the model takes under `shapes` in the region's policy",
                 ) from error
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return [

@@ -1,4 +1,4 @@
-"""Build an OpenVINO engine: the typed graph as IR, with the batch bounded and its origin in `rt_info`."""
+"""Build an OpenVINO engine: the typed graph as IR, with every varying size bounded and its origin in `rt_info`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,18 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
         [port.get_any_name() for port in model.inputs],
         [port.get_any_name() for port in model.outputs],
     )
-    batch = openvino.Dimension(request.profile.min, request.profile.max)
     model.reshape(
         {
             tensor.name: openvino.PartialShape(
-                [batch, *(openvino.Dimension() if isinstance(size, str) else size for size in tensor.shape[1:])]
+                [
+                    openvino.Dimension(request.profile.min, request.profile.max),
+                    *(
+                        openvino.Dimension(request.shapes[size].min, request.shapes[size].max)
+                        if isinstance(size, str)
+                        else size
+                        for size in tensor.shape[1:]
+                    ),
+                ]
             )
             for tensor in request.inputs
         }

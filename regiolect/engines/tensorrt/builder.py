@@ -29,7 +29,7 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
     """Write engine.plan into `folder`: strongly typed, one optimization profile, its origin as JSON in its name.
 
     Raises:
-        BuildFailed: the parser or the builder refused the graph, or a dimension besides the batch is not fixed.
+        BuildFailed: the parser or the builder refused the graph.
     """
     errors = _Errors()
     builder = trt.Builder(errors)
@@ -62,15 +62,16 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
 
 def _profile(builder: trt.Builder, request: BuildRequest) -> trt.IOptimizationProfile:
     profile = builder.create_optimization_profile()
-    batch = request.profile
     for tensor in request.inputs:
-        if any(isinstance(size, str) for size in tensor.shape[1:]):
-            raise BuildFailed(
-                expected=f"input {tensor.name!r} with fixed dimensions besides the batch",
-                found=str(tensor.shape),
-                remedy="fix them in the ModelSpec for a TensorRT target: a plan needs bounds for every dimension",
-            )
-        profile.set_shape(tensor.name, *((size, *tensor.shape[1:]) for size in (batch.min, batch.opt, batch.max)))
+        ranges = [
+            request.profile,
+            *(request.shapes[size] if isinstance(size, str) else None for size in tensor.shape[1:]),
+        ]
+        bounds = [
+            (size, size, size) if each is None else (each.min, each.opt, each.max)
+            for size, each in zip(tensor.shape, ranges, strict=True)
+        ]
+        profile.set_shape(tensor.name, *zip(*bounds, strict=True))
     return profile
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from regiolect.calibrate import calibrate, observe, seal, tensors_to_observe
+from regiolect.calibrate import calibrate, observe, table_of, tensors_to_observe
 from regiolect.calibrate.histogram import histogram_of
 from regiolect.contracts import CalibrationMethod, Preprocessing
 from regiolect.data import Samples, model_inputs
@@ -72,7 +72,7 @@ def test_histograms_hold_every_value_once_for_any_batch(workshop, network, sampl
     }
     exact = histogram_of(model_inputs(samples, model.preprocessing)["image"])
     for batch in (None, 1, 4, 11, 50):
-        histograms = observe(model, data, workshop.store, batch=batch)
+        histograms = observe(model, data, workshop.store, batch=batch).histograms
         assert {name: histogram.total for name, histogram in histograms.items()} == {
             name: sizes[name] for name in OBSERVED
         }
@@ -81,9 +81,9 @@ def test_histograms_hold_every_value_once_for_any_batch(workshop, network, sampl
 
 def test_another_method_needs_no_other_pass(workshop, samples) -> None:
     model, data = workshop.model(), workshop.data(samples)
-    histograms = observe(model, data, workshop.store)
+    observed = observe(model, data, workshop.store)
     for method in CalibrationMethod:
-        assert seal(histograms, model, data, method) == calibrate(model, data, method, workshop.store)
+        assert table_of(observed, method).tensors == calibrate(model, data, method, workshop.store).tensors
 
 
 def test_entropy_clips_a_lone_outlier_that_minmax_keeps(workshop) -> None:
@@ -160,7 +160,7 @@ def test_tensors_whose_size_depends_on_the_data_are_observed(workshop, samples) 
     )
     empty = np.zeros_like(samples.inputs["image"])
     model = workshop.model(proto, outputs=("y",), preprocessing=Preprocessing())
-    found = observe(model, workshop.data(samples), workshop.store, batch=3)
+    found = observe(model, workshop.data(samples), workshop.store, batch=3).histograms
     assert found["floats"].total == 4 * np.count_nonzero(samples.inputs["image"])
     with pytest.raises(EmptyHistogram, match="floats"):
         calibrate(model, workshop.data(replace(samples, inputs={"image": empty})), ENTROPY, workshop.store)
@@ -186,3 +186,92 @@ def test_a_graph_that_cannot_be_read_or_loaded_is_refused(workshop, network, sam
     unknown.graph.node[1].op_type = "Rectify"
     with pytest.raises(InvalidOnnx, match="Rectify"):
         calibrate(workshop.model(unknown), data, ENTROPY, workshop.store)
+
+
+def test_ranges_of_every_float_tensor_are_what_the_reference_computes(workshop, network, samples) -> None:
+    model, data = workshop.model(), workshop.data(samples)
+    expected = inner_values(network(), model_inputs(samples, model.preprocessing))
+    observed = observe(model, data, workshop.store, ranges=True)
+    assert {*observed.histograms, *observed.ranges} == expected.keys() - {"half"}
+    assert tuple(observed.histograms) == OBSERVED
+    table = table_of(observed, MINMAX)
+    for name, found in table.tensors.items():
+        low, high = expected[name].min(), expected[name].max()
+        assert (found.minimum, found.maximum) == pytest.approx((low, high), rel=1e-4, abs=1e-5)
+        assert found.threshold == max(-found.minimum, found.maximum)
+    for name in observed.ranges:
+        assert table_of(observed, ENTROPY).tensors[name] == table.tensors[name]
+
+
+def test_ranges_alone_are_those_beside_histograms(workshop, samples) -> None:
+    model, data = workshop.model(), workshop.data(samples)
+    alone = observe(model, data, workshop.store, histograms=False, ranges=True)
+    both = observe(model, data, workshop.store, ranges=True)
+    assert not alone.histograms
+    assert table_of(alone, MINMAX).tensors == table_of(both, MINMAX).tensors
+
+
+def _masked() -> onnx.ModelProto:
+    """Scores, -inf where the input is not positive, through a softmax; the logarithm of the input beside it."""
+    nodes = [
+        helper.make_node("MatMul", ["image", "w"], ["scores"]),
+        helper.make_node("Greater", ["image", "zero"], ["kept"]),
+        helper.make_node("Where", ["kept", "scores", "never"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["weights"], axis=1),
+        helper.make_node("Log", ["image"], ["log"]),
+        helper.make_node("Mul", ["weights", "scale"], ["y"]),
+    ]
+    shape = ["batch", 3, 6, 6]
+    graph = helper.make_graph(
+        nodes,
+        "masked",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [
+            numpy_helper.from_array(np.eye(6, dtype="f4"), "w"),
+            numpy_helper.from_array(np.float32(0), "zero"),
+            numpy_helper.from_array(np.float32(-np.inf), "never"),
+            numpy_helper.from_array(np.float32(3), "scale"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def _images(samples: Samples, images: NDArray[np.float32]) -> Samples:
+    return replace(samples, inputs={"image": images})
+
+
+def test_a_mask_of_infinities_has_a_range_and_nan_has_none(workshop, samples) -> None:
+    model = workshop.model(_masked(), outputs=("y",), preprocessing=Preprocessing())
+    images = np.random.default_rng(4).integers(1, 9, (11, 3, 6, 6)).astype(np.float32)
+    images[3, 1] = 0.0
+    found = observe(model, workshop.data(_images(samples, images)), workshop.store, ranges=True).ranges
+    assert (found["masked"].minimum, found["masked"].maximum) == (1.0, images.max())
+    images[5, 0, 2, 2] = -1.0
+    with pytest.raises(NonFiniteActivation) as caught:
+        observe(model, workshop.data(_images(samples, images)), workshop.store, ranges=True, batch=4)
+    assert "'log'" in caught.value.expected
+    assert caught.value.found.endswith("NaN for sample 'eu-005'")
+
+
+def test_a_graph_without_floats_has_nothing_to_calibrate(workshop, samples) -> None:
+    shape = ["batch", 3, 6, 6]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["image"], ["y"])],
+        "whole numbers",
+        [helper.make_tensor_value_info("image", TensorProto.INT32, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, shape)],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    with pytest.raises(MissingThreshold, match="nothing that another precision would change"):
+        observe(workshop.model(proto, outputs=("y",)), workshop.data(samples), workshop.store, ranges=True)
+
+
+@pytest.mark.parametrize("value", [0, 200])
+def test_samples_that_are_all_alike_are_calibrated(workshop, samples, value) -> None:
+    images = np.full_like(samples.inputs["image"], value)
+    model = workshop.model(preprocessing=Preprocessing())
+    for method in CalibrationMethod:
+        table = calibrate(model, workshop.data(_images(samples, images)), method, workshop.store)
+        assert table.tensors["image"].threshold == value
+        assert all(np.isfinite(found.threshold) for found in table.tensors.values())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 
-from regiolect.calibrate import calibrate, require_own
+from regiolect.calibrate import calibrate, is_too_old, require_own
 from regiolect.contracts import CalibrationMethod, Preprocessing, Split, short
 from regiolect.errors import ForeignCalibration, InvalidSamples
+from regiolect.integrity import digest_of
 
 ENTROPY = CalibrationMethod.ENTROPY
 
@@ -15,24 +16,29 @@ ENTROPY = CalibrationMethod.ENTROPY
 def test_a_table_is_sealed_to_what_it_was_made_from(workshop, samples) -> None:
     model, data = workshop.model(), workshop.data(samples)
     table = calibrate(model, data, ENTROPY, workshop.store)
-    assert (table.region, table.method, table.samples) == ("eu", ENTROPY, len(samples))
-    assert table.model == model.graph.digest
-    assert table.dataset == data.dataset.calibration.digest
-    assert table.preprocessing == model.preprocessing_digest
-    require_own(table, region="eu", model=model, dataset=data.dataset.calibration)
-    require_own(table, region="eu", model=model)
+    own = table.seal
+    assert (own.region, table.method, own.sample_ids) == ("eu", ENTROPY, tuple(samples.ids.tolist()))
+    assert own.model == model.graph.digest
+    assert own.dataset == data.dataset.calibration.digest
+    assert own.preprocessing == model.preprocessing_digest
+    assert own.checks == digest_of([check.model_dump(mode="json") for check in data.checks])
+    assert datetime.now(UTC) - own.made < timedelta(minutes=5)
+    require_own(own, region="eu", model=model, dataset=data.dataset.calibration)
+    require_own(own, region="eu", model=model)
 
 
 def test_the_same_data_gives_the_same_table(workshop, samples) -> None:
     model, data = workshop.model(), workshop.data(samples)
-    assert calibrate(model, data, ENTROPY, workshop.store) == calibrate(model, data, ENTROPY, workshop.store)
+    one, other = (calibrate(model, data, ENTROPY, workshop.store) for _ in range(2))
+    assert one.tensors == other.tensors
+    assert one.seal.model_copy(update={"made": other.seal.made}) == other.seal
 
 
 def test_a_table_of_another_region_is_refused_with_both_named_and_the_remedy(workshop, samples) -> None:
     model = workshop.model()
     table = calibrate(model, workshop.data(samples), ENTROPY, workshop.store)
     with pytest.raises(ForeignCalibration) as caught:
-        require_own(table, region="na", model=model)
+        require_own(table.seal, region="na", model=model)
     assert "'na'" in caught.value.expected
     assert "region eu" in caught.value.found
     assert "regiolect run MODEL --regions na" in caught.value.remedy
@@ -45,13 +51,13 @@ def test_a_table_of_another_model_preprocessing_or_dataset_is_refused(workshop, 
     dimmed = workshop.model(preprocessing=Preprocessing(scale=1 / 127))
     fresh = workshop.data(samples.take(slice(0, 5))).dataset.calibration
     cases = [
-        (retrained, None, retrained.graph.digest, table.model),
-        (dimmed, None, dimmed.preprocessing_digest, table.preprocessing),
-        (model, fresh, fresh.digest, table.dataset),
+        (retrained, None, retrained.graph.digest, table.seal.model),
+        (dimmed, None, dimmed.preprocessing_digest, table.seal.preprocessing),
+        (model, fresh, fresh.digest, table.seal.dataset),
     ]
     for other, dataset, wanted, sealed in cases:
         with pytest.raises(ForeignCalibration) as caught:
-            require_own(table, region="eu", model=other, dataset=dataset)
+            require_own(table.seal, region="eu", model=other, dataset=dataset)
         assert short(wanted) in caught.value.expected
         assert short(sealed) in caught.value.found
 
@@ -59,7 +65,7 @@ def test_a_table_of_another_model_preprocessing_or_dataset_is_refused(workshop, 
 def test_every_difference_is_named_at_once(workshop, network, samples) -> None:
     table = calibrate(workshop.model(), workshop.data(samples), ENTROPY, workshop.store)
     with pytest.raises(ForeignCalibration, match=r"region na.*model graph.*preprocessing"):
-        require_own(table, region="na", model=workshop.model(network(seed=9), preprocessing=Preprocessing()))
+        require_own(table.seal, region="na", model=workshop.model(network(seed=9), preprocessing=Preprocessing()))
 
 
 def test_a_foreign_sample_in_the_set_is_refused_and_named(workshop, samples) -> None:
@@ -81,8 +87,12 @@ def test_a_set_of_another_size_than_recorded_is_refused(workshop, samples) -> No
         calibrate(workshop.model(), workshop.data(samples, recorded=12), ENTROPY, workshop.store)
 
 
-def test_a_table_survives_its_own_json(workshop, samples) -> None:
-    table = calibrate(workshop.model(), workshop.data(samples), ENTROPY, workshop.store)
-    workshop.store.put_record("calibrations", "sha256:" + "1" * 64, table)
-    assert workshop.store.get_record("calibrations", "sha256:" + "1" * 64, type(table)) == table
-    assert np.isfinite([found.threshold for found in table.tensors.values()]).all()
+def test_a_calibration_is_as_old_as_the_policy_lets_it_be(workshop, samples) -> None:
+    own = calibrate(workshop.model(), workshop.data(samples), ENTROPY, workshop.store).seal
+    later = own.made + timedelta(days=7)
+    assert not is_too_old(own, None, own.made + timedelta(days=10_000))
+    assert not is_too_old(own, 7, later)
+    assert is_too_old(own, 7, later + timedelta(seconds=1))
+    assert is_too_old(own, 0.5, later)
+    assert not is_too_old(own, 1)
+    assert is_too_old(own, 7, own.made - timedelta(days=8)), "a clock was wrong by a week"

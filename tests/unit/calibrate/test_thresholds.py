@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from regiolect.calibrate.entropy import entropy_threshold
 from regiolect.calibrate.histogram import Histogram, histogram_of, merge
+from regiolect.calibrate.mse import mse_threshold
 from regiolect.calibrate.thresholds import minmax_threshold, percentile_threshold, threshold
 from regiolect.contracts import CalibrationMethod
 from regiolect.errors import EmptyHistogram
@@ -57,6 +59,39 @@ def divergence(reference: list[int], model: list[float]) -> float:
     return math.fsum(terms)
 
 
+def reference_percentile(histogram: Histogram, percentile: float) -> float:
+    """Bin after bin, until so many of the values beyond the first bin are below."""
+    counts, largest = histogram.counts.tolist(), max(abs(histogram.minimum), abs(histogram.maximum))
+    wanted, below = sum(counts[1:]) * (percentile / 100.0), 0
+    for index, count in enumerate(counts):
+        below += count if index else 0
+        if index and below and below >= wanted:
+            return min((index + 1) * histogram.width, largest)
+    return largest
+
+
+def reference_mse(histogram: Histogram, candidates: int, steps: int) -> float:
+    """Every candidate, every bin: quantize its middle, square what is lost."""
+    counts, largest = histogram.counts.tolist(), max(abs(histogram.minimum), abs(histogram.maximum))
+    filled = {bin_: count for bin_, count in enumerate(counts) if count and bin_}
+    if not filled:
+        return largest
+    apart = len(counts) // candidates
+    tried = list(range(apart, math.ceil((max(filled) + 1) / apart) * apart + 1, apart))
+    errors = {}
+    for keep in [keep for keep in tried if keep > steps] or tried[-1:]:
+        step = Fraction(keep, steps)
+        lost = []
+        for bin_, count in filled.items():
+            middle = Fraction(2 * bin_ + 1, 2)
+            nearest = min(math.floor(middle / step + Fraction(1, 2)), steps) * step
+            lost.append(count * float(middle - nearest) ** 2)
+        errors[keep] = math.fsum(lost)
+    power = math.fsum(count * (bin_ + 0.5) ** 2 for bin_, count in filled.items())
+    best = max(keep for keep, error in errors.items() if error <= min(errors.values()) + 1e-12 * power)
+    return min(best * histogram.width, largest)
+
+
 def sample(kind: str, size: int, seed: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     drawn = {
@@ -73,6 +108,12 @@ def sample(kind: str, size: int, seed: int) -> NDArray[np.float32]:
     return drawn[kind]().astype(np.float32)
 
 
+def coarse(histogram: Histogram, bins: int) -> Histogram:
+    return Histogram(
+        histogram.counts.reshape(bins, -1).sum(axis=1), histogram.exponent, histogram.minimum, histogram.maximum
+    )
+
+
 KINDS = ("normal", "relu", "laplace", "heavy", "uniform", "sparse", "few values", "outlier", "skewed")
 
 
@@ -80,7 +121,7 @@ KINDS = ("normal", "relu", "laplace", "heavy", "uniform", "sparse", "few values"
 @given(st.sampled_from(KINDS), st.integers(1, 3000), st.integers(0, 10**6), st.floats(1e-6, 1e6))
 def test_entropy_equals_the_reference(kind, size, seed, scale) -> None:
     fine = histogram_of(sample(kind, size, seed) * np.float32(scale))
-    small = Histogram(fine.counts.reshape(512, -1).sum(axis=1), fine.exponent, fine.minimum, fine.maximum)
+    small = coarse(fine, 512)
     assert entropy_threshold(small, bins=64, levels=8) == reference_threshold(small, bins=64, levels=8)
 
 
@@ -96,6 +137,47 @@ def test_entropy_equals_the_reference_on_any_counts(counts) -> None:
 def test_entropy_equals_the_reference_at_full_size(kind) -> None:
     histogram = histogram_of(sample(kind, 100_000, seed=5))
     assert entropy_threshold(histogram) == reference_threshold(histogram, bins=2048, levels=128)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(KINDS), st.integers(1, 3000), st.integers(0, 10**6), st.floats(1e-6, 1e6))
+def test_mse_equals_the_reference(kind, size, seed, scale) -> None:
+    small = coarse(histogram_of(sample(kind, size, seed) * np.float32(scale)), 256)
+    assert mse_threshold(small, candidates=64, steps=7) == reference_mse(small, candidates=64, steps=7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.one_of(st.just(0), st.integers(0, 5), st.integers(0, 10**6)), min_size=128, max_size=128))
+def test_mse_equals_the_reference_on_any_counts(counts) -> None:
+    counts[100] = 1
+    histogram = Histogram(np.array(counts, np.int64), exponent=0, minimum=0.0, maximum=127.5 / 128)
+    assert mse_threshold(histogram, candidates=32, steps=3) == reference_mse(histogram, candidates=32, steps=3)
+
+
+def test_mse_equals_the_reference_at_full_size() -> None:
+    histogram = histogram_of(np.append(sample("laplace", 300, seed=5), np.float32(40.0)))
+    assert mse_threshold(histogram) == reference_mse(histogram, candidates=1024, steps=127)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(KINDS), st.integers(1, 3000), st.integers(0, 10**6), st.floats(0.01, 100))
+def test_percentile_and_minmax_equal_the_reference(kind, size, seed, percentile) -> None:
+    x = sample(kind, size, seed)
+    histogram = histogram_of(x)
+    assert percentile_threshold(histogram, percentile) == reference_percentile(histogram, percentile)
+    assert minmax_threshold(histogram) == max(abs(float(value)) for value in x)
+
+
+@pytest.mark.parametrize("kind", ["laplace", "skewed", "normal", "uniform"])
+def test_no_threshold_has_a_smaller_squared_error_than_that_of_mse(kind) -> None:
+    x = np.abs(sample(kind, 300_000, seed=6)).astype(np.float64)
+
+    def error(clip: float) -> float:
+        step = clip / 127
+        return float(np.mean((x - np.minimum(np.rint(x / step), 127) * step) ** 2))
+
+    best = mse_threshold(histogram_of(x.astype(np.float32)))
+    assert error(best) <= 1.01 * min(error(clip) for clip in np.linspace(0.05, 1.0, 60) * x.max())
 
 
 @pytest.mark.parametrize("outlier", [50.0, 500.0, 5000.0])

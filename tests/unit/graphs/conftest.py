@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from regiolect.contracts import (
     CalibrationTable,
     ExportedModel,
     Preprocessing,
+    Seal,
     TensorRange,
     TensorSpec,
 )
@@ -127,6 +129,18 @@ def run() -> Callable[..., dict[str, NDArray[Any]]]:
 
 
 @pytest.fixture
+def run_as_typed() -> Callable[..., NDArray[Any]]:
+    """The first output, every tensor in the type that the graph gives it; ONNX Runtime's CPU kernels are wider."""
+    from onnx.reference import ReferenceEvaluator
+
+    def _run_as_typed(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(ReferenceEvaluator(model).run(None, dict(feeds))[0])
+
+    return _run_as_typed
+
+
+@pytest.fixture
 def ranges_of() -> Callable[..., dict[str, TensorRange]]:
     """Minimum and maximum of every float tensor of a model on given inputs; the threshold is the larger magnitude."""
     return _ranges
@@ -178,14 +192,15 @@ def keep(store: LocalStore) -> Callable[[ModelProto], ExportedModel]:
 @pytest.fixture
 def table_of() -> Callable[..., CalibrationTable]:
     def _table(model: ExportedModel, ranges: Ranges, region: str = "na") -> CalibrationTable:
-        return CalibrationTable(
+        seal = Seal(
             region=region,
             model=model.graph.digest,
-            dataset=digest_of("images of na"),
             preprocessing=model.preprocessing_digest,
-            method=CalibrationMethod.MINMAX,
-            samples=4,
-            tensors=dict(ranges),
+            dataset=digest_of("images of na"),
+            sample_ids=("a", "b", "c", "d"),
+            checks=digest_of("checks of na"),
+            made=datetime(2026, 1, 1, tzinfo=UTC),
         )
+        return CalibrationTable(seal=seal, method=CalibrationMethod.MINMAX, tensors=dict(ranges))
 
     return _table

@@ -111,15 +111,20 @@ def test_biases_stay_float_and_weights_have_no_quantize_node(residual_net, image
     assert "w1" not in protos.constants(graph.graph), "the float weight is no longer carried"
 
 
-def test_uint8_uses_its_whole_range_where_a_tensor_is_never_negative(residual_net, images, ranges_of):
+def test_uint8_uses_its_whole_range(residual_net, images, ranges_of):
     model = residual_net()
     ranges = ranges_of(model, {"x": images})
     graph = quantized(model, U8, ranges)
     points = {node.input[0]: constant(graph, node.input[2]) for node in nodes(graph, "QuantizeLinear")}
     scales = {node.input[0]: float(constant(graph, node.input[1])) for node in nodes(graph, "QuantizeLinear")}
-    assert {name: int(point) for name, point in points.items()} == {"x": 128, "relu1": 0, "flat": 0}
+    x = ranges["x"]
+    assert {name: int(point) for name, point in points.items()} == {
+        "x": round(255 * -x.minimum / (x.maximum - x.minimum)),
+        "relu1": 0,
+        "flat": 0,
+    }
     assert all(point.dtype == np.uint8 for point in points.values())
-    assert scales["x"] == pytest.approx(ranges["x"].threshold / 127)
+    assert scales["x"] == pytest.approx((x.maximum - x.minimum) / 255)
     assert scales["relu1"] == pytest.approx(ranges["relu1"].threshold / 255)
 
 

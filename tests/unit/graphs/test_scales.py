@@ -8,38 +8,56 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from regiolect.contracts import TensorRange
 from regiolect.errors import PrecisionOverflow
-from regiolect.graphs import quantize
+from regiolect.graphs import qdq
 
 
 def test_a_scale_beyond_float16_is_refused():
     huge = TensorRange(threshold=1e9, minimum=-1e9, maximum=1e9)
     with pytest.raises(PrecisionOverflow, match="float16"):
-        quantize.activation_scale(huge, True, np.float16)
-    assert quantize.activation_scale(huge, True, np.float32)[0] == pytest.approx(1e9 / 127)
+        qdq.activation_scale(huge, True, np.float16)
+    assert qdq.activation_scale(huge, True, np.float32)[0] == pytest.approx(1e9 / 127)
 
 
 scale_types = st.sampled_from([np.float16, np.float32])
 
 
 @given(
-    threshold=st.floats(1e-30, 1e6),
-    minimum=st.sampled_from([-1.0, 0.0, 0.5]),
+    minimum=st.floats(-1e6, 1e6),
+    width=st.floats(1e-20, 1e6),
+    clipped=st.floats(0.01, 1.0),
     signed=st.booleans(),
     scale_type=scale_types,
 )
-def test_the_whole_range_up_to_the_threshold_is_representable(threshold, minimum, signed, scale_type):
-    observed = TensorRange(threshold=threshold, minimum=minimum, maximum=threshold)
-    scale, zero_point = quantize.activation_scale(observed, signed, scale_type)
-    highest = 127 if signed else 255
-    reach = np.float64(scale) * (highest - zero_point)
+def test_the_range_within_the_threshold_is_representable_and_not_much_more(minimum, width, clipped, signed, scale_type):
+    maximum = minimum + width
+    threshold = clipped * max(abs(minimum), abs(maximum))
+    observed = TensorRange(threshold=threshold, minimum=minimum, maximum=maximum)
+    scale, zero_point = qdq.activation_scale(observed, signed, scale_type)
     assert scale > 0 and np.isfinite(np.float32(1) / scale)
     assert float(scale_type(scale)) == float(scale), "exact in its type"
-    assert reach >= threshold
-    if minimum < 0:
-        lowest = -127 if signed else 0
-        assert np.float64(scale) * (lowest - zero_point) <= -threshold
+    lowest, highest = (-127, 127) if signed else (0, 255)
+    assert lowest <= zero_point <= highest
+    lower, upper = max(min(minimum, 0), -threshold), min(max(maximum, 0), threshold)
+    half = 0.5001 * float(scale)
+    assert float(scale) * (lowest - zero_point) - half <= lower
+    assert float(scale) * (highest - zero_point) + half >= upper
     if threshold > 1e-1:
-        assert reach <= threshold * 1.01, "and not much more than that"
+        levels = 127 if signed else 255 * threshold / (upper - lower)
+        assert float(scale) == pytest.approx(threshold / levels, rel=2e-2 if scale_type is np.float16 else 1e-5)
+
+
+def test_a_tensor_that_is_hardly_ever_negative_loses_no_levels():
+    """Hard swish never falls below -3/8."""
+    observed = TensorRange(threshold=7.1, minimum=-0.375, maximum=7.1)
+    scale, zero_point = qdq.activation_scale(observed, False, np.float32)
+    assert scale == pytest.approx(7.475 / 255) and zero_point == 13
+
+
+@pytest.mark.parametrize(("minimum", "maximum", "zero_point"), [(0.5, 2, 0), (-2, -0.5, 255), (-2, 2, 128)])
+def test_zero_lies_where_the_range_says(minimum, maximum, zero_point):
+    assert qdq.activation_scale(TensorRange(threshold=2, minimum=minimum, maximum=maximum), False, np.float32)[1] == (
+        zero_point
+    )
 
 
 @given(
@@ -51,7 +69,7 @@ def test_the_whole_range_up_to_the_threshold_is_representable(threshold, minimum
 )
 def test_packed_weights_are_within_half_a_step(weight, scale_type, data):
     axis = data.draw(st.sampled_from([None, *range(weight.ndim)]))
-    scales = quantize.weight_scales(weight, axis, scale_type).astype(np.float64)
+    scales = qdq.weight_scales(weight, axis, scale_type).astype(np.float64)
     shaped = scales.reshape([-1 if index == axis else 1 for index in range(weight.ndim)])
     steps = weight / shaped
     assert np.all(scales > 0) and np.all(np.abs(steps) <= 127 * (1 + 1e-6))

@@ -22,7 +22,7 @@ def test_fp32_is_the_exported_graph_itself(residual_net, keep, store):
 def test_each_precision_scans_as_itself(residual_net, keep, store, images, ranges_of, table_of):
     model = keep(residual_net())
     table = table_of(model, ranges_of(residual_net(), {"x": images}))
-    half = typed_graph(model, "eu", Precision.FP16, FLOAT_RECIPES[Precision.FP16], None, store)
+    half = typed_graph(model, "na", Precision.FP16, FLOAT_RECIPES[Precision.FP16], table, store)
     packed = typed_graph(model, "na", Precision.INT8, U8, table, store)
     mixed_recipe = Recipe(activation="int8", operators=QUANTIZED_OPERATORS, remainder=Precision.FP16)
     mixed = typed_graph(model, "na", Precision.INT8, mixed_recipe, table, store)
@@ -65,14 +65,14 @@ def test_another_process_gives_the_same_bytes(residual_net, keep, store):
     assert len(digests) == 1
 
 
-def test_int8_needs_a_table_and_nothing_else_takes_one(residual_net, keep, store, images, ranges_of, table_of):
+def test_int8_and_fp16_need_a_table_and_fp32_takes_none(residual_net, keep, store, images, ranges_of, table_of):
     model = keep(residual_net())
     table = table_of(model, ranges_of(residual_net(), {"x": images}))
-    with pytest.raises(MissingThreshold, match="calibration table of region 'na'"):
-        typed_graph(model, "na", Precision.INT8, U8, None, store)
-    for precision, recipe in FLOAT_RECIPES.items():
-        with pytest.raises(CalibrationError, match="no calibration table"):
-            typed_graph(model, "na", precision, recipe, table, store)
+    for precision, recipe in ((Precision.INT8, U8), (Precision.FP16, FLOAT_RECIPES[Precision.FP16])):
+        with pytest.raises(MissingThreshold, match=f"calibration table of region 'na' for an {precision} graph"):
+            typed_graph(model, "na", precision, recipe, None, store)
+    with pytest.raises(CalibrationError, match="no calibration table"):
+        typed_graph(model, "na", Precision.FP32, FLOAT_RECIPES[Precision.FP32], table, store)
 
 
 def test_a_table_of_another_region_or_model_is_refused(residual_net, keep, store, images, ranges_of, table_of):

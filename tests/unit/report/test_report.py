@@ -14,16 +14,23 @@ from regiolect.contracts import (
     CalibrationMethod,
     CalibrationTable,
     CheckResult,
+    ChosenGraph,
+    Comparison,
     Decision,
     Drill,
     Execution,
     Failure,
     GateDecision,
+    GraphChoice,
     LossUnit,
     Precision,
     RegionOutcome,
     ReleaseResult,
     ReleaseRow,
+    RepairJournal,
+    RepairStep,
+    Seal,
+    SensitiveOperator,
     Split,
     TensorRange,
     short,
@@ -154,16 +161,23 @@ def over_threshold(loss: float = 75.6) -> Drill:
 def outcome_of(bundles) -> Callable[..., RegionOutcome]:
     """The outcome behind an approved row: real bundles' figures, with an INT8 calibration."""
 
-    def make(about: ReleaseRow, sealed_to: str | None = None, **changes: Any) -> RegionOutcome:
+    def make(
+        about: ReleaseRow, sealed_to: str | None = None, journal: RepairJournal | None = None, **changes: Any
+    ) -> RegionOutcome:
         artifact = bundles.artifact(about.region)
         approved = bundles.approved(artifact)
-        table = CalibrationTable(
+        seal = Seal(
             region=sealed_to or about.region,
             model=digest_bytes(b"graph"),
-            dataset=digest_bytes(b"calibration set"),
             preprocessing=digest_bytes(b"preprocessing"),
+            dataset=digest_bytes(b"calibration set"),
+            sample_ids=tuple(f"sample-{number}" for number in range(512)),
+            checks=digest_bytes(b"checks"),
+            made=datetime(2026, 3, 1, tzinfo=UTC),
+        )
+        table = CalibrationTable(
+            seal=seal,
             method=CalibrationMethod.ENTROPY,
-            samples=512,
             tensors={"x": TensorRange(threshold=1.0, minimum=-1.0, maximum=1.0)},
         )
         fields: dict[str, Any] = {
@@ -178,7 +192,11 @@ def outcome_of(bundles) -> Callable[..., RegionOutcome]:
             "decision": about.decision,
             "reasons": about.reasons,
             "seconds": 1.0,
-            "calibration": table,
+            "chosen": ChosenGraph(
+                choice=GraphChoice(precision=Precision.INT8, method=CalibrationMethod.ENTROPY),
+                table=table,
+                journal=journal,
+            ),
             "engine": artifact.model_copy(
                 update={"calibration": digest_bytes(b"table"), "fingerprint": {"cpu": "Some CPU", "isa": "avx2"}}
             ),
@@ -294,6 +312,47 @@ def test_a_bound_just_under_its_limit_does_not_read_as_the_limit():
     assert "-0.00" not in Page(render(release(row(loss=-0.0001)), [])).text
 
 
+def repaired(shipped: Precision = Precision.FP16) -> RepairJournal:
+    """An INT8 graph that gives nonsense, a mixed one that loses too much, and a wider one."""
+    int8, wide = GraphChoice(precision=Precision.INT8, method=CalibrationMethod.ENTROPY), GraphChoice(precision=shipped)
+    mixed = int8.model_copy(update={"wider": ("y1", "y2")})
+    return RepairJournal(
+        metric="accuracy",
+        unit=LossUnit.ABSOLUTE_POINTS,
+        limit=2.0,
+        samples=500,
+        operators=54,
+        steps=(
+            RepairStep(choice=int8, loss=100, loss_upper=100, accepted=False, failure="NaN for sample 'a-7'"),
+            RepairStep(choice=mixed, loss=12.5, loss_upper=14.25, accepted=False),
+            RepairStep(choice=wide, loss=0.1, loss_upper=0.75, accepted=True),
+        ),
+        sensitive=(SensitiveOperator(output="conv_7", kind="Conv", error=0.31),),
+        comparison=Comparison(precision=Precision.FP16, speedup=0.97, required=1.05),
+        chosen=wide,
+        reason="FP16: loss 0.10, after 2 that lose too much",
+    )
+
+
+def test_every_step_of_a_repair_is_told_with_its_figures(outcome_of):
+    about = row(precision=Precision.FP16, asked=Precision.INT8)
+    text = Page(render(release(about), [outcome_of(about, journal=repaired())])).text
+    assert "FP16: loss 0.10, after 2 that lose too much" in text
+    assert "INT8, entropy, 2 operators wider +12.50 pt +14.25 pt 2 pt ✕ over the limit" in text
+    assert "✕ unusable NaN for sample 'a-7'" in text
+    assert "FP16 +0.10 pt +0.75 pt 2 pt ✓ within the limit shipped to the gate" in text
+    assert "conv_7 (Conv) 0.31" in text
+    assert "0.97x FP16 1.05x asked for" in text
+    assert "FP16 graph (INT8 asked for)" in text
+
+
+def test_a_repair_that_found_nothing_says_so(outcome_of):
+    about = row(decision=Decision.REFUSED, failure=FAILURE, **NOTHING)
+    outcome = outcome_of(about, chosen=None, engine=None, attestation=None, evaluation=None)
+    outcome = outcome.model_copy(update={"journal": repaired()})
+    assert "✕ none 3" in Page(render(release(about), [outcome])).text
+
+
 def test_calibration_provenance_names_method_samples_and_seal(outcome_of):
     about = row("na")
     outcome = outcome_of(about)
@@ -328,7 +387,7 @@ def test_failed_data_checks_stand_with_the_refusal(outcome_of):
     )
     about = unjudged("na", Decision.REFUSED, failure=FAILURE)
     fine = check.model_copy(update={"passed": True, "observed": "1.5"})
-    nothing = dict.fromkeys(("calibration", "engine", "attestation", "evaluation"))
+    nothing = dict.fromkeys(("chosen", "engine", "attestation", "evaluation"))
     outcome = outcome_of(about, failure=FAILURE, checks=(fine, check), **nothing)
     text = Page(render(release(about), [outcome])).text
     refusals = text[text.index("What was refused") : text.index("Calibration provenance")]

@@ -1,0 +1,157 @@
+"""What benchmarks/calibration.py runs of our own, each in a process of its own; prints one line of JSON.
+
+python -m benchmarks.calibration_runs prepare FOLDER COUNT...     model and images for all who take part
+python -m benchmarks.calibration_runs forward FOLDER COUNT        the forward pass alone
+python -m benchmarks.calibration_runs regiolect FOLDER COUNT      calibrate, and write the INT8 graph
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from regiolect.contracts import (
+    CalibrationMethod,
+    CheckResult,
+    DeclaredStatistics,
+    ExportedModel,
+    Precision,
+    Preprocessing,
+    RegionDataset,
+    SampleSet,
+    Split,
+    TensorSpec,
+    ValidatedCalibration,
+)
+from regiolect.data import Samples, model_inputs, read_parts, samples_to_bytes
+from regiolect.storage import LocalStore
+
+REGION = "bench"
+PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# Faster here than one at a time, and than larger ones.
+FORWARD_BATCH = 8
+
+
+def prepare(folder: Path, counts: list[int]) -> dict[str, float]:
+    """Export the network; write its graph, the images, and each set of so many of them."""
+    from benchmarks.resnet50 import resnet50
+    from regiolect.data import FolderSource
+    from regiolect.evaluate.metrics import top1
+    from regiolect.export import export_model
+    from regiolect.model import ModelSpec
+
+    store = LocalStore(folder / "store")
+    images = np.random.default_rng(0).integers(0, 256, (max(counts), 3, 224, 224), np.uint8)
+    source = FolderSource(REGION, folder, DeclaredStatistics(mean=(0, 255), std=(0, 255)))
+    spec = ModelSpec(
+        name="resnet50",
+        loader=resnet50,
+        sources=(Path(__file__).with_name("resnet50.py"),),
+        inputs=(TensorSpec(name="image", shape=("batch", 3, 224, 224)),),
+        outputs=("logits",),
+        metrics={"accuracy": top1},
+        data={REGION: source},
+        preprocessing=PREPROCESSING,
+        parity_tolerance=1e-3,
+    )
+    exported = export_model(spec, store, _samples(images[:4]))
+    (folder / "model.json").write_text(exported.model_dump_json())
+    (folder / "model.onnx").write_bytes(store.path_of(exported.graph).read_bytes())
+    np.save(folder / "images.npy", images)
+    checks = (CheckResult(expectation="random images", split="all", passed=True, expected="any", observed="any"),)
+    for count in counts:
+        blob = store.put_bytes(samples_to_bytes(_samples(images[:count])))
+        own = {split.value: SampleSet(region=REGION, split=split, samples=count, blob=blob) for split in Split}
+        dataset = RegionDataset(region=REGION, declared=source.declared, **own)
+        data = ValidatedCalibration(dataset=dataset, checks=checks)
+        (folder / f"data-{count}.json").write_text(data.model_dump_json())
+    return {}
+
+
+def forward(folder: Path, count: int) -> dict[str, float]:
+    """Load the model and run it on every image, as calibration has to at least; nothing is looked at."""
+    import onnxruntime
+
+    model, data, store = _read(folder, count)
+    clock = time.perf_counter()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(store.path_of(model.graph), options, providers=["CPUExecutionProvider"])
+    path = store.path_of(data.dataset.calibration.blob)
+    bounds = [(start, min(start + FORWARD_BATCH, count)) for start in range(0, count, FORWARD_BATCH)]
+    for part in read_parts(path, bounds):
+        session.run(None, model_inputs(part, model.preprocessing))
+    return {"seconds": time.perf_counter() - clock}
+
+
+def regiolect(folder: Path, count: int) -> dict[str, float]:
+    """Thresholds by real entropy, then by each other method from the same histograms, then the INT8 graph."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+
+    from regiolect.calibrate import observe, table_of
+    from regiolect.engines.catalog import backend
+    from regiolect.graphs import typed_graph
+
+    model, data, store = _read(folder, count)
+    clock = time.perf_counter()
+    observed = observe(model, data, store)
+    table = table_of(observed, CalibrationMethod.ENTROPY)
+    calibrated = time.perf_counter() - clock
+    peak = peak_mb()
+    clock = time.perf_counter()
+    recipe = backend("onnxruntime").recipe(Precision.INT8)
+    typed_graph(model, REGION, Precision.INT8, recipe, table, store)
+    written = time.perf_counter() - clock
+    clock = time.perf_counter()
+    others = [method for method in CalibrationMethod if method is not CalibrationMethod.ENTROPY]
+    for method in others:
+        table_of(observed, method)
+    another = (time.perf_counter() - clock) / len(others)
+    return {
+        "seconds": calibrated + written,
+        "calibration_seconds": calibrated,
+        "calibration_peak_mb": peak,
+        "another_method_seconds": another,
+    }
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far."""
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _samples(images: np.ndarray) -> Samples:
+    count = len(images)
+    return Samples(
+        ids=np.array([f"image-{row:04}" for row in range(count)]),
+        regions=np.full(count, REGION),
+        inputs={"image": images},
+        targets=np.zeros(count, np.int64),
+    )
+
+
+def _read(folder: Path, count: int) -> tuple[ExportedModel, ValidatedCalibration, LocalStore]:
+    model = ExportedModel.model_validate_json((folder / "model.json").read_text())
+    data = ValidatedCalibration.model_validate_json((folder / f"data-{count}.json").read_text())
+    return model, data, LocalStore(folder / "store")
+
+
+def main() -> None:
+    """Run one of them."""
+    what, folder, *counts = sys.argv[1:]
+    if what == "prepare":
+        result = prepare(Path(folder), [int(count) for count in counts])
+    else:
+        result = {"forward": forward, "regiolect": regiolect}[what](Path(folder), int(counts[0]))
+    print(json.dumps({"peak_mb": peak_mb(), **result}))
+
+
+if __name__ == "__main__":
+    main()

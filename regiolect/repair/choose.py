@@ -1,0 +1,186 @@
+"""Choose how a region's engine is written: climb the ladder on the selection set, then let INT8 earn its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from regiolect.contracts import (
+    CalibrationMethod,
+    CalibrationTable,
+    ChosenGraph,
+    Comparison,
+    EngineArtifact,
+    GraphChoice,
+    Precision,
+    RepairJournal,
+    RepairStep,
+    SensitiveOperator,
+)
+from regiolect.errors import InvalidResults, NothingWithinLimit
+from regiolect.policy import RegionPolicy
+from regiolect.repair.ladder import best, rungs
+
+Tables = Callable[[CalibrationMethod], CalibrationTable]
+Builder = Callable[[GraphChoice, CalibrationTable | None], EngineArtifact]
+Ranker = Callable[[CalibrationTable], tuple[SensitiveOperator, ...]]
+
+_TOLD = 32  # sensitive operators that a journal names
+
+
+@dataclass
+class Workshop:
+    """What choosing needs: tables by method, engines by choice, and which operators are sensitive.
+
+    tables: thresholds by a method from histograms that are at hand.
+    build: the engine of a choice; the same one for the same choice.
+    rank: operators that INT8 applies to, worst first.
+    say: told what is being tried, for people who wait.
+    """
+
+    tables: Tables
+    build: Builder
+    rank: Ranker
+    say: Callable[[str], None]
+    ranked: tuple[SensitiveOperator, ...] = field(default=(), init=False)
+
+    def table(self, choice: GraphChoice) -> CalibrationTable | None:
+        """The table that a choice's graph needs: by its method for INT8, every range for FP16, none for FP32."""
+        if choice.precision is Precision.FP32:
+            return None
+        return self.tables(choice.method or CalibrationMethod.MINMAX)
+
+    def engine(self, choice: GraphChoice) -> EngineArtifact:
+        """The engine of a choice."""
+        return self.build(choice, self.table(choice))
+
+    def ranking(self, method: CalibrationMethod) -> tuple[str, ...]:
+        """Operators by first output, most sensitive first; kept for the journal."""
+        self.ranked = self.rank(self.tables(method))
+        return tuple(operator.output for operator in self.ranked)
+
+
+class Scores(Protocol):
+    """The selection set: tells what an engine loses there, and how two compare. `Selection` is the real one."""
+
+    @property
+    def count(self) -> int:
+        """Samples in the set."""
+
+    def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
+        """What the engine of a choice loses, and what that promises for the gate."""
+
+    def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
+        """How much faster an engine is than one of a wider precision."""
+
+
+def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> ChosenGraph:
+    """The first graph on the ladder whose loss the gate would accept, were its set like the selection set.
+
+    Where none is, but one loses no more than the limit on the selection set itself, the one of the least bound goes to
+    the gate, which has more samples to tell by. An INT8 graph must then be faster than one of the next wider precision
+    that the policy allows, by the policy's margin, or that one takes its place.
+
+    Raises:
+        NothingWithinLimit: every graph that the policy allows loses more than the limit; holds the journal.
+        EngineError, ModelError: a graph cannot be built or run.
+    """
+    steps: list[RepairStep] = []
+    for choice in rungs(policy, steps, workshop.ranking):
+        step = _tried(choice, selection, workshop)
+        steps.append(step)
+        workshop.say(f"{policy.region}: {_said(step, policy)}")
+        if step.accepted:
+            break
+    last = steps[-1]
+    kept = last if last.accepted else best(steps)
+    if not kept.accepted and kept.loss > policy.accuracy.limit:
+        error = NothingWithinLimit(
+            expected=f"a graph that loses at most {policy.accuracy.limit:g} on the selection set of {policy.region!r}",
+            found=f"{len(steps)} tried, the best of them ({kept.choice.summary()}) loses {kept.loss:.2f}",
+            remedy="allow a wider precision in `repair.fallback` or a larger loss in `accuracy.limit`, or retrain the "
+            "model with quantization",
+        )
+        error.journal = _journal(
+            selection, policy, steps, workshop, kept.choice, "every graph loses more than the limit"
+        )
+        raise error
+    reason, comparison = _why(kept, steps, policy), None
+    choice = kept.choice
+    if choice.precision is Precision.INT8 and policy.wider_precisions():
+        choice, comparison, earned = _earned(kept, selection, policy, workshop, steps)
+        reason = f"{reason}; {earned}"
+    return ChosenGraph(
+        choice=choice,
+        table=workshop.table(choice),
+        journal=_journal(selection, policy, steps, workshop, choice, reason, comparison),
+    )
+
+
+def _tried(choice: GraphChoice, selection: Scores, workshop: Workshop) -> RepairStep:
+    engine = workshop.engine(choice)
+    try:
+        return selection.step(choice, engine)
+    except InvalidResults as error:
+        # Nonsense in this graph may be mended by the next one; it is taken for the loss of everything.
+        return RepairStep(choice=choice, loss=100.0, loss_upper=100.0, accepted=False, failure=error.found)
+
+
+def _earned(
+    kept: RepairStep, selection: Scores, policy: RegionPolicy, workshop: Workshop, steps: list[RepairStep]
+) -> tuple[GraphChoice, Comparison, str]:
+    """Whether INT8 is worth it: the choice that ships, the figures, and a sentence."""
+    wider = GraphChoice(precision=policy.wider_precisions()[0])
+    comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
+    told = f"{comparison.speedup:.2f}x the speed of {wider.precision}, {comparison.required:g}x asked for"
+    if comparison.speedup >= comparison.required:
+        return kept.choice, comparison, f"INT8 earns its place: {told}"
+    other = next((step for step in steps if step.choice == wider), None)
+    if other is None:
+        other = _tried(wider, selection, workshop)
+        steps.append(other)
+    if not other.accepted and other.loss > policy.accuracy.limit:
+        return kept.choice, comparison, f"INT8 is not worth it ({told}), but {wider.precision} loses too much"
+    return wider, comparison, f"INT8 is not worth it ({told}): {wider.precision} is shipped"
+
+
+def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str:
+    first = kept.choice == policy.stated_choice()
+    told = f"{kept.choice.summary()}: loss {kept.loss:.2f}, at most {kept.loss_upper:.2f} expected at the gate"
+    if kept.accepted:
+        return f"{told}{'' if first else f', after {len(steps) - 1} that lose too much'}"
+    return f"{told}, over the limit of {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
+
+
+def _said(step: RepairStep, policy: RegionPolicy) -> str:
+    if step.failure is not None:
+        return f"{step.choice.summary()}: {step.failure}"
+    verdict = "accepted" if step.accepted else "not enough"
+    return (
+        f"{step.choice.summary()}: loss {step.loss:.2f} on the selection set, at most {step.loss_upper:.2f} expected, "
+        f"limit {policy.accuracy.limit:g}: {verdict}"
+    )
+
+
+def _journal(
+    selection: Scores,
+    policy: RegionPolicy,
+    steps: list[RepairStep],
+    workshop: Workshop,
+    chosen: GraphChoice,
+    reason: str,
+    comparison: Comparison | None = None,
+) -> RepairJournal:
+    return RepairJournal(
+        metric=policy.accuracy.metric,
+        unit=policy.accuracy.unit,
+        limit=policy.accuracy.limit,
+        samples=selection.count,
+        operators=len(workshop.ranked) or None,
+        steps=tuple(steps),
+        sensitive=workshop.ranked[:_TOLD],
+        comparison=comparison,
+        chosen=chosen,
+        reason=reason,
+    )

@@ -1,0 +1,67 @@
+"""The order in which graphs are tried until one loses little enough. Pure: from what was tried to what comes next.
+
+    the stated precision, its stated method
+    the same by the other methods
+    by the best method, the most sensitive operators left out: a sixteenth of them, an eighth, a quarter, a half
+    each wider precision that the policy allows, narrowest first
+
+With fewer steps than that, the wider precisions keep their places, and what comes before them is cut short from behind:
+they are what most likely ends a repair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from regiolect.contracts import CalibrationMethod, GraphChoice, Precision, RepairStep
+from regiolect.policy import RegionPolicy
+
+_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+# What an entropy threshold is most unlike comes first.
+_METHODS = (
+    CalibrationMethod.ENTROPY,
+    CalibrationMethod.MINMAX,
+    CalibrationMethod.PERCENTILE,
+    CalibrationMethod.MSE,
+)
+
+Ranking = Callable[[CalibrationMethod], Sequence[str]]
+"""Operators by the method's thresholds, most sensitive first, each by its first output."""
+
+
+def rungs(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -> Iterator[GraphChoice]:
+    """What to try, one after the other.
+
+    Args:
+        policy: what is asked for, how many steps there are, and what may be shipped instead.
+        steps: what was tried so far; the caller appends to it while it iterates.
+        ranking: asked for once, when operators are to be left out.
+    """
+    wider = [GraphChoice(precision=precision) for precision in policy.wider_precisions()]
+    yield from islice(_stated(policy, steps, ranking), max(policy.repair.steps - len(wider), 1))
+    yield from wider[: max(policy.repair.steps - len(steps), 0)]
+
+
+def _stated(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -> Iterator[GraphChoice]:
+    first = policy.stated_choice()
+    yield first
+    if first.precision is not Precision.INT8:
+        return
+    for method in _METHODS:
+        if method is not first.method:
+            yield GraphChoice(precision=Precision.INT8, method=method)
+    method = best(steps).choice.method or policy.calibration.method
+    operators = ranking(method)
+    tried: set[int] = {0}
+    for share in _SHARES:
+        count = math.ceil(share * len(operators))
+        if count not in tried and count < len(operators):
+            tried.add(count)
+            yield GraphChoice(precision=Precision.INT8, method=method, wider=tuple(operators[:count]))
+
+
+def best(steps: Sequence[RepairStep]) -> RepairStep:
+    """The step of the least bound; of equal ones the first, which took the least."""
+    return min(steps, key=lambda step: (step.loss_upper, step.loss))

@@ -1,0 +1,93 @@
+"""A region's selection set: what graphs are chosen by, so that the gate set stays unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from regiolect.contracts import (
+    Comparison,
+    EngineArtifact,
+    ExportedModel,
+    GraphChoice,
+    Precision,
+    RepairStep,
+    Split,
+    ValidatedCalibration,
+)
+from regiolect.data import Samples, model_inputs
+from regiolect.engines.catalog import backend
+from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, time_against
+from regiolect.evaluate.reference import reference_outputs
+from regiolect.gate.forecast import forecast
+from regiolect.machine import sharing_machine
+from regiolect.model import Metric, ModelSpec
+from regiolect.policy import RegionPolicy
+from regiolect.storage import Store
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The selection set with the reference's answers on it."""
+
+    samples: Samples
+    inputs: Arrays
+    reference: Arrays
+    score: Metric
+    policy: RegionPolicy
+    gate_samples: int
+    store: Store
+
+    @classmethod
+    def read(
+        cls, spec: ModelSpec, model: ExportedModel, data: ValidatedCalibration, policy: RegionPolicy, store: Store
+    ) -> Selection:
+        """Read the set and run the FP32 reference on it.
+
+        Raises:
+            InvalidModelSpec: the model does not offer the policy's metric.
+            ForeignSamples, InvalidSamples: as `own_samples`.
+            ReferenceFailed: the reference cannot be run.
+        """
+        score = metric_of(spec, policy)
+        samples = own_samples(data.dataset.selection, Split.SELECTION, data.region, store)
+        inputs = model_inputs(samples, model.preprocessing)
+        reference = reference_outputs(model, inputs, store)
+        return cls(samples, inputs, reference, score, policy, data.dataset.gate.samples, store)
+
+    @property
+    def count(self) -> int:
+        """Samples in the set."""
+        return len(self.samples)
+
+    def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
+        """What an engine loses here, and what that promises for the gate.
+
+        Raises:
+            InvalidResults, EngineError: as an evaluation.
+        """
+        with sharing_machine():
+            loaded = backend(engine.request.target.backend).load(engine, self.store)
+            rows = paired_results(self.score, self.reference, loaded.run_many(self.inputs), self.samples)
+        seen = forecast(self.policy.accuracy, rows, self.gate_samples)
+        return RepairStep(
+            choice=choice,
+            loss=seen.loss,
+            loss_upper=seen.upper,
+            accepted=seen.upper <= self.policy.accuracy.limit,
+        )
+
+    def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
+        """How much faster an engine is here than one of a wider precision, interleaved."""
+        chosen, other = (backend(each.request.target.backend).load(each, self.store) for each in (engine, wider))
+        timing = time_against(chosen, other, self.inputs, self.policy)
+        return Comparison(
+            precision=Precision(wider.request.precision),
+            speedup=timing.speedup,
+            required=self.policy.repair.least_speedup,
+        )

@@ -1,0 +1,199 @@
+"""How a study says things: figures with a sign, and what they come to in sentences that are computed from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+
+from regiolect.study.result import StudyResult, StudySaving, Verdict
+
+# A pair's sign stands beside its loss, which is higher or lower than that of the region's own calibration.
+SIGNS: Mapping[Verdict, str] = {Verdict.LOCAL: "▲", Verdict.FOREIGN: "▼", Verdict.MIXED: "◆", Verdict.NONE: ""}
+MEANINGS: Mapping[Verdict, str] = {
+    Verdict.LOCAL: "the foreign calibration loses more, in every draw and beyond what test samples can explain",
+    Verdict.FOREIGN: "the foreign calibration loses less, in every draw and beyond what test samples can explain",
+    Verdict.MIXED: "on average they differ beyond what test samples can explain, but some draw says the opposite",
+    Verdict.NONE: "the difference is within what these test samples can explain",
+}
+# Of a pair that would have a verdict if it were looked at alone.
+LEANINGS: Mapping[Verdict, str] = {Verdict.LOCAL: "△", Verdict.FOREIGN: "▽"}
+_NAMED = 5  # pairs at most that a sentence names
+
+
+def points(value: float) -> str:
+    """`+0.12`: points with a sign, without a negative zero."""
+    return f"{value:+z.2f}"
+
+
+def span(low: float, high: float) -> str:
+    """`-0.10 to +0.30`."""
+    return f"{points(low)} to {points(high)}"
+
+
+def percent(share: float) -> str:
+    """`95 %`."""
+    return f"{100 * share:g} %"
+
+
+def sign(saving: StudySaving) -> str:
+    """A pair's sign; empty where nothing can be said."""
+    return SIGNS[saving.verdict] or LEANINGS.get(saving.leaning, "")
+
+
+def verdict(saving: StudySaving) -> str:
+    """`local is better`; `no difference shown, leans to local`."""
+    leans = {Verdict.LOCAL: ", leans to local", Verdict.FOREIGN: ", leans to foreign"}
+    return f"{saving.verdict}{leans.get(saving.leaning, '')}"
+
+
+def key() -> tuple[tuple[str, str], ...]:
+    """Every sign and what it says."""
+    sure = [(sign, verdict.value) for verdict, sign in SIGNS.items() if sign]
+    lean = [(sign, f"{verdict.value}, if this pair were the only one") for verdict, sign in LEANINGS.items()]
+    return (*sure, *lean)
+
+
+def findings(result: StudyResult) -> tuple[str, ...]:
+    """What the study comes to, a sentence or two each: at home, where local saves, where not, and over all pairs."""
+    return tuple(
+        filter(
+            None,
+            (
+                _at_home(result),
+                _local(result),
+                _other_way(result),
+                _none(result),
+                _leaning(result),
+                _foreign(result),
+                _mixed(result),
+                _over_all(result),
+            ),
+        )
+    )
+
+
+def methods(result: StudyResult) -> tuple[str, ...]:
+    """How the figures were made and what they do not say, a sentence or two each."""
+    pairs, draws = len(result.savings), len(result.seeds)
+    sizes = sorted({region.selection for region in result.regions})
+    one = " / ".join(f"{100 / size:.2f}" for size in sizes)
+    return (
+        f"Each engine is {result.precision}, its thresholds chosen by {result.method} from {result.drawn} calibration "
+        f"samples of one region. {draws} draws (seeds {result.seeds[0]} to {result.seeds[-1]}, the same in every "
+        "region) were taken without replacement from the region's calibration set.",
+        f"Loss: {result.metric} of FP32 less that of the engine, on the same samples, in points. Tested on the "
+        f"regions' selection sets ({_numbers(sizes)} samples; one sample is {one} points). The gate sets were not "
+        "opened.",
+        "Lowest and highest are those of single draws. Draws of one region overlap, so no interval is computed from "
+        "them: it would shrink with every seed although no new calibration sample was seen.",
+        f"Intervals are over test samples, paired, for the mean over these draws: {percent(result.confidence)} for a "
+        f"cell by itself; for a saving {percent(result.confidence)} for all {pairs} pairs together (Bonferroni). None "
+        "is narrower than what as many samples without any difference would prove.",
+        "A difference is called only where its interval leaves out zero, and is local's or foreign's only where every "
+        "draw says the same. No difference shown is no proof that there is none.",
+        "No cell and no draw was left out. Nothing of the study was registered or can be served.",
+    )
+
+
+def _at_home(result: StudyResult) -> str:
+    home = [result.cell(each.region, each.region) for each in result.regions]
+    least, most = min(home, key=lambda cell: cell.loss), max(home, key=lambda cell: cell.loss)
+    worst = max(home, key=lambda cell: cell.highest)
+    return (
+        f"Calibrated on its own data, a region loses {points(least.loss)} ({least.tested_on}) to {points(most.loss)} "
+        f"({most.tested_on}) points of {result.metric} against FP32, as means over {len(result.seeds)} draws; the "
+        f"worst single draw loses {points(worst.highest)} ({worst.tested_on})."
+    )
+
+
+def _local(result: StudyResult) -> str:
+    found, pairs = result.with_verdict(Verdict.LOCAL), len(result.savings)
+    if not found:
+        return f"In none of {pairs} pairs is local calibration shown to be better than a foreign one."
+    donors = list(dict.fromkeys(each.calibrated_on for each in found))
+    whose = f" Each of them was calibrated on {donors[0]}." if len(donors) == 1 and len(found) > 1 else ""
+    return f"Local calibration saves points in {len(found)} of {pairs} pairs: {_listed(found)}.{whose}"
+
+
+def _other_way(result: StudyResult) -> str:
+    """Whether the harm goes both ways."""
+    found = result.with_verdict(Verdict.LOCAL)
+    back = [saving for each in found if (saving := result.saving(each.tested_on, each.calibrated_on)) is not None]
+    if not back:
+        return ""
+    also = sum(saving.verdict is Verdict.LOCAL for saving in back)
+    told = "In none of these pairs" if not also else f"In {also} of these {len(back)} pairs"
+    values = [saving.saving for saving in back]
+    return (
+        f"{told} does local calibration save points the other way round as well: there it saves "
+        f"{span(min(values), max(values))} points on average."
+    )
+
+
+def _none(result: StudyResult) -> str:
+    found, pairs = result.with_verdict(Verdict.NONE), len(result.savings)
+    if not found:
+        return f"In each of {pairs} pairs a difference is shown."
+    means = [each.saving for each in found]
+    most = max(max(each.upper, -each.lower) for each in found)
+    return (
+        f"In {len(found)} of {pairs} pairs no difference is shown: local calibration saves "
+        f"{span(min(means), max(means))} points there on average, and the intervals leave room for at most {most:.2f} "
+        "either way."
+    )
+
+
+def _leaning(result: StudyResult) -> str:
+    found, pairs = result.leaning(), len(result.savings)
+    if not found:
+        return ""
+    local = sum(each.leaning is Verdict.LOCAL for each in found)
+    by_chance = (1.0 - result.confidence) * pairs
+    return (
+        f"Looked at alone, {len(found)} of these would be called, {local} for local and {len(found) - local} for "
+        f"foreign; of {pairs} such looks about {by_chance:.1f} would err by chance. The largest: {_alone(found[0])}."
+    )
+
+
+def _foreign(result: StudyResult) -> str:
+    found, pairs = result.with_verdict(Verdict.FOREIGN), len(result.savings)
+    if not found:
+        better = sum(each.saving < 0 for each in result.savings)
+        seen = f" (it looks better in {better}, within what test samples can explain)" if better else ""
+        return f"In none of {pairs} pairs is the foreign calibration shown to be better{seen}."
+    return f"The foreign calibration is even better in {len(found)} of {pairs} pairs: {_listed(found)}."
+
+
+def _mixed(result: StudyResult) -> str:
+    found = result.with_verdict(Verdict.MIXED)
+    if not found:
+        return ""
+    return f"In {len(found)} of {len(result.savings)} pairs it depends on the draw: {_listed(found)}."
+
+
+def _over_all(result: StudyResult) -> str:
+    savings = [each.saving for each in result.savings]
+    return (
+        f"Over all {len(savings)} pairs local calibration saves {points(median(savings))} points in the median and "
+        f"{points(fmean(savings))} on average."
+    )
+
+
+def _listed(found: Sequence[StudySaving]) -> str:
+    named = "; ".join(
+        f"{points(each.saving)} ({span(each.lower, each.upper)}) on {each.tested_on} against {each.calibrated_on}"
+        for each in found[:_NAMED]
+    )
+    rest = found[_NAMED:]
+    if not rest:
+        return named
+    return f"{named}; and {len(rest)} more of {span(*sorted((rest[0].saving, rest[-1].saving)))}"
+
+
+def _alone(saving: StudySaving) -> str:
+    interval = span(saving.lower_alone, saving.upper_alone)
+    return f"{points(saving.saving)} ({interval} alone) on {saving.tested_on} against {saving.calibrated_on}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return " / ".join(f"{value:,}" for value in values)

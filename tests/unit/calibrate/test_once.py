@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from regiolect.calibrate import calibrate, read_observed, table_of
+from regiolect.calibrate.once import calibrate_once, observe_once
+from regiolect.contracts import CalibrationMethod, CheckResult
+
+ENTROPY, MINMAX = CalibrationMethod.ENTROPY, CalibrationMethod.MINMAX
+
+
+@pytest.fixture
+def another() -> Callable[..., object]:
+    """Whether a second observation is another one than the first."""
+
+    def _another(first: object, second: object) -> bool:
+        assert (first == second) == (first.seal.made == second.seal.made)  # type: ignore[attr-defined]
+        return first != second
+
+    return _another
+
+
+def test_every_method_shares_one_pass(workshop, samples, another) -> None:
+    model, data = workshop.model(), workshop.data(samples)
+    tables = [calibrate_once(model, data, method, workshop.store) for method in CalibrationMethod]
+    assert len({table.seal.made for table in tables}) == 1
+    observation = observe_once(model, data, workshop.store)
+    assert observation.seal == tables[0].seal
+    assert not another(observation, observe_once(model, data, workshop.store, force=False))
+    for table in tables:
+        assert table == table_of(read_observed(observation, workshop.store), table.method)
+        assert table.tensors == calibrate(model, data, table.method, workshop.store).tensors
+
+
+def test_other_model_data_preprocessing_region_or_checks_are_another_observation(
+    workshop, network, samples, another
+) -> None:
+    model, data, store = workshop.model(), workshop.data(samples), workshop.store
+    first = observe_once(model, data, store)
+    checked = data.model_copy(
+        update={"checks": (CheckResult(expectation="b", split="all", passed=True, expected="", observed=""),)}
+    )
+    others = [
+        (workshop.model(network(seed=9)), data),
+        (model.model_copy(update={"preprocessing_digest": "sha256:" + "3" * 64}), data),
+        (model, workshop.data(samples.take(slice(0, 9)))),
+        (model, checked),
+    ]
+    for other, its_data in others:
+        assert another(first, observe_once(other, its_data, store))
+
+
+def test_ranges_are_kept_where_they_are_asked_for(workshop, samples) -> None:
+    model, data, store = workshop.model(), workshop.data(samples), workshop.store
+    plain = read_observed(observe_once(model, data, store), store)
+    both = read_observed(observe_once(model, data, store, ranges=True), store)
+    alone = read_observed(observe_once(model, data, store, histograms=False, ranges=True), store)
+    assert (len(plain.histograms), len(plain.ranges)) == (6, 0)
+    assert both.ranges.keys() | both.histograms.keys() == alone.ranges.keys()
+    assert not alone.histograms
+    assert table_of(alone, MINMAX).tensors == table_of(both, MINMAX).tensors
+
+
+def test_one_that_is_too_old_is_made_anew_and_kept(workshop, samples, another) -> None:
+    model, data, store = workshop.model(), workshop.data(samples), workshop.store
+    first = observe_once(model, data, store)
+    later = first.seal.made + timedelta(days=10)
+    assert not another(first, observe_once(model, data, store, max_age_days=10, now=later))
+    assert not another(first, observe_once(model, data, store, now=later))
+    second = observe_once(model, data, store, max_age_days=9.9, now=later)
+    assert another(first, second)
+    assert not another(second, observe_once(model, data, store, max_age_days=1))
+
+
+def test_force_and_lost_content_observe_anew(workshop, samples, another) -> None:
+    model, data, store = workshop.model(), workshop.data(samples), workshop.store
+    first = observe_once(model, data, store)
+    second = observe_once(model, data, store, force=True)
+    assert another(first, second)
+    store.path_of(second.histograms).unlink()
+    third = observe_once(model, data, store)
+    assert another(second, third)
+    assert read_observed(third, store).histograms

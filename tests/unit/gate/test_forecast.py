@@ -1,0 +1,59 @@
+"""What another set promises of the gate: never more than the gate itself would say of as many such samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regiolect.contracts import LossUnit
+from regiolect.errors import InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.bounds import loss_upper_bound
+from regiolect.gate.forecast import forecast
+from regiolect.policy import AccuracyLimit
+
+RULE = AccuracyLimit(metric="accuracy", limit=1.0)
+
+
+def rows(lost: int, gained: int, right: int, wrong: int) -> PairedResults:
+    """Right/wrong results with these counts."""
+    reference = np.repeat([1.0, 0.0, 1.0, 0.0], [lost, gained, right, wrong])
+    engine = np.repeat([0.0, 1.0, 1.0, 0.0], [lost, gained, right, wrong])
+    return PairedResults(tuple(f"s{i}" for i in range(len(reference))), reference, engine)
+
+
+def test_a_set_as_large_as_the_gates_gives_the_gates_own_bound():
+    seen = forecast(RULE, rows(7, 3, 900, 90), samples=1000)
+    assert seen.loss == pytest.approx(0.4)
+    assert seen.upper == pytest.approx(100 * loss_upper_bound(7, 3, 1000, 0.95))
+
+
+def test_more_samples_at_the_gate_promise_a_tighter_bound():
+    few = rows(2, 0, 480, 18)
+    assert forecast(RULE, few, 4000).upper < forecast(RULE, few, 500).upper
+
+
+@given(
+    lost=st.integers(0, 12), gained=st.integers(0, 12), right=st.integers(50, 200), samples=st.integers(100, 3000)
+)
+def test_rounding_goes_to_the_careful_side(lost, gained, right, samples):
+    given_rows = rows(lost, gained, right, 20)
+    seen = forecast(RULE, given_rows, samples)
+    scaled = samples * (lost - gained) / len(given_rows)
+    assert seen.upper >= 100 * scaled / samples - 1e-6
+    assert seen.loss == pytest.approx(100 * (lost - gained) / len(given_rows))
+
+
+def test_a_relative_loss_is_related_to_the_reference():
+    rule = AccuracyLimit(metric="accuracy", limit=1.0, unit=LossUnit.RELATIVE_PERCENT)
+    seen = forecast(rule, rows(5, 0, 395, 100), samples=2000)
+    assert seen.loss == pytest.approx(100 * 5 / 400)
+    assert seen.upper > forecast(RULE, rows(5, 0, 395, 100), samples=2000).upper
+
+
+def test_scores_that_are_not_right_or_wrong_are_refused():
+    odd = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
+    with pytest.raises(InvalidResults, match="0.5 for sample 'b'"):
+        forecast(RULE, odd, 100)

@@ -1,0 +1,205 @@
+"""Which graph is chosen: the order of attempts, what ends them, and that nothing coarser or unproven gets through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regiolect.contracts import (
+    CalibrationMethod,
+    CalibrationTable,
+    Comparison,
+    EngineArtifact,
+    GraphChoice,
+    Precision,
+    RepairStep,
+    SensitiveOperator,
+)
+from regiolect.errors import InvalidResults, NothingWithinLimit
+from regiolect.policy import RegionPolicy
+from regiolect.precision import wider_or_equal
+from regiolect.repair.choose import Workshop, choose
+
+OPERATORS = 32
+ENTROPY = GraphChoice(precision=Precision.INT8, method=CalibrationMethod.ENTROPY)
+FP16 = GraphChoice(precision=Precision.FP16)
+FP32 = GraphChoice(precision=Precision.FP32)
+
+Losses = Callable[[GraphChoice], float]
+
+
+def policy(**changes: Any) -> RegionPolicy:
+    fields = {
+        "region": "na",
+        "title": "North America",
+        "reason": "A policy that exists to be tested, and for nothing else.",
+        "precision": "INT8",
+        "accuracy": {"metric": "accuracy", "limit": 1.0},
+        "targets": ({"name": "cpu-x86", "backend": "openvino"},),
+    }
+    return RegionPolicy.model_validate(fields | changes)
+
+
+class Bench:
+    """Stands for engines and selection set: an engine is its choice, its losses and speeds are given."""
+
+    count = 500
+
+    def __init__(self, losses: Losses, speedup: float = 2.0, spread: float = 0.3) -> None:
+        self.losses, self.speedup, self.spread = losses, speedup, spread
+        self.built: list[GraphChoice] = []
+        self.ranked_by: list[CalibrationMethod] = []
+        self.compared: list[tuple[GraphChoice, GraphChoice]] = []
+
+    def workshop(self) -> Workshop:
+        return Workshop(tables=self._table, build=self._build, rank=self._rank, say=lambda _: None)
+
+    def _table(self, method: CalibrationMethod) -> CalibrationTable:
+        return CalibrationTable.model_construct(method=method)
+
+    def _build(self, choice: GraphChoice, table: CalibrationTable | None) -> EngineArtifact:
+        assert (table is None) == (choice.precision is Precision.FP32)
+        if choice not in self.built:
+            self.built.append(choice)
+        return EngineArtifact.model_construct(fingerprint={"choice": choice})
+
+    def _rank(self, table: CalibrationTable) -> tuple[SensitiveOperator, ...]:
+        self.ranked_by.append(table.method)
+        return tuple(
+            SensitiveOperator(output=f"y{number}", kind="Conv", error=1 / (1 + number)) for number in range(OPERATORS)
+        )
+
+    def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
+        loss = self.losses(choice)
+        if loss != loss:
+            raise InvalidResults(expected="numbers", found="NaN for sample 'a'", remedy="none")
+        return RepairStep(choice=choice, loss=loss, loss_upper=loss + self.spread, accepted=loss + self.spread <= 1.0)
+
+    def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
+        chosen, other = engine.fingerprint["choice"], wider.fingerprint["choice"]
+        self.compared.append((chosen, other))  # type: ignore[arg-type]
+        return Comparison(precision=other.precision, speedup=self.speedup, required=1.05)  # type: ignore[attr-defined]
+
+
+def always(loss: float) -> Losses:
+    return lambda _: loss
+
+
+def by_width(mending: Mapping[Precision, float]) -> Losses:
+    return lambda choice: mending[choice.precision]
+
+
+def test_a_graph_that_loses_little_is_taken_at_once():
+    bench = Bench(always(0.1))
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == ENTROPY
+    assert bench.built == [ENTROPY, FP16]
+    assert bench.compared == [(ENTROPY, FP16)]
+    assert chosen.table is not None and chosen.table.method is CalibrationMethod.ENTROPY
+    assert "earns its place: 2.00x the speed of FP16" in chosen.journal.reason
+
+
+def test_another_method_is_tried_before_operators_are_widened():
+    bench = Bench(lambda choice: 0.2 if choice.method is CalibrationMethod.PERCENTILE else 5.0)
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == GraphChoice(precision=Precision.INT8, method=CalibrationMethod.PERCENTILE)
+    assert bench.ranked_by == []
+    assert chosen.journal.steps[-1].accepted
+
+
+def test_the_most_sensitive_operators_are_widened_step_by_step_by_the_best_method():
+    def losses(choice: GraphChoice) -> float:
+        base = 4.0 if choice.method is CalibrationMethod.MINMAX else 6.0
+        return base - len(choice.wider)
+
+    bench = Bench(losses)
+    chosen = choose(bench, policy(), bench.workshop())
+    assert bench.ranked_by == [CalibrationMethod.MINMAX]
+    assert chosen.choice.method is CalibrationMethod.MINMAX
+    assert chosen.choice.wider == ("y0", "y1", "y2", "y3")
+    assert [len(step.choice.wider) for step in chosen.journal.steps] == [0, 0, 0, 0, 2, 4]
+    assert chosen.journal.operators == OPERATORS
+    assert chosen.journal.sensitive[0].output == "y0"
+
+
+def test_the_next_wider_precision_comes_last_and_only_if_the_policy_allows_it():
+    losses = by_width({Precision.INT8: 50.0, Precision.FP16: 0.0, Precision.FP32: 0.0})
+    bench = Bench(losses)
+    assert choose(bench, policy(), bench.workshop()).choice == FP16
+    bench = Bench(losses)
+    assert choose(bench, policy(forbidden=("FP16",)), bench.workshop()).choice == FP32
+    bench = Bench(losses)
+    with pytest.raises(NothingWithinLimit, match=r"loses 50\.00") as caught:
+        choose(bench, policy(repair={"fallback": ()}), bench.workshop())
+    assert {step.choice.precision for step in caught.value.journal.steps} == {Precision.INT8}
+
+
+def test_where_the_set_is_too_small_to_be_sure_the_gate_is_asked():
+    bench = Bench(always(0.9))
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == ENTROPY
+    assert "none of 10 is surely within it" in chosen.journal.reason
+
+
+def test_nonsense_from_an_engine_counts_as_the_loss_of_everything_and_is_told():
+    bench = Bench(lambda choice: float("nan") if choice == ENTROPY else 0.0)
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice != ENTROPY
+    assert chosen.journal.steps[0].failure == "NaN for sample 'a'"
+
+
+def test_int8_that_is_not_faster_gives_way_to_the_next_wider_precision():
+    bench = Bench(always(0.1), speedup=1.04)
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == FP16
+    assert "not worth it (1.04x the speed of FP16, 1.05x asked for): FP16 is shipped" in chosen.journal.reason
+    assert chosen.journal.kept.loss == 0.1
+
+
+def test_int8_that_is_not_faster_stays_where_nothing_wider_is_allowed_or_good_enough():
+    bench = Bench(always(0.1), speedup=0.5)
+    assert choose(bench, policy(repair={"fallback": ()}), bench.workshop()).choice == ENTROPY
+    assert bench.compared == []
+    bench = Bench(by_width({Precision.INT8: 0.1, Precision.FP16: 9.0, Precision.FP32: 9.0}), speedup=0.5)
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == ENTROPY
+    assert "but FP16 loses too much" in chosen.journal.reason
+
+
+def test_an_fp16_region_falls_back_to_fp32_unless_it_is_locked():
+    losses = by_width({Precision.FP16: 3.0, Precision.FP32: 0.0})
+    bench = Bench(losses)
+    assert choose(bench, policy(precision="FP16"), bench.workshop()).choice == FP32
+    assert bench.compared == []
+    with pytest.raises(NothingWithinLimit):
+        choose(Bench(losses), policy(precision="FP16", repair={"fallback": ()}), Bench(losses).workshop())
+
+
+@given(
+    steps=st.integers(1, 14),
+    fallback=st.sampled_from([(), ("FP16",), ("FP32",), ("FP16", "FP32")]),
+    losses=st.lists(st.floats(-1, 60), min_size=16, max_size=16),
+    speedup=st.floats(0.2, 5),
+)
+def test_a_repair_is_bounded_and_never_coarser_than_the_policy(steps, fallback, losses, speedup):
+    given_losses = iter(losses)
+    bench = Bench(lambda _: next(given_losses), speedup=speedup)
+    asked = policy(repair={"steps": steps, "fallback": fallback})
+    try:
+        chosen = choose(bench, asked, bench.workshop())
+    except NothingWithinLimit as error:
+        tried, kept = error.journal.steps, None
+    else:
+        tried, kept = chosen.journal.steps, chosen.choice
+    # The comparison's own engine may be scored once more.
+    assert len(tried) <= max(steps, 1 + len(fallback)) + 1
+    assert len({step.choice for step in tried}) == len(tried)
+    assert all(wider_or_equal(step.choice.precision, asked.precision) for step in tried)
+    allowed = {asked.precision, *asked.wider_precisions()}
+    assert kept is None or kept.precision in allowed
+    # What goes to the gate is within the limit where it could be seen.
+    assert all(step.loss <= 1.0 for step in tried if step.choice == kept)
