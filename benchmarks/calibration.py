@@ -73,10 +73,20 @@ class Case:
         """Run it once; a failure is kept, and it is not run again."""
         if self.failure is not None:
             return
-        with whole_machine():
-            done = subprocess.run(
-                self.command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=_environment()
-            )
+        try:
+            with whole_machine():
+                done = subprocess.run(
+                    self.command,
+                    cwd=ROOT,
+                    capture_output=True,
+                    text=True,
+                    timeout=TIMEOUT,
+                    check=False,
+                    env=_environment(),
+                )
+        except subprocess.TimeoutExpired:
+            self.failure = f"stopped after {TIMEOUT:g} s"
+            return
         if done.returncode:
             self.failure = _last_line(done.stderr) or f"exit status {done.returncode}"
         else:
@@ -117,6 +127,8 @@ def _cases(folder: Path, cache: Path, counts: Sequence[int], rivals: Sequence[Ri
     first = counts[0]
     yield Case("forward", "forward pass alone, ONNX Runtime", first, [*own, "forward", str(folder), str(first)])
     yield Case("regiolect", "Regiolect, entropy", first, [*own, "regiolect", str(folder), str(first)])
+    title = "Regiolect, entropy, and every tensor's range for FP16"
+    yield Case("ranges", title, first, [*own, "ranges", str(folder), str(first)])
     for rival in rivals:
         case = Case(rival.name, rival.title, first, [])
         try:
@@ -125,7 +137,7 @@ def _cases(folder: Path, cache: Path, counts: Sequence[int], rivals: Sequence[Ri
             script = str(HERE / "rivals" / "run.py")
             files = [str(folder / "model.onnx"), str(folder / "images.npy"), str(first), str(folder / "out.onnx")]
             case.command = [str(python), script, rival.name, *files]
-        except (subprocess.CalledProcessError, OSError) as error:
+        except (subprocess.SubprocessError, OSError) as error:
             case.failure = f"not installed: {_last_line(getattr(error, 'stderr', None) or str(error))}"
         yield case
     for count in counts[1:]:
@@ -178,10 +190,15 @@ def _row(case: Case, forward: Case | None, ours: Case | None) -> dict[str, Any]:
     row: dict[str, Any] = {"name": case.name, "title": case.title, "images": case.count, "failure": case.failure}
     if case.runs:
         seconds = case.median("seconds")
-        row |= {"seconds": round(seconds, 2), "peak_mb": round(case.median("peak_mb")), "runs": case.runs}
+        row |= {
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(case.median("cpu_seconds"), 2),
+            "peak_mb": round(case.median("peak_mb")),
+            "runs": case.runs,
+        }
         if forward is not None and case.count == forward.count:
             row["over_forward"] = _ratio(seconds, forward.median("seconds"))
-        if ours is not None and case.count == ours.count and case.name not in ("forward", "regiolect"):
+        if ours is not None and case.count == ours.count and case.name not in ("forward", "regiolect", "ranges"):
             row["ours_faster_by"] = _ratio(seconds, ours.median("seconds"))
     return row
 
@@ -209,23 +226,22 @@ def _promises(
 def as_table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     cpu = result["cpu"]
+    rounds = "1 round" if result["rounds"] == 1 else f"{result['rounds']} rounds"
     lines = [
-        f"{result['network']}; {cpu['cpu']} ({cpu['isa']}), {result['cores']} cores; medians of {result['rounds']} "
-        f"round{'' if result['rounds'] == 1 else 's'}, every run a process of its own, in turn. Seconds are from the ONNX file and the images to the INT8 "
-        "model; imports are not timed.",
+        f"{result['network']}; {cpu['cpu']} ({cpu['isa']}), {result['cores']} cores; medians of {rounds}, every run a "
+        "process of its own, in turn. Seconds are from the ONNX file and the images to the INT8 model, those of all "
+        "cores together beside them; imports are not timed.",
         "",
-        "| | images | s | over forward | Regiolect is faster by | peak MB |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | images | s | CPU s | over forward | Regiolect is faster by | peak MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:
         if row["failure"] is not None:
-            lines.append(f"| {row['title']} | {row['images']} | {row['failure']} | | | |")
+            lines.append(f"| {row['title']} | {row['images']} | {row['failure']} | | | | |")
             continue
-        over, faster = row.get("over_forward"), row.get("ours_faster_by")
-        lines.append(
-            f"| {row['title']} | {row['images']} | {row['seconds']} | {f'{over}x' if over else ''} | "
-            f"{f'{faster}x' if faster else ''} | {row['peak_mb']} |"
-        )
+        ratios = [f"{row[what]}x" if what in row else "" for what in ("over_forward", "ours_faster_by")]
+        cells = [row["title"], row["images"], row["seconds"], row["cpu_seconds"], *ratios, row["peak_mb"]]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     if result["promises"]:
         lines += [
             "",

@@ -211,6 +211,7 @@ def _require_known(targets: Sequence[str], engines: Sequence[PlannedEngine]) -> 
 
 def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> Iterator[PlannedEngine]:
     data = asked.spec.region_data(policy.region).identity()
+    policy.shapes_for(asked.spec.inputs)
     for target in policy.targets:
         parts = {
             "model": asked.source,

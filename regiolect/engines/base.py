@@ -24,7 +24,7 @@ from regiolect.contracts import (
     NamedBlob,
     Precision,
 )
-from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size
+from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size, require_profiles
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,
@@ -64,18 +64,6 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
             found=f"inputs {list(inputs)} and outputs {list(outputs)}",
             remedy="name in the ModelSpec the inputs and outputs that the ONNX graph has",
         )
-
-
-def require_profiles(request: BuildRequest) -> None:
-    """Raises BuildFailed unless every symbolic dimension besides the batch has a profile in the request."""
-    for tensor in request.inputs:
-        missing = [name for name in tensor.shape[1:] if isinstance(name, str) and name not in request.shapes]
-        if missing:
-            raise BuildFailed(
-                expected=f"a profile for {missing[0]!r} of input {tensor.name!r} of {request.model!r}: its size varies",
-                found=f"profiles for {', '.join(sorted(request.shapes)) or 'none'}",
-                remedy=f"state `shapes.{missing[0]}` in the policy of {request.region!r}: min, opt and max",
-            )
 
 
 class Engine(ABC):

@@ -8,10 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import DimensionProfile, TensorSpec
-from regiolect.errors import InvalidSamples, ShapeOutsideProfile
+from regiolect.contracts import BuildRequest, DimensionProfile, TensorSpec
+from regiolect.errors import BuildFailed, InvalidSamples, ShapeOutsideProfile
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+def require_profiles(request: BuildRequest) -> None:
+    """Raises BuildFailed unless every symbolic dimension besides the batch has a profile in the request."""
+    for tensor in request.inputs:
+        missing = [name for name in tensor.shape[1:] if isinstance(name, str) and name not in request.shapes]
+        if missing:
+            raise BuildFailed(
+                expected=f"a profile for {missing[0]!r} of input {tensor.name!r} of {request.model!r}: its size varies",
+                found=f"profiles for {', '.join(sorted(request.shapes)) or 'none'}",
+                remedy=f"state `shapes.{missing[0]}` in the policy of {request.region!r}: min, opt and max",
+            )
 
 
 def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:

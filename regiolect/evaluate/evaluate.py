@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 # A latency is of one batch alone; a throughput needs enough of them to keep every stream busy.
 _BATCHES_AT_ONCE = {Performance.LATENCY: 1, Performance.THROUGHPUT: 8}
+_AT_ONCE = 256  # samples whose outputs are held: those of a line of text may have a quarter of a million values
 _NAMED = 5  # samples at most that an error names
 
 
@@ -76,8 +78,11 @@ def evaluate_engine(
         samples = own_samples(gate, Split.GATE, artifact.request.region, store)
         inputs = model_inputs(samples, model.preprocessing)
         engine = backend(artifact.request.target.backend).load(artifact, store)
-        reference = reference_outputs(model, inputs, store)
-        rows = paired_results(score, reference, engine.run_many(inputs), samples)
+        rows = paired_results(
+            samples,
+            scores_of("reference", score, partial(reference_outputs, model, store=store), inputs, samples),
+            scores_of("engine", score, engine.run_many, inputs, samples),
+        )
         baseline_artifact = fp32_baseline(model, artifact.request, store)
         baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
     return EvaluationResult(
@@ -139,19 +144,49 @@ def own_samples(kept: SampleSet, split: Split, region: str, store: Store) -> Sam
     return samples
 
 
-def paired_results(score: Metric, reference: Arrays, engine: Arrays, samples: Samples) -> PairedResults:
-    """Scores of both; what is not finite is refused before a metric can take it for an answer.
+def scores_of(
+    whose: str, score: Metric, run: Callable[[Arrays], Arrays], inputs: Arrays, samples: Samples
+) -> NDArray[Any]:
+    """A metric's scores, one a sample; outputs are computed, scored and forgotten a few samples at a time.
+
+    What is not finite is refused before a metric can take it for an answer.
+
+    Args:
+        whose: whom an error names, "reference" or "engine".
+        run: outputs by name for preprocessed inputs.
 
     Raises:
-        InvalidResults: an output is NaN or infinite, or the metric returns anything but one finite score per sample.
+        InvalidResults: an output is NaN or infinite, or the metric does not return one score a sample.
     """
-    _require_finite("reference", reference, samples)
-    _require_finite("engine", engine, samples)
-    return PairedResults(
-        sample_ids=tuple(str(sample) for sample in samples.ids),
-        reference=score(reference, samples.targets),
-        engine=score(engine, samples.targets),
-    )
+    parts: list[NDArray[Any]] = []
+    for start in range(0, len(samples), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        part = samples.take(rows)
+        outputs = run({name: array[rows] for name, array in inputs.items()})
+        _require_finite(whose, outputs, part)
+        parts.append(_one_each(whose, score(outputs, part.targets), part))
+    return np.concatenate(parts)
+
+
+def _one_each(whose: str, scores: NDArray[Any], samples: Samples) -> NDArray[Any]:
+    expected = f"one score of the {whose} for each of {len(samples)} samples"
+    remedy = "let the metric return one score per sample, in the samples' order"
+    try:
+        array = np.asarray(scores)
+    except ValueError as error:
+        raise InvalidResults(expected, " ".join(str(error).split()), remedy) from error
+    if array.shape != (len(samples),):
+        raise InvalidResults(expected, f"shape {array.shape}", remedy)
+    return array
+
+
+def paired_results(samples: Samples, reference: NDArray[Any], engine: NDArray[Any]) -> PairedResults:
+    """Scores of both on the same samples.
+
+    Raises:
+        InvalidResults: the metric returned anything but one finite score per sample.
+    """
+    return PairedResults(sample_ids=tuple(str(sample) for sample in samples.ids), reference=reference, engine=engine)
 
 
 def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:

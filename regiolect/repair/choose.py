@@ -13,6 +13,7 @@ from regiolect.contracts import (
     Comparison,
     EngineArtifact,
     GraphChoice,
+    LossUnit,
     Precision,
     RepairJournal,
     RepairStep,
@@ -27,6 +28,7 @@ Builder = Callable[[GraphChoice, CalibrationTable | None], EngineArtifact]
 Ranker = Callable[[CalibrationTable], tuple[SensitiveOperator, ...]]
 
 _TOLD = 32  # sensitive operators that a journal names
+_UNIT = {LossUnit.ABSOLUTE_POINTS: "points", LossUnit.RELATIVE_PERCENT: "%"}
 
 
 @dataclass
@@ -147,10 +149,11 @@ def _earned(
 
 def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str:
     first = kept.choice == policy.stated_choice()
-    told = f"{kept.choice.summary()}: loss {kept.loss:.2f}, at most {kept.loss_upper:.2f} expected at the gate"
+    unit = _UNIT[policy.accuracy.unit]
+    told = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
     if kept.accepted:
         return f"{told}{'' if first else f', after {len(steps) - 1} that lose too much'}"
-    return f"{told}, over the limit of {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
+    return f"{told}, limit {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
 
 
 def _said(step: RepairStep, policy: RegionPolicy) -> str:
@@ -158,7 +161,8 @@ def _said(step: RepairStep, policy: RegionPolicy) -> str:
         return f"{step.choice.summary()}: {step.failure}"
     verdict = "accepted" if step.accepted else "not enough"
     return (
-        f"{step.choice.summary()}: loss {step.loss:.2f} on the selection set, at most {step.loss_upper:.2f} expected, "
+        f"{step.choice.summary()}: loss {step.loss:.2f} {_UNIT[policy.accuracy.unit]} on the selection set, at most "
+        f"{step.loss_upper:.2f} expected, "
         f"limit {policy.accuracy.limit:g}: {verdict}"
     )
 

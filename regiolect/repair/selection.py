@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from regiolect.contracts import (
 )
 from regiolect.data import Samples, model_inputs
 from regiolect.engines.catalog import backend
-from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, time_against
+from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of, time_against
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.gate.forecast import forecast
 from regiolect.machine import sharing_machine
@@ -33,11 +34,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The selection set with the reference's answers on it."""
+    """The selection set with the reference's scores on it."""
 
     samples: Samples
     inputs: Arrays
-    reference: Arrays
+    reference: NDArray[Any]
     score: Metric
     policy: RegionPolicy
     gate_samples: int
@@ -57,7 +58,8 @@ class Selection:
         score = metric_of(spec, policy)
         samples = own_samples(data.dataset.selection, Split.SELECTION, data.region, store)
         inputs = model_inputs(samples, model.preprocessing)
-        reference = reference_outputs(model, inputs, store)
+        run = partial(reference_outputs, model, store=store)
+        reference = scores_of("reference", score, run, inputs, samples)
         return cls(samples, inputs, reference, score, policy, data.dataset.gate.samples, store)
 
     @property
@@ -73,7 +75,8 @@ class Selection:
         """
         with sharing_machine():
             loaded = backend(engine.request.target.backend).load(engine, self.store)
-            rows = paired_results(self.score, self.reference, loaded.run_many(self.inputs), self.samples)
+            scores = scores_of("engine", self.score, loaded.run_many, self.inputs, self.samples)
+            rows = paired_results(self.samples, self.reference, scores)
         seen = forecast(self.policy.accuracy, rows, self.gate_samples)
         return RepairStep(
             choice=choice,

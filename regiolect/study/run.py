@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from regiolect.contracts import (
     BatchProfile,
     BuildRequest,
     CalibrationMethod,
+    DimensionProfile,
     Execution,
     ExportedModel,
     Performance,
@@ -90,7 +92,7 @@ def run_study(
     sets = tuple(read_sets(spec.region_data(policy.region), policy) for policy in read)
     draws = Draws.of(seeds, samples, sets)
     with _temporary_store() as store:
-        bench = _Bench(spec, _exported(spec, store, sets), store, chosen, method, score)
+        bench = _Bench(spec, _exported(spec, store, sets), store, chosen, method, score, _shapes(spec, sets))
         told = f"{spec.name}: {len(sets)} regions, {seeds} draws of {draws.size} calibration samples each"
         progress.note(f"{told}, so {len(sets) * seeds} engines, each tested on {len(sets)} selection sets")
         reference = {each.region: bench.reference(each) for each in sets}
@@ -129,6 +131,20 @@ def run_study(
     )
 
 
+def _shapes(spec: ModelSpec, sets: Sequence[RegionSets]) -> dict[str, DimensionProfile]:
+    """Profiles that take every region's samples as they are: each engine is tested on all of them."""
+    found: dict[str, list[int]] = {}
+    for tensor in spec.inputs:
+        for axis, name in enumerate(tensor.shape):
+            if axis and isinstance(name, str):
+                arrays = [part.inputs[tensor.name] for each in sets for part in (each.calibration, each.selection)]
+                found.setdefault(name, []).extend(array.shape[axis] for array in arrays)
+    return {
+        name: DimensionProfile(min=min(sizes), opt=sorted(sizes)[len(sizes) // 2], max=max(sizes))
+        for name, sizes in found.items()
+    }
+
+
 @dataclass(frozen=True)
 class _Bench:
     """What is the same for every engine of a study."""
@@ -139,23 +155,27 @@ class _Bench:
     backend: Backend
     method: CalibrationMethod
     score: Metric
+    shapes: Mapping[str, DimensionProfile]
 
     def reference(self, sets: RegionSets) -> Floats:
         """FP32's score of each of a region's test samples, (samples,)."""
-        from regiolect.evaluate.evaluate import paired_results
+        from regiolect.evaluate.evaluate import paired_results, scores_of
         from regiolect.evaluate.reference import reference_outputs
 
+        inputs = model_inputs(sets.selection, self.model.preprocessing)
+        run = partial(reference_outputs, self.model, store=self.store)
         with sharing_machine():
-            outputs = reference_outputs(self.model, model_inputs(sets.selection, self.model.preprocessing), self.store)
-            return paired_results(self.score, outputs, outputs, sets.selection).reference
+            scores = scores_of("reference", self.score, run, inputs, sets.selection)
+        return paired_results(sets.selection, scores, scores).reference
 
     def engine(self, sets: RegionSets, drawn: Samples, seed: int, store: Store) -> Engine:
         """An engine that is calibrated on a draw, kept in `store`, which holds the model's graph."""
         from regiolect.calibrate import observe, table_of
         from regiolect.graphs import typed_graph
 
-        table = table_of(observe(self.model, as_calibration_set(drawn, sets, store), store), self.method)
         recipe = self.backend.recipe(Precision.INT8)
+        data, ranges = as_calibration_set(drawn, sets, store), recipe.remainder is Precision.FP16
+        table = table_of(observe(self.model, data, store, ranges=ranges), self.method)
         graph = typed_graph(self.model, sets.region, Precision.INT8, recipe, table, store)
         # Neither the digest of a policy nor a build key that any plan could ask for: no release takes it for its own.
         study = {"study": "calibration", "model": self.model.graph.digest, "table": digest_of(table)}
@@ -168,6 +188,7 @@ class _Bench:
             inputs=self.model.inputs,
             outputs=self.model.outputs,
             profile=_PROFILE,
+            shapes=self.shapes,
             performance=Performance.THROUGHPUT,
             policy=digest_of(study),
             build_key=digest_of({**study, "region": sets.region, "seed": seed}),
@@ -176,10 +197,11 @@ class _Bench:
 
     def test(self, engine: Engine, sets: RegionSets) -> Floats:
         """The engine's score of each of a region's test samples, (samples,)."""
-        from regiolect.evaluate.evaluate import paired_results
+        from regiolect.evaluate.evaluate import paired_results, scores_of
 
-        outputs = engine.run_many(model_inputs(sets.selection, self.model.preprocessing))
-        return paired_results(self.score, outputs, outputs, sets.selection).engine
+        inputs = model_inputs(sets.selection, self.model.preprocessing)
+        scores = scores_of("engine", self.score, engine.run_many, inputs, sets.selection)
+        return paired_results(sets.selection, scores, scores).engine
 
 
 def _scores(
