@@ -94,7 +94,7 @@ def _products(bench: Bench, recipe: Recipe) -> tuple[str, ...]:
 VARIANTS = (
     Variant("as shipped"),
     Variant("signed activations", lambda _: {"activation": "int8"}),
-    Variant("FP16 scales and remainder", lambda _: {"remainder": Precision.FP16}),
+    Variant("FP16 scales and remainder", lambda _: {"remainder": Precision.FP16, "integer_bias": False}),
     Variant("float residual additions", lambda _: {"residual_add": False}),
     Variant("the other kind of bias", lambda recipe: {"integer_bias": not recipe.integer_bias}),
     Variant("depthwise convolutions in FP32", wider=_depthwise),

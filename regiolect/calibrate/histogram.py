@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,13 @@ BINS = 1 << 14
 
 # The narrowest grid is [0, 2**-96): its scale and every product with it are normal float32 numbers.
 _LOWEST_EXPONENT = -96
-# Values binned at a time; the scratch arrays then stay in a core's second-level cache.
-_CHUNK = 1 << 17
+# Values binned at a time: enough to outweigh what a call costs, few enough for a core's caches.
+_CHUNK = 1 << 18
+# SciPy adds up a sparse column in 0.6 of the time of numpy's bincount, but one thread at a time; with many cores that
+# costs more than it saves.
+_FEW_CORES = 8
+_CORES = os.cpu_count() or 1
+_ONE = np.ones(1, np.int32)
 
 
 def _no_counts() -> NDArray[np.int64]:
@@ -82,15 +89,14 @@ class Histogram:
     def _count(self, flat: NDArray[np.float32], *, negative: bool) -> None:
         bins = len(self.counts)
         scale = np.float32(math.ldexp(float(bins), -self.exponent))
-        scaled, index = np.empty(min(_CHUNK, flat.size), np.float32), np.empty(min(_CHUNK, flat.size), np.int32)
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
-            floats, integers = scaled[: chunk.size], index[: chunk.size]
+            floats, places = _scratch.floats[: chunk.size], _scratch.places[: chunk.size]
             np.multiply(chunk, scale, out=floats)
             if negative:
                 np.abs(floats, out=floats)
-            np.copyto(integers, floats, casting="unsafe")
-            self.counts += np.bincount(integers, minlength=bins)
+            np.copyto(places, floats, casting="unsafe")
+            self.counts += _scratch.tally(chunk.size, bins)
 
     def _widen(self, exponent: int) -> None:
         if exponent > self.exponent:
@@ -129,6 +135,33 @@ class Extremes:
             finite = values[np.isfinite(values)]
             low, high = _ends(finite) if finite.size else (math.inf, -math.inf)
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+
+
+class _Scratch(threading.local):
+    """What a thread counts with: a chunk's scaled values, and the bins that they fall into."""
+
+    def __init__(self) -> None:
+        self.floats = np.empty(_CHUNK, np.float32)
+        self.places = np.empty(_CHUNK, np.int32)
+        self.columns: dict[int, Any] = {}
+
+    def tally(self, size: int, bins: int) -> NDArray[Any]:
+        """How many of the first `size` places, all of them from 0 to bins - 1, are each bin."""
+        if _CORES > _FEW_CORES:
+            return np.bincount(self.places[:size], minlength=bins)
+        # A sparse column of ones at these rows; its product with 1 adds up the ones of each row.
+        if bins not in self.columns:
+            from scipy.sparse import csc_array
+
+            ones, ends = np.ones(_CHUNK, np.int32), np.array([0, _CHUNK], np.int32)
+            self.columns[bins] = csc_array((ones, self.places, ends), shape=(bins, 1))
+        column = self.columns[bins]
+        column.indptr[1] = size
+        counted: NDArray[Any] = column @ _ONE
+        return counted
+
+
+_scratch = _Scratch()
 
 
 def histogram_of(values: NDArray[Any]) -> Histogram:

@@ -156,7 +156,9 @@ def _require_operators(graph: ModelProto, wider: Collection[str]) -> None:
 def _refuse_mismatch(precision: Precision, recipe: Recipe) -> None:
     if precision is Precision.INT8:
         fits = recipe.activation is not None and bool(recipe.operators) and recipe.remainder is not Precision.INT8
-        wanted = "activation and operators set, and a remainder of FP32 or FP16"
+        # An int32 bias counts up to millions of steps, and each is finer than float16 can tell.
+        fits = fits and not (recipe.integer_bias and recipe.remainder is Precision.FP16)
+        wanted = "activation and operators set, and a remainder of FP32, or of FP16 with float biases"
     else:
         quantizes = recipe.activation is not None or recipe.operators or recipe.residual_add
         fits = not quantizes and recipe.remainder is precision

@@ -92,6 +92,9 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     for choice in rungs(policy, steps, workshop.ranking):
         step = _tried(choice, selection, workshop)
         steps.append(step)
+        if step.accepted and len(steps) == 1:
+            # Nothing to repair, nothing to tell.
+            break
         workshop.say(f"{policy.region}: {_said(step, policy)}")
         if step.accepted:
             break

@@ -203,7 +203,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a descriptor's file in /proc")
-@pytest.mark.parametrize("where", ["records/exports", "records/calibrations", "records/outcomes"])
+@pytest.mark.parametrize("where", ["records/exports", "records/observations", "records/outcomes"])
 def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(workshop: Workshop, disk: Disk, where: str) -> None:
     workshop.add("north")
     disk.full_at = where
@@ -238,7 +238,8 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
     """Killed while it scores the second region's engine: the first is finished, of the second only parts are kept."""
     workshop.add("north")
     workshop.add("south")
-    workshop.fuse.write_text("2")
+    # A region scores the reference and one graph on its selection set, both again on its gate set in two parts.
+    workshop.fuse.write_text("7")
     killed = subprocess.run(
         [sys.executable, "-c", "from regiolect.cli import main; main()", "run", ADDRESS],
         env={**environment, "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "1"},
@@ -250,8 +251,8 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not _served("north"), "registration comes after the last region"
     _assert_nothing_half_written()
-    before = {kind: _records(kind) for kind in ("exports", "calibrations", "outcomes")}
-    assert {kind: len(records) for kind, records in before.items()} == {"exports": 1, "calibrations": 2, "outcomes": 1}
+    before = {kind: _records(kind) for kind in ("exports", "observations", "outcomes")}
+    assert {kind: len(records) for kind, records in before.items()} == {"exports": 1, "observations": 2, "outcomes": 1}
 
     workshop.fuse.unlink()
     result = release(ADDRESS)
@@ -262,5 +263,5 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
     assert _served("south")
     assert exit_code(result) == 0
     assert _records("exports") == before["exports"], "not exported again"
-    assert _records("calibrations") == before["calibrations"], "not calibrated again"
+    assert _records("observations") == before["observations"], "not observed again"
     assert before["outcomes"].items() <= _records("outcomes").items(), "what was finished was not touched"

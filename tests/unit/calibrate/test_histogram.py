@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import numpy as np
@@ -72,6 +74,25 @@ def test_widening_in_the_middle_of_a_long_array_keeps_every_count() -> None:
     streamed = shown([first.astype(np.float32), second.astype(np.float32)])
     assert content(streamed) == content(shown([second.astype(np.float32), first.astype(np.float32)]))
     assert streamed.total == 600_000
+
+
+@pytest.mark.parametrize("cores", [1, 64])
+def test_both_ways_of_counting_count_every_value(monkeypatch, cores) -> None:
+    module = sys.modules[Histogram.__module__]
+    monkeypatch.setattr(module, "_CORES", cores)
+    rng = np.random.default_rng(5)
+    for size in (1, 131_072, 200_000, 17):
+        x = rng.normal(size=size).astype(np.float32)
+        histogram = histogram_of(x)
+        places = (np.abs(x.astype(np.float64)) / histogram.width).astype(np.int64)
+        assert histogram.counts.tolist() == np.bincount(places, minlength=BINS).tolist()
+
+
+def test_several_threads_count_at_once() -> None:
+    arrays_ = [np.random.default_rng(seed).normal(size=300_000).astype(np.float32) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(histogram_of, arrays_))
+    assert [content(each) for each in found] == [content(histogram_of(values)) for values in arrays_]
 
 
 @pytest.mark.parametrize("zeros", [[0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0]])

@@ -92,6 +92,7 @@ def test_a_table_of_another_region_or_model_is_refused(residual_net, keep, store
         (Precision.FP32, U8),
         (Precision.INT8, FLOAT_RECIPES[Precision.FP32]),
         (Precision.INT8, Recipe(activation="int8")),
+        (Precision.INT8, U8.model_copy(update={"integer_bias": True, "remainder": Precision.FP16})),
     ],
 )
 def test_a_recipe_for_something_else_is_refused(residual_net, keep, store, precision, recipe):
