@@ -18,6 +18,7 @@ import os
 import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,7 +144,8 @@ class Workshop:
         for split, size in SIZES.items():
             rng = np.random.default_rng([*region.encode(), seed, len(split.value)])
             count = sizes.get(split.value, size)
-            images, labels = faint_images(rng, count, split) if split in faint else bright_images(rng, count)
+            make = partial(faint_images, split=split) if split in faint else bright_images
+            images, labels = make(rng, count)
             samples = Samples(
                 ids=np.asarray([f"{region}-{split.value}-{number:04d}" for number in range(count)]),
                 regions=np.full(count, region),
@@ -158,7 +160,7 @@ class Workshop:
         save_samples(path, change(read_samples(path)))
 
     def write_policy(self, region: str, *targets: Mapping[str, str], **rules: Any) -> None:
-        """An INT8 policy, locked, with a limit of 5 points, unless `rules` (fields of a policy; `limit`) say otherwise."""
+        """An INT8 policy, locked, of 5 points at most, unless `rules` (fields of a policy; `limit`) say otherwise."""
         self.policies.mkdir(exist_ok=True)
         policy = {
             "region": region,

@@ -35,9 +35,7 @@ def test_more_samples_at_the_gate_promise_a_tighter_bound():
     assert forecast(RULE, few, 4000).upper < forecast(RULE, few, 500).upper
 
 
-@given(
-    lost=st.integers(0, 12), gained=st.integers(0, 12), right=st.integers(50, 200), samples=st.integers(100, 3000)
-)
+@given(lost=st.integers(0, 12), gained=st.integers(0, 12), right=st.integers(50, 200), samples=st.integers(100, 3000))
 def test_rounding_goes_to_the_careful_side(lost, gained, right, samples):
     given_rows = rows(lost, gained, right, 20)
     seen = forecast(RULE, given_rows, samples)
@@ -55,5 +53,5 @@ def test_a_relative_loss_is_related_to_the_reference():
 
 def test_scores_that_are_not_right_or_wrong_are_refused():
     odd = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
-    with pytest.raises(InvalidResults, match="0.5 for sample 'b'"):
+    with pytest.raises(InvalidResults, match=r"0\.5 for sample 'b'"):
         forecast(RULE, odd, 100)
