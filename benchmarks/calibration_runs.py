@@ -98,6 +98,7 @@ def regiolect(folder: Path, count: int, *, ranges: bool = False) -> dict[str, fl
     """
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
+    import scipy.sparse  # noqa: F401
 
     from regiolect.calibrate import observe, table_of
     from regiolect.engines.catalog import backend

@@ -70,33 +70,31 @@ class Histogram:
         """Count values of any shape; none is allowed.
 
         Raises:
-            NonFiniteActivation: a value is NaN or infinite; nothing was counted.
+            NonFiniteActivation: a value is NaN or infinite; what was counted so far is then of no use.
         """
         flat = np.asarray(values, np.float32).reshape(-1)
-        if not flat.size:
-            return
-        low, high = _ends(flat)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise NonFiniteActivation(
-                expected="finite values",
-                found=f"values from {low} to {high}",
-                remedy="find the sample that makes them and mend or remove it",
-            )
-        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
-        self._widen(_exponent_above(self.magnitude))
-        self._count(flat, negative=low < 0.0)
-
-    def _count(self, flat: NDArray[np.float32], *, negative: bool) -> None:
-        bins = len(self.counts)
-        scale = np.float32(math.ldexp(float(bins), -self.exponent))
+        # A piece at a time through every step, while it is in a core's caches.
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
-            floats, places = _scratch.floats[: chunk.size], _scratch.places[: chunk.size]
-            np.multiply(chunk, scale, out=floats)
-            if negative:
-                np.abs(floats, out=floats)
-            np.copyto(places, floats, casting="unsafe")
-            self.counts += _scratch.tally(chunk.size, bins)
+            low, high = _ends(chunk)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise NonFiniteActivation(
+                    expected="finite values",
+                    found=f"values from {low} to {high}",
+                    remedy="find the sample that makes them and mend or remove it",
+                )
+            self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+            self._widen(_exponent_above(self.magnitude))
+            self._count(chunk, negative=low < 0.0)
+
+    def _count(self, chunk: NDArray[np.float32], *, negative: bool) -> None:
+        bins = len(self.counts)
+        floats, places = _scratch.floats[: chunk.size], _scratch.places[: chunk.size]
+        np.multiply(chunk, np.float32(math.ldexp(float(bins), -self.exponent)), out=floats)
+        if negative:
+            np.abs(floats, out=floats)
+        np.copyto(places, floats, casting="unsafe")
+        self.counts += _scratch.tally(chunk.size, bins)
 
     def _widen(self, exponent: int) -> None:
         if exponent > self.exponent:

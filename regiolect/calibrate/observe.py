@@ -29,9 +29,9 @@ Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
 
 # Batches under way at a time, each with its share of the cores: while one is being counted another one runs.
-_SIDE_BY_SIDE = 2
+_SIDE_BY_SIDE = 3
 # What one batch's tensors may take.
-_BATCH_BYTES = 128 << 20
+_BATCH_BYTES = 64 << 20
 _LARGEST_BATCH = 64
 
 
@@ -74,7 +74,7 @@ def observe(
         tensors: names of the float32 tensors to count; by default `tensors_to_observe`, all that INT8 quantizes.
         progress: called after each batch.
         batch: samples at a time, with no influence on the answer beyond the graph's own rounding; by default as many
-            as keep the tensors of a batch within 128 MiB, at most 64.
+            as keep the tensors of a batch within 64 MiB, at most 64.
         histograms: whether to count; FP16 needs ranges only.
         ranges: whether to keep the range of every other float32 tensor too, as FP16 needs it.
         shard: the part of the set to run; `merge_observed` puts the parts together. Parts are cut between batches, so

@@ -116,11 +116,13 @@ def watched(
         InvalidOnnx: the graph cannot be read or loaded.
     """
     import onnxruntime
-    from onnx import ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
     from regiolect.graphs.protos import load, normalized
 
-    proto = normalized(load(store.path_of(model.graph)))
+    path = store.path_of(model.graph)
+    kept = load(path)
+    proto = normalized(kept)
     graph = proto.graph
     inputs = {value.name for value in graph.input}
     made = {name for node in graph.node for name in node.output if name}
@@ -128,10 +130,12 @@ def watched(
     _require_known(counted, inputs | made, model)
     names = tuple(dict.fromkeys((*counted, *(tensors_with_range(graph) if ranges else ()))))
     outputs = {value.name for value in graph.output}
-    graph.output.extend(ValueInfoProto(name=name) for name in names if name in made - outputs)
-    serialized = proto.SerializeToString()
+    more = ModelProto()
+    more.graph.output.extend(ValueInfoProto(name=name) for name in names if name in made - outputs)
+    # Two encoded messages in a row are one, merged: outputs are added without writing the weights anew.
+    serialized = (proto.SerializeToString() if kept.functions else path.read_bytes()) + more.SerializeToString()
     # The weights are large, and the session makes a copy of its own.
-    del proto, graph
+    del kept, proto, graph
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads

@@ -15,6 +15,7 @@ from onnx.version_converter import ConvertError, convert_version
 from regiolect.errors import InvalidOnnx, UnsupportedOperator
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_LARGE_WEIGHT = 1 << 12  # bytes
 # Operators that only move values: a quantized tensor stays quantized through them.
 MOVES_ONE_INPUT = frozenset({"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -49,8 +50,11 @@ def check(model: ModelProto) -> ModelProto:
         InvalidOnnx: either refuses.
     """
     try:
-        onnx.checker.check_model(model, full_check=True)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        light, weights = _without_weights(model)
+        for tensor in weights:
+            onnx.checker.check_tensor(tensor)
+        onnx.checker.check_model(light, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InvalidOnnx(
@@ -58,6 +62,35 @@ def check(model: ModelProto) -> ModelProto:
             found=reason[:500],
             remedy="export the model with a newer exporter or opset; the message names the node",
         ) from error
+    return _with_weights(inferred, model)
+
+
+def _without_weights(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
+    """The model with its large weights as inputs, and those weights: ONNX serializes all that it checks, several times.
+
+    Small ones stay: shapes are computed from them.
+    """
+    weights = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
+    large, inputs = {tensor.name for tensor in weights}, {value.name for value in model.graph.input}
+    light = ModelProto()
+    light.CopyFrom(model)
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in large)
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in weights
+        if tensor.name not in inputs
+    )
+    return light, weights
+
+
+def _with_weights(inferred: ModelProto, model: ModelProto) -> ModelProto:
+    inputs = [value for value in inferred.graph.input if value.name in {each.name for each in model.graph.input}]
+    kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in inputs]
+    del inferred.graph.input[:], inferred.graph.initializer[:]
+    inferred.graph.input.extend(kept)
+    inferred.graph.initializer.extend(model.graph.initializer)
+    return inferred
 
 
 def inlined(model: ModelProto) -> ModelProto:

@@ -275,3 +275,17 @@ def test_samples_that_are_all_alike_are_calibrated(workshop, samples, value) -> 
         table = calibrate(model, workshop.data(_images(samples, images)), method, workshop.store)
         assert table.tensors["image"].threshold == value
         assert all(np.isfinite(found.threshold) for found in table.tensors.values())
+
+
+def test_a_model_with_functions_of_its_own_is_observed_like_one_without(workshop, network, samples) -> None:
+    plain = network()
+    body = [helper.make_node("Relu", ["x"], ["y"])]
+    function = helper.make_function("own", "Rectify", ["x"], ["y"], body, [helper.make_opsetid("", 20)])
+    calling = onnx.ModelProto()
+    calling.CopyFrom(plain)
+    calling.graph.node[1].op_type, calling.graph.node[1].domain = "Rectify", "own"
+    calling.functions.append(function)
+    calling.opset_import.append(helper.make_opsetid("own", 1))
+    data = workshop.data(samples)
+    one, other = (observe(workshop.model(proto), data, workshop.store, ranges=True) for proto in (plain, calling))
+    assert table_of(one, MINMAX).tensors == table_of(other, MINMAX).tensors
