@@ -50,7 +50,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
 
 def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
     data = validate_data(request, ingest_data(request))
-    observed = observe_region(request, model, data)
+    observed = observe_region(request, model, data, force)
     chosen = choose(request, model, data, observed, force)
     engine = build(request, model, data, chosen)
     attestation = attest_engine(engine)

@@ -45,7 +45,7 @@ def build_engine(
         InvalidSetting: the graph would be coarser than the policy's precision.
         EngineError: the backend is missing or refuses the graph.
     """
-    from regiolect.calibrate import require_own
+    from regiolect.calibrate import require_own, table_to_bytes
 
     if data.region != request.region:
         raise ForeignCalibration(
@@ -79,7 +79,8 @@ def build_engine(
         policy=request.policy.digest(),
         build_key=request.build_key,
     )
-    calibration = digest_of(table) if table is not None else None
+    # Kept by content, so that the digest that the engine names can be looked up.
+    calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None
     inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
     make = partial(builder.build, wanted, store, calibration=calibration)
     return remember(store, "engines", inputs, EngineArtifact, make, force=force)

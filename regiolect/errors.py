@@ -43,6 +43,7 @@ RegiolectError
 │   ├── ReferenceFailed              the FP32 reference gives no answers
 │   ├── NothingWithinLimit           no graph that the policy allows loses little enough
 │   └── InvalidResults
+│       └── NonFiniteOutputs         a graph answers with NaN or infinity
 ├── GateRefused                      only an approved engine may become champion
 ├── IntegrityError                   bytes differ from their digest
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
@@ -285,6 +286,10 @@ class NothingWithinLimit(EvaluationError):
 
 class InvalidResults(EvaluationError):
     """Per-sample results are missing, misaligned or not finite."""
+
+
+class NonFiniteOutputs(InvalidResults):
+    """The reference or an engine answers with NaN or infinity."""
 
 
 class GateRefused(RegiolectError):

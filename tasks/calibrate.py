@@ -13,11 +13,15 @@ from regiolect.settings import load_settings
 
 
 @task(name="observe", tags=["cpu"], cache_policy=NO_CACHE)
-def observe_region(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> Observation | None:
+def observe_region(
+    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, force: bool = False
+) -> Observation | None:
     """What the policy's graphs need to be known; None for FP32, which needs nothing."""
     policy, store = request.policy, load_settings().store(request.region)
     with sharing_machine():
-        return observe_for(policy.precision, model, data, store, max_age_days=policy.calibration.max_age_days)
+        return observe_for(
+            policy.precision, model, data, store, max_age_days=policy.calibration.max_age_days, force=force
+        )
 
 
 @task(name="calibrate", tags=["cpu"], cache_policy=NO_CACHE)

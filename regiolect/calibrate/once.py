@@ -69,6 +69,7 @@ def observe_for(
     store: Store,
     *,
     max_age_days: float | None = None,
+    force: bool = False,
 ) -> Observation | None:
     """What graphs of a precision, and the wider ones that may take their place, need to be known; None for FP32.
 
@@ -78,7 +79,7 @@ def observe_for(
     if precision is Precision.FP32:
         return None
     quantized = precision is Precision.INT8
-    return observe_once(model, data, store, histograms=quantized, ranges=True, max_age_days=max_age_days)
+    return observe_once(model, data, store, histograms=quantized, ranges=True, max_age_days=max_age_days, force=force)
 
 
 def calibrate_once(

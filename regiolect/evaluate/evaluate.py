@@ -23,7 +23,7 @@ from regiolect.contracts import (
 from regiolect.data import Samples, model_inputs, read_samples
 from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
-from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples
+from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
 from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for_p99
@@ -67,8 +67,8 @@ def evaluate_engine(
         InvalidModelSpec: the model does not offer the policy's metric.
         ForeignSamples: the set is no gate set, or it or one of its samples is of another region than the engine.
         InvalidSamples: the set cannot be read, or holds another number of samples than its record says.
-        InvalidResults: an output of the reference or of the engine is NaN or infinite, or the metric returns anything
-            but one finite score per sample.
+        NonFiniteOutputs: an output of the reference or of the engine is NaN or infinite.
+        InvalidResults: the metric returns anything but one finite score per sample.
         ReferenceFailed: the reference cannot be run.
         EngineError: the engine cannot be loaded or run.
     """
@@ -156,7 +156,8 @@ def scores_of(
         run: outputs by name for preprocessed inputs.
 
     Raises:
-        InvalidResults: an output is NaN or infinite, or the metric does not return one score a sample.
+        NonFiniteOutputs: an output is NaN or infinite.
+        InvalidResults: the metric does not return one score a sample.
     """
     parts: list[NDArray[Any]] = []
     for start in range(0, len(samples), _AT_ONCE):
@@ -197,7 +198,7 @@ def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:
         if broken.size:
             named = ", ".join(repr(str(sample)) for sample in samples.ids[broken[:_NAMED]])
             more = f" and {broken.size - _NAMED:,} more" if broken.size > _NAMED else ""
-            raise InvalidResults(
+            raise NonFiniteOutputs(
                 expected=f"finite values in output {name!r} of the {whose}",
                 found=f"NaN or infinity for {named}{more}, {broken.size:,} of {len(samples):,} samples",
                 remedy="look at those samples and at the model's weights"

@@ -19,7 +19,7 @@ from regiolect.contracts import (
     RepairStep,
     SensitiveOperator,
 )
-from regiolect.errors import InvalidResults, NothingWithinLimit
+from regiolect.errors import BuildFailed, CalibrationError, ModelError, NonFiniteOutputs, NothingWithinLimit
 from regiolect.policy import RegionPolicy
 from regiolect.repair.ladder import best, rungs
 
@@ -86,11 +86,12 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
 
     Raises:
         NothingWithinLimit: every graph that the policy allows loses more than the limit; holds the journal.
-        EngineError, ModelError: a graph cannot be built or run.
+        EngineError, ModelError, CalibrationError: the stated graph cannot be built, or a graph cannot be run.
+        InvalidResults: the metric's scores cannot be used.
     """
     steps: list[RepairStep] = []
     for choice in rungs(policy, steps, workshop.ranking):
-        step = _tried(choice, selection, workshop)
+        step = _tried(choice, selection, policy, workshop)
         steps.append(step)
         if step.accepted and len(steps) == 1:
             # Nothing to repair, nothing to tell.
@@ -123,31 +124,43 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     )
 
 
-def _tried(choice: GraphChoice, selection: Scores, workshop: Workshop) -> RepairStep:
-    engine = workshop.engine(choice)
+def _tried(choice: GraphChoice, selection: Scores, policy: RegionPolicy, workshop: Workshop) -> RepairStep:
+    """A step of the ladder. What the policy states must be buildable; an attempt beside it may fail, and says so."""
     try:
-        return selection.step(choice, engine)
-    except InvalidResults as error:
+        return selection.step(choice, workshop.engine(choice))
+    except NonFiniteOutputs as error:
         # Nonsense in this graph may be mended by the next one; it is taken for the loss of everything.
-        return RepairStep(choice=choice, loss=100.0, loss_upper=100.0, accepted=False, failure=error.found)
+        failure = error.found
+    except (ModelError, CalibrationError, BuildFailed) as error:
+        if choice == policy.stated_choice():
+            raise
+        failure = f"{type(error).__name__}: {error.found}"
+    return RepairStep(choice=choice, loss=100.0, loss_upper=100.0, accepted=False, failure=failure)
 
 
 def _earned(
     kept: RepairStep, selection: Scores, policy: RegionPolicy, workshop: Workshop, steps: list[RepairStep]
-) -> tuple[GraphChoice, Comparison, str]:
+) -> tuple[GraphChoice, Comparison | None, str]:
     """Whether INT8 is worth it: the choice that ships, the figures, and a sentence."""
-    wider = GraphChoice(precision=policy.wider_precisions()[0])
-    comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
-    told = f"{comparison.speedup:.2f}x the speed of {wider.precision}, {comparison.required:g}x asked for"
-    if comparison.speedup >= comparison.required:
-        return kept.choice, comparison, f"INT8 earns its place: {told}"
-    other = next((step for step in steps if step.choice == wider), None)
-    if other is None:
-        other = _tried(wider, selection, workshop)
-        steps.append(other)
-    if not other.accepted and other.loss > policy.accuracy.limit:
-        return kept.choice, comparison, f"INT8 is not worth it ({told}), but {wider.precision} loses too much"
-    return wider, comparison, f"INT8 is not worth it ({told}): {wider.precision} is shipped"
+    for precision in policy.wider_precisions():
+        wider = GraphChoice(precision=precision)
+        try:
+            comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
+        except (ModelError, CalibrationError, BuildFailed) as error:
+            workshop.say(f"{policy.region}: {precision} cannot be built beside INT8: {error.found}")
+            continue
+        told = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
+        if comparison.speedup >= comparison.required:
+            return kept.choice, comparison, f"INT8 earns its place: {told}"
+        other = next((step for step in steps if step.choice == wider), None)
+        if other is None:
+            other = _tried(wider, selection, policy, workshop)
+            steps.append(other)
+        # What is surely good enough is not given up for what may not be.
+        if other.accepted or (not kept.accepted and other.loss <= policy.accuracy.limit):
+            return wider, comparison, f"INT8 is not worth it ({told}): {precision} is shipped"
+        return kept.choice, comparison, f"INT8 is not worth it ({told}), but {precision} loses too much"
+    return kept.choice, None, "no wider precision that the policy allows could be built to compare INT8 with"
 
 
 def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str:

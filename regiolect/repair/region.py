@@ -21,6 +21,7 @@ from regiolect.contracts import (
 from regiolect.data import read_samples
 from regiolect.engines.catalog import backend
 from regiolect.errors import MissingThreshold
+from regiolect.machine import sharing_machine
 from regiolect.model import ModelSpec
 from regiolect.planning import RegionRequest
 from regiolect.repair.choose import Workshop, choose
@@ -82,7 +83,8 @@ def _tables(observation: Observation | None, store: Store) -> Callable[[Calibrat
                 found="none",
                 remedy="run the region again: its calibration set is observed first",
             )
-        return table_of(read_observed(observation, store), method)
+        with sharing_machine():
+            return table_of(read_observed(observation, store), method)
 
     return table
 
@@ -95,7 +97,8 @@ def _builder(
     def build(choice: GraphChoice, table: CalibrationTable | None) -> EngineArtifact:
         if choice not in built:
             graph = ChosenGraph(choice=choice, table=table)
-            built[choice] = build_engine(request, model, data, graph, store, force=force)
+            with sharing_machine():
+                built[choice] = build_engine(request, model, data, graph, store, force=force)
         return built[choice]
 
     return build
@@ -106,6 +109,7 @@ def _rank(
 ) -> tuple[SensitiveOperator, ...]:
     from regiolect.repair.sensitivity import rank_operators
 
-    samples = read_samples(store.path_of(data.dataset.calibration.blob))
     recipe = backend(request.target.backend).recipe(Precision.INT8)
-    return rank_operators(model, table, recipe, samples, store)
+    with sharing_machine():
+        samples = read_samples(store.path_of(data.dataset.calibration.blob))
+        return rank_operators(model, table, recipe, samples, store)

@@ -56,10 +56,11 @@ class Selection:
             ReferenceFailed: the reference cannot be run.
         """
         score = metric_of(spec, policy)
-        samples = own_samples(data.dataset.selection, Split.SELECTION, data.region, store)
-        inputs = model_inputs(samples, model.preprocessing)
         run = partial(reference_outputs, model, store=store)
-        reference = scores_of("reference", score, run, inputs, samples)
+        with sharing_machine():
+            samples = own_samples(data.dataset.selection, Split.SELECTION, data.region, store)
+            inputs = model_inputs(samples, model.preprocessing)
+            reference = scores_of("reference", score, run, inputs, samples)
         return cls(samples, inputs, reference, score, policy, data.dataset.gate.samples, store)
 
     @property

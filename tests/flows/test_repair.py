@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.release import release
+from regiolect.calibrate import table_from_bytes
 from regiolect.contracts import Decision, Precision, RegionOutcome, ReleaseRow, Split
 from regiolect.planning import OUTCOMES
 from regiolect.settings import load_settings
@@ -92,3 +93,18 @@ def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(worksho
     assert after is not None
     assert after.seal.made > before.seal.made
     assert after.tensors == before.tensors
+
+
+def test_force_observes_anew_and_the_table_lies_under_the_digest_that_its_engine_names(workshop: Workshop) -> None:
+    workshop.add("north")
+    (first,) = release(ADDRESS).rows
+    before = _outcome(first).calibration
+    (forced,) = release(ADDRESS, force=True).rows
+    after = _outcome(forced)
+    assert before is not None
+    assert after.calibration is not None
+    assert after.calibration.seal.made > before.seal.made
+    assert after.engine is not None
+    digest = str(after.engine.calibration).removeprefix("sha256:")
+    kept = (load_settings().home / "store" / "blobs" / digest[:2] / digest).read_bytes()
+    assert table_from_bytes(kept) == after.calibration

@@ -19,7 +19,7 @@ from regiolect.contracts import (
     RepairStep,
     SensitiveOperator,
 )
-from regiolect.errors import InvalidResults, NothingWithinLimit
+from regiolect.errors import InvalidResults, NonFiniteOutputs, NothingWithinLimit, UnsupportedOperator
 from regiolect.policy import RegionPolicy
 from regiolect.precision import wider_or_equal
 from regiolect.repair.choose import Workshop, choose
@@ -51,6 +51,7 @@ class Bench:
 
     def __init__(self, losses: Losses, speedup: float = 2.0, spread: float = 0.3) -> None:
         self.losses, self.speedup, self.spread = losses, speedup, spread
+        self.unbuildable: set[Precision] = set()
         self.built: list[GraphChoice] = []
         self.ranked_by: list[CalibrationMethod] = []
         self.compared: list[tuple[GraphChoice, GraphChoice]] = []
@@ -63,6 +64,8 @@ class Bench:
 
     def _build(self, choice: GraphChoice, table: CalibrationTable | None) -> EngineArtifact:
         assert (table is None) == (choice.precision is Precision.FP32)
+        if choice.precision in self.unbuildable:
+            raise UnsupportedOperator(expected="plain operators", found="an If", remedy="unroll it")
         if choice not in self.built:
             self.built.append(choice)
         return EngineArtifact.model_construct(fingerprint={"choice": choice})
@@ -76,7 +79,9 @@ class Bench:
     def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
         loss = self.losses(choice)
         if loss != loss:
-            raise InvalidResults(expected="numbers", found="NaN for sample 'a'", remedy="none")
+            raise NonFiniteOutputs(expected="numbers", found="NaN for sample 'a'", remedy="none")
+        if loss < -50:
+            raise InvalidResults(expected="right or wrong", found="0.5 for sample 'a'", remedy="another metric")
         return RepairStep(choice=choice, loss=loss, loss_upper=loss + self.spread, accepted=loss + self.spread <= 1.0)
 
     def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
@@ -168,6 +173,41 @@ def test_int8_that_is_not_faster_stays_where_nothing_wider_is_allowed_or_good_en
     chosen = choose(bench, policy(), bench.workshop())
     assert chosen.choice == ENTROPY
     assert "but FP16 loses too much" in chosen.journal.reason
+
+
+def test_what_is_surely_good_enough_is_not_given_up_for_what_may_not_be():
+    bench = Bench(by_width({Precision.INT8: 0.1, Precision.FP16: 0.9, Precision.FP32: 0.0}), speedup=0.5)
+    assert choose(bench, policy(), bench.workshop()).choice == ENTROPY
+
+
+def test_a_wider_graph_that_cannot_be_built_stops_neither_a_comparison_nor_a_repair():
+    bench = Bench(always(0.1), speedup=0.5)
+    bench.unbuildable = {Precision.FP16}
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == FP32
+    assert bench.compared == [(ENTROPY, FP32)]
+    bench.unbuildable = {Precision.FP16, Precision.FP32}
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == ENTROPY
+    assert "no wider precision that the policy allows could be built" in chosen.journal.reason
+    bench = Bench(by_width({Precision.INT8: 50.0, Precision.FP32: 0.0}))
+    bench.unbuildable = {Precision.FP16}
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == FP32
+    assert chosen.journal.steps[-2].failure == "UnsupportedOperator: an If"
+
+
+def test_what_the_policy_states_and_cannot_be_built_is_an_error_and_no_repair():
+    bench = Bench(always(0.0))
+    bench.unbuildable = {Precision.INT8}
+    with pytest.raises(UnsupportedOperator):
+        choose(bench, policy(), bench.workshop())
+
+
+def test_a_metric_that_cannot_be_judged_is_an_error_and_no_loss():
+    bench = Bench(always(-99.0))
+    with pytest.raises(InvalidResults, match="another metric"):
+        choose(bench, policy(), bench.workshop())
 
 
 def test_an_fp16_region_falls_back_to_fp32_unless_it_is_locked():
