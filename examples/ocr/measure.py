@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from examples.ocr import MODEL
 from examples.ocr.data import sources
 from examples.ocr.lines import NOTHING, STYLES
-from examples.ocr.metrics import read
+from examples.ocr.metrics import character_accuracies, read
 from examples.ocr.packages import model_file
 from regiolect.contracts import Split
 from regiolect.data import Samples, preprocess
-from regiolect.evaluate.metrics import character_accuracies
 
 BUCKETS = (160, 320, 640)
 ALONE = 200

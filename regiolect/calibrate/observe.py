@@ -6,6 +6,7 @@ not on how many samples there are.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
 
 # Batches under way at a time, each with its share of the cores: while one is being counted another one runs.
-_SIDE_BY_SIDE = 3
+_SIDE_BY_SIDE = 4
 # What one batch's tensors may take.
 _BATCH_BYTES = 64 << 20
 _LARGEST_BATCH = 64
@@ -93,13 +94,14 @@ def observe(
     index = read_index(path)
     require_local(index, data)
     _require_inputs(index, model)
-    threads = max(_cores() // _SIDE_BY_SIDE, 1)
+    cores = _cores()
+    threads = math.ceil(cores / _SIDE_BY_SIDE)
     graph = watched(model, store, tensors, histograms=histograms, ranges=ranges, threads=threads)
     size = batch or _fitting_batch(graph, _feeds(next(read_parts(path, [(0, 1)])), model))
     bounds = _bounds(len(index), size, shard)
     tally = _Tally.of(graph, model)
     total, done = sum(stop - start for start, stop in bounds), 0
-    for count in tally.stream(read_parts(path, bounds)):
+    for count in tally.stream(read_parts(path, bounds), min(cores, _SIDE_BY_SIDE), threads):
         done += count
         if progress is not None:
             progress(done, total)
@@ -165,21 +167,23 @@ class _Tally:
             {name: Lock() for name in graph.tensors},
         )
 
-    def stream(self, parts: Iterator[Samples]) -> Iterator[int]:
-        """Run and count every part; tells of each how many samples it had, in order."""
-        with ThreadPoolExecutor(_cores()) as counting, ThreadPoolExecutor(_SIDE_BY_SIDE) as running:
+    def stream(self, parts: Iterator[Samples], side_by_side: int, threads: int) -> Iterator[int]:
+        """Run and count every part, so many side by side, each by so many threads; tells how many samples it had."""
+        with ThreadPoolExecutor(side_by_side * threads) as counting, ThreadPoolExecutor(side_by_side) as running:
+            # Alone, the thread that ran a part has its tensors at hand; another one would only take turns with it.
+            spread = counting.map if threads > 1 else map
 
             def run_and_count(part: Samples) -> int:
                 seen = self.graph.run(_feeds(part, self.model))
                 # Taken out of `seen`, so that each tensor's memory is free as soon as it was counted.
-                for _ in counting.map(lambda name: self._count(name, seen.pop(name), part), self.graph.tensors):
+                for _ in spread(lambda name: self._count(name, seen.pop(name), part), self.graph.tensors):
                     pass
                 return len(part)
 
             pending: deque[Future[int]] = deque()
             for part in parts:
                 # One more than run, so that none has to wait for the next part.
-                if len(pending) > _SIDE_BY_SIDE:
+                if len(pending) > side_by_side:
                     yield pending.popleft().result()
                 pending.append(running.submit(run_and_count, part))
             while pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ def watched(
     more = ModelProto()
     more.graph.output.extend(ValueInfoProto(name=name) for name in names if name in made - outputs)
     # Two encoded messages in a row are one, merged: outputs are added without writing the weights anew.
-    serialized = (proto.SerializeToString() if kept.functions else path.read_bytes()) + more.SerializeToString()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        serialized = b"".join((proto.SerializeToString() if kept.functions else data, more.SerializeToString()))
     # The weights are large, and the session makes a copy of its own.
     del kept, proto, graph
     options = onnxruntime.SessionOptions()

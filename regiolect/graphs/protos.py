@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from google.protobuf.message import DecodeError, Message
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.version_converter import ConvertError, convert_version
 
 from regiolect.errors import InvalidOnnx, UnsupportedOperator
@@ -27,8 +28,14 @@ def load(path: Path) -> ModelProto:
         InvalidOnnx: truncated, or not ONNX.
     """
     try:
-        model = onnx.load(path)
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        # Parsed where it lies: reading the file first would hold its weights twice.
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            memoryview(data) as view,
+        ):
+            model: ModelProto = ModelProto.FromString(view)
+    except (DecodeError, ValueError) as error:
         raise InvalidOnnx(
             expected=f"an ONNX model at {path}",
             found=f"{error} ({type(error).__name__})",
@@ -49,12 +56,47 @@ def check(model: ModelProto) -> ModelProto:
     Raises:
         InvalidOnnx: either refuses.
     """
+    light = _inferred_without_weights(model)
+    inputs = {value.name for value in model.graph.input}
+    kept = [ValueInfoProto.FromString(value.SerializeToString()) for value in light.graph.input if value.name in inputs]
+    del light.graph.input[:], light.graph.initializer[:]
+    light.graph.input.extend(kept)
+    light.graph.initializer.extend(model.graph.initializer)
+    return light
+
+
+def checked_types(model: ModelProto) -> dict[str, int]:
+    """Element type of every tensor of a model that passes `check`, by name, at no cost in memory.
+
+    Raises:
+        InvalidOnnx: the check refuses.
+    """
+    return tensor_types(_inferred_without_weights(model).graph) | {
+        name: tensor.data_type for name, tensor in constants(model.graph).items()
+    }
+
+
+def _inferred_without_weights(model: ModelProto) -> ModelProto:
+    """The checked and inferred model with its large weights as inputs.
+
+    ONNX serializes all that it checks, several times. Small weights stay: shapes are computed from them.
+    """
+    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
+    weights, inputs = {tensor.name for tensor in large}, {value.name for value in model.graph.input}
+    light = ModelProto()
+    _copy_fields(model, light, without="graph")
+    _copy_fields(model.graph, light.graph, without="initializer")
+    light.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in weights)
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in large
+        if tensor.name not in inputs
+    )
     try:
-        light, weights = _without_weights(model)
-        for tensor in weights:
-            onnx.checker.check_tensor(tensor)
+        for tensor in large:
+            numpy_helper.to_array(tensor)
         onnx.checker.check_model(light, full_check=True)
-        inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InvalidOnnx(
@@ -62,35 +104,18 @@ def check(model: ModelProto) -> ModelProto:
             found=reason[:500],
             remedy="export the model with a newer exporter or opset; the message names the node",
         ) from error
-    return _with_weights(inferred, model)
 
 
-def _without_weights(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
-    """The model with its large weights as inputs, and those weights: ONNX serializes all that it checks, several times.
-
-    Small ones stay: shapes are computed from them.
-    """
-    weights = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
-    large, inputs = {tensor.name for tensor in weights}, {value.name for value in model.graph.input}
-    light = ModelProto()
-    light.CopyFrom(model)
-    del light.graph.initializer[:]
-    light.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in large)
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in weights
-        if tensor.name not in inputs
-    )
-    return light, weights
-
-
-def _with_weights(inferred: ModelProto, model: ModelProto) -> ModelProto:
-    inputs = [value for value in inferred.graph.input if value.name in {each.name for each in model.graph.input}]
-    kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in inputs]
-    del inferred.graph.input[:], inferred.graph.initializer[:]
-    inferred.graph.input.extend(kept)
-    inferred.graph.initializer.extend(model.graph.initializer)
-    return inferred
+def _copy_fields(source: Message, target: Message, without: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == without:
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).extend(value)
+        elif field.message_type:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
 
 
 def inlined(model: ModelProto) -> ModelProto:
@@ -99,31 +124,34 @@ def inlined(model: ModelProto) -> ModelProto:
 
 
 def normalized(model: ModelProto) -> ModelProto:
-    """The same model in the one form that later steps handle.
+    """The same model in the one form that later steps handle; itself if it has that form.
 
     Local functions are inlined, weights are no graph inputs, and each float Constant holds a tensor.
     """
+    plain = inlined(model)
+    held = {tensor.name for tensor in plain.graph.initializer}
+    inputs = [value for value in plain.graph.input if value.name not in held]
+    loose = [node for graph in graphs(plain.graph) for node in graph.node if _holds_floats(node)]
+    version = max(plain.ir_version, onnx.helper.find_min_ir_version_for(list(plain.opset_import), True), 4)
+    if not loose and len(inputs) == len(plain.graph.input) and version == plain.ir_version:
+        return plain
     result = ModelProto()
-    result.CopyFrom(inlined(model))
-    held = {tensor.name for tensor in result.graph.initializer}
-    inputs = [value for value in result.graph.input if value.name not in held]
+    result.CopyFrom(plain)
     del result.graph.input[:]
     result.graph.input.extend(inputs)
     for graph in graphs(result.graph):
         for node in graph.node:
-            if node.op_type == "Constant" and is_standard(node):
-                _hold_tensor(node)
-    result.ir_version = max(result.ir_version, onnx.helper.find_min_ir_version_for(list(result.opset_import), True), 4)
+            if _holds_floats(node):
+                value = np.asarray(onnx.helper.get_attribute_value(node.attribute[0]), np.float32)
+                node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(value)))
+    result.ir_version = version
     return result
 
 
-def _hold_tensor(node: NodeProto) -> None:
-    attribute = node.attribute[0]
-    if attribute.name not in ("value_float", "value_floats"):
-        return
-    value = onnx.helper.get_attribute_value(attribute)
-    tensor = numpy_helper.from_array(np.asarray(value, np.float32))
-    attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+def _holds_floats(node: NodeProto) -> bool:
+    return (
+        node.op_type == "Constant" and is_standard(node) and node.attribute[0].name in ("value_float", "value_floats")
+    )
 
 
 def is_standard(node: NodeProto) -> bool:

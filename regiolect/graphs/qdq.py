@@ -151,8 +151,10 @@ class Writer:
                 )
             scales = weight_scales(values, axis, self.scale_type)
             shape = [-1 if index == axis else 1 for index in range(values.ndim)]
-            steps = np.rint(values.astype(np.float64) / (scales.reshape(shape) if axis is not None else scales))
-            packed = self._initializer(f"{name}_quantized", np.clip(steps, -127, 127).astype(np.int8))
+            # In float32 and in this order, as the operator QuantizeLinear is defined.
+            steps = np.divide(values, scales.reshape(shape) if axis is not None else scales, dtype=np.float32)
+            np.clip(np.rint(steps, out=steps), -127, 127, out=steps)
+            packed = self._initializer(f"{name}_quantized", steps.astype(np.int8))
             constants = self._constants(name, scales, np.zeros(scales.shape, np.int8))
             twin = self.names.new(f"{name}_dequantized")
             node = self._node("DequantizeLinear", [packed, *constants], twin)

@@ -12,12 +12,11 @@ from onnx import ModelProto, NodeProto, TensorProto
 from regiolect.contracts import Precision, TensorRange
 from regiolect.errors import UnsupportedOperator
 from regiolect.graphs.protos import (
-    check,
+    checked_types,
     constants,
     dequantizer_of,
     is_standard,
     producers,
-    tensor_types,
     with_opset,
 )
 from regiolect.graphs.qdq import Names, Writer, insert, range_of
@@ -71,9 +70,8 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
     Raises:
         InvalidOnnx: the model fails the full check.
     """
-    graph = check(model).graph
-    types, made_by, held = tensor_types(graph), producers(graph), constants(graph)
-    types |= {name: tensor.data_type for name, tensor in held.items()}
+    graph = model.graph
+    types, made_by, held = checked_types(model), producers(graph), constants(graph)
     found: list[Operand] = []
     quantized_outputs: set[str] = set()
     for index, node in enumerate(graph.node):

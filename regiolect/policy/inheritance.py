@@ -14,8 +14,9 @@ def merged(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any
     result = dict(parent)
     for key, value in child.items():
         inherited = result.get(key)
-        both = isinstance(value, dict) and isinstance(inherited, Mapping)
-        result[key] = merged(inherited, value) if both else value  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and isinstance(inherited, Mapping):
+            value = merged(inherited, value)
+        result[key] = value
     return result
 
 

@@ -15,7 +15,7 @@ import examples
 from examples.ocr import MODEL
 from examples.ocr.data import LineSource, Sizes
 from examples.ocr.lines import STYLE_DIGEST, STYLES, draw
-from examples.ocr.metrics import read
+from examples.ocr.metrics import character_accuracies, read
 from examples.ocr.packages import model_file
 from regiolect.contracts import BatchProfile, BuildRequest, Performance, Precision, Split, Target
 from regiolect.data import model_inputs, preprocess
@@ -23,7 +23,6 @@ from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
 from regiolect.engines.onnxruntime.runtime import open_session
 from regiolect.errors import ShapeOutsideProfile
-from regiolect.evaluate.metrics import character_accuracies
 from regiolect.export import export_model
 from regiolect.integrity import digest_bytes
 from regiolect.model import load_model_spec

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regiolect.evaluate.metrics import character_accuracies, ctc_texts, edit_distance
+from examples.ocr.metrics import character_accuracies, ctc_texts
 
 LETTERS = "abc"
-WORDS = st.text(LETTERS, max_size=8)
 
 
 def scores_of(path: list[int]) -> np.ndarray:
@@ -49,22 +48,3 @@ def test_character_accuracy_is_one_minus_the_error_rate_and_never_negative() -> 
         ["abc", "abd", "", None, "xxxxxxx", "", "a"], ["abc", "abc", "abc", "abc", "a", "", ""]
     )
     assert found == pytest.approx([1, 2 / 3, 0, 0, 0, 1, 0])
-
-
-@given(one=WORDS, other=WORDS)
-def test_edit_distance_is_a_distance_within_its_bounds(one: str, other: str) -> None:
-    distance = edit_distance(one, other)
-    assert distance == edit_distance(other, one)
-    assert (distance == 0) == (one == other)
-    assert abs(len(one) - len(other)) <= distance <= max(len(one), len(other))
-
-
-@given(word=st.text(LETTERS, min_size=1, max_size=8), data=st.data())
-def test_one_change_is_one_edit(word: str, data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(word) - 1))
-    for changed in (
-        word[:place] + word[place + 1 :],
-        word[:place] + "x" + word[place:],
-        word[:place] + "x" + word[place + 1 :],
-    ):
-        assert edit_distance(word, changed) == 1
