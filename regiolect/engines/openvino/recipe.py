@@ -6,7 +6,7 @@ from regiolect.contracts import Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # Unsigned activations and quantized residual additions: 3.4 times FP32 on a ResNet-50-sized network at batch 1, against
-# 3.0 with signed activations and float additions, in one interleaved run with AVX512-VNNI.
+# 3.1 with signed activations and 3.2 with float additions, with AVX512-VNNI (benchmarks/results/recipes.md).
 RECIPES = {
     **FLOAT_RECIPES,
     Precision.INT8: Recipe(
