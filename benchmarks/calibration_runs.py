@@ -7,6 +7,7 @@ python -m benchmarks.calibration_runs regiolect FOLDER COUNT      calibrate, and
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -17,20 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regiolect.contracts import (
-    CalibrationMethod,
-    CheckResult,
-    DeclaredStatistics,
-    ExportedModel,
-    Precision,
-    Preprocessing,
-    RegionDataset,
-    SampleSet,
-    Split,
-    TensorSpec,
-    ValidatedCalibration,
-)
-from regiolect.data import Samples, model_inputs, read_parts, samples_to_bytes
+from regiolect.contracts import CalibrationMethod, ExportedModel, Precision, Preprocessing, ValidatedCalibration
+from regiolect.data import model_inputs, read_parts
 from regiolect.storage import LocalStore
 
 REGION = "bench"
@@ -41,36 +30,18 @@ FORWARD_BATCH = 8
 
 def prepare(folder: Path, counts: list[int]) -> dict[str, float]:
     """Export the network; write its graph, the images, and each set of so many of them."""
-    from benchmarks.resnet50 import resnet50
-    from regiolect.data import FolderSource
-    from regiolect.evaluate.metrics import top1
+    from benchmarks import resnet50
+    from benchmarks.unchecked import samples_of, validated
     from regiolect.export import export_model
-    from regiolect.model import ModelSpec
 
     store = LocalStore(folder / "store")
     images = np.random.default_rng(0).integers(0, 256, (max(counts), 3, 224, 224), np.uint8)
-    source = FolderSource(REGION, folder, DeclaredStatistics(mean=(0, 255), std=(0, 255)))
-    spec = ModelSpec(
-        name="resnet50",
-        loader=resnet50,
-        sources=(Path(__file__).with_name("resnet50.py"),),
-        inputs=(TensorSpec(name="image", shape=("batch", 3, 224, 224)),),
-        outputs=("logits",),
-        metrics={"accuracy": top1},
-        data={REGION: source},
-        preprocessing=PREPROCESSING,
-        parity_tolerance=1e-3,
-    )
-    exported = export_model(spec, store, _samples(images[:4]))
-    (folder / "model.json").write_text(exported.model_dump_json())
-    (folder / "model.onnx").write_bytes(store.path_of(exported.graph).read_bytes())
+    model = export_model(resnet50.spec(PREPROCESSING), store, samples_of(REGION, {"image": images[:4]}))
+    (folder / "model.json").write_text(model.model_dump_json())
+    (folder / "model.onnx").write_bytes(store.path_of(model.graph).read_bytes())
     np.save(folder / "images.npy", images)
-    checks = (CheckResult(expectation="random images", split="all", passed=True, expected="any", observed="any"),)
     for count in counts:
-        blob = store.put_bytes(samples_to_bytes(_samples(images[:count])))
-        own = {split.value: SampleSet(region=REGION, split=split, samples=count, blob=blob) for split in Split}
-        dataset = RegionDataset(region=REGION, declared=source.declared, **own)
-        data = ValidatedCalibration(dataset=dataset, checks=checks)
+        data = validated(samples_of(REGION, {"image": images[:count]}), store)
         (folder / f"data-{count}.json").write_text(data.model_dump_json())
     return {}
 
@@ -96,9 +67,9 @@ def regiolect(folder: Path, count: int, *, ranges: bool = False) -> dict[str, fl
 
     ranges: keep the range of every tensor as well, as a release does in case FP16 takes the place of INT8.
     """
-    import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
-    import scipy.sparse  # noqa: F401
+    # What is measured imports these when it needs them; imports are not timed.
+    for name in ("onnx", "onnxruntime", "scipy.sparse"):
+        importlib.import_module(name)
 
     from regiolect.calibrate import observe, table_of
     from regiolect.engines.catalog import backend
@@ -132,16 +103,6 @@ def peak_mb() -> float:
     """Largest resident memory of this process so far."""
     # Kilobytes on Linux, bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def _samples(images: np.ndarray) -> Samples:
-    count = len(images)
-    return Samples(
-        ids=np.array([f"image-{row:04}" for row in range(count)]),
-        regions=np.full(count, REGION),
-        inputs={"image": images},
-        targets=np.zeros(count, np.int64),
-    )
 
 
 def _read(folder: Path, count: int) -> tuple[ExportedModel, ValidatedCalibration, LocalStore]:

@@ -22,38 +22,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.resnet50 import resnet50
+from benchmarks import resnet50
+from benchmarks.pairs import engine, times
+from benchmarks.unchecked import samples_of, validated
 from examples.ocr import MODEL as OCR
 from examples.ocr.metrics import read
 from regiolect.calibrate import observe, table_of
-from regiolect.contracts import (
-    BatchProfile,
-    BuildRequest,
-    CalibrationMethod,
-    CalibrationTable,
-    CheckResult,
-    DeclaredStatistics,
-    DimensionProfile,
-    ExportedModel,
-    Performance,
-    Precision,
-    RegionDataset,
-    SampleSet,
-    Split,
-    Target,
-    TensorSpec,
-    ValidatedCalibration,
-)
-from regiolect.data import FolderSource, Samples, model_inputs, samples_to_bytes
+from regiolect.contracts import CalibrationMethod, CalibrationTable, DimensionProfile, ExportedModel, Precision, Split
+from regiolect.data import Samples, model_inputs
 from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
-from regiolect.evaluate.metrics import top1
-from regiolect.evaluate.timing import measure
 from regiolect.export import export_model
-from regiolect.graphs import operators_of, protos, typed_graph
-from regiolect.integrity import digest_of, write_atomic
-from regiolect.machine import cpu_fingerprint, whole_machine
-from regiolect.model import ModelSpec
+from regiolect.graphs import operators_of, protos
+from regiolect.integrity import write_atomic
+from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import LocalStore
 
@@ -122,24 +104,9 @@ class Bench:
     def engine(self, name: str, precision: Precision, recipe: Recipe, wider: Collection[str] = ()) -> Engine:
         """The engine of a recipe."""
         table = self.table if precision is Precision.INT8 else None
-        graph = typed_graph(self.model, self.table.seal.region, precision, recipe, table, self.store, wider)
-        request = BuildRequest(
-            model=self.model.name,
-            region=self.table.seal.region,
-            target=Target(name="cpu-x86", backend=name),
-            precision=precision,
-            graph=graph,
-            inputs=self.model.inputs,
-            outputs=self.model.outputs,
-            profile=BatchProfile(),
-            shapes=self.shapes,
-            performance=Performance.LATENCY,
-            policy=digest_of({"policy": "benchmark"}),
-            build_key=digest_of({"backend": name, "graph": graph.digest}),
+        return engine(
+            name, self.table.seal.region, self.model, recipe, table, self.store, wider=wider, shapes=self.shapes
         )
-        chosen = backend(name)
-        calibration = digest_of(table) if table is not None else None
-        return chosen.load(chosen.build(request, self.store, calibration=calibration), self.store)
 
 
 def main() -> None:
@@ -188,7 +155,8 @@ def measured(bench: Bench, name: str, batches: Sequence[int], seconds: float) ->
             same = [ours == theirs for ours, theirs in zip(bench.texts(found), bench.texts(reference), strict=True)]
             row["same_text_percent"] = round(100 * float(np.mean(same)), 1)
         row["executes"] = {kind.value: count for kind, count in narrow.executed().items()}
-        row["times"] = [_time(narrow, wide, bench.inputs, batch, seconds) for batch in batches]
+        pieces = [{name: array[:batch] for name, array in bench.inputs.items()} for batch in batches]
+        row["times"] = [times(narrow, wide, piece, seconds) for piece in pieces]
         rows.append(row)
     return rows
 
@@ -203,21 +171,6 @@ def _loss_db(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[
     (name,) = reference
     lost = np.square(found[name].astype(np.float64) - reference[name]).sum()
     return float(10 * np.log10(lost / np.square(reference[name].astype(np.float64)).sum()))
-
-
-def _time(narrow: Engine, wide: Engine, inputs: Mapping[str, NDArray[Any]], batch: int, seconds: float) -> Row:
-    piece = {name: array[:batch] for name, array in inputs.items()}
-    with whole_machine():
-        timing = measure(
-            lambda: narrow.run(piece), lambda: wide.run(piece), batch, seconds=seconds, most=2000, confidence=0.95
-        )
-    return {
-        "batch": batch,
-        "fp32_ms": round(timing.baseline_p50_ms, 2),
-        "int8_ms": round(timing.p50_ms, 2),
-        "ratio": round(timing.speedup, 2),
-        "rounds": timing.rounds,
-    }
 
 
 def as_table(cpu: Mapping[str, str], rows: Sequence[Row]) -> str:
@@ -241,18 +194,8 @@ def as_table(cpu: Mapping[str, str], rows: Sequence[Row]) -> str:
 def _resnet50(folder: Path) -> Bench:
     images = np.random.default_rng(0).random((CALIBRATION + 16, 3, 224, 224), np.float32)
     store = LocalStore(folder / "store")
-    spec = ModelSpec(
-        name="resnet50",
-        loader=resnet50,
-        sources=(Path(__file__).with_name("resnet50.py"),),
-        inputs=(TensorSpec(name="image", shape=("batch", 3, 224, 224)),),
-        outputs=("logits",),
-        metrics={"accuracy": top1},
-        data={"bench": FolderSource("bench", folder, DeclaredStatistics(mean=(0, 1), std=(0, 1)))},
-        parity_tolerance=1e-3,
-    )
-    samples = _samples("bench", {"image": images[:CALIBRATION]})
-    model = export_model(spec, store, samples)
+    samples = samples_of("bench", {"image": images[:CALIBRATION]})
+    model = export_model(resnet50.spec(), store, samples)
     return Bench("resnet50", store, model, _table(model, samples, store), {"image": images[CALIBRATION:]}, {})
 
 
@@ -270,26 +213,8 @@ def _ocr(folder: Path, region: str = "na") -> Bench:
 BENCHES: dict[str, Callable[[Path], Bench]] = {"resnet50": _resnet50, "ocr": _ocr}
 
 
-def _samples(region: str, inputs: Mapping[str, NDArray[Any]]) -> Samples:
-    count = len(next(iter(inputs.values())))
-    ids, regions = np.array([f"{region}/{i}" for i in range(count)]), np.full(count, region)
-    return Samples(ids=ids, regions=regions, inputs=inputs, targets=np.zeros(count, np.int64))
-
-
 def _table(model: ExportedModel, samples: Samples, store: LocalStore) -> CalibrationTable:
-    region = str(samples.regions[0])
-    blob = store.put_bytes(samples_to_bytes(samples))
-    own = SampleSet(region=region, split=Split.CALIBRATION, samples=len(samples), blob=blob)
-    dataset = RegionDataset(
-        region=region,
-        calibration=own,
-        selection=own.model_copy(update={"split": Split.SELECTION}),
-        gate=own.model_copy(update={"split": Split.GATE}),
-        declared=DeclaredStatistics(mean=(0, 1), std=(0, 1)),
-    )
-    seen = CheckResult(expectation="a benchmark's", split="all", passed=True, expected="any", observed="any")
-    data = ValidatedCalibration(dataset=dataset, checks=(seen,))
-    return table_of(observe(model, data, store, ranges=True), CalibrationMethod.PERCENTILE)
+    return table_of(observe(model, validated(samples, store), store, ranges=True), CalibrationMethod.PERCENTILE)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ float32 images in, a quantized model out. Imports are not timed. Prints one line
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -31,11 +32,10 @@ def images(path: Path, count: int) -> Iterator[np.ndarray[Any, Any]]:
 
 def prepare_onnxruntime(bins: int | None) -> Callable[[Path, Path, int, Path], None]:
     """`quantize_static` with entropy, as it comes or with so many bins, which it has no option for."""
-    import onnxruntime.quantization.quantize  # noqa: F401
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, quantize_static
+    from onnxruntime.quantization import CalibrationMethod, quantize_static
 
-    # The package exports a function of the same name as the module.
-    module = sys.modules["onnxruntime.quantization.quantize"]
+    # An import statement would find the function of the same name that the package exports.
+    module: Any = importlib.import_module("onnxruntime.quantization.quantize")
     if bins is not None:
         original = module.create_calibrator
 
@@ -44,7 +44,9 @@ def prepare_onnxruntime(bins: int | None) -> Callable[[Path, Path, int, Path], N
 
         module.create_calibrator = with_bins
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+    class Reader:
+        """A CalibrationDataReader, which any class with its method is."""
+
         def __init__(self, path: Path, count: int) -> None:
             self.left = images(path, count)
 

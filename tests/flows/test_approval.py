@@ -16,8 +16,7 @@ from prefect.flow_runs import resume_flow_run
 
 from flows.release import release
 from regiolect.contracts import Decision, ReleaseRow
-from regiolect.registry import CHAMPION, Registry
-from regiolect.settings import load_settings
+from tests.flows.kept import is_served
 from tests.flows.tiny_models import ADDRESS, Workshop
 
 YES = {"approve": True, "name": "Ada Lovelace", "comment": ""}
@@ -75,14 +74,9 @@ def _row(region: str, **how: Any) -> ReleaseRow:
     return next(row for row in result.rows if row.region == region)
 
 
-def _served(region: str) -> bool:
-    settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root).by_alias(f"tiny-{region}", CHAMPION) is not None
-
-
 def test_yes_serves_the_engine_and_nobody_is_asked_again(guarded: Workshop) -> None:
     seen: list[tuple[bool, bool]] = []
-    with _answering(YES, lambda run: seen.append((_served("north"), _served("south")))) as asked:
+    with _answering(YES, lambda run: seen.append((is_served("north"), is_served("south")))) as asked:
         row = _row("north")
         assert (row.decision, row.model_uri) == (Decision.APPROVED, "models:/tiny-north@champion")
         again = _row("north")
@@ -122,8 +116,8 @@ def test_no_is_told_with_its_reason_and_remembered(guarded: Workshop) -> None:
         again = _row("north")
     assert again.failure is not None
     assert len(asked) == 1
-    assert not _served("north")
-    assert _served("south"), "the other region is not held up"
+    assert not is_served("north")
+    assert is_served("south"), "the other region is not held up"
 
 
 def test_silence_means_no_and_is_asked_again(guarded: Workshop) -> None:

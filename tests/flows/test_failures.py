@@ -20,32 +20,23 @@ from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, Split
 from regiolect.data import Samples
 from regiolect.errors import StorageError
 from regiolect.integrity import digest_file
-from regiolect.registry import Registry
 from regiolect.settings import load_settings
+from tests.flows.kept import is_served, store_folder
 from tests.flows.tiny_models import ADDRESS, CPU, Workshop
 
 FLOATS = f"{ADDRESS}_FLOAT"
 
 
-def _store() -> Path:
-    return load_settings().home / "store"
-
-
 def _records(kind: str) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (_store() / "records" / kind).glob("[!.]*")}
-
-
-def _served(region: str) -> bool:
-    settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root).champion("tiny", region) is not None
+    return {path.name: path.stat().st_mtime_ns for path in (store_folder() / "records" / kind).glob("[!.]*")}
 
 
 def _assert_nothing_half_written() -> None:
     """No temporary file, and every blob under the digest of its content. (Records are read back by the next run.)"""
-    files = [path for path in _store().rglob("*") if path.is_file()]
+    files = [path for path in store_folder().rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]
     for path in files:
-        if path.is_relative_to(_store() / "blobs"):
+        if path.is_relative_to(store_folder() / "blobs"):
             assert digest_file(path) == f"sha256:{path.name}"
 
 
@@ -117,7 +108,7 @@ def test_a_region_with_a_fault_is_refused_by_its_name_and_told_the_remedy(troubl
     assert row.failure.kind == kind
     assert told in f"{row.failure.expected}; {row.failure.found}"
     assert remedy in row.failure.remedy
-    assert not _served(region)
+    assert not is_served(region)
 
 
 def test_the_region_without_a_fault_is_approved_and_served(troubled: ReleaseResult) -> None:
@@ -125,7 +116,7 @@ def test_the_region_without_a_fault_is_approved_and_served(troubled: ReleaseResu
     assert row.failure is None
     assert row.decision is Decision.APPROVED
     assert row.model_uri == "models:/tiny-good@champion"
-    assert _served("good")
+    assert is_served("good")
     assert exit_code(troubled) == 1, "a script must learn of the others"
 
 
@@ -222,13 +213,13 @@ def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(workshop: Work
     assert "No space left on device" in told[0]
     assert "free space" in told[1]
     _assert_nothing_half_written()
-    assert not _served("north")
+    assert not is_served("north")
 
     disk.full_at, disk.is_full = None, False
     (row,) = release(ADDRESS).rows
     assert (row.decision, row.failure) == (Decision.APPROVED, None)
     assert row.rebuilt
-    assert _served("north")
+    assert is_served("north")
 
 
 # --------------------------------------------------------------------------------------------- killed in between
@@ -249,7 +240,7 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not _served("north"), "registration comes after the last region"
+    assert not is_served("north"), "registration comes after the last region"
     _assert_nothing_half_written()
     before = {kind: _records(kind) for kind in ("exports", "observations", "outcomes")}
     assert {kind: len(records) for kind, records in before.items()} == {"exports": 1, "observations": 2, "outcomes": 1}
@@ -259,8 +250,8 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
     north, south = result.rows
     assert (north.decision, north.rebuilt) == (Decision.APPROVED, False)
     assert (south.decision, south.rebuilt) == (Decision.APPROVED, True)
-    assert _served("north")
-    assert _served("south")
+    assert is_served("north")
+    assert is_served("south")
     assert exit_code(result) == 0
     assert _records("exports") == before["exports"], "not exported again"
     assert _records("observations") == before["observations"], "not observed again"

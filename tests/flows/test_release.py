@@ -13,18 +13,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from mlflow import MlflowClient
 from scipy import special, stats
 
 from flows.release import release
 from regiolect.console import exit_code
-from regiolect.contracts import CalibrationMethod, Decision, RegionOutcome, ReleaseResult, ReleaseRow, Split
+from regiolect.contracts import CalibrationMethod, Decision, ReleaseResult, ReleaseRow, Split
 from regiolect.data import preprocess, read_samples
-from regiolect.integrity import verify_file
-from regiolect.model import load_model_spec
-from regiolect.planning import LATEST, OUTCOMES, Plan, plan_release
-from regiolect.policy import PolicyBook
+from regiolect.planning import LATEST, OUTCOMES
 from regiolect.settings import load_settings
+from tests.flows.kept import aliases, client, outcome_of, plan, store_folder
 from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, WHITE, Workshop
 
 CONSUMER = """
@@ -64,39 +61,13 @@ def released(module_workshop: Workshop) -> Released:
     return Released(module_workshop, first, second, kept, _kept(), versions, _versions())
 
 
-def _store() -> Path:
-    return load_settings().home / "store"
-
-
 def _kept() -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in _store().rglob("*") if path.is_file()}
-
-
-def _client() -> MlflowClient:
-    uri = load_settings().tracking_uri
-    return MlflowClient(uri, uri)
+    return {path: path.stat().st_mtime_ns for path in store_folder().rglob("*") if path.is_file()}
 
 
 def _versions() -> dict[str, int]:
-    names = [model.name for model in _client().search_registered_models()]
-    return {name: len(_client().search_model_versions(f"name = '{name}'")) for name in names}
-
-
-def _outcome(row: ReleaseRow) -> RegionOutcome:
-    assert row.build_key is not None
-    found = load_settings().store().get_record(OUTCOMES, row.build_key, RegionOutcome)
-    assert found is not None
-    return found
-
-
-def _plan(regions: list[str] | None = None, force: bool = False) -> Plan:
-    settings = load_settings()
-    spec = load_model_spec(ADDRESS)
-    return plan_release(ADDRESS, spec, PolicyBook(settings.policies), settings.store, regions, force=force)
-
-
-def _aliases(name: str) -> dict[str, int]:
-    return {alias: int(version) for alias, version in _client().get_registered_model(name).aliases.items()}
+    names = [model.name for model in client().search_registered_models()]
+    return {name: len(client().search_model_versions(f"name = '{name}'")) for name in names}
 
 
 # ---------------------------------------------------------------------------------------------------- the table
@@ -135,23 +106,23 @@ def test_a_gated_row_holds_the_figures_that_its_decision_rests_on(released: Rele
 def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released) -> None:
     row = released.row("north", "gpu")
     assert (row.loss, row.speedup, row.model_uri, row.executed) == (None, None, None, "unknown")
-    outcome = _outcome(row)
+    outcome = outcome_of(row)
     assert outcome.engine is not None
     (file,) = outcome.engine.files
     assert file.path == "engine.plan"
     assert load_settings().store().path_of(file.blob).stat().st_size > 1000
-    assert _client().get_model_version("tiny-north", "1").tags["targets"] == "cpu"
+    assert client().get_model_version("tiny-north", "1").tags["targets"] == "cpu"
 
 
 @pytest.mark.parametrize(
     ("region", "target"), [("dim", "cpu"), ("north", "cpu"), ("north", "gpu"), ("south", "portable")]
 )
 def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
-    table = _outcome(released.row(region, target)).calibration
+    table = outcome_of(released.row(region, target)).calibration
     assert table is not None
     assert (table.method, table.seal.region, table.seal.samples) == (CalibrationMethod.ENTROPY, region, 64)
     own = read_samples(released.workshop.data(region) / "calibration.npz")
-    kept = read_samples(_store() / "blobs" / table.seal.dataset[7:9] / table.seal.dataset[7:])
+    kept = read_samples(store_folder() / "blobs" / table.seal.dataset[7:9] / table.seal.dataset[7:])
     assert set(kept.regions) == {region}
     np.testing.assert_array_equal(kept.ids, own.ids)
     assert list(table.seal.sample_ids) == list(own.ids)
@@ -159,7 +130,7 @@ def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Release
 
 
 def test_an_fp16_region_knows_the_whole_range_of_every_tensor(released: Released) -> None:
-    table = _outcome(released.row("east")).calibration
+    table = outcome_of(released.row("east")).calibration
     assert table is not None
     assert table.method is CalibrationMethod.MINMAX
     assert {"image", "c1", "r1", "c2", "r2", "p", "logits"} <= set(table.tensors)
@@ -215,13 +186,13 @@ def test_the_decision_is_that_of_an_independent_recomputation(
     released: Released, region: str, target: str, tmp_path: Path
 ) -> None:
     row = released.row(region, target)
-    evaluation = _outcome(row).evaluation
+    evaluation = outcome_of(row).evaluation
     assert evaluation is not None
     published = load_settings().store().path_of(evaluation.results)
     if row.decision is Decision.APPROVED:
-        version = _client().get_model_version_by_alias(f"tiny-{region}", "champion")
+        version = client().get_model_version_by_alias(f"tiny-{region}", "champion")
         inside = f"model/data/bundle/results/{target}.csv"
-        published = Path(_client().download_artifacts(version.run_id, inside, str(tmp_path)))
+        published = Path(client().download_artifacts(version.run_id, inside, str(tmp_path)))
     assert row.threshold is not None
     assert row.confidence is not None
     assert row.loss_upper is not None
@@ -236,7 +207,7 @@ def test_the_decision_is_that_of_an_independent_recomputation(
 
 def test_the_scores_are_those_of_the_models_own_graph(released: Released) -> None:
     """The reference column, recomputed from the user's files with nothing of ours but the preprocessing's formula."""
-    evaluation = _outcome(released.row("north")).evaluation
+    evaluation = outcome_of(released.row("north")).evaluation
     assert evaluation is not None
     with load_settings().store().path_of(evaluation.results).open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -301,12 +272,12 @@ def test_the_second_run_builds_nothing_and_says_so(released: Released) -> None:
 def test_the_second_run_registers_nothing_new(released: Released) -> None:
     assert released.versions == {"tiny-east": 1, "tiny-north": 1, "tiny-south": 1}
     assert released.versions_after == released.versions
-    assert _aliases("tiny-north") == {"champion": 1}
+    assert aliases("tiny-north") == {"champion": 1}
 
 
 def test_a_plan_after_a_release_has_nothing_to_do(released: Released) -> None:
-    assert {engine.action for engine in _plan().engines} == {"reuse"}
-    assert {engine.reason for engine in _plan(["north"], force=True).engines} == {"asked for with --force"}
+    assert {engine.action for engine in plan().engines} == {"reuse"}
+    assert {engine.reason for engine in plan(["north"], force=True).engines} == {"asked for with --force"}
 
 
 # --------------------------------------------------------------------------------------------------- drills
@@ -324,80 +295,6 @@ def test_both_drills_are_refused_each_by_its_own_guard(released: Released) -> No
 
 def test_nothing_of_a_drill_is_kept_as_an_engine(released: Released) -> None:
     keys = {str(row.build_key).removeprefix("sha256:") for row in released.first.rows}
-    assert {path.stem for path in (_store() / "records" / OUTCOMES).iterdir()} == keys
-    assert len(list((_store() / "records" / LATEST).iterdir())) == len(keys)
+    assert {path.stem for path in (store_folder() / "records" / OUTCOMES).iterdir()} == keys
+    assert len(list((store_folder() / "records" / LATEST).iterdir())) == len(keys)
     assert "tiny-dim" not in released.versions, "neither the damaged candidate nor the failed engine is registered"
-
-
-# --------------------------------------------------------------------------------------------------- one change
-
-
-def test_a_change_of_one_thing_rebuilds_and_is_named(workshop: Workshop) -> None:
-    workshop.add("north", precision="FP32")
-    before = release(ADDRESS)
-    assert _plan().engines[0].action == "reuse"
-
-    def reason() -> str:
-        (engine,) = _plan().engines
-        assert engine.action == "build"
-        return engine.reason
-
-    workshop.write_model(seed=2)
-    assert reason() == "changed: model"
-    workshop.write_model()
-    workshop.write_data("north", seed=1)
-    assert reason() == "changed: data"
-    workshop.write_data("north")
-    workshop.write_policy("north", PORTABLE, precision="FP32")
-    assert reason() == "never built", "another target is another engine"
-    workshop.write_policy("north", precision="FP32", limit=6.0)
-    assert reason() == "changed: policy"
-
-    after = release(ADDRESS)
-    (old,), (new,) = before.rows, after.rows
-    assert new.rebuilt
-    assert new.build_key != old.build_key
-    assert new.threshold == 6.0
-    assert _aliases("tiny-north") == {"champion": 2, "previous": 1}
-
-    forced = release(ADDRESS, force=True)
-    assert forced.rows[0].rebuilt
-    assert forced.rows[0].build_key == new.build_key
-
-
-def test_a_region_that_goes_over_its_threshold_leaves_its_champion_in_place(workshop: Workshop) -> None:
-    workshop.add("north")
-    (before,) = release(ADDRESS).rows
-    assert before.decision is Decision.APPROVED
-    workshop.write_data("north", faint=[Split.GATE])
-    result = release(ADDRESS)
-    (after,) = result.rows
-    assert after.decision is Decision.FAILED
-    assert after.model_uri is None
-    assert after.loss_lower is not None
-    assert after.loss_lower > 5.0
-    assert exit_code(result) == 1
-    assert _aliases("tiny-north") == {"champion": 1}
-    assert _client().get_model_version("tiny-north", "1").tags["build_key"] == before.build_key
-
-
-def test_an_engine_that_is_gone_is_built_again_and_a_damaged_one_is_refused(workshop: Workshop) -> None:
-    workshop.add("north", PORTABLE, precision="FP32")
-    (row,) = release(ADDRESS).rows
-    engine = _outcome(row).engine
-    assert engine is not None
-    path = load_settings().store().path_of(engine.files[0].blob)
-    path.unlink()
-    assert _plan().engines[0].reason == "its files are no longer in the store"
-    (again,) = release(ADDRESS).rows
-    assert again.rebuilt
-    assert again.build_key == row.build_key
-    verify_file(path, engine.files[0].blob.digest)
-
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    result = release(ADDRESS)
-    (damaged,) = result.rows
-    assert damaged.failure is not None
-    assert damaged.failure.kind == "IntegrityError"
-    assert "delete it and run again" in damaged.failure.remedy
-    assert exit_code(result) == 1

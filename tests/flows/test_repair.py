@@ -9,21 +9,14 @@ import pytest
 
 from flows.release import release
 from regiolect.calibrate import table_from_bytes
-from regiolect.contracts import Decision, Precision, RegionOutcome, ReleaseRow, Split
-from regiolect.planning import OUTCOMES
+from regiolect.contracts import Decision, Precision, Split
 from regiolect.settings import load_settings
+from tests.flows.kept import outcome_of
 from tests.flows.tiny_models import ADDRESS, Workshop
 
 # Where eight bits over the calibration set's range tell nothing; the gate is not the first to notice.
 FAINT = [Split.SELECTION, Split.GATE]
 LARGE = {"samples": {"calibration": 32, "selection": 100, "gate": 200}}
-
-
-def _outcome(row: ReleaseRow) -> RegionOutcome:
-    assert row.build_key is not None
-    found = load_settings().store().get_record(OUTCOMES, row.build_key, RegionOutcome)
-    assert found is not None
-    return found
 
 
 def test_an_engine_that_loses_too_much_is_repaired_on_the_selection_set(workshop: Workshop) -> None:
@@ -33,7 +26,7 @@ def test_an_engine_that_loses_too_much_is_repaired_on_the_selection_set(workshop
     (row,) = result.rows
     assert (row.decision, row.precision, row.asked) == (Decision.APPROVED, Precision.FP32, Precision.INT8)
     assert row.model_uri == "models:/tiny-north@champion"
-    journal = _outcome(row).repair
+    journal = outcome_of(row).repair
     assert journal is not None
     assert [step.choice.precision for step in journal.steps] == [*["INT8"] * 5, "FP32"]
     assert [step.accepted for step in journal.steps] == [False] * 5 + [True]
@@ -55,7 +48,7 @@ def test_where_nothing_is_allowed_that_helps_the_region_is_refused_and_the_gate_
     assert row.failure is not None
     assert row.failure.kind == "NothingWithinLimit"
     assert "repair.fallback" in row.failure.remedy
-    outcome = _outcome(row)
+    outcome = outcome_of(row)
     assert outcome.evaluation is None
     assert outcome.repair is not None
     assert len(outcome.repair.steps) > 3
@@ -70,7 +63,7 @@ def test_int8_must_be_faster_than_the_next_wider_precision_by_the_policys_margin
     result = release(ADDRESS)
     (row,) = result.rows
     assert (row.decision, row.precision) == (Decision.APPROVED, shipped)
-    journal = _outcome(row).repair
+    journal = outcome_of(row).repair
     assert journal is not None
     assert journal.comparison is not None
     assert journal.comparison.required == margin
@@ -88,7 +81,7 @@ def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(worksho
     workshop.write_policy("north", calibration={"max_age_days": 1e-9})
     (renewed,) = release(ADDRESS).rows
     assert renewed.rebuilt
-    before, after = _outcome(first).calibration, _outcome(renewed).calibration
+    before, after = outcome_of(first).calibration, outcome_of(renewed).calibration
     assert before is not None
     assert after is not None
     assert after.seal.made > before.seal.made
@@ -98,9 +91,9 @@ def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(worksho
 def test_force_observes_anew_and_the_table_lies_under_the_digest_that_its_engine_names(workshop: Workshop) -> None:
     workshop.add("north")
     (first,) = release(ADDRESS).rows
-    before = _outcome(first).calibration
+    before = outcome_of(first).calibration
     (forced,) = release(ADDRESS, force=True).rows
-    after = _outcome(forced)
+    after = outcome_of(forced)
     assert before is not None
     assert after.calibration is not None
     assert after.calibration.seal.made > before.seal.made

@@ -1,29 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-
-import pytest
 
 from regiolect.calibrate import calibrate, read_observed, table_of
 from regiolect.calibrate.once import calibrate_once, observe_for, observe_once
-from regiolect.contracts import CalibrationMethod, CheckResult, Precision
+from regiolect.contracts import CalibrationMethod, CheckResult, Observation, Precision
 
 ENTROPY, MINMAX = CalibrationMethod.ENTROPY, CalibrationMethod.MINMAX
 
 
-@pytest.fixture
-def another() -> Callable[..., object]:
+def another(first: Observation, second: Observation) -> bool:
     """Whether a second observation is another one than the first."""
-
-    def _another(first: object, second: object) -> bool:
-        assert (first == second) == (first.seal.made == second.seal.made)  # type: ignore[attr-defined]
-        return first != second
-
-    return _another
+    assert (first == second) == (first.seal.made == second.seal.made)
+    return first != second
 
 
-def test_every_method_shares_one_pass(workshop, samples, another) -> None:
+def test_every_method_shares_one_pass(workshop, samples) -> None:
     model, data = workshop.model(), workshop.data(samples)
     tables = [calibrate_once(model, data, method, workshop.store) for method in CalibrationMethod]
     assert len({table.seal.made for table in tables}) == 1
@@ -34,9 +26,7 @@ def test_every_method_shares_one_pass(workshop, samples, another) -> None:
         assert calibrate(model, data, table.method, workshop.store).tensors.items() <= table.tensors.items()
 
 
-def test_other_model_data_preprocessing_region_or_checks_are_another_observation(
-    workshop, network, samples, another
-) -> None:
+def test_other_model_data_preprocessing_region_or_checks_are_another_observation(workshop, network, samples) -> None:
     model, data, store = workshop.model(), workshop.data(samples), workshop.store
     first = observe_once(model, data, store)
     checked = data.model_copy(
@@ -63,7 +53,7 @@ def test_ranges_are_kept_where_they_are_asked_for(workshop, samples) -> None:
     assert table_of(alone, MINMAX).tensors == table_of(both, MINMAX).tensors
 
 
-def test_a_precision_has_what_it_and_its_wider_ones_need(workshop, samples, another) -> None:
+def test_a_precision_has_what_it_and_its_wider_ones_need(workshop, samples) -> None:
     model, data, store = workshop.model(), workshop.data(samples), workshop.store
     assert observe_for(Precision.FP32, model, data, store) is None
     whole, half = (observe_for(each, model, data, store) for each in (Precision.INT8, Precision.FP16))
@@ -77,7 +67,7 @@ def test_a_precision_has_what_it_and_its_wider_ones_need(workshop, samples, anot
     assert not read_observed(half, store).histograms
 
 
-def test_one_that_is_too_old_is_made_anew_and_kept(workshop, samples, another) -> None:
+def test_one_that_is_too_old_is_made_anew_and_kept(workshop, samples) -> None:
     model, data, store = workshop.model(), workshop.data(samples), workshop.store
     first = observe_once(model, data, store)
     later = first.seal.made + timedelta(days=10)
@@ -88,7 +78,7 @@ def test_one_that_is_too_old_is_made_anew_and_kept(workshop, samples, another) -
     assert not another(second, observe_once(model, data, store, max_age_days=1))
 
 
-def test_force_and_lost_content_observe_anew(workshop, samples, another) -> None:
+def test_force_and_lost_content_observe_anew(workshop, samples) -> None:
     model, data, store = workshop.model(), workshop.data(samples), workshop.store
     first = observe_once(model, data, store)
     second = observe_once(model, data, store, force=True)

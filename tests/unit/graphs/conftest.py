@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def residual_net() -> Callable[..., ModelProto]:
     return _residual_net
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run() -> Callable[..., dict[str, NDArray[Any]]]:
     """Outputs by name, from ONNX Runtime."""
     return _run
@@ -140,7 +141,7 @@ def run_as_typed() -> Callable[..., NDArray[Any]]:
     return _run_as_typed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ranges_of() -> Callable[..., dict[str, TensorRange]]:
     """Minimum and maximum of every float tensor of a model on given inputs; the threshold is the larger magnitude."""
     return _ranges
@@ -162,11 +163,11 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-@pytest.fixture
-def keep(store: LocalStore) -> Callable[[ModelProto], ExportedModel]:
-    """Put a graph in the store as an exported model."""
+@pytest.fixture(scope="session")
+def keep_in() -> Callable[[LocalStore, ModelProto], ExportedModel]:
+    """Put a graph in a store as an exported model."""
 
-    def _keep(model: ModelProto) -> ExportedModel:
+    def _keep(store: LocalStore, model: ModelProto) -> ExportedModel:
         blob = store.put_bytes(protos.to_bytes(model))
         size = len(model.graph.node)
         return ExportedModel(
@@ -187,6 +188,12 @@ def keep(store: LocalStore) -> Callable[[ModelProto], ExportedModel]:
         )
 
     return _keep
+
+
+@pytest.fixture
+def keep(store: LocalStore, keep_in: Callable[[LocalStore, ModelProto], ExportedModel]) -> Callable[..., ExportedModel]:
+    """Put a graph in the test's own store as an exported model."""
+    return partial(keep_in, store)
 
 
 @pytest.fixture

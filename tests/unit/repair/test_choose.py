@@ -68,7 +68,7 @@ class Bench:
             raise UnsupportedOperator(expected="plain operators", found="an If", remedy="unroll it")
         if choice not in self.built:
             self.built.append(choice)
-        return EngineArtifact.model_construct(fingerprint={"choice": choice})
+        return EngineArtifact.model_construct(fingerprint={"choice": str(self.built.index(choice))})
 
     def _rank(self, table: CalibrationTable) -> tuple[SensitiveOperator, ...]:
         self.ranked_by.append(table.method)
@@ -85,9 +85,9 @@ class Bench:
         return RepairStep(choice=choice, loss=loss, loss_upper=loss + self.spread, accepted=loss + self.spread <= 1.0)
 
     def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
-        chosen, other = engine.fingerprint["choice"], wider.fingerprint["choice"]
-        self.compared.append((chosen, other))  # type: ignore[arg-type]
-        return Comparison(precision=other.precision, speedup=self.speedup, required=1.05)  # type: ignore[attr-defined]
+        chosen, other = (self.built[int(each.fingerprint["choice"])] for each in (engine, wider))
+        self.compared.append((chosen, other))
+        return Comparison(precision=other.precision, speedup=self.speedup, required=1.05)
 
 
 def always(loss: float) -> Losses:

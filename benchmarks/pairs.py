@@ -1,0 +1,90 @@
+"""An INT8 engine beside the FP32 engine of the same backend: built alike, run in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect.contracts import (
+    BatchProfile,
+    BuildRequest,
+    CalibrationTable,
+    DimensionProfile,
+    ExportedModel,
+    Performance,
+    Precision,
+    RegionId,
+    Target,
+)
+from regiolect.engines.base import Engine
+from regiolect.engines.catalog import backend
+from regiolect.evaluate.timing import measure
+from regiolect.graphs import typed_graph
+from regiolect.integrity import digest_of
+from regiolect.machine import whole_machine
+from regiolect.precision import Recipe
+from regiolect.storage import LocalStore
+
+
+class Times(TypedDict):
+    """Medians of one batch, in milliseconds, and FP32's over INT8's."""
+
+    batch: int
+    fp32_ms: float
+    int8_ms: float
+    ratio: float
+    rounds: int
+
+
+def engine(
+    name: str,
+    region: RegionId,
+    model: ExportedModel,
+    recipe: Recipe,
+    table: CalibrationTable | None,
+    store: LocalStore,
+    *,
+    wider: Collection[str] = (),
+    shapes: Mapping[str, DimensionProfile] | None = None,
+) -> Engine:
+    """The engine of a recipe, loaded: INT8 with a table, FP32 without one.
+
+    name: the backend's. wider: operators that INT8 leaves out, by their outputs. shapes: as of a build request.
+    """
+    precision = Precision.FP32 if table is None else Precision.INT8
+    graph = typed_graph(model, region, precision, recipe, table, store, wider)
+    request = BuildRequest(
+        model=model.name,
+        region=region,
+        target=Target(name="cpu-x86", backend=name),
+        precision=precision,
+        graph=graph,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        profile=BatchProfile(),
+        shapes=shapes or {},
+        performance=Performance.LATENCY,
+        policy=digest_of({"policy": "benchmark"}),
+        build_key=digest_of({"backend": name, "graph": graph.digest}),
+    )
+    chosen = backend(name)
+    return chosen.load(chosen.build(request, store, calibration=digest_of(table) if table else None), store)
+
+
+def times(narrow: Engine, wide: Engine, inputs: Mapping[str, NDArray[np.generic]], seconds: float) -> Times:
+    """Both on the same batch in turn, for so many seconds."""
+    batch = len(next(iter(inputs.values())))
+    with whole_machine():
+        timing = measure(
+            lambda: narrow.run(inputs), lambda: wide.run(inputs), batch, seconds=seconds, most=2000, confidence=0.95
+        )
+    return {
+        "batch": batch,
+        "fp32_ms": round(timing.baseline_p50_ms, 2),
+        "int8_ms": round(timing.p50_ms, 2),
+        "ratio": round(timing.speedup, 2),
+        "rounds": timing.rounds,
+    }

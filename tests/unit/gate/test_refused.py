@@ -1,0 +1,67 @@
+"""What the gate refuses to judge: engines without proof, figures that are not of these results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regiolect.contracts import Attestation, Execution, LossUnit, Precision
+from regiolect.errors import GateRefused, InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate import decide_gate
+from regiolect.integrity import digest_bytes
+from tests.unit.gate.cases import attestation, blob, decide, engine, evaluation, policy, table
+
+
+def test_an_engine_that_was_not_attested_is_refused() -> None:
+    rows = table(4000)
+    for proof in (
+        Attestation(graph={Precision.FP16: 9}, executed=None, source="no GPU here"),
+        Attestation(graph={Precision.FP16: 9}, executed={}, source="an empty answer"),
+        Attestation(graph={Precision.FP16: 0}, executed={Execution.FP32: 9}, source="runtime model"),
+    ):
+        with pytest.raises(GateRefused, match="an attestation of"):
+            decide(rows, proof=proof)
+
+
+def test_another_region_s_policy_is_refused() -> None:
+    rows = table(4000)
+    with pytest.raises(GateRefused, match="engine of region 'na'"):
+        decide_gate(engine(), policy(region="na"), attestation(), evaluation(rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"build_key": digest_bytes(b"another")}, "results of engine"),
+        ({"metric": "f1"}, "metric 'f1'"),
+        ({"samples": 3999}, "3,999 per-sample results"),
+        ({"results": blob(b"other results")}, "per-sample results"),
+        ({"reference_score": float("nan")}, "found nan"),
+        ({"engine_score": float("inf")}, "found inf"),
+        ({"engine_score": 0.75}, "engine_score 1.000000, the mean"),
+    ],
+)
+def test_figures_that_are_not_of_these_results_are_refused(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(InvalidResults, match=found):
+        decide(table(4000), **changes)
+
+
+def test_results_in_another_order_than_were_published_are_refused() -> None:
+    rows = table(4000, lost=3)
+    turned = PairedResults(rows.sample_ids[::-1], rows.reference[::-1], rows.engine[::-1])
+    with pytest.raises(InvalidResults, match="per-sample results"):
+        decide_gate(engine(), policy(), attestation(), evaluation(rows), turned)
+
+
+def test_scores_that_are_not_right_or_wrong_are_refused() -> None:
+    rows = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
+    with pytest.raises(InvalidResults, match=r"0\.5 for sample 'b' under the reference.*top1"):
+        decide(rows)
+
+
+def test_a_reference_that_is_never_right_has_no_relative_loss() -> None:
+    with pytest.raises(InvalidResults, match="absolute_points"):
+        decide(table(50, wrong=50), policy(accuracy={"unit": LossUnit.RELATIVE_PERCENT}))
