@@ -89,7 +89,7 @@ def _print(found: PolicyReview) -> None:
         console.print("\nengines")
     for engine in found.engines:
         _print_engine(console, engine)
-    counts = Counter(engine.action for engine in found.engines)
+    counts: Counter[str] = Counter(engine.action for engine in found.engines)
     if counts:
         console.print(", ".join(f"{counts[action]} {said}" for action, said in _COUNTED.items() if counts[action]))
     for note in found.notes:

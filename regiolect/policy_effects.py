@@ -99,9 +99,9 @@ def kept_engines(
         versions = {}
         kept.notes.append(f"what is served is not known: the registry was not read ({error.found})")
     for name, version in versions.items():
-        region = max((each for each in regions if name.endswith(f"-{each}")), key=len, default=None)
-        if region is not None and region in opened:
-            _add_served(kept, latest, name.removesuffix(f"-{region}"), region, version, opened[region])
+        owner = max((each for each in regions if name.endswith(f"-{each}")), key=len, default=None)
+        if owner is not None and owner in opened:
+            _add_served(kept, latest, name.removesuffix(f"-{owner}"), owner, version, opened[owner])
     kept.outcomes = [outcome for _, outcome in sorted(latest.items()) if outcome.region in regions]
     if not kept.outcomes and not kept.unknown and not kept.notes:
         kept.notes.append("no engine of these regions is kept here, so only the policies' own differences are told")
@@ -143,7 +143,7 @@ def effects(
         kept: the engines.
         stores: a region's store, which holds their per-sample results.
     """
-    found = []
+    found: list[EngineEffect] = []
     for change in changes:
         policy = policies.get(change.region)
         outcomes = [outcome for outcome in kept.outcomes if outcome.region == change.region]

@@ -108,10 +108,9 @@ def _leaves_of(key: Key, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
 
 
 def _direction(key: Key, looser: set[Key], tighter: set[Key], changed: Collection[Key]) -> Direction:
-    for field in _MEASURED_IN.get(key[0], ()):
-        measured = tuple(field.split("."))
-        if any(other[: len(measured)] == measured for other in changed):
-            return "changes"
+    measures = [tuple(field.split(".")) for field in _MEASURED_IN.get(key[0], ())]
+    if key[0] in _MEASURED_IN["latency"] or any(_concerns(other, field) for other in changed for field in measures):
+        return "changes"
     loosens, tightens = (any(_concerns(told, key) for told in rules) for rules in (looser, tighter))
     return "changes" if loosens == tightens else "loosens" if loosens else "tightens"
 
@@ -142,7 +141,7 @@ def worded(key: str, value: Any) -> str:
     if value is None:
         return "not named" if key.startswith("targets.") else _ABSENT.get(key, "none")
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {worded(f'{key}.{name}', each)}" for name, each in value.items())
+        return ", ".join(f"{name} {worded(f'{key}.{name}', each)}" for name, each in value.items() if each)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "nothing"
     return f"{value:g}" if isinstance(value, float) else str(value)
