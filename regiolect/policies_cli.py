@@ -39,9 +39,7 @@ _COUNTED = {
 def policies_diff(
     old: Annotated[str, typer.Argument(help="A folder, a policy file, or a git revision such as HEAD~1.")],
     new: Annotated[str, typer.Argument(help="Likewise.")],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the result as JSON to this file; - prints it instead.")
-    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON instead of words.")] = False,
     policies: Annotated[
         Path | None,
         typer.Option("--policies", help="Folder that a revision is of, and whose parents a file extends."),
@@ -57,7 +55,6 @@ def policies_diff(
     import os
 
     from regiolect.console import watching
-    from regiolect.integrity import write_atomic
     from regiolect.policy_review import review
     from regiolect.settings import load_settings
 
@@ -65,12 +62,9 @@ def policies_diff(
         os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     with watching(verbose=False):
         found = review(old, new, load_settings())
-    data = found.model_dump_json(indent=2)
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(data)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
     else:
-        if json_file is not None:
-            write_atomic(json_file, data.encode())
         _print(found)
     raise typer.Exit(1 if found.regions else 0)
 
