@@ -19,12 +19,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PolicyFile:
-    """Attributes:
-    where: how mistakes name the file.
-    stated: its fields as they stand there; empty for a file that cannot be read.
-    lines: the line of each stated key, counted from 1; list items have their index as last part.
-    mistakes: those of the file itself, before its fields are looked at.
-    readable: whether `stated` is what the file says.
+    """What a file says.
+
+    Attributes:
+        where: how mistakes name the file.
+        stated: its fields as they stand there; empty for a file that cannot be read.
+        lines: the line of each stated key, counted from 1; list items have their index as last part.
+        mistakes: those of the file itself, before its fields are looked at.
+        readable: whether `stated` is what the file says.
     """
 
     where: str
