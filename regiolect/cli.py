@@ -15,6 +15,7 @@ import typer
 from regiolect import __version__
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
+from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
 
@@ -34,7 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
+policies_app = typer.Typer(
+    help="List, show, check and compare region policies.", no_args_is_help=True, rich_markup_mode=None
+)
+policies_app.command("diff")(policies_diff)
 app.add_typer(policies_app, name="policies")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")

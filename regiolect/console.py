@@ -15,7 +15,7 @@ from rich.table import Table
 
 from regiolect import progress
 from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
-from regiolect.errors import RegiolectError
+from regiolect.errors import PolicyError, RegiolectError
 from regiolect.planning import Plan
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
@@ -228,14 +228,26 @@ def print_policy(policy: RegionPolicy) -> None:
 
 
 def print_policy_check(book: PolicyBook) -> int:
-    """Every policy's verdict. Returns 0, or 2 if any is unusable."""
+    """Every policy's verdict, and every mistake with its file, line and key. Returns 0, or 2 if any is unusable."""
     code = 0
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     for region in book.regions():
+        mistakes = book.mistakes(region)
+        for mistake in mistakes:
+            console.print(f"[red]{mistake.error.__name__}[/red]")
+            at = f"{mistake.place} {mistake.key}".rstrip()
+            for name, told in zip(
+                ("at", "expected", "found", "remedy"), (at, mistake.expected, mistake.found, mistake.mend), strict=True
+            ):
+                console.print(f"  {name:<9} {escape(told)}")
+        if mistakes:
+            code = 2
+            continue
         try:
             policy = book.load(region)
-        except RegiolectError as error:
-            print_error(error)
-            code = error.exit_code
+        except PolicyError:
+            code = 2
+            _out().print(f"{region}: waits for {' and '.join(book.lineage(region)[1:])}, which it extends")
         else:
             _out().print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
     return code

@@ -10,6 +10,7 @@ RegiolectError
 │   └── InvalidSetting
 ├── PolicyError                      a region policy is wrong
 │   ├── InvalidPolicy
+│   ├── PolicyTooNew                 a policy file of a format that only a newer Regiolect reads
 │   ├── PolicyCycle
 │   ├── PolicyLoosens
 │   └── MissingProfile               no bounds for a dimension that the model leaves open
@@ -136,6 +137,10 @@ class PolicyError(RegiolectError):
 
 class InvalidPolicy(PolicyError):
     """A policy file does not validate."""
+
+
+class PolicyTooNew(PolicyError):
+    """A policy file is of a format that only a newer Regiolect reads."""
 
 
 class PolicyCycle(PolicyError):

@@ -1,22 +1,21 @@
-"""Policies from their files: read, inherited, checked, every mistake told with the file and the mend."""
+"""Policies from their files: read, inherited, checked, every mistake told with its file, line, key and mend."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
-from pydantic import ValidationError
 
 from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.integrity import write_atomic
-from regiolect.policy.inheritance import loosened, merged
-from regiolect.policy.mistakes import explained
+from regiolect.policy.files import PolicyFile, read_policy
+from regiolect.policy.inheritance import loosened
+from regiolect.policy.mistakes import Key, Mistake, error_of, mentioned, nearest
 from regiolect.policy.rules import RegionPolicy
+from regiolect.policy.validation import validated
 
 
 def builtin_policies() -> Path:
@@ -45,135 +44,224 @@ def copy_builtin(folder: Path) -> list[Path]:
     return [folder / path.name for path in originals]
 
 
+@dataclass(frozen=True)
+class _Examined:
+    """A file after everything was looked at. `fields` is what can be made of it, for those that extend it."""
+
+    policy: RegionPolicy | None
+    fields: Mapping[str, Any]
+    mistakes: tuple[Mistake, ...]
+
+
 class PolicyBook:
     """All policies of a folder, each read once, on demand: what a book said of a region it says as long as it lives.
 
     Args:
-        folder: holds `<region>.yaml` files.
+        folder: holds `<region>.yaml` files; default: the built-in ones.
+        shown: how mistakes name the folder, where it is a copy of what people know by another name.
+        files: stand in for `<region>.yaml` of the folder, by region.
 
     Raises:
         InvalidPolicy: there is no such folder, or it holds no policy.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, shown: str | None = None, files: Mapping[str, Path] | None = None
+    ) -> None:
         self.folder = (folder or builtin_policies()).absolute()
-        self._loaded: dict[str, RegionPolicy] = {}
+        self.shown = shown or str(self.folder)
+        self._instead = dict(files or {})
+        self._files: dict[str, PolicyFile] = {}
+        self._known: dict[str, _Examined] = {}
         if not self.folder.is_dir() or not self.regions():
             raise InvalidPolicy(
-                expected=f"region policies (<region>.yaml) in {self.folder}",
+                expected=f"region policies (<region>.yaml) in {self.shown}",
                 found="no folder" if not self.folder.is_dir() else "no .yaml file",
                 remedy="name the folder with --policies or REGIOLECT_POLICIES, or leave it out for the built-in ones",
             )
 
     def regions(self) -> tuple[str, ...]:
         """Every region that has a file, in alphabetical order."""
-        return tuple(sorted(path.stem for path in self.folder.glob("[!.]*.yaml")))
+        return tuple(sorted({path.stem for path in self.folder.glob("[!.]*.yaml")} | set(self._instead)))
 
     def load(self, region: str) -> RegionPolicy:
         """A region's resolved policy.
 
         Raises:
-            UnknownRegion, InvalidPolicy, PolicyCycle, PolicyLoosens: each names the file and the mend.
+            UnknownRegion: there is no file for it.
+            InvalidPolicy, PolicyTooNew, PolicyCycle, PolicyLoosens: names every mistake of the file and of those that
+                it extends.
         """
-        if region not in self._loaded:
-            self._loaded[region] = self._resolve(region, ())
-        return self._loaded[region]
-
-    def all(self) -> tuple[RegionPolicy, ...]:
-        """Every policy; the first mistake raises."""
-        return tuple(self.load(region) for region in self.regions())
-
-    def _resolve(self, region: str, children: tuple[str, ...]) -> RegionPolicy:
-        chain = (*children, region)
-        if region in children:
-            raise PolicyCycle(
-                expected=f"`extends` in {self._path(children[0])} to end at a policy without `extends`",
-                found=" -> ".join(chain),
-                remedy=f"remove `extends` from one of {', '.join(chain[chain.index(region) : -1])}",
+        if region not in self._known and region not in self.regions():
+            near = nearest(region, self.regions())
+            raise UnknownRegion(
+                expected=f"a policy for region {region!r} in {self.shown}",
+                found=f"policies for {', '.join(self.regions())}",
+                remedy=f"did you mean {near!r}?" if near else f"write {self._where(region)}, or name one of those",
             )
-        stated = self._read(region, children)
-        parent_name = stated.get("extends")
-        if not isinstance(parent_name, str):
-            return self._validate(region, stated)
-        parent = self._resolve(parent_name, chain)
-        inherited = parent.model_dump(mode="json", exclude={"extends"})
-        child = self._validate(region, merged(inherited, stated))
-        allowed = loosened(parent, child)
-        if allowed:
-            raise PolicyLoosens(
-                expected=f"{self._path(region)} to be at least as strict as {parent_name!r}, which it extends",
-                found="; ".join(allowed),
-                remedy="tighten the named fields, or remove `extends` and state the whole policy with its own reason",
-            )
-        return child
-
-    def _path(self, region: str) -> Path:
-        return self.folder / f"{region}.yaml"
-
-    def _read(self, region: str, children: tuple[str, ...]) -> dict[str, Any]:
-        path = self._path(region)
-        if not path.is_file():
-            near = difflib.get_close_matches(region, self.regions(), n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f"write {path}, or name one of those"
-            found = f"policies for {', '.join(self.regions())}"
-            if children:
-                extending = self._path(children[-1])
-                raise InvalidPolicy(f"a policy for `extends: {region}` of {extending}", found, remedy)
-            raise UnknownRegion(f"a policy for region {region!r} in {self.folder}", found, remedy)
-        try:
-            stated = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - it is a SafeLoader
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InvalidPolicy(
-                expected=f"YAML in {path}", found=str(error).replace("\n", " "), remedy="mend the syntax at that place"
-            ) from error
-        if not isinstance(stated, dict):
-            raise InvalidPolicy(
-                expected=f"a mapping of fields in {path}",
-                found=type(stated).__name__,
-                remedy=f"start from {self.folder / self.regions()[0]}",
-            )
-        return stated
-
-    def _validate(self, region: str, fields: Mapping[str, Any]) -> RegionPolicy:
-        path = self._path(region)
-        try:
-            # Through JSON, so that YAML's lists fill tuples and its texts fill enumerations.
-            policy = RegionPolicy.model_validate_json(json.dumps(fields, default=str))
-        except ValidationError as error:
-            mistakes = [explained(mistake) for mistake in error.errors()]
-            raise InvalidPolicy(
-                expected=f"a valid policy in {path}",
-                found="; ".join(mistakes),
-                remedy=f"mend {'it' if len(mistakes) == 1 else 'them'}, then: regiolect policies validate",
-            ) from error
-        unknown = [target.backend for target in policy.targets if target.backend not in catalog.names()]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], catalog.names(), n=1)
-            raise InvalidPolicy(
-                expected=f"targets in {path} with a backend out of {', '.join(catalog.names())}",
-                found=f"backend: {unknown[0]}",
-                remedy=f"did you mean {near[0]!r}?" if near else "name one of those",
-            )
-        if policy.region != region:
-            raise InvalidPolicy(
-                expected=f"region: {region} in {path}, as the file is named",
-                found=f"region: {policy.region}",
-                remedy="rename the file or the field",
-            )
+        policy = self._examine(region).policy
+        if policy is None:
+            raise error_of(self._concerning(region))
         return policy
 
+    def all(self) -> tuple[RegionPolicy, ...]:
+        """Every policy.
 
-class _Strict(yaml.SafeLoader):
-    """YAML that refuses a key stated twice, where PyYAML would let the last one win in silence."""
+        Raises:
+            InvalidPolicy, PolicyTooNew, PolicyCycle, PolicyLoosens: names every mistake of every file.
+        """
+        mistakes = [mistake for region in self.regions() for mistake in self.mistakes(region)]
+        if mistakes:
+            raise error_of(mistakes)
+        return tuple(self.load(region) for region in self.regions())
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is stated twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    def mistakes(self, region: str) -> tuple[Mistake, ...]:
+        """Every mistake of a region's own file, in the order of its lines; those of what it extends are not among them.
+
+        A file without one is still unusable if what it extends is.
+        """
+        return self._examine(region).mistakes
+
+    def origin(self, region: str, key: Key) -> str | None:
+        """The region whose file states a field: the region itself, one that it extends, or None for a default."""
+        return next((name for name in self.lineage(region) if self._file(name).states(key)), None)
+
+    def lineage(self, region: str) -> tuple[str, ...]:
+        """The region, what it extends, what that extends, and so on; a cycle is gone round once."""
+        names: list[str] = []
+        name: Any = region
+        while isinstance(name, str) and name not in names and name in self.regions():
+            names.append(name)
+            name = self._file(name).stated.get("extends")
+        return tuple(names)
+
+    def _concerning(self, region: str) -> list[Mistake]:
+        """The mistakes of a file and of what it extends; a cycle that it is part of is told once."""
+        own = self.mistakes(region)
+        others = [mistake for name in self.lineage(region)[1:] for mistake in self.mistakes(name)]
+        cyclic = any(mistake.error is PolicyCycle for mistake in own)
+        return [*own, *(mistake for mistake in others if not (cyclic and mistake.error is PolicyCycle))]
+
+    def _examine(self, region: str) -> _Examined:
+        if region not in self._known:
+            self._known[region] = self._examined(region, self._file(region))
+        return self._known[region]
+
+    def _examined(self, region: str, file: PolicyFile) -> _Examined:
+        if not file.readable:
+            return _Examined(None, {}, file.mistakes)
+        wrong, parent, base = self._parent(region, file)
+        wrong = [*file.mistakes, *wrong, *_misnamed(region, file), *_unknown_backends(file)]
+        complete = parent is not None or not isinstance(file.stated.get("extends"), str)
+        policy, fields, invalid = validated(file, base, complete=complete)
+        wrong += invalid
+        if policy is not None and parent is not None:
+            wrong += _loosening(file, parent, policy)
+        wrong = sorted(dict.fromkeys(wrong), key=lambda mistake: mistake.line or 0)
+        return _Examined(policy if complete and not wrong else None, fields, tuple(wrong))
+
+    def _parent(self, region: str, file: PolicyFile) -> tuple[list[Mistake], RegionPolicy | None, Mapping[str, Any]]:
+        """What is wrong with `extends`; the parent's policy if it has one; the fields that can be had from it."""
+        name = file.stated.get("extends")
+        if not isinstance(name, str):
+            return [], None, {}
+        line = file.line(("extends",))
+        if name not in self.regions():
+            known = ", ".join(self.regions())
+            unknown = Mistake(
+                error=InvalidPolicy,
+                file=file.where,
+                line=line,
+                key="extends",
+                expected=f"a policy for `extends: {name}` of {file.where}",
+                found=f"extends: {name}, and policies for {known}",
+                remedy=f"write {self._where(name)}, or name one of those",
+                near=nearest(name, self.regions()),
+            )
+            return [unknown], None, {}
+        lineage = self.lineage(region)
+        last = self._file(lineage[-1]).stated.get("extends")
+        if last == region:
+            cycle = Mistake(
+                error=PolicyCycle,
+                file=file.where,
+                line=line,
+                key="extends",
+                expected=f"`extends` in {file.where} to end at a policy without `extends`",
+                found=" -> ".join((*lineage, region)),
+                remedy=f"remove `extends` from one of {', '.join(lineage)}",
+            )
+            return [cycle], None, {}
+        if last in lineage:
+            # The others are in a cycle, and say so.
+            return [], None, {}
+        parent = self._examine(name)
+        if parent.policy is not None:
+            return [], parent.policy, parent.policy.model_dump(mode="json", exclude={"extends", "region"})
+        return [], None, {name: value for name, value in parent.fields.items() if name not in ("extends", "region")}
+
+    def _where(self, region: str) -> str:
+        return str(self._instead.get(region, f"{self.shown}/{region}.yaml"))
+
+    def _file(self, region: str) -> PolicyFile:
+        if region not in self._files:
+            path = self._instead.get(region, self.folder / f"{region}.yaml")
+            self._files[region] = read_policy(path, self._where(region), like=self._where(self.regions()[0]))
+        return self._files[region]
+
+
+def _misnamed(region: str, file: PolicyFile) -> list[Mistake]:
+    stated = file.stated.get("region", region)
+    if stated == region or not isinstance(stated, str):
+        return []
+    expected = f"region: {region} in {file.where}, as the file is named"
+    line, key = file.line(("region",)), ("region",)
+    return [
+        Mistake.of_field(
+            file.where, line, key, f"region: {stated}", expected=expected, remedy="rename the file or the field"
+        )
+    ]
+
+
+def _unknown_backends(file: PolicyFile) -> list[Mistake]:
+    targets, known = file.stated.get("targets"), catalog.names()
+    names = [
+        (number, target["backend"])
+        for number, target in enumerate(targets if isinstance(targets, list) else ())
+        if isinstance(target, Mapping) and isinstance(target.get("backend"), str)
+    ]
+    return [
+        Mistake.of_field(
+            file.where,
+            file.line(key),
+            key,
+            f"backend: {name}",
+            expected=f"targets in {file.where} with a backend out of {', '.join(known)}",
+            remedy="name one of those",
+            near=nearest(name, known),
+        )
+        for number, name in names
+        if name not in known and (key := ("targets", str(number), "backend"))
+    ]
+
+
+def _loosening(file: PolicyFile, parent: RegionPolicy, child: RegionPolicy) -> list[Mistake]:
+    found = []
+    for told in loosened(parent, child):
+        keys = mentioned(told)
+        key = next((key for key in keys if file.states(key)), keys[0] if keys else ())
+        found.append(
+            Mistake(
+                error=PolicyLoosens,
+                file=file.where,
+                line=file.line(key),
+                key=".".join(key),
+                expected=f"{file.where} to be at least as strict as {parent.region!r}, which it extends",
+                found=told,
+                remedy="tighten the named fields, or remove `extends` and state the whole policy with its own reason",
+            )
+        )
+    return found
 
 
 def write_schema(path: Path) -> None:

@@ -21,7 +21,7 @@ def merged(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any
 
 
 def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
-    """What the child allows and the parent does not, in words."""
+    """What the child allows and the parent does not, in words that name the fields by their full keys."""
     found = []
     if not wider_or_equal(child.precision, parent.precision):
         found.append(f"precision {child.precision}, coarser than {parent.precision}")

@@ -146,18 +146,22 @@ class RegionPolicy(Contract):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        # All at once, one a line, each naming its fields: whoever mends one wants to know of the others.
+        found = []
         if Execution(self.precision) in self.forbidden:
-            raise ValueError(f"precision {self.precision} is also listed in `forbidden`")
+            found.append(f"precision {self.precision} is also listed in `forbidden`")
         if "batch" in self.shapes:
-            raise ValueError("shapes.batch: the batch has a field of its own, `batch`")
+            found.append("shapes.batch: the batch has a field of its own, `batch`")
         names = [target.name for target in self.targets]
         if len(set(names)) != len(names):
-            raise ValueError(f"every target needs a name of its own, found {', '.join(names)}")
+            found.append(f"targets each need a name of their own, found {', '.join(names)}")
         for precision in self.repair.fallback or ():
             if Execution(precision) in self.forbidden:
-                raise ValueError(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
+                found.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
             if precision is self.precision or not wider_or_equal(precision, self.precision):
-                raise ValueError(f"repair.fallback lists {precision}, which is not wider than {self.precision}")
+                found.append(f"repair.fallback lists {precision}, which is not wider than precision {self.precision}")
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
     def stated_choice(self) -> GraphChoice:
@@ -199,7 +203,11 @@ class RegionPolicy(Contract):
         return found
 
     def digest(self) -> str:
-        """Identity of the resolved policy: of what it demands of engines, not of when they are made."""
+        """Identity of the resolved policy: of what it demands of engines, not of when they are made.
+
+        Engines are kept and signed under it, so a policy that goes on saying the same must keep it: a field that comes
+        later has a default that asks for nothing and is left out where it says that (`Field(exclude_if=...)`).
+        """
         return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
 
     def target(self, name: str) -> Target:

@@ -1,0 +1,113 @@
+"""`regiolect policies diff`: what a change of policies changes, and what it would do to the engines that are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from regiolect.policy.difference import RegionChange
+    from regiolect.policy_effects import EngineEffect
+    from regiolect.policy_review import PolicyReview
+
+_COLOURS = {
+    "tightens": "green",
+    "loosens": "yellow",
+    "changes": "default",
+    "refuse": "red",
+    "unknown": "red",
+    "retire": "magenta",
+    "rebuild": "yellow",
+    "build": "yellow",
+    "nothing": "dim",
+}
+_COUNTED = {
+    "refuse": "refused",
+    "unknown": "unknown",
+    "retire": "retired",
+    "rebuild": "to rebuild",
+    "build": "to build",
+    "nothing": "as before",
+}
+
+
+def policies_diff(
+    old: Annotated[str, typer.Argument(help="A folder, a policy file, or a git revision such as HEAD~1.")],
+    new: Annotated[str, typer.Argument(help="Likewise.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON instead of words.")] = False,
+    policies: Annotated[
+        Path | None,
+        typer.Option("--policies", help="Folder that a revision is of, and whose parents a file extends."),
+    ] = None,
+) -> None:
+    """Say what changes between two sets of policies, and which engines that refuses, retires or rebuilds.
+
+    Engines are judged anew from their kept results, by the new policies; no model is loaded and nothing is changed.
+    Exit code 0 if nothing differs, 1 if something does, 2 if a policy has mistakes.
+
+    Example: regiolect policies diff HEAD~1 region_policies
+    """
+    import os
+
+    from regiolect.console import watching
+    from regiolect.policy_review import review
+    from regiolect.settings import load_settings
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    with watching(verbose=False):
+        found = review(old, new, load_settings())
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        _print(found)
+    raise typer.Exit(1 if found.regions else 0)
+
+
+def _print(found: PolicyReview) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    differ = "nothing differs" if not found.regions else f"{len(found.regions)} of {found.compared} regions differ"
+    console.print(escape(f"{found.old} -> {found.new}: {differ}"))
+    for region in found.regions:
+        console.print()
+        _print_region(console, region)
+    if found.engines:
+        console.print("\nengines")
+    for engine in found.engines:
+        _print_engine(console, engine)
+    counts: Counter[str] = Counter(engine.action for engine in found.engines)
+    if counts:
+        console.print(", ".join(f"{counts[action]} {said}" for action, said in _COUNTED.items() if counts[action]))
+    for note in found.notes:
+        console.print(f"note: {escape(note)}", style="dim")
+
+
+def _print_region(console: Console, region: RegionChange) -> None:
+    from rich.markup import escape
+
+    from regiolect.policy.difference import worded
+
+    said = "" if region.change == "changed" else f": {region.change}"
+    console.print(f"[bold]{escape(region.region)}[/bold] ({escape(region.title)}){said}")
+    for field in region.fields:
+        inherited = f" (inherited from {field.inherited_from})" if field.inherited_from else ""
+        line = f"{field.key}: {worded(field.key, field.old)} -> {worded(field.key, field.new)}{inherited}"
+        console.print(f"  [{_COLOURS[field.direction]}]{field.direction:<8}[/] {escape(line)}")
+    if region.change == "changed" and region.old_policy == region.new_policy:
+        console.print("  no part of what an engine is: none is concerned", style="dim")
+
+
+def _print_engine(console: Console, engine: EngineEffect) -> None:
+    from rich.markup import escape
+
+    name = f"{engine.model} {engine.region} {engine.target}" + (f", served as {engine.served}" if engine.served else "")
+    console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {escape(name)}")
+    console.print(f"           {escape(engine.reason)}")

@@ -1,0 +1,243 @@
+"""Every mistake in a set of policy files is named at once, each with its file, line, key and nearest valid name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regiolect.console import print_policy_check
+from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyError, PolicyLoosens, PolicyTooNew
+from regiolect.policy import PolicyBook
+from regiolect.policy.mistakes import nearest
+
+REASON = "reason: A policy for trying out what is told of mistakes."
+GOOD = f"""region: good
+title: Good
+{REASON}
+precision: FP16
+accuracy: {{metric: accuracy, limit: 0.5}}
+targets: [{{name: cpu-x86, backend: openvino}}]
+"""
+BASE = f"""region: base
+title: Base
+{REASON}
+precision: int8
+accuracy: {{metric: accuracy, limit: yes}}
+acuracy: {{}}
+targets:
+  - {{name: cpu-x86, backend: openvin}}
+  - {{name: cpu-x86, backend: onnxruntime, colour: red}}
+samples:
+  gate: 2000
+  gate: 3000
+latency: {{p99_ms: .inf}}
+limit: 0.5
+"""
+KID = """region: kid
+title: no
+reason: short
+extends: bse
+precision: FP16
+forbidden: [FP16]
+repair: {fallback: [INT8]}
+samples: {gate: "4000"}
+shapes:
+  batch: {min: 1, opt: 2, max: 4}
+  width: {min: 48, opt: 2, max: 4}
+"""
+LOOSE = f"""region: loose
+title: Loose
+{REASON}
+extends: good
+precison: INT8
+accuracy:
+  limit: 0.9
+  confidence: 0.9
+samples: {{gate: 10}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def told(folder: Path, region: str, text: str) -> list[tuple[int | None, str, str | None]]:
+    """Line, key and nearest name of every mistake that is found in a region's file."""
+    (folder / f"{region}.yaml").write_text(text)
+    mistakes = PolicyBook(folder).mistakes(region)
+    assert all(mistake.file == str(folder / f"{region}.yaml") for mistake in mistakes)
+    return [(mistake.line, mistake.key, mistake.near) for mistake in mistakes]
+
+
+def test_no_mistake_of_a_file_hides_another(folder: Path) -> None:
+    assert told(folder, "base", BASE) == [
+        (4, "precision", "INT8"),
+        (5, "accuracy.limit", None),
+        (6, "acuracy", "accuracy"),
+        (7, "targets", None),
+        (8, "targets.0.backend", "openvino"),
+        (9, "targets.1.colour", None),
+        (12, "samples.gate", None),
+        (13, "latency.p99_ms", None),
+        (14, "limit", "accuracy.limit"),
+    ]
+
+
+def test_a_file_whose_parent_is_missing_is_still_looked_at(folder: Path) -> None:
+    (folder / "base.yaml").write_text(GOOD.replace("good", "base"))
+    assert told(folder, "kid", KID) == [
+        (2, "title", None),
+        (3, "reason", None),
+        (4, "extends", "base"),
+        (5, "precision", None),
+        (7, "repair.fallback", None),
+        (8, "samples.gate", None),
+        (10, "shapes.batch", None),
+        (11, "shapes.width", None),
+    ]
+
+
+def test_what_a_child_loosens_is_told_line_by_line_beside_its_other_mistakes(folder: Path) -> None:
+    assert told(folder, "loose", LOOSE) == [
+        (5, "precison", "precision"),
+        (7, "accuracy.limit", None),
+        (8, "accuracy.confidence", None),
+        (9, "samples.gate", None),
+    ]
+    kinds = [mistake.error for mistake in PolicyBook(folder).mistakes("loose")]
+    assert kinds == [InvalidPolicy, *[PolicyLoosens] * 3]
+
+
+def test_a_child_is_not_blamed_for_its_parent_but_neither_of_them_can_be_used(folder: Path) -> None:
+    (folder / "base.yaml").write_text(BASE)
+    assert told(folder, "kid", f"region: kid\ntitle: Kid\n{REASON}\nextends: base\nforbiden: [BF16]\n") == [
+        (5, "forbiden", "forbidden")
+    ]
+    assert told(folder, "grandchild", f"region: grandchild\ntitle: Grand\n{REASON}\nextends: kid\n") == []
+    with pytest.raises(InvalidPolicy) as refused:
+        PolicyBook(folder).load("grandchild")
+    for place in (f"{folder}/kid.yaml:5", f"{folder}/base.yaml:4", f"{folder}/base.yaml:14"):
+        assert place in refused.value.found
+
+
+def test_mistakes_of_several_files_are_told_in_one_error(folder: Path) -> None:
+    for region, text in (("base", BASE), ("kid", KID), ("loose", LOOSE)):
+        (folder / f"{region}.yaml").write_text(text)
+    (folder / "newer.yaml").write_text("format: 2\n")
+    (folder / "broken.yaml").write_text("region: broken\n  bad: [\n")
+    with pytest.raises(InvalidPolicy) as refused:
+        PolicyBook(folder).all()
+    for place in ("base.yaml:14: ", "kid.yaml:11: ", "loose.yaml:9: ", "newer.yaml:1: ", "broken.yaml:2: "):
+        assert f"{folder}/{place}" in refused.value.found
+    assert "(did you mean 'accuracy.limit'?)" in refused.value.found
+    assert refused.value.remedy == "mend them, then: regiolect policies validate"
+
+
+def test_mistakes_of_one_kind_are_raised_as_that_kind(folder: Path) -> None:
+    (folder / "loose.yaml").write_text(LOOSE.replace("precison: INT8\n", ""))
+    with pytest.raises(PolicyLoosens, match=r"line 6: accuracy\.limit.*; line 8: samples"):
+        PolicyBook(folder).all()
+    (folder / "loose.yaml").write_text("format: 9\n")
+    with pytest.raises(PolicyTooNew):
+        PolicyBook(folder).all()
+
+
+def test_each_file_of_a_cycle_says_so_and_what_leads_into_it_only_waits(folder: Path) -> None:
+    for region, parent in (("a", "b"), ("b", "a"), ("into", "a")):
+        (folder / f"{region}.yaml").write_text(
+            f"region: {region}\ntitle: {region.title()}\n{REASON}\nextends: {parent}\n"
+        )
+    book = PolicyBook(folder)
+    assert [(m.error, m.line, m.key) for m in book.mistakes("a")] == [(PolicyCycle, 4, "extends")]
+    assert book.mistakes("into") == ()
+    with pytest.raises(PolicyCycle, match="a -> b -> a"):
+        book.load("into")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "found"),
+    [
+        ("a: &x [*x]\n", 1, "contains itself"),
+        ("region: x\n---\nregion: y\n", 2, "another document"),
+        ("region: x\n? [1, 2]\n: 3\n", 2, "a key that is no text"),
+        ("region: [\n", 2, "expected the node content"),
+        ("region: 2024-13-45\n", None, "month must be in 1..12"),
+        ("- a\n", None, "a list"),
+        ("", None, "nothing"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_line(
+    folder: Path, text: str, line: int | None, found: str
+) -> None:
+    (folder / "odd.yaml").write_text(text)
+    (mistake,) = PolicyBook(folder).mistakes("odd")
+    assert mistake.line == line
+    assert found in mistake.found
+
+
+def test_words_that_yaml_takes_for_something_else_are_told_to_be_quoted(folder: Path) -> None:
+    (folder / "no.yaml").write_text(GOOD.replace("region: good", "region: no"))
+    with pytest.raises(InvalidPolicy, match="write a text in quotes"):
+        PolicyBook(folder).load("no")
+    (folder / "no.yaml").write_text(GOOD.replace("region: good", "region: 'no'"))
+    assert PolicyBook(folder).load("no").region == "no"
+
+
+@pytest.mark.parametrize("stated", ["limit: yes", "limit: '0.5'", "limit: .nan", "limit: -.inf", "limit: [0.5]"])
+def test_what_is_no_number_is_never_taken_for_a_limit(folder: Path, stated: str) -> None:
+    (mistake, *others) = told(folder, "good", GOOD.replace("limit: 0.5", stated))
+    assert mistake[:2] == (5, "accuracy.limit")
+    assert {key for _, key, _ in others} <= {"accuracy.limit"}
+
+
+def test_validate_prints_a_block_for_each_mistake_and_a_line_for_each_file_without(folder: Path, capsys) -> None:
+    (folder / "base.yaml").write_text(BASE)
+    (folder / "heir.yaml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: base\n")
+    assert print_policy_check(PolicyBook(folder)) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[:5] == [
+        "InvalidPolicy",
+        f"  at        {folder}/base.yaml:4 precision",
+        f"  expected  a valid policy in {folder}/base.yaml",
+        "  found     precision: Input should be 'FP32', 'FP16' or 'INT8', found 'int8'",
+        "  remedy    did you mean 'INT8'?",
+    ]
+    assert said.err.count("  at        ") == 9
+    assert said.out.splitlines()[0].startswith("good: valid, FP16, sha256:")
+    assert said.out.splitlines()[1] == "heir: waits for base, which it extends"
+
+
+def test_a_region_is_never_inherited(folder: Path) -> None:
+    assert told(folder, "heir", f"title: Heir\n{REASON}\nextends: good\n") == [(None, "region", None)]
+
+
+def test_a_field_is_looked_for_at_its_place_first(folder: Path) -> None:
+    assert told(folder, "good", GOOD + "batch: {mim: 1}\nshapes: {width: {mim: 1, opt: 2, max: 3}}\n")[0] == (
+        7,
+        "batch.mim",
+        "min",
+    )
+    assert nearest("Int8", ["FP32", "INT8"]) == "INT8"
+
+
+LINES = st.sampled_from([line for text in (BASE, KID, LOOSE, GOOD) for line in text.splitlines()])
+
+
+@given(lines=st.lists(LINES, max_size=12))
+def test_whatever_a_file_holds_is_either_used_or_told(tmp_path_factory, lines: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("policies")
+    (folder / "good.yaml").write_text(GOOD)
+    (folder / "any.yaml").write_text("\n".join(lines))
+    book = PolicyBook(folder)
+    mistakes = book.mistakes("any")
+    if not mistakes:
+        assert book.load("any").region == "any"
+        return
+    with pytest.raises(PolicyError) as refused:
+        book.load("any")
+    assert all(mistake.found in refused.value.found for mistake in mistakes)
