@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regiolect.errors import InvalidSetting
-from regiolect.storage import Store, open_store
+from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
 
 QUIET = {
@@ -118,7 +118,19 @@ class Settings(BaseSettings):
         Raises:
             StorageError: it cannot be opened, or is another region's.
         """
-        return open_store(self.store_location or str(self.home / "store"), self.home / "cache", region)
+        return open_store(self._store_location, self.home / "cache", region)
+
+    def find_store(self, region: str) -> Store | None:
+        """The store of a region, which may have no policy any more; None where it never had one. Makes none.
+
+        Raises:
+            StorageError: it cannot be opened, or is another region's.
+        """
+        return find_store(self._store_location, self.home / "cache", region)
+
+    @property
+    def _store_location(self) -> str:
+        return self.store_location or str(self.home / "store")
 
 
 def load_settings() -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -198,9 +198,13 @@ class RegionPolicy(Contract):
             found[name] = self.shapes[name]
         return found
 
+    def demands(self) -> dict[str, Any]:
+        """What the resolved policy demands of engines, as JSON; not where it comes from, and not when they are made."""
+        return self.model_dump(mode="json", exclude={"extends", "nightly"})
+
     def digest(self) -> str:
-        """Identity of the resolved policy: of what it demands of engines, not of when they are made."""
-        return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
+        """Identity of the resolved policy: of what it demands of engines."""
+        return digest_of(self.demands())
 
     def target(self, name: str) -> Target:
         """The target of that name."""

@@ -55,6 +55,9 @@ class Store(Protocol):
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
         """All readable records of a kind, newest first (S3 tells their age to the second)."""
 
+    def record_keys(self, kind: str) -> Iterator[str]:
+        """The keys of all records of a kind, in alphabetical order, readable or not; digests without their prefix."""
+
 
 def blobs_of(value: Contract) -> Iterator[Blob]:
     """Every blob that a contract names, at any depth."""
