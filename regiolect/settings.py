@@ -81,8 +81,8 @@ class Settings(BaseSettings):
 
     @property
     def plans_at_once(self) -> int:
-        """Models that a nightly plans side by side: on S3 a plan waits for answers, on a disk it computes digests."""
-        return 16 if (self.store_location or "").startswith("s3://") else 1
+        """Models planned side by side: on S3 a plan waits for answers, on a disk it digests large files."""
+        return 16 if (self.store_location or "").startswith("s3://") else min(4, os.cpu_count() or 1)
 
     def known_models(self) -> tuple[str, ...]:
         """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""

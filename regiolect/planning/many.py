@@ -53,13 +53,13 @@ def plan_models(
     Raises:
         UnknownTarget: no policy of these models' regions has a named target.
     """
-    opened = _refused_once(stores)
+    opened, known = _asked_once(stores), policies.regions()
 
     def planned(model: str) -> ModelPlan | None:
         try:
             spec = load_model_spec(model)
             # A region that nobody knows is for the plan to refuse by its name.
-            here = [region for region in regions or () if region in spec.data or region not in policies.regions()]
+            here = [region for region in regions or () if region in spec.data or region not in known]
             if regions and not here:
                 return None
             return ModelPlan(
@@ -137,19 +137,21 @@ def plan_models_here(
     return plans
 
 
-def _refused_once(stores: Stores) -> Stores:
-    """A store that cannot be opened is waited for once, and not again for every model."""
-    refused: dict[str, StorageError] = {}
+def _asked_once(stores: Stores) -> Stores:
+    """A store is opened once, not again for every model; one that cannot be opened is waited for once."""
+    found: dict[str, Store | StorageError] = {}
     alone = threading.Lock()
 
     def opened(region: str) -> Store:
         with alone:
-            if region in refused:
-                raise refused[region]
-            try:
-                return stores(region)
-            except StorageError as error:
-                refused[region] = error
-                raise
+            if region not in found:
+                try:
+                    found[region] = stores(region)
+                except StorageError as error:
+                    found[region] = error
+            store = found[region]
+        if isinstance(store, StorageError):
+            raise store
+        return store
 
     return opened

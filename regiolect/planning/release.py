@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from regiolect.contracts import Decision, RegionOutcome, Target, failure_of, short
 from regiolect.errors import BackendUnavailable, RegiolectError, UnknownRegion, UnknownTarget
 from regiolect.model import ModelSpec, load_model_spec
-from regiolect.once import once, one_look
+from regiolect.once import one_look
 from regiolect.planning.changes import Difference, differences
 from regiolect.planning.kept import finished, latest_of, outdated, to_be_timed_again
 from regiolect.planning.plan import Action, Plan, PlannedEngine
 from regiolect.planning.request import RegionRequest, region_parts, request_for
-from regiolect.planning.retired import FindStore, kept_places, retired
+from regiolect.planning.retired import FindStore, kept_elsewhere, kept_places, retired
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 from regiolect.storage import Store
@@ -121,7 +120,7 @@ def plan_whatever_targets(
             except RegiolectError as error:
                 engines.append(_refused(region, error))
         if elsewhere is not None and not regions:
-            found, unseen = _kept_elsewhere(spec, policies, elsewhere)
+            found, unseen = kept_elsewhere(spec, policies, elsewhere)
             places, engines = found | places, [*engines, *unseen]
         if not targets:
             engines.extend(retired(spec, policies, places, regions or None))
@@ -129,14 +128,15 @@ def plan_whatever_targets(
 
 
 def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | None) -> tuple[str, ...]:
-    named = tuple(dict.fromkeys(regions)) if regions else tuple(r for r in policies.regions() if r in spec.data)
+    known = policies.regions()
+    named = tuple(dict.fromkeys(regions)) if regions else tuple(region for region in known if region in spec.data)
     if not named:
         raise UnknownRegion(
             expected=f"a region with a policy in {policies.folder} and with data in ModelSpec {spec.name!r}",
-            found=f"policies: {', '.join(policies.regions())}; data: {', '.join(sorted(spec.data)) or 'none'}",
+            found=f"policies: {', '.join(known)}; data: {', '.join(sorted(spec.data)) or 'none'}",
             remedy="write a policy for one of the model's regions, or add data for one of the policies' regions",
         )
-    unknown = [region for region in named if region not in policies.regions()]
+    unknown = [region for region in named if region not in known]
     if unknown:
         policies.load(unknown[0])
     for region in named:
@@ -243,29 +243,6 @@ def _why_built(request: RegionRequest, latest: RegionOutcome | None, changed: Se
     if changed:
         return f"changed: {', '.join(changed)}"
     return outdated(request, latest) or "its files are no longer in the store"
-
-
-def _kept_elsewhere(
-    spec: ModelSpec, policies: PolicyBook, elsewhere: FindStore
-) -> tuple[dict[tuple[str, str], Store], list[PlannedEngine]]:
-    """What is kept in the stores of regions that nobody asks for; and the regions whose stores are closed to us, each
-    with its reason.
-
-    Of a region that was given up mostly its data are still in the ModelSpec, or else its policy is still there.
-    """
-    places: dict[tuple[str, str], Store] = {}
-    unseen = []
-    for region in sorted({*spec.data} ^ {*policies.regions()}):
-        try:
-            store = once(("elsewhere", region), partial(elsewhere, region))
-            places |= kept_places(spec.name, store) if store is not None else {}
-        except RegiolectError as error:
-            # Nobody asked for this region: that it is closed to this machine stops nothing, and is said.
-            reason = f"not looked into for engines to retire: {type(error).__name__}: {error.found}"
-            unseen.append(
-                PlannedEngine(region=region, title=region, target=None, precision=None, action="skip", reason=reason)
-            )
-    return places, unseen
 
 
 def _refused(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from regiolect.contracts import RegionOutcome
-from regiolect.errors import RegiolectError
+from regiolect.errors import RegiolectError, StorageError
 from regiolect.model import ModelSpec
 from regiolect.once import once
 from regiolect.planning.kept import LATEST, OUTCOMES
@@ -37,6 +38,24 @@ def _listed(store: Store) -> Mapping[str, Sequence[tuple[str, str]]]:
     return places
 
 
+def kept_elsewhere(
+    spec: ModelSpec, policies: PolicyBook, elsewhere: FindStore
+) -> tuple[Places, tuple[PlannedEngine, ...]]:
+    """What is kept in the stores of regions that nobody asks for, and a line for each that is closed to us.
+
+    Of a region that was given up mostly its data are still in the ModelSpec, or else its policy is still there.
+    """
+    places: dict[tuple[str, str], Store] = {}
+    closed = []
+    for region in sorted({*spec.data} ^ {*policies.regions()}):
+        try:
+            store = once(("elsewhere", region), partial(elsewhere, region))
+            places |= kept_places(spec.name, store) if store is not None else {}
+        except RegiolectError as error:
+            closed.append(_unseen(region, None, error))
+    return places, tuple(closed)
+
+
 def retired(
     spec: ModelSpec, policies: PolicyBook, places: Places, regions: Sequence[str] | None
 ) -> Iterator[PlannedEngine]:
@@ -45,19 +64,23 @@ def retired(
     Args:
         regions: look at these only; default: at every region of which something is kept.
     """
-    for (region, target), store in sorted(places.items()):
+    known = policies.regions()
+    for region, target in sorted(places):
         if regions is not None and region not in regions:
             continue
-        why = _why(spec, policies, region, target)
-        planned = _retired(spec.name, region, target, why, store) if why else None
+        why = _why(spec, policies, region, target) if region in known else f"no policy names {region} any more"
+        if why is None:
+            continue
+        try:
+            planned = _retired(spec.name, region, target, why, places[region, target])
+        except StorageError as error:
+            planned = _unseen(region, target, error)
         if planned is not None:
             yield planned
 
 
 def _why(spec: ModelSpec, policies: PolicyBook, region: str, target: str) -> str | None:
     """Why nobody asks for an engine any more; None if somebody does, or if nobody can tell."""
-    if region not in policies.regions():
-        return f"no policy names {region} any more"
     if region not in spec.data:
         return f"the model has no data of {region} any more"
     try:
@@ -66,6 +89,18 @@ def _why(spec: ModelSpec, policies: PolicyBook, region: str, target: str) -> str
         # The plan refuses the region: an unreadable policy retires nothing.
         return None
     return None if target in named else f"the policy of {region} no longer names {target}"
+
+
+def _unseen(region: str, target: str | None, error: RegiolectError) -> PlannedEngine:
+    # Nobody asked for this region: that its store is closed to this machine stops nothing, and is said.
+    return PlannedEngine(
+        region=region,
+        title=region,
+        target=target,
+        precision=None,
+        action="skip",
+        reason=f"not looked into for engines to retire: {type(error).__name__}: {error.found}",
+    )
 
 
 def _retired(model: str, region: str, target: str, why: str, store: Store) -> PlannedEngine | None:
@@ -81,7 +116,7 @@ def _retired(model: str, region: str, target: str, why: str, store: Store) -> Pl
         target=target,
         precision=engine.precision if engine else None,
         action="retire",
-        reason=f"{why}; kept as records/{LATEST}/{key}.json, and served where it is registered",
+        reason=f"{why} (kept: records/{LATEST}/{key}.json)",
         kept=engine.build_key if engine else None,
         decision=engine.decision if engine else None,
     )

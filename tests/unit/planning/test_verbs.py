@@ -147,7 +147,7 @@ def test_a_target_that_the_policy_no_longer_names_is_retired(plan: Planned, buil
     planned = plan("wide")
     assert actions(planned) == {"wide portable": "rebuild", "wide cpu": "retire"}
     retired = planned.engines[1]
-    assert retired.reason.startswith("the policy of wide no longer names cpu; kept as records/latest/tiny--wide--cpu")
+    assert retired.reason.startswith("the policy of wide no longer names cpu (kept: records/latest/tiny--wide--cpu")
     assert (retired.kept, retired.request) == (kept["cpu"].build_key, None)
     assert planned.summary() == "tiny: 0 to build, 1 to rebuild, 0 unchanged, 0 refused, 1 to retire"
     assert rows_of(planned.model_copy(update={"engines": (retired,)}), {}, (), {}) == (), "a release leaves it alone"
@@ -162,7 +162,7 @@ def test_a_region_without_policy_or_data_is_retired(plan: Planned, build, worksh
         file.unlink()
     workshop.data("dry").rmdir()
     retired = {engine.place: engine.reason for engine in plan().engines if engine.action == "retire"}
-    assert {place: reason.split(";")[0] for place, reason in retired.items()} == {
+    assert {place: reason.split(" (")[0] for place, reason in retired.items()} == {
         "dry cpu": "the model has no data of dry any more",
         "lawless cpu": "no policy names lawless any more",
     }
