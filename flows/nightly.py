@@ -14,6 +14,7 @@ from flows.release import SIDE_BY_SIDE, release
 from regiolect import progress
 from regiolect.contracts import NightlyResult, ReleaseResult, Trouble, failure_of
 from regiolect.nightly import ModelWork, troubles_of, work_of
+from regiolect.planning import engines_of
 from regiolect.settings import load_settings
 from tasks.nightly import champions, link_digest, notify, plan_night, write_digest
 
@@ -40,13 +41,14 @@ def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = Fa
     work = work_of(plans, None if isinstance(served, Exception) else served)
     progress.note(f"nightly: {sum(len(each.regions) for each in work)} regions of {len(work)} models to release")
     released = [] if dry_run else _release_all(work)
-    engines = [engine for planned in plans if planned.plan is not None for engine in planned.plan.engines]
+    engines = [engine for engine in engines_of(plans) if engine.action != "retire"]
     result = NightlyResult(
         started=started,
         seconds=time.perf_counter() - clock,
         models=len(plans),
         engines=len(engines),
-        unchanged=sum(engine.action == "reuse" for engine in engines),
+        # A gate's no that stands is as unchanged as its yes.
+        unchanged=sum(engine.action in ("reuse", "refuse") and engine.request is not None for engine in engines),
         dry_run=dry_run,
         waiting=tuple(f"{each.model}: {', '.join(each.regions)}" for each in work) if dry_run else (),
         releases=tuple(each for each in released if isinstance(each, ReleaseResult)),

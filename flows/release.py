@@ -118,7 +118,9 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
     stores = load_settings().store
-    kept = {request.build_key: finished(request, stores(request.region)) for request in planned.requests("reuse")}
+    kept = {
+        request.build_key: finished(request, stores(request.region)) for request in planned.requests("reuse", "refuse")
+    }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 
 
@@ -130,8 +132,8 @@ def _register(
     for region, group in groupby(planned.requests(), key=lambda request: request.region):
         requests = tuple(group)
         of_region = tuple(outcomes[request.build_key] for request in requests)
-        skipped = tuple(request.target.name for request in planned.requests("skip") if request.region == region)
-        futures[region] = publish_region.submit(model, of_region, requests[0].policy, skipped, force)
+        untouched = planned.untouched(region)
+        futures[region] = publish_region.submit(model, of_region, requests[0].policy, untouched, force)
     return {region: future.result(raise_on_failure=False) for region, future in futures.items()}
 
 

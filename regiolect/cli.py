@@ -1,7 +1,7 @@
 """The command line. Commands that answer at once import nothing heavy and start no server.
 
 Exit codes: 0 all well; 1 a region was refused, failed, left inconclusive or could not be registered, or a drill got
-through; 2 the request itself was wrong; 130 interrupted.
+through; 2 the request itself was wrong; 3 `plan --exit-code` found work; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -131,24 +131,32 @@ def nightly(
 
 @app.command()
 def plan(
-    model: Model,
+    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
     regions: Regions = "",
     targets: Targets = "",
-    json_file: JsonFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON, and nothing else.")] = False,
     policies: Policies = None,
     force: Force = False,
+    tell_work: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 if anything is to be built, rebuilt or retired.")
+    ] = False,
 ) -> None:
-    """Say what `run` would build, and why. Starts nothing and changes nothing."""
-    from regiolect.console import print_plan
-    from regiolect.integrity import write_atomic
-    from regiolect.planning import plan_here
+    """Say what `run` would build, rebuild, reuse or refuse, what is to be retired, and why. Changes nothing.
+
+    Exit code 0; 1 if something is refused or a model cannot be planned; 2 if the request was wrong. With --exit-code, 3
+    if there is work, whatever is refused beside it, so that 0 means: nothing to do. Without it work is no news to a
+    script that goes on to `run`.
+    """
+    from regiolect.console import plan_exit_code, print_plans
+    from regiolect.planning import document_of, plan_models_here
 
     settings = _use(policies)
-    planned = plan_here(settings, model, _split(regions), targets=_split(targets), force=force)
-    if json_file is not None:
-        write_atomic(json_file, planned.model_dump_json(indent=2).encode())
-    print_plan(planned)
-    raise typer.Exit(1 if any(engine.failure for engine in planned.engines) else 0)
+    plans = plan_models_here(settings, models or (), _split(regions), targets=_split(targets), force=force)
+    if as_json:
+        typer.echo(document_of(plans).model_dump_json(indent=2))
+    else:
+        print_plans(plans)
+    raise typer.Exit(plan_exit_code(plans, tell_work))
 
 
 @app.command()

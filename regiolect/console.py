@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
-from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, Drill, Failure, NightlyResult, ReleaseResult, ReleaseRow
 from regiolect.errors import PolicyError, RegiolectError
-from regiolect.planning import Plan
+from regiolect.planning import Action, ModelPlan, engines_of, has_work, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
 from regiolect.report.words import UNITS, build_words
@@ -30,6 +30,15 @@ COLOURS: Mapping[Decision, str] = {
     Decision.INCONCLUSIVE: "yellow",
     Decision.NOT_ATTESTED: "cyan",
     Decision.REFUSED: "red",
+}
+
+_ACTIONS: Mapping[Action, str] = {
+    "build": "yellow",
+    "rebuild": "yellow",
+    "reuse": "green",
+    "refuse": "red",
+    "retire": "magenta",
+    "skip": "dim",
 }
 
 
@@ -101,9 +110,7 @@ def _print_reasons(console: Console, row: ReleaseRow) -> None:
     """Why a row has no engine that is served, or what is served instead."""
     where = f"{row.region} {row.target or ''}".strip()
     if row.failure is not None:
-        console.print(f"[red]{where}: {row.failure.kind}[/red]", soft_wrap=True)
-        for name in ("expected", "found", "remedy"):
-            console.print(f"  {name:<9} {escape(getattr(row.failure, name))}", soft_wrap=True)
+        _print_failure(console, where, row.failure)
     elif row.model_uri is None:
         console.print(f"[{COLOURS[row.decision]}]{where}: {row.decision}[/]", soft_wrap=True)
         for reason in row.reasons:
@@ -159,11 +166,7 @@ def print_nightly(result: NightlyResult) -> int:
     console = _out()
     codes = [print_release(release) for release in result.releases]
     for trouble in result.troubles:
-        console.print(
-            f"[red]{escape(' '.join(filter(None, (trouble.model, trouble.region))))}: {trouble.failure.kind}[/]"
-        )
-        for name in ("expected", "found", "remedy"):
-            console.print(f"  {name:<9} {escape(getattr(trouble.failure, name))}", soft_wrap=True)
+        _print_failure(console, " ".join(filter(None, (trouble.model, trouble.region))), trouble.failure)
     for waiting in result.waiting:
         console.print(f"waits: {escape(waiting)}", soft_wrap=True)
     console.print(escape(digest_line(result)), soft_wrap=True)
@@ -172,21 +175,55 @@ def print_nightly(result: NightlyResult) -> int:
     return 1 if result.troubles or any(codes) else 0
 
 
-def print_plan(planned: Plan) -> None:
-    """One line per engine: what would happen, and why."""
+def print_plans(plans: Sequence[ModelPlan]) -> None:
+    """One line per engine: what would happen, and why; last, all of it in a line.
+
+    Of several models, what is unchanged is only counted.
+    """
     console = _out()
-    table = Table(title=planned.summary(), title_justify="left")
-    for name in ("region", "target", "precision", "action", "why"):
+    several = len(plans) > 1
+    table = Table(title=", ".join(each.plan.name for each in plans if each.plan) if not several else None)
+    table.title_justify = "left"
+    for name in (*(("model",) if several else ()), "region", "target", "precision", "action", "why"):
         table.add_column(name, overflow="fold")
-    colours = {"build": "yellow", "reuse": "green", "skip": "dim", "refuse": "red"}
-    for engine in planned.engines:
-        action = f"[{colours[engine.action]}]{engine.action}[/]"
-        table.add_row(engine.region, engine.target or "-", engine.precision or "-", action, escape(engine.reason))
-    console.print(table)
-    for engine in planned.engines:
-        if engine.failure is not None:
-            console.print(f"[red]{engine.region}: {engine.failure.kind}[/red]", soft_wrap=True)
-            console.print(f"  remedy    {escape(engine.failure.remedy)}", soft_wrap=True)
+    for each in plans:
+        for engine in each.plan.engines if each.plan else ():
+            if several and engine.action == "reuse":
+                continue
+            table.add_row(
+                *([each.plan.name] if several and each.plan else []),
+                engine.region,
+                engine.target or "-",
+                engine.precision or "-",
+                f"[{_ACTIONS[engine.action]}]{engine.action}[/]",
+                escape(engine.reason),
+            )
+    if table.row_count:
+        console.print(table)
+    for each in plans:
+        if each.failure is not None:
+            _print_failure(console, each.model, each.failure)
+        for engine in each.plan.engines if each.plan else ():
+            if engine.failure is not None:
+                _print_failure(console, engine.place, engine.failure)
+    failed = sum(each.failure is not None for each in plans)
+    told = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
+    of = f"{len(plans)} models: " if several else ""
+    console.print(f"{of}{summary_of(engines_of(plans))}{told}", soft_wrap=True)
+
+
+def _print_failure(console: Console, where: str, failure: Failure) -> None:
+    console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
+    for name in ("expected", "found", "remedy"):
+        console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)
+
+
+def plan_exit_code(plans: Sequence[ModelPlan], tell_work: bool) -> int:
+    """3 when there is work and it is asked for; else 1 when a model cannot be planned or something is refused, or 0."""
+    engines = engines_of(plans)
+    if tell_work and has_work(engines):
+        return 3
+    return 1 if any(each.failure for each in plans) or any(engine.action == "refuse" for engine in engines) else 0
 
 
 def print_policies(book: PolicyBook) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
 from regiolect.errors import EmptyDataset, InvalidSamples
-from regiolect.integrity import digest_file, digest_of, write_atomic
+from regiolect.integrity import digest_of, digest_source, write_atomic
 
 # How an input's array is told from the others in a file.
 _INPUT = "input:"
@@ -118,7 +118,7 @@ class FolderSource:
     classes: int | None = None
 
     def identity(self) -> str:
-        files = {split.value: digest_file(self._path(split)) for split in Split}
+        files = {split.value: digest_source(self._path(split)) for split in Split}
         return digest_of({"files": files, "declared": self.declared.model_dump(), "classes": self.classes})
 
     def load(self, split: Split) -> Samples:

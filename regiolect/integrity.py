@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from regiolect.errors import IntegrityError, StorageError
+from regiolect.once import once
 
 _CHUNK = 1 << 20
 
@@ -41,6 +42,11 @@ def digest_file(path: Path) -> str:
     """Digest of a file, read in pieces."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_source(path: Path) -> str:
+    """`digest_file` of a file that several models or regions may share: read once in a look (see `regiolect.once`)."""
+    return once(("file", path), lambda: digest_file(path))
 
 
 @functools.cache

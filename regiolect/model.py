@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from regiolect.contracts import Preprocessing, TensorSpec
 from regiolect.data import RegionSource
 from regiolect.errors import InvalidModelSpec, RegiolectError, UnknownModel, UnknownRegion
-from regiolect.integrity import digest_file, digest_of
+from regiolect.integrity import digest_of, digest_source
+from regiolect.once import once
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,7 @@ class ModelSpec:
         return digest_of(
             {
                 "name": self.name,
-                "files": [digest_file(path) for path in self._files()],
+                "files": [digest_source(path) for path in self._files()],
                 "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs],
                 "outputs": list(self.outputs),
                 "preprocessing": self.preprocessing.model_dump(mode="json"),
@@ -137,7 +138,7 @@ class ModelSpec:
                 repr(function),
                 "define it with `def` in a module of yours",
             )
-        return digest_of({"file": digest_file(Path(str(file))), "name": getattr(function, "__qualname__", metric)})
+        return digest_of({"file": digest_source(Path(str(file))), "name": getattr(function, "__qualname__", metric)})
 
     def region_data(self, region: str) -> RegionSource:
         """The source of a region's samples.
@@ -163,11 +164,10 @@ def load_model_spec(address: str) -> ModelSpec:
         UnknownModel: nothing has that name.
         InvalidModelSpec: something has, but it is no ModelSpec.
     """
-    known = {point.name: point for point in entry_points(group="regiolect.models")}
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    module_name, _, attribute = (known[address].value if address in known else address).partition(":")
-    module = _import(address, module_name, sorted(known))
+    module_name, _, attribute = (_installed().get(address, address) if ":" not in address else address).partition(":")
+    module = _import(address, module_name)
     found = getattr(module, attribute or "MODEL", None)
     if found is None:
         specs = [name for name, value in vars(module).items() if isinstance(value, ModelSpec)]
@@ -185,7 +185,12 @@ def load_model_spec(address: str) -> ModelSpec:
     return found
 
 
-def _import(address: str, module_name: str, entry_points_known: list[str]) -> ModuleType:
+def _installed() -> dict[str, str]:
+    """Where each entry point leads. Finding them reads the metadata of every installed package."""
+    return once("entry points", lambda: {point.name: point.value for point in entry_points(group="regiolect.models")})
+
+
+def _import(address: str, module_name: str) -> ModuleType:
     try:
         exists = bool(module_name) and importlib.util.find_spec(module_name) is not None
     except (ModuleNotFoundError, ValueError):
@@ -193,7 +198,7 @@ def _import(address: str, module_name: str, entry_points_known: list[str]) -> Mo
     if not exists:
         raise UnknownModel(
             expected=f"a ModelSpec at {address!r} (package.module:NAME, or an entry point)",
-            found=f"no module {module_name!r}; entry points: {', '.join(entry_points_known) or 'none'}",
+            found=f"no module {module_name!r}; entry points: {', '.join(sorted(_installed())) or 'none'}",
             remedy="check the spelling, run from the folder that holds the package, or install the package",
         )
     try:

@@ -117,7 +117,7 @@ def rows_of(
         if engine.request
         else _refused_row(engine)
         for engine in planned.engines
-        if engine.action != "skip"
+        if engine.action not in ("skip", "retire")
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regiolect.errors import InvalidSetting
-from regiolect.storage import Store, open_store
+from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
 
 QUIET = {
@@ -81,8 +81,8 @@ class Settings(BaseSettings):
 
     @property
     def plans_at_once(self) -> int:
-        """Models that a nightly plans side by side: on S3 a plan waits for answers, on a disk it computes digests."""
-        return 16 if (self.store_location or "").startswith("s3://") else 1
+        """Models planned side by side: on S3 a plan waits for answers, on a disk it digests large files."""
+        return 16 if (self.store_location or "").startswith("s3://") else min(4, os.cpu_count() or 1)
 
     def known_models(self) -> tuple[str, ...]:
         """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""
@@ -118,7 +118,19 @@ class Settings(BaseSettings):
         Raises:
             StorageError: it cannot be opened, or is another region's.
         """
-        return open_store(self.store_location or str(self.home / "store"), self.home / "cache", region)
+        return open_store(self._store_location, self.home / "cache", region)
+
+    def find_store(self, region: str) -> Store | None:
+        """The store of a region, which may have no policy any more; None where it never had one. Makes none.
+
+        Raises:
+            StorageError: it cannot be opened, or is another region's.
+        """
+        return find_store(self._store_location, self.home / "cache", region)
+
+    @property
+    def _store_location(self) -> str:
+        return self.store_location or str(self.home / "store")
 
 
 def load_settings() -> Settings:

@@ -15,13 +15,14 @@ from prefect.cache_policies import NO_CACHE
 from regiolect import nightly, report
 from regiolect.contracts import NightlyResult, RegisteredEngine
 from regiolect.errors import InvalidSetting
+from regiolect.planning import ModelPlan
 from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 
 
 @task(name="plan all models", cache_policy=NO_CACHE)
-def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[nightly.ModelPlan, ...]:
+def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[ModelPlan, ...]:
     settings = load_settings()
     policies = PolicyBook(settings.policies)
     return nightly.plan_night(

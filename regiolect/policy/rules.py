@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -202,13 +202,17 @@ class RegionPolicy(Contract):
             found[name] = self.shapes[name]
         return found
 
+    def demands(self) -> dict[str, Any]:
+        """What the resolved policy demands of engines, as JSON; not where it comes from, and not when they are made."""
+        return self.model_dump(mode="json", exclude={"extends", "nightly"})
+
     def digest(self) -> str:
         """Identity of the resolved policy: of what it demands of engines, not of when they are made.
 
         Engines are kept and signed under it, so a policy that goes on saying the same must keep it: a field that comes
         later has a default that asks for nothing and is left out where it says that (`Field(exclude_if=...)`).
         """
-        return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
+        return digest_of(self.demands())
 
     def target(self, name: str) -> Target:
         """The target of that name."""

@@ -57,7 +57,7 @@ def markdown_plan(plan: Plan) -> str:
     for engine in plan.engines:
         cells = (engine.region, engine.target or "-", engine.precision or "-", engine.action, engine.reason)
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    remedies = [f"\n**{_cell(e.region)}**: {_cell(e.failure.remedy)}" for e in plan.engines if e.failure is not None]
+    remedies = [f"\n**{_cell(e.place)}**: {_cell(e.failure.remedy)}" for e in plan.engines if e.failure is not None]
     return "\n".join([plan.summary(), "", *lines, *remedies])
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from regiolect.storage.base import Store, blobs_of
 from regiolect.storage.local import LocalStore
-from regiolect.storage.opening import open_store
+from regiolect.storage.opening import find_store, open_store
 from regiolect.storage.regional import RegionalStore
 
 if TYPE_CHECKING:
     from regiolect.storage.s3 import S3Store
 
-__all__ = ["LocalStore", "RegionalStore", "S3Store", "Store", "blobs_of", "open_store"]
+__all__ = ["LocalStore", "RegionalStore", "S3Store", "Store", "blobs_of", "find_store", "open_store"]
 
 
 def __getattr__(name: str) -> type[S3Store]:

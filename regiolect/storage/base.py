@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -55,11 +56,14 @@ class Store(Protocol):
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
         """All readable records of a kind, newest first (S3 tells their age to the second)."""
 
+    def record_keys(self, kind: str) -> Iterator[str]:
+        """The keys of all records of a kind, in alphabetical order, readable or not; digests without their prefix."""
+
 
 def blobs_of(value: Contract) -> Iterator[Blob]:
     """Every blob that a contract names, at any depth."""
-    for _, field in value:
-        yield from _blobs_in(field)
+    for name in _leading_to_blobs(type(value)):
+        yield from _blobs_in(getattr(value, name))
 
 
 def _blobs_in(value: object) -> Iterator[Blob]:
@@ -67,9 +71,29 @@ def _blobs_in(value: object) -> Iterator[Blob]:
         yield value
     elif isinstance(value, Contract):
         yield from blobs_of(value)
+    elif isinstance(value, Mapping):
+        yield from _blobs_in(tuple(value.values()))
     elif isinstance(value, tuple):
         for item in value:
             yield from _blobs_in(item)
+
+
+@functools.cache
+def _leading_to_blobs(kind: type[Contract]) -> tuple[str, ...]:
+    """The fields that can hold a blob. An outcome has thousands of values, ranges and scores, that cannot."""
+    return tuple(name for name, field in kind.model_fields.items() if _may_hold_blobs(field.annotation, frozenset()))
+
+
+def _may_hold_blobs(annotation: object, seen: frozenset[type]) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Contract):
+        if annotation in (Blob, Contract):
+            return True
+        if annotation in seen:
+            return False
+        fields = annotation.model_fields.values()
+        return any(_may_hold_blobs(field.annotation, seen | {annotation}) for field in fields)
+    # What is not said to be something else may be anything.
+    return annotation in (Any, object) or any(_may_hold_blobs(each, seen) for each in get_args(annotation))
 
 
 def parsed(data: bytes, type_: type[C]) -> C | None:

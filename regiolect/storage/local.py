@@ -85,6 +85,9 @@ class LocalStore:
             if record is not None:
                 yield record
 
+    def record_keys(self, kind: str) -> Iterator[str]:
+        yield from sorted(path.stem for path in (self.root / "records" / kind).glob("[!.]*.json"))
+
     def _blob_path(self, digest: str) -> Path:
         name = digest.removeprefix("sha256:")
         return self.root / "blobs" / name[:2] / name

@@ -6,11 +6,15 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regiolect.errors import InvalidSetting, StorageError
-from regiolect.storage.base import Store
+from regiolect.storage.base import MARKER, Store
 from regiolect.storage.local import LocalStore
 from regiolect.storage.regional import RegionalStore
+
+if TYPE_CHECKING:
+    from regiolect.storage.s3 import S3Store
 
 PLACEHOLDER = "{region}"
 SHARED = "shared"
@@ -80,6 +84,22 @@ def open_store(location: str, cache: Path, region: str | None = None) -> Store:
     )
 
 
+def find_store(location: str, cache: Path, region: str) -> Store | None:
+    """A region's store to look into; None where the region has no place of its own yet, and none is made.
+
+    Raises:
+        StorageError: as `open_store`.
+    """
+    own = location.replace(PLACEHOLDER, region)
+    return open_store(location, cache, region) if own == location or _is_marked(own, cache) else None
+
+
+def _is_marked(location: str, cache: Path) -> bool:
+    if not location.startswith("s3://"):
+        return (Path(location) / MARKER).is_file()
+    return _s3_store(location, cache).is_marked()
+
+
 def _opened(location: str, cache: Path, region: str | None) -> Store:
     # Connections do not survive a fork, and another endpoint or other credentials make another store.
     account = hash(frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
@@ -95,15 +115,19 @@ def _claimed(location: str, cache: Path, region: str | None) -> Store:
         local = LocalStore(Path(location))
         local.claim(region)
         return local
+    remote = _s3_store(location, cache)
+    remote.claim(region)
+    return remote
+
+
+def _s3_store(location: str, cache: Path) -> S3Store:
     try:
         from regiolect.storage.s3 import S3Store
     except ImportError as error:
         raise StorageError(
             expected=f"boto3, to open {location}", found=str(error), remedy="pip install 'regiolect[s3]'"
         ) from error
-    remote = S3Store(location, cache)
-    remote.claim(region)
-    return remote
+    return S3Store(location, cache)
 
 
 def _invalid(expected: str, found: str) -> InvalidSetting:

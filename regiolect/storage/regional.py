@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from regiolect.contracts import Blob, Contract
@@ -10,14 +11,14 @@ from regiolect.errors import ContentMissing
 from regiolect.storage.base import C, Store
 
 
+@dataclass(frozen=True)
 class RegionalStore:
     """Writes to a region's own store, and reads content from there or else from the shared one. Content is found by
     its digest, so it does not matter which of them a blob's URI names. Records are the region's own.
     """
 
-    def __init__(self, own: Store, shared: Store) -> None:
-        self.own = own
-        self.shared = shared
+    own: Store
+    shared: Store
 
     def put_bytes(self, data: bytes) -> Blob:
         return self.own.put_bytes(data)
@@ -45,3 +46,6 @@ class RegionalStore:
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
         return self.own.records(kind, type_)
+
+    def record_keys(self, kind: str) -> Iterator[str]:
+        return self.own.record_keys(kind)

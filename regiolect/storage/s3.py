@@ -24,7 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from regiolect.contracts import Blob, Contract, short
-from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting
+from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting, NoSuchBucket
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
 from regiolect.storage.s3_faults import authority, code, full, named, not_s3, status
@@ -98,6 +98,13 @@ class S3Store:
         """
         check_marker(self.location, region, lambda: self._get(MARKER), self._create_marker)
 
+    def is_marked(self) -> bool:
+        """Whether somebody claimed the location; not so where there is not even a bucket."""
+        try:
+            return self._get(MARKER) is not None
+        except NoSuchBucket:
+            return False
+
     def put_bytes(self, data: bytes) -> Blob:
         return self._put(lambda: io.BytesIO(data))
 
@@ -146,15 +153,24 @@ class S3Store:
         return None if data is None else parsed(data, type_)
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
-        folder = f"{self._prefix}records/{kind}/"
-        with self._named(f"to list s3://{self._bucket}/{folder}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder)
-            found = [entry for page in pages for entry in page.get("Contents", ()) if entry["Key"].endswith(".json")]
+        found = self._listed(f"records/{kind}/")
         for entry in sorted(found, key=lambda entry: entry["LastModified"], reverse=True):
             data = self._get(entry["Key"].removeprefix(self._prefix))
             record = None if data is None else parsed(data, type_)
             if record is not None:
                 yield record
+
+    def record_keys(self, kind: str) -> Iterator[str]:
+        folder = f"records/{kind}/"
+        start = len(self._prefix + folder)
+        yield from sorted(entry["Key"][start:].removesuffix(".json") for entry in self._listed(folder))
+
+    def _listed(self, folder: str) -> list[dict[str, Any]]:
+        with self._named(f"to list {self._uri(folder)}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + folder
+            )
+            return [entry for page in pages for entry in page.get("Contents", ()) if entry["Key"].endswith(".json")]
 
     def _put(self, opened: Callable[[], BinaryIO]) -> Blob:
         with opened() as source:

@@ -3,72 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.flows.tiny_models import ADDRESS, CPU, GPU, WORKSHOP, Workshop
-
-ROOT = Path(__file__).parents[2]
-COMMAND = Path(sysconfig.get_path("scripts")) / "regiolect"
-OURS = ("PREFECT_", "REGIOLECT_", "MLFLOW_")
-# Runs a command and says on its last line which of these packages it has loaded.
-HEAVY = ("great_expectations", "mlflow", "onnx", "prefect", "torch")
-TELLING = f"""
-import sys
-from regiolect.cli import main
-sys.argv[0] = "regiolect"
-try:
-    main()
-except SystemExit as end:
-    print("exit", end.code)
-print("loaded", sorted(set({HEAVY!r}) & set(sys.modules)))
-"""
-
-Said = subprocess.CompletedProcess[str]
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Where commands are typed: the repository's root, with a home and policies of its own."""
-
-    workshop: Workshop
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, *arguments: str, program: tuple[str, ...] = (str(COMMAND),)) -> Said:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        own = {
-            WORKSHOP: str(self.workshop.folder),
-            "REGIOLECT_HOME": str(self.workshop.folder / "home"),
-            "REGIOLECT_POLICIES": str(self.workshop.policies),
-        }
-        return subprocess.run(
-            [*program, *arguments],
-            env=inherited | own | self.variables,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    def telling(self, *arguments: str) -> Said:
-        return self(*arguments, program=(sys.executable, "-c", TELLING))
-
-
-def terminal_in(folder: Path) -> Terminal:
-    made = Workshop(folder)
-    made.write_model()
-    made.add("east", precision="FP16")
-    made.add("north", CPU, GPU)
-    return Terminal(made)
+from tests.e2e.terminal import ROOT, Said, Terminal, assert_refused, terminal_in
+from tests.flows.tiny_models import ADDRESS
 
 
 @pytest.fixture
@@ -96,16 +39,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(terminal, terminal("run", ADDRESS, "--json", str(out)), out)
 
 
-def assert_refused(said: Said, code: int, *told: str) -> None:
-    """Named, with a remedy, on stderr alone, and without a stack trace."""
-    assert said.returncode == code, said.stderr
-    assert "Traceback" not in said.stderr
-    assert "remedy" in said.stderr
-    for text in told:
-        assert text in said.stderr
-    assert said.stdout == ""
-
-
 # ---------------------------------------------------------------------------------------------------------- run
 
 
@@ -122,7 +55,7 @@ def test_a_run_ends_well_with_a_table_and_where_to_look_next(run: Run) -> None:
 
 def test_progress_goes_to_stderr_a_line_per_engine_and_nothing_from_vendors(run: Run) -> None:
     first, *lines = run.said.stderr.splitlines()
-    assert first == "tiny: 3 to build, 0 unchanged, 0 refused"
+    assert first == "tiny: 3 to build, 0 to rebuild, 0 unchanged, 0 refused, 0 to retire"
     of_engines = [line for line in lines if re.match(r"(east|north) +(cpu|gpu) ", line)]
     assert len(of_engines) == 3
     others = [line for line in lines if line not in of_engines]
@@ -150,7 +83,8 @@ def test_the_json_file_holds_the_table(run: Run) -> None:
 def test_a_plan_after_the_run_has_nothing_to_do_and_says_why(run: Run) -> None:
     said = run.terminal("plan", ADDRESS)
     assert said.returncode == 0
-    assert said.stdout.startswith("tiny: 0 to build, 3 unchanged, 0 refused")
+    assert said.stdout.splitlines()[-1] == "0 to build, 0 to rebuild, 3 unchanged, 0 refused, 0 to retire"
+    assert run.terminal("plan", ADDRESS, "--exit-code").returncode == 0, "nothing to do"
     key = str(run.rows["east", "cpu"]["build_key"]).removeprefix("sha256:")[:12]
     assert f"unchanged since build {key}" in said.stdout
 
@@ -216,35 +150,6 @@ def test_a_wrong_option_is_refused_in_the_usual_way(terminal: Terminal) -> None:
     assert said.returncode == 2
     assert "--regions" in said.stderr
     assert "Traceback" not in said.stderr
-
-
-# ---------------------------------------------------------------------------------------------------------- plan
-
-
-def test_plan_says_what_would_be_built_and_why_and_starts_nothing(terminal: Terminal, tmp_path: Path) -> None:
-    said = terminal.telling("plan", ADDRESS, "--json", str(tmp_path / "plan.json"))
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("tiny: 3 to build, 0 unchanged, 0 refused")
-    assert said.stdout.count("never built") == 3
-    *_, code, loaded = said.stdout.splitlines()
-    assert (code, loaded) == ("exit 0", "loaded []")
-    assert not (tmp_path / "home").exists(), "neither a store nor a server was set up"
-    engines = json.loads((tmp_path / "plan.json").read_text())["engines"]
-    assert [(engine["region"], engine["target"], engine["action"]) for engine in engines] == [
-        ("east", "cpu", "build"),
-        ("north", "cpu", "build"),
-        ("north", "gpu", "build"),
-    ]
-
-
-def test_plan_names_an_unusable_region_beside_the_others_and_a_script_learns_of_it(terminal: Terminal) -> None:
-    policy = terminal.workshop.policies / "north.yaml"
-    policy.write_text(policy.read_text().replace("limit:", "limt:"))
-    said = terminal("plan", ADDRESS)
-    assert said.returncode == 1
-    assert said.stdout.startswith("tiny: 1 to build, 0 unchanged, 1 refused")
-    assert "north: InvalidPolicy" in said.stdout
-    assert "regiolect policies validate" in said.stdout
 
 
 # ------------------------------------------------------------------------------------------------------ policies

@@ -26,7 +26,7 @@ BORDERS = {
     "attested": ("tasks.build", "attest_engine"),
     "evaluated": ("tasks.evaluate", "evaluate"),
     "gated": ("tasks.evaluate", "gate"),
-    "outcome kept": ("regiolect.planning", "keep"),
+    "outcome kept": ("regiolect.planning.kept", "keep"),
     "bundle written": ("regiolect.publish", "write_bundle"),
     "run uploaded": ("regiolect.registry.versions", "Versions._upload"),
     "version made": ("regiolect.registry.versions", "Versions._new_version"),

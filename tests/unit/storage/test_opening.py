@@ -14,7 +14,7 @@ from regiolect.contracts import Blob, Target
 from regiolect.errors import ContentMissing, ForeignStore, InvalidSetting, StorageError
 from regiolect.integrity import digest_bytes
 from regiolect.settings import load_settings
-from regiolect.storage import LocalStore, RegionalStore, S3Store, Store, open_store
+from regiolect.storage import LocalStore, RegionalStore, S3Store, Store, find_store, open_store
 from tests.seaweed import Seaweed
 
 ROOT = Path(__file__).parents[3]
@@ -184,6 +184,27 @@ def test_a_bucket_a_region_works_too(aws: Seaweed, place: str, tmp_path: Path) -
         aws.client().create_bucket(Bucket=bucket)
     blob = open_store(location, tmp_path / "cache", "eu").put_bytes(b"engine")
     assert blob.uri.startswith("s3://eu-store/")
+
+
+def test_a_region_without_a_place_is_not_given_one_by_a_look(location: str, tmp_path: Path) -> None:
+    places = f"{location}/{{region}}"
+    assert find_store(places, tmp_path / "cache", "eu") is None
+    assert find_store(places, tmp_path / "cache", "eu") is None, "the look left no mark"
+    own = open_store(places, tmp_path / "cache", "eu")
+    blob = own.put_bytes(b"engine")
+    own.put_record("latest", "tiny--eu--cpu", blob)
+    found = find_store(places, tmp_path / "cache", "eu")
+    assert found is not None
+    assert list(found.record_keys("latest")) == ["tiny--eu--cpu"]
+
+
+def test_a_bucket_that_is_not_there_is_no_place(aws: Seaweed, tmp_path: Path) -> None:
+    assert find_store("s3://no-bucket-of-{region}/x", tmp_path, "eu") is None
+
+
+def test_a_place_of_all_is_found_for_any_region(tmp_path: Path) -> None:
+    shared = str(tmp_path / "store")
+    assert find_store(shared, tmp_path, "eu") is open_store(shared, tmp_path)
 
 
 def test_a_place_is_opened_once(location: str, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_a_record_of_another_version_is_as_good_as_none(store: Store) -> None:
     assert [found.name for found in store.records("targets", Target)] == ["two"]
 
 
+def test_the_keys_of_a_kind_are_listed_readable_or_not(store: Store, again: Again) -> None:
+    assert list(store.record_keys("latest")) == []
+    for key in ("two--eu--cpu", "one--eu--cpu"):
+        store.put_record("latest", key, store.put_bytes(key.encode()))
+    store.put_record("others", "three", store.put_bytes(b"three"))
+    assert list(again().record_keys("latest")) == ["one--eu--cpu", "two--eu--cpu"]
+
+
 def test_sixteen_writers_of_the_same_content_all_succeed(store: Store, again: Again) -> None:
     data = b"engine" * 100_000
     with ThreadPoolExecutor(16) as pool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from regiolect.contracts import Contract, RegionOutcome, TargetMachine
+from regiolect.contracts import Contract, TargetMachine
 from regiolect.errors import ChangedMeanwhile, EmptyDataset, OtherVersion, UnknownRegion, UnknownTarget
 from regiolect.outcome import refuse
 from regiolect.planning import (
@@ -21,51 +18,10 @@ from regiolect.planning import (
     finished,
     keep,
     on_this_machine,
-    plan_release,
     require_planned,
 )
-from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
-from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    """Two regions; the model is a file that nobody reads here."""
-    made = Workshop(tmp_path / "workshop")
-    made.folder.mkdir()
-    made.model.write_bytes(b"weights")
-    made.add("east", precision="FP16")
-    made.add("north")
-    return made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
-
-
-@pytest.fixture
-def plan(workshop: Workshop, store: LocalStore) -> Callable[..., Plan]:
-    def planned(*regions: str, of: Workshop = workshop, **how: Any) -> Plan:
-        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), lambda region: store, regions, **how)
-
-    return planned
-
-
-@pytest.fixture
-def build(bundles, store: LocalStore) -> Callable[[RegionRequest], RegionOutcome]:
-    """Keeps an outcome as a build of the request would; its engine is only bytes."""
-    bundles.store = store
-
-    def built(request: RegionRequest) -> RegionOutcome:
-        own = {"region": request.region, "target": request.target, "build_key": request.build_key}
-        outcome: RegionOutcome = bundles.outcome(bundles.artifact())
-        outcome = outcome.model_copy(update={**own, "key_parts": request.key_parts, "policy": request.policy.digest()})
-        keep(outcome, request, store)
-        return outcome
-
-    return built
+from tests.flows.tiny_models import CPU, GPU, PORTABLE, Workshop
 
 
 def request_of(plan: Plan) -> RegionRequest:
@@ -80,7 +36,7 @@ def test_what_was_never_built_is_built(plan) -> None:
         ("east", "build", "never built"),
         ("north", "build", "never built"),
     ]
-    assert planned.summary() == "tiny: 2 to build, 0 unchanged, 0 refused"
+    assert planned.summary() == "tiny: 2 to build, 0 to rebuild, 0 unchanged, 0 refused, 0 to retire"
 
 
 def test_what_did_not_change_is_reused(plan, build) -> None:
@@ -95,13 +51,16 @@ def test_what_did_not_change_is_reused(plan, build) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda shop: shop.model.write_bytes(b"other weights"), "changed: model"),
-        (lambda shop: shop.write_data("north", seed=1), "changed: data"),
-        (lambda shop: shop.write_policy("north", limit=4.0), "changed: policy"),
-        (lambda shop: shop.write_policy("north", reason="A better reason for the same rule."), "changed: policy"),
+        (lambda shop: shop.model.write_bytes(b"other weights"), "changed: the model"),
+        (lambda shop: shop.write_data("north", seed=1), "changed: the region's data"),
+        (lambda shop: shop.write_policy("north", limit=4.0), "changed: the policy (accuracy.limit 5 -> 4)"),
+        (
+            lambda shop: shop.write_policy("north", reason="A better reason for the same rule." * 2),
+            "changed: the policy (reason)",
+        ),
         (
             lambda shop: (shop.write_data("north", seed=1), shop.write_policy("north", limit=4.0)),
-            "changed: data, policy",
+            "changed: the region's data, the policy (accuracy.limit 5 -> 4)",
         ),
         (lambda shop: shop.write_policy("north", {**CPU, "name": "other"}), "never built"),
     ],
@@ -112,10 +71,12 @@ def test_a_change_is_named_and_nothing_else_is(plan, build, workshop: Workshop, 
         build(request_of(plan(region)))
     before = request_of(plan("north"))
     change(workshop)
-    (engine,) = plan("north").engines
-    assert (engine.action, engine.reason) == ("build", reason)
+    engine, *others = plan("north").engines
+    assert [other.action for other in others] == (["retire"] if reason == "never built" else [])
+    assert engine.reason == reason
+    assert engine.action == ("build" if reason == "never built" else "rebuild")
     assert engine.request.build_key != before.build_key
-    assert plan("east").engines[0].action == ("build" if reason == "changed: model" else "reuse")
+    assert plan("east").engines[0].action == ("rebuild" if reason == "changed: the model" else "reuse")
 
 
 def test_a_change_taken_back_finds_the_old_build(plan, build, workshop: Workshop) -> None:
@@ -221,7 +182,7 @@ def test_targets_that_are_not_named_are_left_alone_or_reused(workshop: Workshop,
         "gpu": "skip",
     }
     assert [request.target.name for request in planned.requests()] == ["cpu", "portable"]
-    assert planned.summary() == "tiny: 1 to build, 1 unchanged, 0 refused, 1 left out"
+    assert planned.summary() == "tiny: 1 to build, 0 to rebuild, 1 unchanged, 0 refused, 0 to retire, 1 left out"
 
 
 def test_force_is_for_the_named_targets_alone(workshop: Workshop, plan, build) -> None:
@@ -229,7 +190,7 @@ def test_force_is_for_the_named_targets_alone(workshop: Workshop, plan, build) -
     for request in plan("wide").requests():
         build(request)
     planned = plan("wide", targets=["cpu"], force=True)
-    assert {engine.target: engine.action for engine in planned.engines} == {"cpu": "build", "portable": "reuse"}
+    assert {engine.target: engine.action for engine in planned.engines} == {"cpu": "rebuild", "portable": "reuse"}
 
 
 def test_a_target_that_no_policy_names_is_refused_with_the_nearest(plan) -> None:
@@ -260,8 +221,8 @@ def test_another_machine_behind_the_same_target_builds_anew_and_says_so(plan, bu
     seen = TargetMachine(target="cpu", backend="openvino", parts=other)
     store.put_record("machines", "cpu--openvino", seen)
     (engine,) = plan("north", on_pools=True).engines
-    assert engine.action == "build"
-    assert "backend (" in engine.reason
+    assert engine.action == "rebuild"
+    assert engine.reason.startswith("changed: the backend or its machine (")
     assert "isa avx2" in engine.reason
 
 

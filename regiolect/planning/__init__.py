@@ -1,0 +1,52 @@
+"""What a release would do, and why.
+
+`request` makes build keys, `kept` is what builds came to, `changes` tells two keys apart in words, `release` compares
+what is asked for with what is kept, `retired` finds what nobody asks for any more, `many` plans several models in one
+look, `plan` and `document` say it. Import from here.
+"""
+
+from regiolect.planning.changes import Difference, differences, policy_changes
+from regiolect.planning.document import EngineEntry, ModelEntry, PlanDocument, document_of, engines_of
+from regiolect.planning.kept import LATEST, OUTCOMES, POLICIES, RUNS, answer, answer_of, finished, keep, latest_key
+from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
+from regiolect.planning.plan import SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
+from regiolect.planning.release import Stores, plan_here, plan_release
+from regiolect.planning.request import MACHINES, RegionRequest, machine_parts, on_this_machine, require_planned
+
+__all__ = [
+    "LATEST",
+    "MACHINES",
+    "OUTCOMES",
+    "POLICIES",
+    "RUNS",
+    "SUMMARY",
+    "WORK",
+    "Action",
+    "Difference",
+    "EngineEntry",
+    "ModelEntry",
+    "ModelPlan",
+    "Plan",
+    "PlanDocument",
+    "PlannedEngine",
+    "RegionRequest",
+    "Stores",
+    "answer",
+    "answer_of",
+    "differences",
+    "document_of",
+    "engines_of",
+    "finished",
+    "has_work",
+    "keep",
+    "latest_key",
+    "machine_parts",
+    "on_this_machine",
+    "plan_here",
+    "plan_models",
+    "plan_models_here",
+    "plan_release",
+    "policy_changes",
+    "require_planned",
+    "summary_of",
+]

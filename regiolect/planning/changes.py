@@ -1,0 +1,103 @@
+"""What differs between two build keys, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from regiolect.contracts import Contract
+from regiolect.once import once
+from regiolect.planning.kept import policy_of
+from regiolect.planning.request import RegionRequest
+from regiolect.policy import RegionPolicy
+from regiolect.storage import Store
+
+_DIGEST = "sha256:"
+_LONGEST = 60
+# How each part of a build key is called among people.
+_WORDS = {
+    "model": "the model",
+    "data": "the region's data",
+    "metric": "the metric's code",
+    "policy": "the policy",
+    "recipe": "the backend's recipe for the precision",
+    "target": "the target",
+    "regiolect": "Regiolect's own code",
+    "backend": "the backend or its machine",
+    "toolchain": "the libraries",
+}
+
+
+class Difference(Contract):
+    """A part of the build key that is not what it was when the engine was built."""
+
+    part: str = Field(description="its name in the build key")
+    before: str | None = Field(description="None: the older key had no such part")
+    now: str | None = Field(description="None: the newer key has no such part")
+    words: str = Field(description="the part as people call it, and the change where it says something to a person")
+
+
+def differences(before: Mapping[str, str], request: RegionRequest, store: Store) -> tuple[Difference, ...]:
+    """Every part of the build key that differs, in the order of the request's parts.
+
+    Args:
+        before: the parts of the older key.
+        store: the region's, which may have kept the policy of that time.
+    """
+    now = request.key_parts
+    names = [*now, *(name for name in sorted(before) if name not in now)]
+    return tuple(
+        _difference(name, before.get(name), now.get(name), request, store)
+        for name in names
+        if before.get(name) != now.get(name)
+    )
+
+
+def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:
+    if name == "policy" and before is not None:
+        old = once(("policy", request.region, before), lambda: policy_of(before, store))
+        detail = "" if old is None else ", ".join(policy_changes(old, request.policy))
+    else:
+        detail = _change(before, now)
+    called = _WORDS.get(name, name)
+    return Difference(part=name, before=before, now=now, words=f"{called} ({detail})" if detail else called)
+
+
+def policy_changes(before: RegionPolicy, now: RegionPolicy) -> Iterator[str]:
+    """`accuracy.limit 5 -> 4` for each field that differs, of those that take part in a policy's digest."""
+    old, new = (dict(_leaves(policy.demands())) for policy in (before, now))
+    for name in dict.fromkeys([*new, *old]):
+        if old.get(name) != new.get(name):
+            said = [_said(values.get(name)) for values in (old, new)]
+            # Whole sentences, as `reason` has them, belong into the policy's own page.
+            yield name if max(map(len, said)) > _LONGEST else f"{name} {' -> '.join(said)}"
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _said(value: Any) -> str:
+    if value is None or value in ((), [], {}):
+        return "none"
+    if isinstance(value, list):
+        return " + ".join(map(_said, value))
+    if isinstance(value, dict):
+        return "/".join(_said(inner) for inner in value.values() if inner is not None)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _change(before: str | None, now: str | None) -> str:
+    """What became of a part that is a list of names and values; nothing of digests, which tell a person nothing."""
+    if (before or now or "").startswith(_DIGEST):
+        return ""
+    old, new = ((text or "none").split(", ") for text in (before, now))
+    gone = [piece for piece in old if piece not in new]
+    come = [piece for piece in new if piece not in old]
+    return f"{', '.join(gone) or 'none'} -> {', '.join(come) or 'none'}"

@@ -1,0 +1,88 @@
+"""What builds came to, as it lies in a region's store: under the build key, as the latest of its target, for a run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from regiolect.contracts import RegionAnswer, RegionOutcome
+from regiolect.planning.request import RegionRequest, engine_key
+from regiolect.policy import RegionPolicy
+from regiolect.storage import Store, blobs_of
+
+OUTCOMES = "outcomes"
+LATEST = "latest"
+POLICIES = "policies"
+RUNS = "runs"
+
+
+def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
+    """The outcome kept under a request's build key, if it came to a decision that stands and the store still has its
+    engine. One whose calibration is older than the policy allows stands no longer."""
+    outcome = store.get_record(OUTCOMES, request.build_key, RegionOutcome)
+    if (
+        outcome is None
+        or to_be_timed_again(outcome)
+        or outdated(request, outcome) is not None
+        or outcome.build_key != request.build_key
+        or outcome.failure is not None
+        or outcome.engine is None
+    ):
+        return None
+    return outcome if all(store.has(blob) for blob in blobs_of(outcome)) else None
+
+
+def to_be_timed_again(outcome: RegionOutcome) -> bool:
+    """Whether latency alone blocked it. Answers are the same in every run; times are not, and a busy hour must not
+    block a region for good."""
+    return outcome.gate is not None and "latency" in outcome.gate.blocked_by
+
+
+def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
+    """Why an outcome's calibration holds no longer."""
+    oldest = request.policy.calibration.max_age_days
+    if oldest is None or outcome.calibration is None:
+        return None
+    age = (datetime.now(UTC) - outcome.calibration.seal.made).total_seconds() / 86400
+    return f"its calibration is {age:.0f} days old, the policy allows {oldest:g}" if age > oldest else None
+
+
+def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
+    """Keep an outcome as the latest of its region and target and, last, under its build key; and the policy, so that a
+    later plan can say what changed in it."""
+    policy = request.policy.digest()
+    if policy_of(policy, store) is None:
+        store.put_record(POLICIES, policy, request.policy)
+    store.put_record(LATEST, latest_key(request), outcome)
+    store.put_record(OUTCOMES, outcome.build_key, outcome)
+
+
+def answer(run: str, outcome: RegionOutcome, request: RegionRequest, store: Store, *, built: bool) -> RegionAnswer:
+    """Keep what a region's flow run came to and, last, tell whoever waits for that run, on whatever machine."""
+    if built:
+        keep(outcome, request, store)
+    else:
+        store.put_record(LATEST, latest_key(request), outcome)
+    told = RegionAnswer(outcome=outcome, built=built)
+    store.put_record(RUNS, run, told)
+    return told
+
+
+def answer_of(run: str, store: Store) -> RegionAnswer | None:
+    """What a region's flow run told; None if it did not come that far."""
+    return store.get_record(RUNS, run, RegionAnswer)
+
+
+def latest_of(request: RegionRequest, store: Store) -> RegionOutcome | None:
+    """What the last run of a request's model, region and target came to, under whatever build key."""
+    return store.get_record(LATEST, latest_key(request), RegionOutcome)
+
+
+def policy_of(digest: str, store: Store) -> RegionPolicy | None:
+    """The policy of that digest under which something was built; None if it was not kept, or no longer reads as it."""
+    policy = store.get_record(POLICIES, digest, RegionPolicy)
+    return policy if policy is not None and policy.digest() == digest else None
+
+
+def latest_key(request: RegionRequest) -> str:
+    """Key of the latest outcome of a model in a region on a target."""
+    return engine_key(request.name, request.region, request.target.name)
