@@ -47,6 +47,8 @@ _TAIL = math.log(1e10)  # values of m left out of a sum have a probability of at
 _SLACK = 1e-8  # more than the tails left out and rounding together
 _TINY = 1e-300  # stands for a rate of zero inside logarithms
 _CELLS = 48  # of the nuisance line, before refinement
+_MARGIN = 5e-5  # normal quantiles that the loss is put beyond its root at first
+_CELLS_OF_SEARCH = 16  # where only about the supremum is asked for
 _ROUNDS = 14  # of refinement at most, and
 _WORK = 2_000_000  # ends of cells times values of m at most; stopping early only raises the bound
 
@@ -128,12 +130,14 @@ def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
         start=(b - c + z * z / 2 + z * math.sqrt(b + c + z * z / 4)) / n,
         step=math.sqrt(b + c + z * z) / n,
     )
+    margin = _MARGIN
     while loss < highest:
         over = excess(_certified(ordering, nuisance, loss, level))
         if over <= 0:
             return loss
-        loss += 1.2 * step * over + 1e-12
-        step *= 1.5
+        # The farther beyond the root, the fewer cells prove it.
+        loss += step * max(1.2 * over, margin) + 1e-12
+        margin *= 10
     return highest
 
 
@@ -247,8 +251,8 @@ class _Nuisance:
     p10_most: float
     p01_least: float
 
-    def cells(self, loss: float) -> Floats:
-        """Positions of the ends of equal cells on the line of rates with this loss; empty if there is no such pair.
+    def cells(self, loss: float, count: int = _CELLS) -> Floats:
+        """Positions of the ends of `count` equal cells on the line of rates with this loss; empty if there is no such pair.
 
         The smaller rate is ymax sin^2(position): in it the Fisher information is nearly constant.
         """
@@ -258,7 +262,7 @@ class _Nuisance:
             return np.empty(0)
         if ymax == 0.0:
             return np.zeros(2)
-        return np.linspace(math.asin(math.sqrt(low / ymax)), math.asin(math.sqrt(high / ymax)), _CELLS + 1)
+        return np.linspace(math.asin(math.sqrt(low / ymax)), math.asin(math.sqrt(high / ymax)), count + 1)
 
 
 def _rates(loss: float, position: Floats) -> tuple[Floats, Floats]:
@@ -268,7 +272,7 @@ def _rates(loss: float, position: Floats) -> tuple[Floats, Floats]:
 
 def _attained(ordering: _Ordering, nuisance: _Nuisance, loss: float) -> float:
     """The largest P(T <= threshold) at the ends of the cells: cheap, and not above the supremum."""
-    position = nuisance.cells(loss)
+    position = nuisance.cells(loss, _CELLS_OF_SEARCH)
     return float(ordering.probability(*_rates(loss, position)).max()) if len(position) else 0.0
 
 
@@ -293,7 +297,7 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
         # The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
         values = len(_likely(ordering.n, p10 + p01))
         tolerance = min(max(2e-6 * values, 1e-4), 2e-3)
-        loose = np.flatnonzero(bound > max(level, float(reached.max())) * (1 + tolerance))
+        loose = np.flatnonzero(bound > max(level, float(reached.max()) * (1 + tolerance)))
         if len(loose) == 0 or len(position) * values > _WORK:
             break
         middle = (position[loose] + position[loose + 1]) / 2
