@@ -16,6 +16,8 @@ from regiolect.policy.rules import (
     RegionPolicy,
     RepairRules,
     SampleMinimum,
+    SliceRules,
+    SpeedLimit,
 )
 
 
@@ -23,7 +25,7 @@ from regiolect.policy.rules import (
 def _known_keys() -> frozenset[str]:
     models = (
         *(RegionPolicy, AccuracyLimit, LatencyLimit, CalibrationRules, SampleMinimum, BatchProfile, Target),
-        *(NightlyRules, ApprovalRules, RepairRules),
+        *(NightlyRules, ApprovalRules, RepairRules, SliceRules, SpeedLimit),
     )
     return frozenset(name for model in models for name in model.model_fields)
 
