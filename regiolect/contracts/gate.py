@@ -23,7 +23,7 @@ class Timing(Contract):
         default=None,
         description="upper confidence bound of the 99th percentile; None: the rounds were too few for one",
     )
-    p50_upper_ms: PositiveFloat | None = Field(default=None, description="upper confidence bound of the median, as above")
+    p50_upper_ms: PositiveFloat | None = Field(default=None, description="upper confidence bound of the median")
     baseline_p50_ms: PositiveFloat
     baseline_p99_ms: PositiveFloat
     throughput: PositiveFloat = Field(description="samples per second at the median")
@@ -73,7 +73,7 @@ GateRule = Literal["accuracy", "samples", "slices", "precision", "latency", "thr
 class SliceFigures(Contract):
     """The gate's answer on the samples that share one value. Losses are in the decision's unit.
 
-    loss and loss_upper are None where there is nothing to tell them from, loss_lower also where the upper bound decided.
+    loss and loss_upper are None where nothing tells them; loss_lower is None as well where the upper bound decided.
     """
 
     column: str = Field(description="what the samples are told apart by: label, or an attribute of theirs")
@@ -99,7 +99,7 @@ class GateDecision(Contract):
     confidence: float
     samples: PositiveInt
     samples_needed: PositiveInt | None = Field(default=None, description="estimate, when inconclusive")
-    slices: tuple[SliceFigures, ...] = Field(default=(), description="all that the policy names, each to pass by itself")
+    slices: tuple[SliceFigures, ...] = Field(default=(), description="the policy's, each to pass by itself")
     blocked_by: tuple[GateRule, ...] = Field(default=(), description="the rules that did not hold")
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
 

@@ -80,7 +80,7 @@ def loss_bounds(b: int, c: int, n: int, confidence: float) -> tuple[float, float
 
 
 def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) -> tuple[float, float]:
-    """Bounds of (p10 - p01) / a, a fraction of the reference's score a, which is as random as the loss.
+    """Lower and upper bound of (p10 - p01) / a, a fraction of the reference's score a, which is as random as the loss.
 
     By Bonferroni: the loss is bounded with 98 % of alpha, and a by Clopper-Pearson from either side with 1 % each. A
     loss is divided by the end that makes the bound wider: the upper bound, if positive, by the lower end of a.
@@ -92,6 +92,28 @@ def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) 
     Raises:
         InvalidResults: as above, or the reference is never right.
     """
+    return (
+        relative_loss_lower_bound(b, c, right, n, confidence),
+        relative_loss_upper_bound(b, c, right, n, confidence),
+    )
+
+
+def relative_loss_upper_bound(b: int, c: int, right: int, n: int, confidence: float) -> float:
+    """The upper one of `relative_loss_bounds`."""
+    loss_confidence, least, most = _related(b, c, right, n, confidence)
+    upper = loss_upper_bound(b, c, n, loss_confidence)
+    return upper / (least if upper >= 0 else most)
+
+
+def relative_loss_lower_bound(b: int, c: int, right: int, n: int, confidence: float) -> float:
+    """The lower one of `relative_loss_bounds`."""
+    loss_confidence, least, most = _related(b, c, right, n, confidence)
+    lower = -loss_upper_bound(c, b, n, loss_confidence)
+    return lower / (most if lower >= 0 else least)
+
+
+def _related(b: int, c: int, right: int, n: int, confidence: float) -> tuple[float, float, float]:
+    """The confidence that is left for the loss, and bounds of the reference's score."""
     if not b <= right <= n - c or right == 0:
         raise InvalidResults(
             expected=f"between {max(b, 1)} and {n - c} right answers of the reference, to relate a loss to",
@@ -99,9 +121,8 @@ def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) 
             remedy="check the reference model and the labels, or state the limit in absolute_points",
         )
     alpha = 1.0 - confidence
-    lower, upper = loss_bounds(b, c, n, 1.0 - (1.0 - _REFERENCE_SHARE) * alpha)
     least, most = clopper_pearson(right, n, _REFERENCE_SHARE / 2 * alpha)
-    return lower / (most if lower >= 0 else least), upper / (least if upper >= 0 else most)
+    return 1.0 - (1.0 - _REFERENCE_SHARE) * alpha, least, most
 
 
 def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
@@ -252,7 +273,7 @@ class _Nuisance:
     p01_least: float
 
     def cells(self, loss: float, count: int = _CELLS) -> Floats:
-        """Positions of the ends of `count` equal cells on the line of rates with this loss; empty if there is no such pair.
+        """Positions of the ends of `count` equal cells on the line of rates with this loss; empty if there is none.
 
         The smaller rate is ymax sin^2(position): in it the Fisher information is nearly constant.
         """

@@ -80,7 +80,7 @@ class AccuracyLimit(Contract):
 
 
 class LatencyLimit(Contract):
-    """Latency at the profile's optimal batch, on the target. A limit holds if its upper confidence bound is within it."""
+    """Latency at the profile's optimal batch, on the target; upper confidence bounds must be within the limits."""
 
     p99_ms: PositiveFloat
     p50_ms: PositiveFloat | None = Field(default=None, exclude_if=_unstated, description="of the median")
