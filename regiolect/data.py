@@ -6,13 +6,14 @@ A `RegionSource` is what a user brings: three disjoint sets of labelled samples.
 
 from __future__ import annotations
 
+import difflib
 import io
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -23,8 +24,11 @@ from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Spl
 from regiolect.errors import EmptyDataset, InvalidSamples
 from regiolect.integrity import digest_of, digest_source, write_atomic
 
-# How an input's array is told from the others in a file.
+# How the arrays of inputs and attributes are told from the others in a file.
 _INPUT = "input:"
+_ATTRIBUTE = "attribute:"
+LABEL = "label"
+"""What a sample's class is called among its attributes; no attribute may be called so."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,20 @@ class Samples:
         regions: the region tag that each sample carries.
         inputs: raw arrays by model input name, e.g. uint8 images of shape (n, channels, height, width).
         targets: what the metric compares with, e.g. int64 labels of shape (n,).
+        attributes: text of shape (n,) by name, e.g. the device that a sample comes from; what a policy's
+            `accuracy.slices` tells samples apart by.
 
     Raises:
         EmptyDataset: no samples.
-        InvalidSamples: lengths differ, ids are not text, or numbers are neither integer nor float.
+        InvalidSamples: lengths differ, ids are not text, numbers are neither integer nor float, or an attribute is no
+            printable text for each sample.
     """
 
     ids: NDArray[np.str_]
     regions: NDArray[np.str_]
     inputs: Mapping[str, NDArray[Any]]
     targets: NDArray[Any]
+    attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -55,7 +63,12 @@ class Samples:
                 found=f"{count} samples, {len(self.inputs)} inputs",
                 remedy="check the path and the filter that select this region's samples",
             )
-        for name, array in {"regions": self.regions, "targets": self.targets, **self.inputs}.items():
+        for name, array in {
+            "regions": self.regions,
+            "targets": self.targets,
+            **self.inputs,
+            **self.attributes,
+        }.items():
             if len(array) != count:
                 raise InvalidSamples(
                     expected=f"{count} rows in {name!r}, one per id",
@@ -75,6 +88,8 @@ class Samples:
                     found=str(array.dtype),
                     remedy="decode the samples to numeric arrays before saving them",
                 )
+        for name, array in self.attributes.items():
+            _check_attribute(name, array, self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,6 +101,52 @@ class Samples:
             regions=self.regions[index],
             inputs={name: array[index] for name, array in self.inputs.items()},
             targets=self.targets[index],
+            attributes={name: array[index] for name, array in self.attributes.items()},
+        )
+
+    def column(self, name: str) -> NDArray[np.str_]:
+        """What samples are told apart by, as text of shape (n,): an attribute, or `label`, the class in `targets`.
+
+        Raises:
+            InvalidSamples: they carry no such attribute, or their targets are no labels.
+        """
+        if name != LABEL and name in self.attributes:
+            return self.attributes[name]
+        known = ", ".join(sorted(self.attributes)) or "none"
+        if name != LABEL:
+            near = difflib.get_close_matches(name, (LABEL, *self.attributes), n=1)
+            raise InvalidSamples(
+                expected=f"the attribute {name!r} on every sample, which the policy's accuracy.slices.by names",
+                found=f"attributes: {known}",
+                remedy=f"did you mean {near[0]!r}?"
+                if near
+                else f"hand it in as Samples.attributes[{name!r}], or take it out of the policy",
+            )
+        if self.targets.ndim != 1 or self.targets.dtype.kind not in "ui":
+            raise InvalidSamples(
+                expected=f"integer labels of shape ({len(self)},) as targets, to slice by {LABEL!r}",
+                found=f"{self.targets.dtype} of shape {self.targets.shape}",
+                remedy=f"name attributes in accuracy.slices.by instead of {LABEL!r}; these samples carry: {known}",
+            )
+        return self.targets.astype(np.str_)
+
+
+def _check_attribute(name: str, array: NDArray[Any], ids: NDArray[np.str_]) -> None:
+    problem = None
+    if not name.isprintable() or not name.strip() or name == LABEL:
+        problem = f"the name {name!r}"
+    elif array.dtype.kind != "U" or array.ndim != 1:
+        problem = f"{array.dtype} of shape {array.shape}"
+    else:
+        wrong = next((value for value in np.unique(array) if not value or not value.isprintable()), None)
+        if wrong is not None:
+            sample = ids[np.flatnonzero(array == wrong)[0]]
+            problem = f"{'an empty value' if not wrong else repr(str(wrong))} for sample {str(sample)!r}"
+    if problem is not None:
+        raise InvalidSamples(
+            expected=f"attribute {name!r} as one printable text for each sample, under a name other than {LABEL!r}",
+            found=problem,
+            remedy="convert with numpy.asarray(values, dtype=str), and give what is not known a name, e.g. 'unknown'",
         )
 
 
@@ -142,6 +203,7 @@ def samples_to_bytes(samples: Samples) -> bytes:
         "regions": samples.regions,
         "targets": samples.targets,
         **{f"{_INPUT}{name}": array for name, array in samples.inputs.items()},
+        **{f"{_ATTRIBUTE}{name}": array for name, array in samples.attributes.items()},
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -238,7 +300,8 @@ class _Rows:
 
 def _assembled(arrays: Mapping[str, NDArray[Any]]) -> Samples:
     inputs = {name.removeprefix(_INPUT): array for name, array in arrays.items() if name.startswith(_INPUT)}
-    return Samples(ids=arrays["ids"], regions=arrays["regions"], inputs=inputs, targets=arrays["targets"])
+    attributes = {name.removeprefix(_ATTRIBUTE): array for name, array in arrays.items() if name.startswith(_ATTRIBUTE)}
+    return Samples(arrays["ids"], arrays["regions"], inputs, arrays["targets"], attributes)
 
 
 @contextmanager
@@ -247,7 +310,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidSamples(
-            expected=f"samples at {path}: arrays ids, regions, targets and input:<name>",
+            expected=f"samples at {path}: arrays ids, regions, targets, input:<name> and attribute:<name>",
             found=f"{error} ({type(error).__name__})",
             remedy="write the file again with regiolect.data.save_samples",
         ) from error

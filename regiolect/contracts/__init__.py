@@ -30,6 +30,7 @@ from regiolect.contracts.gate import (
     GateDecision,
     GateRule,
     LossUnit,
+    SliceFigures,
     Timing,
 )
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
@@ -98,6 +99,7 @@ __all__ = [
     "SampleSet",
     "Seal",
     "SensitiveOperator",
+    "SliceFigures",
     "Split",
     "Target",
     "TargetId",

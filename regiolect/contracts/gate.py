@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from regiolect.contracts.base import Blob, Contract, Digest
 from regiolect.contracts.engine import Attestation, EngineArtifact
@@ -23,16 +23,21 @@ class Timing(Contract):
         default=None,
         description="upper confidence bound of the 99th percentile; None: the rounds were too few for one",
     )
+    p50_upper_ms: PositiveFloat | None = Field(default=None, description="upper confidence bound of the median")
     baseline_p50_ms: PositiveFloat
     baseline_p99_ms: PositiveFloat
     throughput: PositiveFloat = Field(description="samples per second at the median")
     speedup: PositiveFloat = Field(description="median over rounds of baseline time / engine time")
+    speedup_lower: PositiveFloat | None = Field(
+        default=None, description="lower confidence bound of that median; None: the rounds were too few for one"
+    )
 
 
 class EvaluationResult(Contract):
     """Reference and engine on the same gate samples, in the same order.
 
-    `results` is a CSV with the columns sample_id, reference, engine (scores; 0 or 1 for right/wrong metrics).
+    `results` is a CSV with the columns sample_id, reference, engine (scores; 0 or 1 for right/wrong metrics) and those
+    by which the policy slices.
     """
 
     build_key: Digest
@@ -62,7 +67,23 @@ class LossUnit(StrEnum):
     RELATIVE_PERCENT = "relative_percent"
 
 
-GateRule = Literal["accuracy", "samples", "precision", "latency"]
+GateRule = Literal["accuracy", "samples", "slices", "precision", "latency", "throughput", "speedup"]
+
+
+class SliceFigures(Contract):
+    """The gate's answer on the samples that share one value. Losses are in the decision's unit.
+
+    loss and loss_upper are None where nothing tells them; loss_lower is None as well where the upper bound decided.
+    """
+
+    column: str = Field(description="what the samples are told apart by: label, or an attribute of theirs")
+    value: str
+    samples: NonNegativeInt
+    loss: float | None
+    loss_lower: float | None = None
+    loss_upper: float | None
+    limit: NonNegativeFloat
+    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
 
 
 class GateDecision(Contract):
@@ -78,6 +99,7 @@ class GateDecision(Contract):
     confidence: float
     samples: PositiveInt
     samples_needed: PositiveInt | None = Field(default=None, description="estimate, when inconclusive")
+    slices: tuple[SliceFigures, ...] = Field(default=(), description="the policy's, each to pass by itself")
     blocked_by: tuple[GateRule, ...] = Field(default=(), description="the rules that did not hold")
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from regiolect.engines.catalog import backend
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
-from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for_p99
+from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.machine import sharing_machine, whole_machine
@@ -66,7 +66,8 @@ def evaluate_engine(
     Raises:
         InvalidModelSpec: the model does not offer the policy's metric.
         ForeignSamples: the set is no gate set, or it or one of its samples is of another region than the engine.
-        InvalidSamples: the set cannot be read, or holds another number of samples than its record says.
+        InvalidSamples: the set cannot be read, holds another number of samples than its record says, or lacks what the
+            policy slices by.
         NonFiniteOutputs: an output of the reference or of the engine is NaN or infinite.
         InvalidResults: the metric returns anything but one finite score per sample.
         ReferenceFailed: the reference cannot be run.
@@ -82,6 +83,7 @@ def evaluate_engine(
             samples,
             scores_of("reference", score, partial(reference_outputs, model, store=store), inputs, samples),
             scores_of("engine", score, engine.run_many, inputs, samples),
+            columns_of(policy),
         )
         baseline_artifact = fp32_baseline(model, artifact.request, store)
         baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
@@ -181,13 +183,26 @@ def _one_each(whose: str, scores: NDArray[Any], samples: Samples) -> NDArray[Any
     return array
 
 
-def paired_results(samples: Samples, reference: NDArray[Any], engine: NDArray[Any]) -> PairedResults:
-    """Scores of both on the same samples.
+def columns_of(policy: RegionPolicy) -> tuple[str, ...]:
+    """What a policy slices by."""
+    return policy.accuracy.slices.by if policy.accuracy.slices else ()
+
+
+def paired_results(
+    samples: Samples, reference: NDArray[Any], engine: NDArray[Any], columns: Sequence[str] = ()
+) -> PairedResults:
+    """Scores of both on the same samples, with the columns to slice by.
 
     Raises:
         InvalidResults: the metric returned anything but one finite score per sample.
+        InvalidSamples: the samples lack a column.
     """
-    return PairedResults(sample_ids=tuple(str(sample) for sample in samples.ids), reference=reference, engine=engine)
+    return PairedResults(
+        sample_ids=tuple(str(sample) for sample in samples.ids),
+        reference=reference,
+        engine=engine,
+        columns={name: samples.column(name) for name in columns},
+    )
 
 
 def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:
@@ -214,10 +229,12 @@ def time_against(engine: Engine, baseline: Engine, inputs: Arrays, policy: Regio
         engine: tells the profile and what it is tuned for.
         baseline: what it is compared with.
         inputs: preprocessed samples, as many as there are.
-        policy: where it limits the latency, single batches are timed, as often as a bound of p99 takes.
+        policy: where it limits the latency, single batches are timed, as often as a bound of p99 takes; where it states
+            a speed, more rounds are, for a tighter bound.
     """
     request, confidence = engine.artifact.request, policy.accuracy.confidence
     batch, limited = request.profile.opt, policy.latency is not None
+    gated = limited or policy.speed is not None
     # A limit on latency is on one batch, also where the engine is tuned for throughput.
     batches = 1 if limited else _BATCHES_AT_ONCE[request.performance]
     # Around the set again when it is smaller than a round.
@@ -230,10 +247,10 @@ def time_against(engine: Engine, baseline: Engine, inputs: Arrays, policy: Regio
             batch,
             batches,
             confidence=confidence,
-            # More rounds let the bound look past single stalls of the machine.
-            seconds=5.0 if limited else 1.0,
-            most=2000 if limited else 400,
-            least=rounds_for_p99(confidence) if limited else MIN_ROUNDS,
+            # More rounds let bounds look past single stalls of the machine.
+            seconds=5.0 if gated else 1.0,
+            most=2000 if gated else 400,
+            least=max(rounds_for(0.99 if limited else 0.5, confidence), MIN_ROUNDS),
         )
 
 

@@ -4,6 +4,11 @@
     a-0001,1,1
     a-0002,1,0
 
+What the policy slices by follows in columns of its own, in alphabetical order:
+
+    sample_id,reference,engine,device,label
+    a-0001,1,1,phone,7
+
 Equal results give equal bytes, so the file's digest stands for the results.
 """
 
@@ -12,8 +17,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +34,23 @@ COLUMNS = ("sample_id", "reference", "engine")
 class PairedResults:
     """Scores of reference and engine on the same samples, in the same order.
 
-    Anything that converts is accepted; kept are a tuple of text and two read-only float64 arrays of shape (n,).
+    Anything that converts is accepted; kept are a tuple of text, two read-only float64 arrays and text, of shape (n,).
 
     Attributes:
         sample_ids: one unique text of printable characters per sample.
         reference: the reference's score per sample; 0 or 1 for right/wrong metrics.
         engine: the engine's.
+        columns: text per sample by name: what samples are told apart by.
 
     Raises:
-        InvalidResults: no samples, lengths differ, ids repeat or are not printable, a score is missing or not finite.
+        InvalidResults: no samples, lengths differ, ids repeat or are not printable, a score is missing or not finite,
+            or a column has an empty value or one that is not printable.
     """
 
     sample_ids: tuple[str, ...]
     reference: NDArray[np.float64]
     engine: NDArray[np.float64]
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = tuple(map(str, self.sample_ids))
@@ -50,6 +58,8 @@ class PairedResults:
         _check_ids(ids)
         for name in ("reference", "engine"):
             object.__setattr__(self, name, _scores(name, getattr(self, name), ids))
+        columns = {name: _column(name, self.columns[name], ids) for name in sorted(self.columns)}
+        object.__setattr__(self, "columns", columns)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -58,8 +68,9 @@ class PairedResults:
         """The results as CSV in UTF-8; whole scores as integers (0, 1), others so that they read back the same."""
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(self.sample_ids, _written(self.reference), _written(self.engine), strict=True))
+        writer.writerow((*COLUMNS, *self.columns))
+        told = (column.tolist() for column in self.columns.values())
+        writer.writerows(zip(self.sample_ids, _written(self.reference), _written(self.engine), *told, strict=True))
         return buffer.getvalue().encode()
 
     @classmethod
@@ -73,20 +84,22 @@ class PairedResults:
         try:
             text = (source.read_bytes() if isinstance(source, Path) else source).decode()
             header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-            if tuple(header) != COLUMNS:
+            more = header[len(COLUMNS) :]
+            if tuple(header[: len(COLUMNS)]) != COLUMNS or more != sorted(set(more)):
                 raise ValueError(f"columns {','.join(header)}")
-            wrong = next((line for line, row in enumerate(rows, start=2) if len(row) != len(COLUMNS)), None)
+            wrong = next((line for line, row in enumerate(rows, start=2) if len(row) != len(header)), None)
             if wrong is not None:
                 raise ValueError(f"{len(rows[wrong - 2])} values in row {wrong}")
-            ids, reference, engine = zip(*rows, strict=True) if rows else ((), (), ())
+            ids, reference, engine, *columns = zip(*rows, strict=True) if rows else [()] * len(header)
             scores = [np.array(list(map(float, column))) for column in (reference, engine)]
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidResults(
-                expected=f"a CSV of {','.join(COLUMNS)} in {where}",
+                expected=f"a CSV of {','.join(COLUMNS)} and what is sliced by in {where}",
                 found=f"{error} ({type(error).__name__})",
                 remedy="run the evaluation again; results are not to be edited",
             ) from error
-        return cls(sample_ids=ids, reference=scores[0], engine=scores[1])
+        sliced = {name: np.array(column, np.str_) for name, column in zip(more, columns, strict=True)}
+        return cls(sample_ids=ids, reference=scores[0], engine=scores[1], columns=sliced)
 
 
 def _check_ids(ids: Sequence[str]) -> None:
@@ -133,6 +146,26 @@ def _scores(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.float64]:
         )
     scores.flags.writeable = False
     return scores
+
+
+def _column(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.str_]:
+    column: NDArray[Any] = np.array(given)
+    problem = None
+    if not name.isprintable() or not name or name in COLUMNS:
+        problem = f"the name {name!r}"
+    elif column.dtype.kind != "U" or column.shape != (len(ids),):
+        problem = f"{column.dtype} of shape {column.shape}"
+    elif wrong := [value for value in np.unique(column) if not value or not value.isprintable()]:
+        sample = ids[int(np.flatnonzero(column == wrong[0])[0])]
+        problem = f"{'an empty value' if not wrong[0] else repr(str(wrong[0]))} for sample {sample!r}"
+    if problem is not None:
+        raise InvalidResults(
+            expected=f"column {name!r} as one printable text for each of {len(ids)} samples",
+            found=problem,
+            remedy="give every sample of the gate set a value, then evaluate again",
+        )
+    column.flags.writeable = False
+    return column
 
 
 def _written(scores: NDArray[np.float64]) -> Iterable[str]:

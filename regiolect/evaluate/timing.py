@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regiolect.contracts import Timing
 from regiolect.errors import InvalidSetting
 
 WARM_UP = 5
 MIN_ROUNDS = 30
-_SLOWEST = 0.01  # the share of rounds that lies above a 99th percentile
 
 
 def measure(
@@ -34,12 +34,11 @@ def measure(
         batch: samples in a batch.
         batches: batches in a round.
         seconds: how long to go on, between `least` and `most` rounds; `least` goes before `most`.
-        confidence: of the upper bound of the engine's 99th percentile, one-sided.
-        least: rounds at least; `rounds_for_p99` says how many a bound takes.
+        confidence: of each bound, one-sided: of the engine's median and 99th percentile, and of the speed-up.
+        least: rounds at least; `rounds_for` says how many a bound takes.
 
     Returns:
-        Medians and 99th percentiles in milliseconds per round, the bound, and the median over rounds of baseline /
-        engine.
+        Medians and 99th percentiles in milliseconds per round, the median over rounds of baseline / engine, and bounds.
 
     Raises:
         InvalidSetting: the confidence is not between 0 and 1.
@@ -59,6 +58,8 @@ def measure(
             (engine if is_mine else baseline)()
             (mine if is_mine else theirs).append((time.perf_counter() - started) * 1e3)
     p50, p99 = np.percentile(mine, (50, 99))
+    ratios = np.divide(theirs, mine)
+    slowest_ratio = percentile_upper(-ratios, 0.5, confidence)
     baseline_p50, baseline_p99 = np.percentile(theirs, (50, 99))
     return Timing(
         batch=batch,
@@ -66,22 +67,28 @@ def measure(
         rounds=len(mine),
         p50_ms=float(p50),
         p99_ms=float(p99),
-        p99_upper_ms=p99_upper(mine, confidence),
+        p99_upper_ms=percentile_upper(mine, 0.99, confidence),
+        p50_upper_ms=percentile_upper(mine, 0.5, confidence),
         baseline_p50_ms=float(baseline_p50),
         baseline_p99_ms=float(baseline_p99),
         throughput=float(batch * batches / p50 * 1e3),
-        speedup=float(np.median(np.divide(theirs, mine))),
+        speedup=float(np.median(ratios)),
+        speedup_lower=None if slowest_ratio is None else -slowest_ratio,
     )
 
 
-def p99_upper(times: Sequence[float], confidence: float) -> float | None:
-    """Upper confidence bound of the 99th percentile of what `times` were drawn from, whatever their distribution.
+def percentile_upper(figures: Sequence[float] | NDArray[np.float64], share: float, confidence: float) -> float | None:
+    """Upper confidence bound of a percentile of what `figures` were drawn from, whatever their distribution.
 
-    It is the k-th smallest time. The percentile lies above it only if fewer than n - k + 1 of n times exceed the
-    percentile, and k is the least for which that is rarer than 1 - confidence. Times are taken as independent.
+    It is the k-th smallest figure. The percentile lies above it only if fewer than n - k + 1 of n figures exceed the
+    percentile, and k is the least for which that is rarer than 1 - confidence. Figures are taken as independent. The
+    lower bound of a median is that of the negated figures, negated.
+
+    Args:
+        share: of the distribution that lies below the percentile, 0.5 for the median.
 
     Returns:
-        None if even the largest time is no bound: too few were taken.
+        None if even the largest figure is no bound: too few were taken.
 
     Raises:
         InvalidSetting: the confidence is not between 0 and 1.
@@ -91,17 +98,18 @@ def p99_upper(times: Sequence[float], confidence: float) -> float | None:
     from scipy import stats
 
     _check(confidence)
-    if len(times) < rounds_for_p99(confidence):
+    if len(figures) < rounds_for(share, confidence):
         return None
-    # The least number of times at or below the percentile that is not surpassed with the stated confidence.
-    below = int(stats.binom.ppf(confidence, len(times), 1 - _SLOWEST))
-    return float(np.sort(times)[below])
+    # The least number of figures at or below the percentile that is not surpassed with the stated confidence.
+    below = int(stats.binom.ppf(confidence, len(figures), share))
+    return float(np.sort(figures)[below])
 
 
-def rounds_for_p99(confidence: float, above: int = 0) -> int:
-    """The fewest rounds whose 99th percentile can be bounded by a value that `above` of them exceed.
+def rounds_for(share: float, confidence: float, above: int = 0) -> int:
+    """The fewest rounds whose percentile can be bounded by a value that `above` of them exceed.
 
-    299 for 95 % with `above` 0, where the bound is the slowest round; 473 for the slowest but one.
+    For the 99th percentile at 95 %: 299 with `above` 0, where the bound is the slowest round; 473 for the slowest but
+    one. For the median: 5.
 
     Raises:
         InvalidSetting: the confidence is not between 0 and 1.
@@ -110,7 +118,7 @@ def rounds_for_p99(confidence: float, above: int = 0) -> int:
 
     _check(confidence)
     # With so many rounds, more than `above` of them lie above the percentile, as surely as stated.
-    return int(stats.nbinom.ppf(confidence, above + 1, _SLOWEST)) + above + 1
+    return int(stats.nbinom.ppf(confidence, above + 1, 1 - share)) + above + 1
 
 
 def _check(confidence: float) -> None:

@@ -11,8 +11,11 @@ sample_id, reference, engine):
 3. If the largest sum is at most 0.9998 alpha, the loss is proven to be at most d: approved. If that holds with b and c
    swapped and -d for d, it is proven to be above d: failed. Otherwise the gate is inconclusive and blocks.
 
-Other rules can only make the outcome worse: the number of samples, the precision of graph and execution, the latency
-(an upper bound of its 99th percentile, `regiolect.evaluate.timing.p99_upper`).
+Each slice that the policy names (a further column of the CSV) is decided in the same way on its own rows. Scores other
+than 0 and 1 take the bound of `regiolect.gate.score_bounds` instead, which can be recomputed from them as well.
+
+Other rules can only make the outcome worse: the number of samples, the precision of graph and execution, and latency,
+throughput and speed-up by bounds of percentiles (`regiolect.evaluate.timing.percentile_upper`).
 
 The gate's bounds are the d at which the sum just reaches 0.9998 alpha. They rest on a certified supremum instead of a
 grid, so they may lie a little to the careful side. A relative limit takes the same bounds through

@@ -47,6 +47,8 @@ _TAIL = math.log(1e10)  # values of m left out of a sum have a probability of at
 _SLACK = 1e-8  # more than the tails left out and rounding together
 _TINY = 1e-300  # stands for a rate of zero inside logarithms
 _CELLS = 48  # of the nuisance line, before refinement
+_MARGIN = 5e-5  # normal quantiles that the loss is put beyond its root at first
+_CELLS_OF_SEARCH = 16  # where only about the supremum is asked for
 _ROUNDS = 14  # of refinement at most, and
 _WORK = 2_000_000  # ends of cells times values of m at most; stopping early only raises the bound
 
@@ -78,7 +80,7 @@ def loss_bounds(b: int, c: int, n: int, confidence: float) -> tuple[float, float
 
 
 def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) -> tuple[float, float]:
-    """Bounds of (p10 - p01) / a, a fraction of the reference's score a, which is as random as the loss.
+    """Lower and upper bound of (p10 - p01) / a, a fraction of the reference's score a, which is as random as the loss.
 
     By Bonferroni: the loss is bounded with 98 % of alpha, and a by Clopper-Pearson from either side with 1 % each. A
     loss is divided by the end that makes the bound wider: the upper bound, if positive, by the lower end of a.
@@ -90,6 +92,28 @@ def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) 
     Raises:
         InvalidResults: as above, or the reference is never right.
     """
+    return (
+        relative_loss_lower_bound(b, c, right, n, confidence),
+        relative_loss_upper_bound(b, c, right, n, confidence),
+    )
+
+
+def relative_loss_upper_bound(b: int, c: int, right: int, n: int, confidence: float) -> float:
+    """The upper one of `relative_loss_bounds`."""
+    loss_confidence, least, most = _related(b, c, right, n, confidence)
+    upper = loss_upper_bound(b, c, n, loss_confidence)
+    return upper / (least if upper >= 0 else most)
+
+
+def relative_loss_lower_bound(b: int, c: int, right: int, n: int, confidence: float) -> float:
+    """The lower one of `relative_loss_bounds`."""
+    loss_confidence, least, most = _related(b, c, right, n, confidence)
+    lower = -loss_upper_bound(c, b, n, loss_confidence)
+    return lower / (most if lower >= 0 else least)
+
+
+def _related(b: int, c: int, right: int, n: int, confidence: float) -> tuple[float, float, float]:
+    """The confidence that is left for the loss, and bounds of the reference's score."""
     if not b <= right <= n - c or right == 0:
         raise InvalidResults(
             expected=f"between {max(b, 1)} and {n - c} right answers of the reference, to relate a loss to",
@@ -97,9 +121,8 @@ def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) 
             remedy="check the reference model and the labels, or state the limit in absolute_points",
         )
     alpha = 1.0 - confidence
-    lower, upper = loss_bounds(b, c, n, 1.0 - (1.0 - _REFERENCE_SHARE) * alpha)
     least, most = clopper_pearson(right, n, _REFERENCE_SHARE / 2 * alpha)
-    return lower / (most if lower >= 0 else least), upper / (least if upper >= 0 else most)
+    return 1.0 - (1.0 - _REFERENCE_SHARE) * alpha, least, most
 
 
 def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
@@ -128,12 +151,14 @@ def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
         start=(b - c + z * z / 2 + z * math.sqrt(b + c + z * z / 4)) / n,
         step=math.sqrt(b + c + z * z) / n,
     )
+    margin = _MARGIN
     while loss < highest:
         over = excess(_certified(ordering, nuisance, loss, level))
         if over <= 0:
             return loss
-        loss += 1.2 * step * over + 1e-12
-        step *= 1.5
+        # The farther beyond the root, the fewer cells prove it.
+        loss += step * max(1.2 * over, margin) + 1e-12
+        margin *= 10
     return highest
 
 
@@ -247,8 +272,8 @@ class _Nuisance:
     p10_most: float
     p01_least: float
 
-    def cells(self, loss: float) -> Floats:
-        """Positions of the ends of equal cells on the line of rates with this loss; empty if there is no such pair.
+    def cells(self, loss: float, count: int = _CELLS) -> Floats:
+        """Positions of the ends of `count` equal cells on the line of rates with this loss; empty if there is none.
 
         The smaller rate is ymax sin^2(position): in it the Fisher information is nearly constant.
         """
@@ -258,7 +283,7 @@ class _Nuisance:
             return np.empty(0)
         if ymax == 0.0:
             return np.zeros(2)
-        return np.linspace(math.asin(math.sqrt(low / ymax)), math.asin(math.sqrt(high / ymax)), _CELLS + 1)
+        return np.linspace(math.asin(math.sqrt(low / ymax)), math.asin(math.sqrt(high / ymax)), count + 1)
 
 
 def _rates(loss: float, position: Floats) -> tuple[Floats, Floats]:
@@ -268,7 +293,7 @@ def _rates(loss: float, position: Floats) -> tuple[Floats, Floats]:
 
 def _attained(ordering: _Ordering, nuisance: _Nuisance, loss: float) -> float:
     """The largest P(T <= threshold) at the ends of the cells: cheap, and not above the supremum."""
-    position = nuisance.cells(loss)
+    position = nuisance.cells(loss, _CELLS_OF_SEARCH)
     return float(ordering.probability(*_rates(loss, position)).max()) if len(position) else 0.0
 
 
@@ -293,7 +318,7 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
         # The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
         values = len(_likely(ordering.n, p10 + p01))
         tolerance = min(max(2e-6 * values, 1e-4), 2e-3)
-        loose = np.flatnonzero(bound > max(level, float(reached.max())) * (1 + tolerance))
+        loose = np.flatnonzero(bound > max(level, float(reached.max()) * (1 + tolerance)))
         if len(loose) == 0 or len(position) * values > _WORK:
             break
         middle = (position[loose] + position[loose + 1]) / 2

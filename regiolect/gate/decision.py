@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from regiolect.contracts import (
     Attestation,
@@ -13,23 +12,18 @@ from regiolect.contracts import (
     EvaluationResult,
     Execution,
     GateDecision,
-    GateRule,
-    LossUnit,
     short,
 )
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
-from regiolect.evaluate.timing import rounds_for_p99
-from regiolect.gate.bounds import loss_bounds, minimum_samples, relative_loss_bounds, samples_needed
-from regiolect.gate.tally import Tally, require_right_or_wrong, tally
+from regiolect.gate.accuracy import Bounded, accuracy_verdict
+from regiolect.gate.losses import Evidence
+from regiolect.gate.slices import judge_slices
+from regiolect.gate.speed import speed_verdicts
+from regiolect.gate.verdict import SEVERITY, Verdict
 from regiolect.integrity import digest_bytes
-from regiolect.policy import AccuracyLimit, RegionPolicy
+from regiolect.policy import RegionPolicy
 from regiolect.precision import coarser_than
-
-Outcome = Literal[Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED]
-
-_SEVERITY: tuple[Outcome, ...] = (Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED)
-_UNIT = {LossUnit.ABSOLUTE_POINTS: "points", LossUnit.RELATIVE_PERCENT: "% of the reference's score"}
 
 
 def decide_gate(
@@ -42,16 +36,17 @@ def decide_gate(
     """Approve, fail or hold back one engine. Pure: equal arguments give an equal decision.
 
     Accuracy: the upper bound of the loss within the limit approves, the lower bound above it fails, anything else is
-    inconclusive; so are fewer samples than the policy asks for. Precision (graph and execution) only fails or holds.
-    Latency: the upper bound of the 99th percentile within the limit holds, a 99th percentile seen above it fails,
-    anything else is inconclusive. The worst outcome of all rules is the engine's.
+    inconclusive; so are fewer samples than the policy asks for. Each slice that the policy names is judged likewise.
+    Precision (graph and execution) only fails or holds. Latency, throughput and speed-up: the bound within the limit
+    holds, the figure itself beyond it fails, anything else is inconclusive. The worst outcome of all rules is the
+    engine's.
 
     Args:
         engine: the engine to decide on.
         policy: its region's policy.
         attestation: what graph and engine say of their precision.
         evaluation: the figures and the digest of the per-sample results.
-        rows: those per-sample results; each score 0 or 1.
+        rows: those per-sample results, right/wrong answers (0 or 1) or scores in [0, 1].
 
     Returns:
         The decision. `reasons` holds the accuracy first, then every other rule; of an engine that is not approved, only
@@ -59,18 +54,23 @@ def decide_gate(
 
     Raises:
         GateRefused: the engine or its graph is not attested, or the engine is another region's than the policy.
-        InvalidResults: the results are not those of this engine and metric, or are not right/wrong scores.
+        InvalidResults: the results are not those of this engine and metric, a score is outside [0, 1], or a column to
+            slice by has more than 1,000 values.
     """
     _check_attested(engine, policy, attestation)
+    evidence = Evidence.of(rows, evaluation.metric)
     _check_results(engine, policy, evaluation, rows)
-    accuracy = _Accuracy.of(policy.accuracy, rows)
+    losses = evidence.whole()
+    accuracy = Bounded.of(losses, policy.accuracy, policy.accuracy.limit, both=True)
+    slices, sliced = judge_slices(policy.accuracy, rows, evidence)
     verdicts = [
-        accuracy.verdict(policy.accuracy),
+        accuracy_verdict(policy.accuracy, losses, accuracy),
         *_samples(policy, rows),
+        *sliced,
         *_precision(engine, policy, attestation),
-        *_latency(policy, evaluation),
+        *speed_verdicts(policy, evaluation),
     ]
-    outcome = max((verdict.outcome for verdict in verdicts), key=_SEVERITY.index)
+    outcome = max((verdict.outcome for verdict in verdicts), key=SEVERITY.index)
     approved = outcome is Decision.APPROVED
     return GateDecision(
         outcome=outcome,
@@ -82,7 +82,8 @@ def decide_gate(
         threshold=policy.accuracy.limit,
         confidence=policy.accuracy.confidence,
         samples=len(rows),
-        samples_needed=_needed(verdicts[0], policy, rows),
+        samples_needed=_needed(verdicts),
+        slices=tuple(each.figures for each in slices),
         blocked_by=tuple(
             dict.fromkeys(verdict.rule for verdict in verdicts if verdict.outcome is not Decision.APPROVED)
         ),
@@ -90,97 +91,32 @@ def decide_gate(
     )
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """What one rule says."""
-
-    rule: GateRule
-    outcome: Outcome
-    reason: str
-    samples_needed: int | None = None
-
-
-@dataclass(frozen=True)
-class _Accuracy:
-    """The paired table and its loss with bounds, in the policy's unit."""
-
-    counts: Tally
-    loss: float
-    lower: float
-    upper: float
-
-    @classmethod
-    def of(cls, rule: AccuracyLimit, rows: PairedResults) -> _Accuracy:
-        seen = tally(rows)
-        if rule.unit is LossUnit.RELATIVE_PERCENT:
-            lower, upper = relative_loss_bounds(seen.lost, seen.gained, seen.right, seen.samples, rule.confidence)
-        else:
-            lower, upper = loss_bounds(seen.lost, seen.gained, seen.samples, rule.confidence)
-        return cls(seen, 100 * seen.loss(rule.unit), 100 * lower, 100 * upper)
-
-    def verdict(self, rule: AccuracyLimit) -> _Verdict:
-        limit, sure = rule.limit, f"{100 * rule.confidence:g} %"
-        n, lost, gained, right = self.counts.samples, self.counts.lost, self.counts.gained, self.counts.right
-        digits = _digits(limit, self.upper, self.lower)
-        said = (
-            f"{rule.metric}: loss {self.loss:.{digits}f} {_UNIT[rule.unit]} "
-            f"({lost:,} {'answer' if lost == 1 else 'answers'} lost, {gained:,} gained of {n:,}), "
-        )
-        if self.upper <= limit:
-            return _Verdict(
-                "accuracy", Decision.APPROVED, f"{said}at most {self.upper:.{digits}f} at {sure}, limit {limit:g}"
-            )
-        if self.lower > limit:
-            return _Verdict(
-                "accuracy", Decision.FAILED, f"{said}at least {self.lower:.{digits}f} at {sure}, limit {limit:g}"
-            )
-        # A relative limit becomes an absolute one at the reference's score as it was seen.
-        relative = rule.unit is LossUnit.RELATIVE_PERCENT
-        share = limit / 100 * (right / n if relative else 1.0)
-        needed = samples_needed(lost, gained, n, share, rule.confidence)
-        said += f"at most {self.upper:.{digits}f} at {sure}, limit {limit:g}, so inconclusive"
-        fewest = minimum_samples(share, rule.confidence) if share > 0 else 0
-        if fewest > n:
-            at_least = "about" if relative else "at least"
-            said += f"; {limit:g} {_UNIT[rule.unit]} at {sure} needs {at_least} {fewest:,} samples, have {n:,}"
-        if needed is None:
-            said += "; at the loss seen no number of samples would approve"
-        elif lost + gained > 0:
-            said += f"; about {needed:,} samples are needed at the disagreement seen, have {n:,}"
-        return _Verdict("accuracy", Decision.INCONCLUSIVE, said, needed)
-
-
-def _samples(policy: RegionPolicy, rows: PairedResults) -> list[_Verdict]:
+def _samples(policy: RegionPolicy, rows: PairedResults) -> list[Verdict]:
     fewest = policy.samples.gate
     if len(rows) >= fewest:
         return []
     return [
-        _Verdict(
+        Verdict(
             "samples",
             Decision.INCONCLUSIVE,
             f"samples: {len(rows):,} in the gate set, the policy asks for at least {fewest:,}, so inconclusive",
+            fewest,
         )
     ]
 
 
-def _needed(accuracy: _Verdict, policy: RegionPolicy, rows: PairedResults) -> int | None:
-    """Samples for both rules; None when there are enough, or when no number would approve."""
-    if len(rows) >= policy.samples.gate or (
-        accuracy.outcome is not Decision.APPROVED and accuracy.samples_needed is None
-    ):
-        return accuracy.samples_needed
-    return max(policy.samples.gate, accuracy.samples_needed or 0)
+def _needed(verdicts: Sequence[Verdict]) -> int | None:
+    """Samples for all rules that samples can help; None when there are enough, or when no number would approve."""
+    held = [
+        verdict.samples_needed
+        for verdict in verdicts
+        if verdict.rule in ("accuracy", "samples", "slices") and verdict.outcome is not Decision.APPROVED
+    ]
+    known = [needed for needed in held if needed is not None]
+    return max(known) if known and len(known) == len(held) else None
 
 
-def _digits(limit: float, *figures: float) -> int:
-    """Decimals that tell every figure from the limit; from 2 to 6."""
-    for digits in range(2, 6):
-        if all(f"{figure:.{digits}f}" != f"{limit:.{digits}f}" for figure in figures if figure != limit):
-            return digits
-    return 6
-
-
-def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[_Verdict]:
+def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Verdict]:
     floor = policy.precision
     held = [("graph holds", Execution(kind), count) for kind, count in attestation.graph.items()]
     run = [("engine executes", kind, count) for kind, count in (attestation.executed or {}).items()]
@@ -191,55 +127,21 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
         if faults and count > 0:
             nodes = "1 compute node" if count == 1 else f"{count:,} compute nodes"
             wrong.append(
-                _Verdict(
+                Verdict(
                     "precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"
                 )
             )
     if coarser_than(Execution(engine.request.precision), floor):
         said = f"precision: the engine was built as {engine.request.precision}, coarser than the policy's {floor}"
-        wrong.append(_Verdict("precision", Decision.FAILED, said))
+        wrong.append(Verdict("precision", Decision.FAILED, said))
     return wrong or [
-        _Verdict(
+        Verdict(
             "precision",
             Decision.APPROVED,
             f"precision: {engine.request.precision} graph, executes {attestation.summary()} ({attestation.source}), "
             f"nothing coarser than {floor}",
         )
     ]
-
-
-def _latency(policy: RegionPolicy, evaluation: EvaluationResult) -> list[_Verdict]:
-    if policy.latency is None:
-        return []
-    timing, limit = evaluation.timing, policy.latency.p99_ms
-    sure = f"{100 * policy.accuracy.confidence:g} %"
-    if (timing.batch, timing.batches) != (policy.batch.opt, 1):
-        said = (
-            f"latency: the limit is on one batch of {policy.batch.opt}, timed were {timing.batches} of {timing.batch} "
-            "at once, so inconclusive"
-        )
-        return [_Verdict("latency", Decision.INCONCLUSIVE, said)]
-    p99, upper = timing.p99_ms, timing.p99_upper_ms
-    digits = _digits(limit, p99, *([] if upper is None else [upper]))
-    said = f"latency: p99 {p99:.{digits}f} ms at batch {timing.batch}, "
-    bound = "no bound" if upper is None else f"at most {upper:.{digits}f} ms"
-    said += f"{bound} at {sure} from {timing.rounds:,} rounds, limit {limit:g} ms"
-    if upper is not None and max(p99, upper) <= limit:
-        return [_Verdict("latency", Decision.APPROVED, said)]
-    if p99 > limit:
-        return [_Verdict("latency", Decision.FAILED, said)]
-    needed = _rounds_needed(timing.rounds, policy.accuracy.confidence)
-    return [
-        _Verdict("latency", Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
-    ]
-
-
-def _rounds_needed(rounds: int, confidence: float) -> int:
-    """The fewest rounds that let one more of them exceed the bound than these let; the fewest for a bound at all."""
-    above = 0
-    while rounds_for_p99(confidence, above) <= rounds:
-        above += 1
-    return rounds_for_p99(confidence, above)
 
 
 def _check_attested(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> None:
@@ -286,7 +188,6 @@ def _check_results(
             found=f"metric {evaluation.metric!r}",
             remedy=again,
         )
-    require_right_or_wrong(rows, evaluation.metric)
     for name, told, scores in (
         ("reference_score", evaluation.reference_score, rows.reference),
         ("engine_score", evaluation.engine_score, rows.engine),

@@ -1,14 +1,19 @@
-"""Right/wrong results of reference and engine as the paired table that every bound starts from."""
+"""Right/wrong results of reference and engine as the paired table that the exact bound starts from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regiolect.contracts import LossUnit
-from regiolect.errors import InvalidResults
-from regiolect.evaluate.results import PairedResults
+from regiolect.gate.bounds import (
+    loss_upper_bound,
+    relative_loss_lower_bound,
+    relative_loss_upper_bound,
+    samples_needed,
+)
 
 
 @dataclass(frozen=True)
@@ -27,29 +32,58 @@ class Tally:
     gained: int
     right: int
 
+    @classmethod
+    def of(cls, reference: NDArray[np.float64], engine: NDArray[np.float64]) -> Tally:
+        """The counts of right/wrong scores, each 0 or 1, shape (n,)."""
+        right, engine_right = reference == 1.0, engine == 1.0
+        return cls(
+            samples=len(reference),
+            lost=int((right & ~engine_right).sum()),
+            gained=int((engine_right & ~right).sum()),
+            right=int(right.sum()),
+        )
+
+    @property
+    def reference(self) -> float:
+        """The reference's score."""
+        return self.right / self.samples
+
+    @property
+    def differ(self) -> bool:
+        """Whether the two disagree on any sample."""
+        return self.lost + self.gained > 0
+
     def loss(self, unit: LossUnit) -> float:
         """The loss as seen, a fraction: of all samples, or of those that the reference has right."""
         return (self.lost - self.gained) / (self.right if unit is LossUnit.RELATIVE_PERCENT else self.samples)
 
+    def upper(self, unit: LossUnit, confidence: float) -> float:
+        """Upper bound of the loss, a fraction."""
+        if unit is LossUnit.RELATIVE_PERCENT:
+            return relative_loss_upper_bound(self.lost, self.gained, self.right, self.samples, confidence)
+        return loss_upper_bound(self.lost, self.gained, self.samples, confidence)
 
-def tally(rows: PairedResults) -> Tally:
-    """The counts of right/wrong results."""
-    reference, engine = rows.reference == 1.0, rows.engine == 1.0
-    return Tally(
-        samples=len(rows),
-        lost=int((reference & ~engine).sum()),
-        gained=int((engine & ~reference).sum()),
-        right=int(reference.sum()),
-    )
+    def lower(self, unit: LossUnit, confidence: float) -> float:
+        """Lower bound of the loss, a fraction."""
+        if unit is LossUnit.RELATIVE_PERCENT:
+            return relative_loss_lower_bound(self.lost, self.gained, self.right, self.samples, confidence)
+        return -loss_upper_bound(self.gained, self.lost, self.samples, confidence)
 
+    def needed(self, limit: float, unit: LossUnit, confidence: float) -> int | None:
+        """About how many samples like these would prove the loss to be at most `limit`, a fraction; None if none."""
+        # A relative limit becomes an absolute one at the reference's score as it was seen.
+        share = limit * (self.reference if unit is LossUnit.RELATIVE_PERCENT else 1.0)
+        return samples_needed(self.lost, self.gained, self.samples, share, confidence)
 
-def require_right_or_wrong(rows: PairedResults, metric: str) -> None:
-    """Raises InvalidResults unless every score is 0 or 1."""
-    for name, scores in (("reference", rows.reference), ("engine", rows.engine)):
-        other = np.flatnonzero((scores != 0.0) & (scores != 1.0))
-        if len(other):
-            raise InvalidResults(
-                expected=f"right/wrong scores (0 or 1) from metric {metric!r}",
-                found=f"{scores[other[0]]:g} for sample {rows.sample_ids[other[0]]!r} under the {name}",
-                remedy="name a metric that says right or wrong, such as regiolect.evaluate.metrics.top1",
-            )
+    def elsewhere(self, samples: int, unit: LossUnit, confidence: float) -> float:
+        """The upper bound on another number of samples that go wrong as often as these, rounded to the careful side."""
+        scale = samples / self.samples
+        lost = min(int(np.ceil(self.lost * scale - 1e-9)), samples)
+        gained = min(int(np.floor(self.gained * scale + 1e-9)), samples - lost)
+        right = min(max(int(np.floor(self.right * scale + 1e-9)), lost), samples - gained)
+        return Tally(samples, lost, gained, right).upper(unit, confidence)
+
+    def told(self) -> str:
+        """`6 answers lost, 4 gained of 4,000`."""
+        answers = "answer" if self.lost == 1 else "answers"
+        return f"{self.lost:,} {answers} lost, {self.gained:,} gained of {self.samples:,}"

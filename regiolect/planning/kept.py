@@ -34,7 +34,7 @@ def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
 def to_be_timed_again(outcome: RegionOutcome) -> bool:
     """Whether latency alone blocked it. Answers are the same in every run; times are not, and a busy hour must not
     block a region for good."""
-    return outcome.gate is not None and "latency" in outcome.gate.blocked_by
+    return outcome.gate is not None and not {"latency", "throughput", "speedup"}.isdisjoint(outcome.gate.blocked_by)
 
 
 def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:

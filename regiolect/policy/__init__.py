@@ -14,6 +14,8 @@ from regiolect.policy.rules import (
     RegionPolicy,
     RepairRules,
     SampleMinimum,
+    SliceRules,
+    SpeedLimit,
 )
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "RegionPolicy",
     "RepairRules",
     "SampleMinimum",
+    "SliceRules",
+    "SpeedLimit",
     "builtin_policies",
     "copy_builtin",
     "write_schema",

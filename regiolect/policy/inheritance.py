@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regiolect.policy.rules import RegionPolicy
+from regiolect.policy.rules import AccuracyLimit, RegionPolicy
 from regiolect.precision import wider_or_equal
 
 
@@ -34,14 +34,19 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append(f"accuracy.limit {child.accuracy.limit:g} above {parent.accuracy.limit:g}")
     if child.accuracy.confidence < parent.accuracy.confidence:
         found.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
+    found += _loosened_slices(parent.accuracy, child.accuracy)
     if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
-        now = "none" if child.latency is None else f"{child.latency.p99_ms:g}"
+        now = _told(child.latency and child.latency.p99_ms)
         found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
-    if parent.latency and (child.performance, child.batch) != (parent.performance, parent.batch):
-        found.append("performance or batch differs, so that latency.p99_ms would be measured on something else")
+    if parent.latency and child.latency and _above(child.latency.p50_ms, parent.latency.p50_ms):
+        found.append(f"latency.p50_ms {_told(child.latency.p50_ms)}, above {_told(parent.latency.p50_ms)}")
+    found += _loosened_speed(parent, child)
+    timed = "latency.p99_ms" if parent.latency else "speed" if parent.speed else None
+    if timed and (child.performance, child.batch) != (parent.performance, parent.batch):
+        found.append(f"performance or batch differs, so that {timed} would be measured on something else")
     reshaped = [name for name, profile in parent.shapes.items() if child.shapes.get(name) != profile]
-    if parent.latency and reshaped:
-        found.append(f"shapes.{reshaped[0]} differs, so that latency.p99_ms would be measured on something else")
+    if timed and reshaped:
+        found.append(f"shapes.{reshaped[0]} differs, so that {timed} would be measured on something else")
     if parent.approval and child.approval is None:
         found.append("approval is left out, so that nobody would be asked")
     if child.calibration.method != parent.calibration.method:
@@ -58,3 +63,49 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         if child.samples.by_split()[split] < fewest:
             found.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")
     return found
+
+
+def _loosened_slices(parent: AccuracyLimit, child: AccuracyLimit) -> list[str]:
+    if parent.slices is None:
+        return []
+    if child.slices is None:
+        return ["accuracy.slices is left out"]
+    found = []
+    dropped = [column for column in parent.slices.by if column not in child.slices.by]
+    if dropped:
+        found.append(f"accuracy.slices.by no longer lists {', '.join(dropped)}")
+    # Without a limit of their own, slices have that of the whole.
+    limit = parent.limit if parent.slices.limit is None else parent.slices.limit
+    now = child.limit if child.slices.limit is None else child.slices.limit
+    if now > limit:
+        found.append(f"accuracy.slices.limit {now:g} above {limit:g}")
+    if child.slices.least_samples < parent.slices.least_samples:
+        found.append(f"accuracy.slices.least_samples {child.slices.least_samples} below {parent.slices.least_samples}")
+    for column, values in parent.slices.expected.items():
+        missing = [value for value in values if value not in child.slices.expected.get(column, ())]
+        if missing:
+            found.append(f"accuracy.slices.expected no longer lists {column} {', '.join(missing)}")
+    return found
+
+
+def _loosened_speed(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
+    if parent.speed is None:
+        return []
+    if child.speed is None:
+        return ["speed is left out"]
+    return [
+        f"speed.{name} {_told(now)} below {_told(least)}"
+        for name, now, least in (
+            ("least_throughput", child.speed.least_throughput, parent.speed.least_throughput),
+            ("least_speedup", child.speed.least_speedup, parent.speed.least_speedup),
+        )
+        if least is not None and (now is None or now < least)
+    ]
+
+
+def _above(now: float | None, limit: float | None) -> bool:
+    return limit is not None and (now is None or now > limit)
+
+
+def _told(figure: float | None) -> str:
+    return "none" if figure is None else f"{figure:g}"

@@ -31,6 +31,42 @@ from regiolect.integrity import digest_of
 from regiolect.precision import wider_or_equal, width
 
 
+def _unstated(value: object) -> bool:
+    """Rules that a policy does not state are left out of what is kept of it, so that its digest is what it was."""
+    return value is None
+
+
+class SliceRules(Contract):
+    """Parts of the gate set on which an engine may lose no more either, each for itself and at the full confidence.
+
+    All of them must pass, so no correction for their number is needed.
+    """
+
+    by: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="what samples are told apart by: attributes that they carry, or `label`, their class"
+    )
+    limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="largest loss allowed on a slice, in accuracy.unit; by default accuracy.limit"
+    )
+    least_samples: PositiveInt = Field(default=1, description="a slice of fewer samples holds the engine back")
+    expected: Mapping[str, tuple[str, ...]] = Field(
+        default={}, description="values that must be there, e.g. device: [phone, scanner]; others are gated as well"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.by)) != len(self.by) or not all(map(str.strip, self.by)):
+            raise ValueError(f"`by` needs names, each once, found {list(self.by)}")
+        for column, values in self.expected.items():
+            if column not in self.by:
+                near = difflib.get_close_matches(column, self.by, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"`expected` names {column!r}, which `by` does not{hint}")
+            if not values or not all(values):
+                raise ValueError(f"`expected` needs values of {column!r}, found {list(values)}")
+        return self
+
+
 class AccuracyLimit(Contract):
     """How much accuracy an engine may lose against the FP32 reference, and how sure the gate must be."""
 
@@ -38,12 +74,35 @@ class AccuracyLimit(Contract):
     limit: Annotated[float, Field(ge=0, allow_inf_nan=False, description="largest loss allowed, in `unit`")]
     unit: LossUnit = LossUnit.ABSOLUTE_POINTS
     confidence: Annotated[float, Field(ge=0.8, lt=1.0, description="one-sided confidence of the bound")] = 0.95
+    slices: SliceRules | None = Field(
+        default=None, exclude_if=_unstated, description="parts of the gate set that must each be within a limit too"
+    )
 
 
 class LatencyLimit(Contract):
-    """Latency at the profile's optimal batch, on the target."""
+    """Latency at the profile's optimal batch, on the target; upper confidence bounds must be within the limits."""
 
     p99_ms: PositiveFloat
+    p50_ms: PositiveFloat | None = Field(default=None, exclude_if=_unstated, description="of the median")
+
+
+class SpeedLimit(Contract):
+    """How fast an engine must be on the target, by the lower confidence bounds of medians over interleaved rounds.
+
+    Rounds are of the profile's optimal batch: one where the latency is limited or tuned for, several at once where the
+    throughput is.
+    """
+
+    least_throughput: PositiveFloat | None = Field(default=None, description="samples per second")
+    least_speedup: PositiveFloat | None = Field(
+        default=None, description="times as fast as FP32 through the same backend"
+    )
+
+    @model_validator(mode="after")
+    def _states_something(self) -> Self:
+        if self.least_throughput is None and self.least_speedup is None:
+            raise ValueError("state least_throughput, least_speedup or both")
+        return self
 
 
 class CalibrationRules(Contract):
@@ -130,6 +189,7 @@ class RegionPolicy(Contract):
     forbidden: tuple[Execution, ...] = Field(default=(), description="types that no kernel may execute")
     accuracy: AccuracyLimit
     latency: LatencyLimit | None = None
+    speed: SpeedLimit | None = Field(default=None, exclude_if=_unstated, description="how fast an engine must be")
     performance: Performance = Performance.LATENCY
     batch: BatchProfile = BatchProfile()
     shapes: Mapping[str, DimensionProfile] = Field(

@@ -175,7 +175,7 @@ def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str
 def _said(step: RepairStep, policy: RegionPolicy) -> str:
     if step.failure is not None:
         return f"{step.choice.summary()}: {step.failure}"
-    verdict = "accepted" if step.accepted else "not enough"
+    verdict = "accepted" if step.accepted else f"not enough in {step.slice}" if step.slice else "not enough"
     return (
         f"{step.choice.summary()}: loss {step.loss:.2f} {_UNIT[policy.accuracy.unit]} on the selection set, at most "
         f"{step.loss_upper:.2f} expected, "

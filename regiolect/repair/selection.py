@@ -21,7 +21,7 @@ from regiolect.contracts import (
 )
 from regiolect.data import Samples, model_inputs
 from regiolect.engines.catalog import backend
-from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of, time_against
+from regiolect.evaluate.evaluate import columns_of, metric_of, own_samples, paired_results, scores_of, time_against
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.gate.forecast import forecast
 from regiolect.machine import sharing_machine
@@ -72,18 +72,19 @@ class Selection:
         """What an engine loses here, and what that promises for the gate.
 
         Raises:
-            InvalidResults, EngineError: as an evaluation.
+            InvalidSamples, InvalidResults, EngineError: as an evaluation.
         """
         with sharing_machine():
             loaded = backend(engine.request.target.backend).load(engine, self.store)
             scores = scores_of("engine", self.score, loaded.run_many, self.inputs, self.samples)
-            rows = paired_results(self.samples, self.reference, scores)
+            rows = paired_results(self.samples, self.reference, scores, columns_of(self.policy))
         seen = forecast(self.policy.accuracy, rows, self.gate_samples)
         return RepairStep(
             choice=choice,
             loss=seen.loss,
             loss_upper=seen.upper,
-            accepted=seen.upper <= self.policy.accuracy.limit,
+            accepted=seen.upper <= self.policy.accuracy.limit and seen.slice is None,
+            slice=seen.slice,
         )
 
     def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regiolect.errors import InvalidSetting
-from regiolect.evaluate.timing import measure, p99_upper, rounds_for_p99
+from regiolect.evaluate.timing import measure, percentile_upper, rounds_for
 
 confidences = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 
@@ -25,7 +25,7 @@ def at_most(successes: int, n: int, rate: float) -> float:
 @given(n=st.integers(1, 700), confidence=confidences)
 def test_the_bound_is_the_least_time_that_is_sure_enough(n: int, confidence: float) -> None:
     # Times are their own ranks. Rank k is no bound only when at most n - k times lie above the percentile.
-    bound = p99_upper(list(np.random.default_rng(n).permutation(n) + 1.0), confidence)
+    bound = percentile_upper(list(np.random.default_rng(n).permutation(n) + 1.0), 0.99, confidence)
     if bound is None:
         assert at_most(0, n, 0.01) > 1 - confidence
         return
@@ -37,7 +37,7 @@ def test_the_bound_is_the_least_time_that_is_sure_enough(n: int, confidence: flo
 def test_the_bound_holds_as_often_as_stated_on_simulated_times() -> None:
     times = np.random.default_rng(1).lognormal(sigma=0.4, size=(3000, 500))
     true = math.exp(0.4 * 2.3263478740408408)
-    covered = np.mean([p99_upper(row.tolist(), 0.95) >= true for row in times])
+    covered = np.mean([percentile_upper(row.tolist(), 0.99, 0.95) >= true for row in times])
     # 500 rounds allow for one above the bound; that covers 96.0 % of all runs.
     assert 0.95 <= covered <= 0.97
 
@@ -45,22 +45,22 @@ def test_the_bound_holds_as_often_as_stated_on_simulated_times() -> None:
 @settings(deadline=None)
 @given(above=st.integers(0, 20), confidence=confidences)
 def test_the_fewest_rounds_are_the_fewest(above: int, confidence: float) -> None:
-    n = rounds_for_p99(confidence, above)
+    n = rounds_for(0.99, confidence, above)
     assert at_most(above, n, 0.01) <= 1 - confidence < at_most(above, n - 1, 0.01)
 
 
 def test_a_bound_at_95_percent_takes_299_rounds() -> None:
-    assert rounds_for_p99(0.95) == 299
-    assert p99_upper([1.0] * 298, 0.95) is None
-    assert p99_upper([*[1.0] * 298, 9.0], 0.95) == 9.0
-    assert p99_upper([*[1.0] * 472, 9.0], 0.95) == 1.0
+    assert rounds_for(0.99, 0.95) == 299
+    assert percentile_upper([1.0] * 298, 0.99, 0.95) is None
+    assert percentile_upper([*[1.0] * 298, 9.0], 0.99, 0.95) == 9.0
+    assert percentile_upper([*[1.0] * 472, 9.0], 0.99, 0.95) == 1.0
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0, math.nan])
 def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
     for call in (
-        lambda: p99_upper([1.0] * 400, confidence),
-        lambda: rounds_for_p99(confidence),
+        lambda: percentile_upper([1.0] * 400, 0.99, confidence),
+        lambda: rounds_for(0.99, confidence),
         lambda: measure(lambda: None, lambda: None, 1, confidence=confidence),
     ):
         with pytest.raises(InvalidSetting, match=r"0\.95 for 95 %"):

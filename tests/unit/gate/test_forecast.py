@@ -12,7 +12,8 @@ from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.bounds import loss_upper_bound
 from regiolect.gate.forecast import forecast
-from regiolect.policy import AccuracyLimit
+from regiolect.gate.losses import Evidence
+from regiolect.policy import AccuracyLimit, SliceRules
 
 RULE = AccuracyLimit(metric="accuracy", limit=1.0)
 
@@ -51,7 +52,34 @@ def test_a_relative_loss_is_related_to_the_reference():
     assert seen.upper > forecast(RULE, rows(5, 0, 395, 100), samples=2000).upper
 
 
-def test_scores_that_are_not_right_or_wrong_are_refused():
-    odd = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
-    with pytest.raises(InvalidResults, match=r"0\.5 for sample 'b'"):
+def test_scores_outside_0_and_1_are_refused():
+    odd = PairedResults(("a", "b"), np.array([1.0, 1.5]), np.array([1.0, 1.0]))
+    with pytest.raises(InvalidResults, match=r"1\.5 for sample 'b'"):
         forecast(RULE, odd, 100)
+
+
+def test_scores_promise_what_the_gate_would_say_of_as_many():
+    rng = np.random.default_rng(3)
+    reference = rng.uniform(0.8, 1.0, 4000)
+    engine = np.clip(reference - rng.choice([0.0, 0.1, -0.05], 4000, p=[0.94, 0.02, 0.04]), 0, 1)
+    paired = PairedResults(tuple(f"s{i}" for i in range(4000)), reference, engine)
+    half = PairedResults(paired.sample_ids[:1000], reference[:1000], engine[:1000])
+    rule = AccuracyLimit(metric="characters", limit=1.0)
+    losses = Evidence.of(paired, "characters").whole()
+    own = 100 * losses.upper(LossUnit.ABSOLUTE_POINTS, 0.95)
+    assert forecast(rule, paired, 4000).upper == pytest.approx(own)
+    promised = forecast(rule, half, 4000)
+    assert promised.upper - promised.loss == pytest.approx(own - forecast(rule, paired, 4000).loss, rel=0.3)
+
+
+def test_a_slice_that_would_not_pass_is_named():
+    given_rows = rows(12, 0, 1000, 0)
+    device = np.where(np.arange(1012) < 112, "scanner", "phone")
+    sliced = PairedResults(given_rows.sample_ids, given_rows.reference, given_rows.engine, {"device": device})
+    rule = AccuracyLimit(metric="accuracy", limit=3.0, slices=SliceRules(by=("device",)))
+    assert forecast(rule, sliced, 2000).slice == "device=scanner"
+    assert forecast(rule, sliced, 2000).upper < 3.0
+    wide = AccuracyLimit(metric="accuracy", limit=3.0, slices=SliceRules(by=("device",), limit=30))
+    assert forecast(wide, sliced, 2000).slice is None
+    expecting = SliceRules(by=("device",), limit=30, expected={"device": ("tablet",)})
+    assert forecast(rule.model_copy(update={"slices": expecting}), sliced, 2000).slice == "device=tablet"

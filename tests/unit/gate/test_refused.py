@@ -56,9 +56,10 @@ def test_results_in_another_order_than_were_published_are_refused() -> None:
         decide_gate(engine(), policy(), attestation(), evaluation(rows), turned)
 
 
-def test_scores_that_are_not_right_or_wrong_are_refused() -> None:
-    rows = PairedResults(("a", "b"), np.array([1.0, 0.5]), np.array([1.0, 1.0]))
-    with pytest.raises(InvalidResults, match=r"0\.5 for sample 'b' under the reference.*top1"):
+@pytest.mark.parametrize("score", [-0.01, 1.0000001, 2.0])
+def test_scores_outside_0_and_1_are_refused_by_sample(score: float) -> None:
+    rows = PairedResults(("a", "b"), np.array([1.0, score]), np.array([1.0, 1.0]))
+    with pytest.raises(InvalidResults, match=rf"{score:g} for sample 'b' under the reference.*top1"):
         decide(rows)
 
 

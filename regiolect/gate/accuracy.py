@@ -1,0 +1,68 @@
+"""The verdict on the loss of accuracy over the whole gate set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regiolect.contracts import Decision, LossUnit
+from regiolect.gate.losses import Losses, fewest
+from regiolect.gate.verdict import UNITS, Outcome, Verdict, digits_for
+from regiolect.policy import AccuracyLimit
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A loss with its bounds and limit, in the policy's unit."""
+
+    loss: float
+    lower: float | None
+    upper: float
+    limit: float
+
+    @classmethod
+    def of(cls, losses: Losses, rule: AccuracyLimit, limit: float, *, both: bool) -> Bounded:
+        """The figures of these losses; the lower bound only where it is needed, unless `both` are asked for."""
+        upper = 100 * losses.upper(rule.unit, rule.confidence)
+        lower = 100 * losses.lower(rule.unit, rule.confidence) if both or upper > limit else None
+        return cls(100 * losses.loss(rule.unit), lower, upper, limit)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Approved if the loss is surely within the limit, failed if it is surely above."""
+        if self.upper <= self.limit:
+            return Decision.APPROVED
+        return Decision.FAILED if self.lower is not None and self.lower > self.limit else Decision.INCONCLUSIVE
+
+    def told(self, rule: AccuracyLimit, losses: Losses) -> str:
+        """`loss 0.05 points (6 answers lost, 4 gained of 4,000), at most 0.12 at 95 %, limit 0.5`."""
+        digits = digits_for(self.limit, self.upper, *([] if self.lower is None else [self.lower]))
+        bound = f"at most {self.upper:.{digits}f}"
+        if self.outcome is Decision.FAILED:
+            bound = f"at least {self.lower:.{digits}f}"
+        said = f"loss {self.loss:.{digits}f} {UNITS[rule.unit]} ({losses.told()}), "
+        return f"{said}{bound} at {100 * rule.confidence:g} %, limit {self.limit:g}"
+
+
+def accuracy_verdict(rule: AccuracyLimit, losses: Losses, found: Bounded) -> Verdict:
+    """What the limit says of the loss; an inconclusive answer tells how many samples it would take."""
+    said = f"{rule.metric}: {found.told(rule, losses)}"
+    if found.outcome is not Decision.INCONCLUSIVE:
+        return Verdict("accuracy", found.outcome, said)
+    needed, why = more_samples(rule, losses, found.limit)
+    return Verdict("accuracy", Decision.INCONCLUSIVE, f"{said}, so inconclusive{why}", needed)
+
+
+def more_samples(rule: AccuracyLimit, losses: Losses, limit: float) -> tuple[int | None, str]:
+    """About how many samples would approve, None if no number would, and that in words."""
+    sure, have = f"{100 * rule.confidence:g} %", losses.samples
+    needed = losses.needed(limit / 100, rule.unit, rule.confidence)
+    least = fewest(limit / 100, rule.unit, losses, rule.confidence)
+    said = ""
+    if least > have:
+        at_least = "about" if rule.unit is LossUnit.RELATIVE_PERCENT else "at least"
+        said = f"; {limit:g} {UNITS[rule.unit]} at {sure} needs {at_least} {least:,} samples, have {have:,}"
+    if needed is None:
+        said += "; at the loss seen no number of samples would approve"
+    elif losses.differ:
+        said += f"; about {needed:,} samples are needed at the disagreement seen, have {have:,}"
+    return needed, said
