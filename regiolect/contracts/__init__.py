@@ -32,6 +32,7 @@ from regiolect.contracts.gate import (
     LossUnit,
     Timing,
 )
+from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
 from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
@@ -78,6 +79,9 @@ __all__ = [
     "GateDecision",
     "GateRule",
     "GraphChoice",
+    "GraphNode",
+    "LayerReport",
+    "Layers",
     "LossUnit",
     "NamedBlob",
     "NightlyResult",
@@ -99,6 +103,7 @@ __all__ = [
     "Seal",
     "SensitiveOperator",
     "Split",
+    "Strength",
     "Target",
     "TargetId",
     "TargetMachine",
