@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from regiolect.attest import read_layers
 from regiolect.contracts import Attestation, Execution, LayerReport, Layers, Precision, RegionOutcome
 from regiolect.errors import IntegrityError, StorageError
+from regiolect.precision import coarser_than
 from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.storage import Store
 
@@ -24,7 +25,9 @@ LayerLists = Mapping[str, Layers | StorageError | IntegrityError]
 class LayerView:
     """One engine's layers.
 
-    kernels: those that compute, in order of execution; `more` are left out, `moving` compute nothing.
+    kernels: those that compute, in order of execution, but those coarser than the policy allows come first; `more` are
+        left out, `moving` compute nothing.
+    coarse: types of kernels that are coarser than the policy's precision.
     nodes: names of graph nodes by precision, widest first, with how many are left out.
     unread: why the lists are not there; empty if they are.
     """
@@ -32,6 +35,7 @@ class LayerView:
     attestation: Attestation
     settings: Mapping[str, str] = field(default_factory=dict)
     kernels: tuple[LayerReport, ...] = ()
+    coarse: frozenset[Execution] = frozenset()
     more: int = 0
     moving: int = 0
     nodes: tuple[tuple[Precision, tuple[str, ...], int], ...] = ()
@@ -89,12 +93,15 @@ def layer_view(outcome: RegionOutcome | None, lists: LayerLists, most: int) -> L
     if not isinstance(layers, Layers):
         older = "this engine was attested before layers were kept"
         return LayerView(outcome.attestation, unread=older if layers is None else str(layers))
+    coarse = frozenset(kind for kind in layers.executed() if coarser_than(kind, outcome.precision))
     kernels = [layer for layer in layers.engine if layer.precision is not None]
+    kernels.sort(key=lambda layer: layer.precision not in coarse)
     names = {kind: [node.name for node in layers.graph if node.precision is kind] for kind in Precision}
     return LayerView(
         outcome.attestation,
         settings=layers.settings,
         kernels=tuple(kernels[:most]),
+        coarse=coarse,
         more=max(0, len(kernels) - most),
         moving=len(layers.engine) - len(kernels),
         nodes=tuple((kind, tuple(found[:most]), max(0, len(found) - most)) for kind, found in names.items() if found),

@@ -27,7 +27,7 @@ MEANINGS: Mapping[Decision, str] = {
 # How strongly an engine's word on its own types binds it.
 STRENGTHS: Mapping[Strength, str] = {
     "kernels": "each kernel names the type that it computes in",
-    "graph": "weaker: the types that go into and out of each kernel, not how it computes inside",
+    "graph": "weaker: only the types that go into and out of each kernel are told",
 }
 
 
