@@ -224,6 +224,20 @@ def test_openvino_tells_which_nodes_it_fused(build: Build, store: LocalStore) ->
     assert {node for nodes in fused.values() for node in nodes} >= {node.name for node in layers.graph}
 
 
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_nodes_without_names_are_told_by_what_they_make(
+    name: str, build: Build, store: LocalStore, write_graph: Callable[[Recipe], onnx.ModelProto]
+) -> None:
+    model = write_graph(Recipe())
+    for node in model.graph.node:
+        node.name = ""
+    artifact = build(name, Precision.FP32, graph=store.put_bytes(model.SerializeToString()))
+    layers = layers_behind(attest(backend(name), artifact, store), store)
+    assert [node.name for node in layers.graph] == ["c1", "r1", "c2", "sum", "r2", "pooled", "mean", "y"]
+    told = {node for layer in layers.engine if layer.precision is Execution.FP32 for node in layer.nodes}
+    assert {"c2", "pooled", "mean", "y"} <= told
+
+
 def test_an_engine_that_cannot_run_here_keeps_the_nodes_of_its_graph(build: Build, store: LocalStore) -> None:
     if (obstacle := backend("tensorrt").obstacle()) is None:
         pytest.skip("plans run here")
