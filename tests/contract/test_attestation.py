@@ -297,7 +297,7 @@ def test_a_mask_is_no_integer_arithmetic(
 def control_flow(write_graph: Callable[[Recipe], onnx.ModelProto]) -> bytes:
     def branch(kind: str) -> onnx.GraphProto:
         made = helper.make_tensor_value_info(f"of {kind}", TensorProto.FLOAT, None)
-        return helper.make_graph([helper.make_node(kind, ["r2"], [f"of {kind}"], kind)], kind, [], [made])
+        return helper.make_graph([helper.make_node(kind, ["r2"], [f"of {kind}"], f"in {kind}")], kind, [], [made])
 
     nodes = [
         helper.make_node("ReduceMax", ["r2"], ["largest"], "largest", keepdims=0),
@@ -314,8 +314,8 @@ def test_onnxruntime_tells_of_branches_that_its_run_did_not_take(
 ) -> None:
     artifact = build("onnxruntime", Precision.FP32, graph=store.put_bytes(control_flow(write_graph)))
     told = {layer.name: layer for layer in layers_behind(attest(backend("onnxruntime"), artifact, store), store).engine}
-    assert told["Tanh"].precision is told["Sigmoid"].precision is Execution.FP32
-    assert ("inferred" in told["Tanh"].told, "inferred" in told["Sigmoid"].told) == (True, False)
+    assert told["in Tanh"].precision is told["in Sigmoid"].precision is Execution.FP32
+    assert ("inferred" in told["in Tanh"].told, "inferred" in told["in Sigmoid"].told) == (True, False)
     assert told["choose"].precision is None
 
 
