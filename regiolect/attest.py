@@ -2,33 +2,86 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Attestation, EngineArtifact
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from regiolect.contracts import Attestation, EngineArtifact, LayerReport, Layers
 from regiolect.engines.base import Backend
-from regiolect.errors import NotRunnableHere
+from regiolect.errors import IntegrityError, NotRunnableHere
+from regiolect.integrity import canonical_json
 from regiolect.storage import Store
 
 
 def attest(backend: Backend, artifact: EngineArtifact, store: Store) -> Attestation:
-    """Scan the typed graph and ask the loaded engine what it executes.
+    """Scan the typed graph, ask the loaded engine what it executes, and keep both, layer by layer.
 
     An engine that cannot run here, or that reports no compute kernel at all, gets `executed=None` and the reason as
-    `source`: unknown is never taken for good.
+    `source`: unknown is never taken for good. Its `layers` then hold the graph's nodes alone.
 
     Raises:
         InvalidOnnx, UnsupportedOperator: the graph cannot be scanned.
-        AttestationFailed: the engine names a type that is not known here.
+        AttestationFailed: the engine names a type that is not known here, or does not tell enough.
         IntegrityError, EngineLoadFailed, BackendUnavailable: the engine cannot be loaded.
+        StorageError: the layers cannot be kept.
     """
-    from regiolect.graphs import scan_graph
+    from regiolect.graphs import typed_nodes
 
-    graph = scan_graph(store.path_of(artifact.request.graph))
+    nodes, names = typed_nodes(store.path_of(artifact.request.graph))
+    seen = Layers(build_key=artifact.request.build_key, source="", graph=nodes, engine=())
+    strength = None
     try:
         engine = backend.load(artifact, store)
     except NotRunnableHere as error:
-        return Attestation(graph=graph, executed=None, source=f"not run: {error.found}")
-    executed = dict(engine.executed())
-    if not executed:
-        return Attestation(
-            graph=graph, executed=None, source=f"no compute kernel is listed by {engine.executed_source()}"
-        )
-    return Attestation(graph=graph, executed=executed, source=engine.executed_source())
+        seen = seen.model_copy(update={"source": f"not run: {error.found}"})
+    else:
+        told = tuple(_with_graph_names(layer, names) for layer in engine.layers())
+        settings, source = dict(engine.settings()), engine.executed_source()
+        if any(layer.precision is not None for layer in told):
+            strength = engine.strength
+        else:
+            source = f"no compute kernel is listed by {source}"
+        seen = seen.model_copy(update={"source": source, "settings": settings, "engine": told})
+    return Attestation(
+        graph=seen.graph_counts(),
+        executed=seen.executed() or None,
+        source=seen.source,
+        strength=strength,
+        layers=store.put_bytes(canonical_json(seen)),
+    )
+
+
+def read_layers(attestation: Attestation, data: bytes) -> Layers:
+    """The layers behind an attestation.
+
+    Args:
+        data: the content of `attestation.layers`, its digest verified.
+
+    Raises:
+        IntegrityError: it is no such file, or tells other counts than the attestation.
+    """
+    try:
+        layers = Layers.model_validate_json(data)
+    except ValidationError as error:
+        found = f"{error.errors()[0]['msg']}"
+    else:
+        if (layers.graph_counts(), layers.executed()) == (dict(attestation.graph), dict(attestation.executed or {})):
+            return layers
+        found = "other counts than the attestation tells"
+    raise IntegrityError(
+        expected="the layers behind an attestation, format 1, that count up to it",
+        found=found,
+        remedy="attest the engine again: regiolect run MODEL --force",
+    )
+
+
+def _with_graph_names(layer: LayerReport, names: Mapping[str, str]) -> LayerReport:
+    found = (_graph_name(told, names) for told in layer.nodes)
+    return layer.model_copy(update={"nodes": tuple(dict.fromkeys(name for name in found if name is not None))})
+
+
+def _graph_name(told: str, names: Mapping[str, str]) -> str | None:
+    """The graph node that a runtime's name stands for. Runtimes append parts with slashes to the names they split."""
+    while told not in names and "/" in told:
+        told = told.rpartition("/")[0]
+    return names.get(told)

@@ -3,6 +3,7 @@
     manifest.json                   written last; a BundleManifest as canonical JSON
     engines/<target>/<file>         pristine engine files
     results/<target>.csv            per-sample scores, from which anybody can recompute the gate's decision
+    attestations/<target>.json      what graph and engine say of their precision, layer by layer
 
 The digest of a bundle is the digest of its manifest, which names the digest of every other file.
 """
@@ -92,11 +93,18 @@ class BundleManifest(Contract):
             for file in approved.engine.files:
                 yield f"{engine_folder(target)}/{file.path}", file.blob
             yield _results_path(target), approved.evaluation.results
+            if approved.attestation.layers is not None:
+                yield attestation_path(target), approved.attestation.layers
 
 
 def engine_folder(target: str) -> str:
     """Where a target's engine files lie in a bundle."""
     return f"engines/{target}"
+
+
+def attestation_path(target: str) -> str:
+    """Where the layers behind a target's attestation lie in a bundle; older bundles have none."""
+    return f"attestations/{target}.json"
 
 
 def _results_path(target: str) -> str:
@@ -190,9 +198,12 @@ def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
     )
     request = artifact.request.model_copy(update={"graph": _at(artifact.request.graph, artifact.request.graph.digest)})
     results = _at(approved.evaluation.results, _results_path(target))
+    layers = approved.attestation.layers
+    layers = layers and _at(layers, attestation_path(target))
     return approved.model_copy(
         update={
             "engine": artifact.model_copy(update={"files": files, "request": request}),
+            "attestation": approved.attestation.model_copy(update={"layers": layers}),
             "evaluation": approved.evaluation.model_copy(update={"results": results}),
         }
     )

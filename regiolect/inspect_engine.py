@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.attest import read_layers
+from regiolect.bundle import MANIFEST, BundleManifest, attestation_path, read_bundle, verify_bundle
 from regiolect.contracts import (
     ApprovedEngine,
+    Attestation,
     EngineArtifact,
     EvaluationResult,
     GateDecision,
@@ -17,6 +20,7 @@ from regiolect.contracts import (
 from regiolect.errors import UsageError
 from regiolect.planning import OUTCOMES
 from regiolect.registry import CHAMPION, Registry
+from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.settings import Settings, without_password
 from regiolect.storage import Store
 
@@ -75,7 +79,7 @@ def _of_bundle(folder: Path, where: str) -> EngineView:
     verify_bundle(folder, manifest)
     facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest)]
     for approved in manifest.engines:
-        facts.extend(_of_approved(approved))
+        facts.extend(_of_approved(approved, folder))
     return EngineView(facts=tuple(facts))
 
 
@@ -90,11 +94,12 @@ def _of_manifest(manifest: BundleManifest) -> list[tuple[str, str]]:
     ]
 
 
-def _of_approved(approved: ApprovedEngine) -> list[tuple[str, str]]:
+def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]]:
     timing = approved.evaluation.timing
+    layers = attestation_path(approved.engine.request.target.name)
     return [
         *_of_artifact(approved.engine),
-        ("executes", f"{approved.attestation.summary()} (from {approved.attestation.source})"),
+        *_of_attestation(approved.attestation, layers, lambda: (folder / layers).read_bytes()),
         *_of_gate(approved.decision),
         (
             "speed",
@@ -110,11 +115,28 @@ def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
         facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
         facts.extend(_of_artifact(outcome.engine))
     if outcome.attestation is not None:
-        facts.append(("executes", f"{outcome.attestation.summary()} (from {outcome.attestation.source})"))
+        blob = outcome.attestation.layers
+        facts.extend(
+            _of_attestation(
+                outcome.attestation,
+                str(store.path_of(blob)) if blob else "",
+                lambda: store.path_of(blob).read_bytes() if blob else b"",
+            )
+        )
     if outcome.gate is not None:
         facts.extend(_of_gate(outcome.gate))
     if outcome.failure is not None:
         facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
+    return facts
+
+
+def _of_attestation(attestation: Attestation, where: str, read: Callable[[], bytes]) -> list[tuple[str, str]]:
+    """What executes; and, unless the engine is older than layers are, what was fused and where every layer is named."""
+    facts = [("executes", f"{attestation.summary()} (from {attestation.source})")]
+    if attestation.layers is not None:
+        read_layers(attestation, read())
+        strength = f"{STRENGTHS[attestation.strength]}; " if attestation.strength else ""
+        facts.append(("layers", f"{fusion_words(attestation)}; {strength}by name in {where}"))
     return facts
 
 

@@ -16,7 +16,8 @@ from regiolect.settings import load_settings
 
 @task(name="write report", cache_policy=NO_CACHE)
 def write_report(result: ReleaseResult, outcomes: tuple[RegionOutcome, ...]) -> ReleaseResult:
-    return report.write_report(result, outcomes, load_settings().home / "reports")
+    settings = load_settings()
+    return report.write_report(result, outcomes, settings.home / "reports", report.layers_of(outcomes, settings.store))
 
 
 @task(name="link report", cache_policy=NO_CACHE)

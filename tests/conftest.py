@@ -21,6 +21,9 @@ from regiolect.contracts import (
     Execution,
     ExportedModel,
     GateDecision,
+    GraphNode,
+    LayerReport,
+    Layers,
     LossUnit,
     NamedBlob,
     Performance,
@@ -31,7 +34,7 @@ from regiolect.contracts import (
     TensorSpec,
     Timing,
 )
-from regiolect.integrity import digest_bytes, digest_of
+from regiolect.integrity import canonical_json, digest_bytes, digest_of
 from regiolect.storage import LocalStore
 
 PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
@@ -127,8 +130,43 @@ class Bundles:
                 speedup=speedup,
             ),
         )
-        attestation = Attestation(graph={Precision.FP32: 2}, executed={Execution.FP32: 2}, source="a test")
-        return ApprovedEngine(engine=artifact, attestation=attestation, evaluation=evaluation, decision=decision)
+        return ApprovedEngine(
+            engine=artifact, attestation=self.attestation(artifact), evaluation=evaluation, decision=decision
+        )
+
+    def attestation(self, artifact: EngineArtifact) -> Attestation:
+        """Three nodes in two kernels, all in FP32."""
+        names = ("stem/Conv", "stem/Relu", "head/Gemm")
+        layers = Layers(
+            build_key=artifact.request.build_key,
+            source="a test",
+            settings={"INFERENCE_PRECISION_HINT": "f32"},
+            graph=tuple(GraphNode(name=name, kind=name.partition("/")[2], precision=Precision.FP32) for name in names),
+            engine=(
+                LayerReport(name="Reorder 1", kind="Reorder", precision=None, told="f32, reorder_f32"),
+                LayerReport(
+                    name="stem/Conv",
+                    kind="Convolution",
+                    precision=Execution.FP32,
+                    told="f32, brgconv_avx512_f32",
+                    nodes=names[:2],
+                ),
+                LayerReport(
+                    name="head/Gemm",
+                    kind="FullyConnected",
+                    precision=Execution.FP32,
+                    told="f32, gemm_f32",
+                    nodes=names[2:],
+                ),
+            ),
+        )
+        return Attestation(
+            graph=layers.graph_counts(),
+            executed=layers.executed(),
+            source=layers.source,
+            strength="kernels",
+            layers=self.store.put_bytes(canonical_json(layers)),
+        )
 
     def outcome(self, artifact: EngineArtifact, decision: Decision = Decision.APPROVED) -> RegionOutcome:
         """What a run kept of an engine: approved, judged otherwise, or refused before one was there."""

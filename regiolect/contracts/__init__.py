@@ -33,6 +33,7 @@ from regiolect.contracts.gate import (
     SliceFigures,
     Timing,
 )
+from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
 from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
@@ -79,6 +80,9 @@ __all__ = [
     "GateDecision",
     "GateRule",
     "GraphChoice",
+    "GraphNode",
+    "LayerReport",
+    "Layers",
     "LossUnit",
     "NamedBlob",
     "NightlyResult",
@@ -101,6 +105,7 @@ __all__ = [
     "SensitiveOperator",
     "SliceFigures",
     "Split",
+    "Strength",
     "Target",
     "TargetId",
     "TargetMachine",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId
+from regiolect.contracts.layers import Strength
 from regiolect.contracts.model import TensorSpec
 
 
@@ -99,12 +100,25 @@ class EngineArtifact(Contract):
 class Attestation(Contract):
     """What the graph says and what the built engine says of its precision: compute nodes by type.
 
-    `executed` is None for an engine that cannot run here; such an engine is never approved.
+    `executed` is None for an engine that cannot run here; such an engine is never approved. `layers` holds a `Layers`
+    as JSON, `strength` says how the engine knows; both are None in attestations from before there were layers.
     """
 
     graph: Mapping[Precision, NonNegativeInt]
     executed: Mapping[Execution, PositiveInt] | None
     source: str = Field(description="what `executed` was read from")
+    strength: Strength | None = None
+    layers: Blob | None = None
+
+    @property
+    def nodes(self) -> int:
+        """Compute nodes of the typed graph."""
+        return sum(self.graph.values())
+
+    @property
+    def kernels(self) -> int | None:
+        """Kernels that compute in the built engine: fewer than `nodes` where it fused some; None when unknown."""
+        return None if self.executed is None else sum(self.executed.values())
 
     def summary(self) -> str:
         """`INT8 9 + FP32 2`, coarsest first; `unknown` when nothing could be read."""

@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, final
@@ -21,9 +22,12 @@ from regiolect.contracts import (
     Digest,
     EngineArtifact,
     Execution,
+    LayerReport,
     NamedBlob,
     Precision,
+    Strength,
 )
+from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size, require_profiles
 from regiolect.errors import (
     BackendUnavailable,
@@ -35,7 +39,6 @@ from regiolect.errors import (
     ShapeOutsideProfile,
     StorageError,
 )
-from regiolect.integrity import digest_bytes
 from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
@@ -67,7 +70,13 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
 
 
 class Engine(ABC):
-    """A loaded engine. May be called from several threads at once."""
+    """A loaded engine. May be called from several threads at once.
+
+    Attributes:
+        strength: how strongly its `layers` bind what it computes in.
+    """
+
+    strength: ClassVar[Strength]
 
     def __init__(self, artifact: EngineArtifact) -> None:
         self.artifact = artifact
@@ -160,19 +169,29 @@ class Engine(ABC):
             outputs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return outputs
 
-    @abstractmethod
+    @final
     def executed(self) -> Mapping[Execution, int]:
-        """Number of compute kernels by the type in which they execute, as the engine itself tells it.
+        """Number of compute kernels by the type in which they execute; see `layers`."""
+        return Counter(layer.precision for layer in self.layers() if layer.precision is not None)
 
-        Kernels that only move, reshape or convert values are not counted.
+    @abstractmethod
+    def layers(self) -> tuple[LayerReport, ...]:
+        """What the engine itself says of each of its layers, in its own order; the same each time.
+
+        Layers that only move, reshape or convert values have no precision. `nodes` are the names that the runtime
+        tells, which need not be those of the graph.
 
         Raises:
-            AttestationFailed: the engine names a type that is not known here.
+            AttestationFailed: the engine names a type that is not known here, or does not tell enough.
         """
 
     @abstractmethod
+    def settings(self) -> Mapping[str, str]:
+        """The settings that bear on precision, as the loaded engine itself tells them."""
+
+    @abstractmethod
     def executed_source(self) -> str:
-        """What `executed` is read from, for people."""
+        """What `layers` is read from, for people."""
 
     @abstractmethod
     def metadata(self) -> Mapping[str, str]:
@@ -317,7 +336,7 @@ class Backend(ABC):
 
     def _load_verified(self, artifact: EngineArtifact, locate: Callable[[NamedBlob], Path]) -> Engine:
         # The bytes that were verified are the bytes that are deserialized: the file is not opened a second time.
-        files = {file.path: _verified_bytes(locate(file), file.blob.digest) for file in artifact.files}
+        files = {file.path: verified_bytes(locate(file), file.blob.digest) for file in artifact.files}
         if sorted(files) != sorted(self.file_names):
             raise EngineLoadFailed(
                 expected=f"an engine of {self.name} with the files {', '.join(self.file_names)}",
@@ -372,22 +391,3 @@ def excerpt(message: object, most: int = 600) -> str:
     """A vendor's message or error on one line, cut after `most` characters."""
     text = " ".join(str(message).split()) or f"no message ({type(message).__name__})"
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _verified_bytes(path: Path, digest: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EngineLoadFailed(
-            expected=f"an engine file at {path}",
-            found=excerpt(error),
-            remedy="fetch the bundle again, or build the engine again with --force",
-        ) from error
-    found = digest_bytes(data)
-    if found != digest:
-        raise IntegrityError(
-            expected=f"{path} with {digest}",
-            found=found,
-            remedy="the file was changed or damaged after it was written; delete it and run again or fetch it again",
-        )
-    return data

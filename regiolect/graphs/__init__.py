@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regiolect.contracts import Blob, CalibrationTable, ExportedModel, Precision, RegionId
+from regiolect.contracts import Blob, CalibrationTable, ExportedModel, GraphNode, Precision, RegionId
 from regiolect.errors import CalibrationError, InvalidSetting, MissingThreshold
 from regiolect.precision import Recipe
 from regiolect.storage import Store
@@ -119,6 +119,20 @@ def scan_graph(path: Path) -> Mapping[Precision, int]:
     return scan.scan(protos.load(path))
 
 
+def typed_nodes(path: Path) -> tuple[tuple[GraphNode, ...], Mapping[str, str]]:
+    """A graph's compute nodes with their precisions, and every node's name by each name that leads to it.
+
+    Those names are the node's own and those of its outputs; nodes of subgraphs are reached too. See
+    `regiolect.graphs.scan.typed_nodes` for the rule, and `scan_graph` for what is raised.
+    """
+    from regiolect.graphs import protos, scan
+
+    model = protos.load(path)
+    nodes = [node for graph in protos.graphs(protos.inlined(model).graph) for node in graph.node]
+    by_output = {output: node.name or node.output[0] for node in nodes for output in node.output if output}
+    return scan.typed_nodes(model), by_output | {node.name: node.name for node in nodes if node.name}
+
+
 def _require_table(
     model: ExportedModel, region: RegionId, precision: Precision, table: CalibrationTable | None
 ) -> None:
@@ -171,4 +185,4 @@ def _refuse_mismatch(precision: Precision, recipe: Recipe) -> None:
         )
 
 
-__all__ = ["kept_wide", "operators_of", "scan_graph", "typed_graph"]
+__all__ = ["kept_wide", "operators_of", "scan_graph", "typed_graph", "typed_nodes"]

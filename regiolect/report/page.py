@@ -23,6 +23,7 @@ from regiolect.contracts import (
 from regiolect.integrity import write_atomic
 from regiolect.report import words
 from regiolect.report.charts import loss_plot, speed_plot
+from regiolect.report.layers import LayerLists, LayerView, layer_view, most_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,6 +36,7 @@ class Entry:
     row: ReleaseRow
     outcome: RegionOutcome | None
     anchor: str
+    layers: LayerView | None
 
     @property
     def loss(self) -> words.LossFigures | None:
@@ -68,11 +70,14 @@ class Provenance:
     targets: tuple[str, ...]
 
 
-def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folder: Path) -> ReleaseResult:
+def write_report(
+    result: ReleaseResult, outcomes: Sequence[RegionOutcome], folder: Path, layers: LayerLists | None = None
+) -> ReleaseResult:
     """Write `<folder>/<model>-<start time in UTC>.html` and, beside it, the result as JSON.
 
     Args:
         outcomes: what lies behind the rows: checks, calibration, attestation.
+        layers: what lies behind the attestations; see `layers_of`.
 
     Returns:
         The result with the report's path in it.
@@ -82,17 +87,20 @@ def write_report(result: ReleaseResult, outcomes: Sequence[RegionOutcome], folde
     """
     path = folder / f"{result.model}-{result.started.astimezone(UTC):%Y%m%dT%H%M%S}.html"
     written = result.model_copy(update={"report": str(path)})
-    write_atomic(path, render(written, outcomes).encode())
+    write_atomic(path, render(written, outcomes, layers).encode())
     write_atomic(path.with_suffix(".json"), written.model_dump_json(indent=2).encode())
     return written
 
 
-def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
+def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome], layers: LayerLists | None = None) -> str:
     """The page as HTML that refers to nothing outside itself. Equal arguments give equal text, on any machine."""
     by_key = {outcome.build_key: outcome for outcome in outcomes}
-    entries = [
-        Entry(row, by_key.get(row.build_key or ""), f"engine-{number}") for number, row in enumerate(result.rows, 1)
-    ]
+    lists = layers or {}
+    most = most_lines(len(lists))
+    entries = []
+    for number, row in enumerate(result.rows, 1):
+        outcome = by_key.get(row.build_key or "")
+        entries.append(Entry(row, outcome, f"engine-{number}", layer_view(outcome, lists, most)))
     return (
         templates()
         .get_template("report.html.j2")
@@ -107,6 +115,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome]) -> str:
             by_precision=_by_precision(entries),
             groups={decision.name.lower(): [e for e in entries if e.row.decision is decision] for decision in Decision},
             unserved=[entry for entry in entries if entry.unserved],
+            attested=[entry for entry in entries if entry.layers],
             choices=[entry for entry in entries if entry.outcome and entry.outcome.repair],
             units=words.UNITS,
             provenance=_provenance(entries),

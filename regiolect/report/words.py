@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regiolect.contracts import Decision, GateDecision, LossUnit, ReleaseRow
+from regiolect.contracts import Attestation, Decision, GateDecision, LossUnit, ReleaseRow, Strength
 
 UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
 # Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
@@ -23,6 +23,11 @@ MEANINGS: Mapping[Decision, str] = {
     Decision.INCONCLUSIVE: "the limit lies inside the interval: neither proven, so not approved",
     Decision.NOT_ATTESTED: "kept, but no device here runs it, so it is neither judged nor served",
     Decision.REFUSED: "no engine came to the gate",
+}
+# How strongly an engine's word on its own types binds it.
+STRENGTHS: Mapping[Strength, str] = {
+    "kernels": "each kernel names the type that it computes in",
+    "graph": "weaker: only the types that go into and out of each kernel are told",
 }
 
 
@@ -107,6 +112,13 @@ def kernel_words(row: ReleaseRow) -> str:
         return f"{counts[0][1]} kernels"
     *most, last = [f"{count} {kind}" for count, kind in counts]
     return f"{', '.join(most)} and {last} kernels"
+
+
+def fusion_words(attestation: Attestation) -> str:
+    """`54 graph nodes in 22 kernels`; `54 graph nodes` where no engine ran."""
+    nodes = f"{attestation.nodes} graph {'node' if attestation.nodes == 1 else 'nodes'}"
+    kernels = attestation.kernels
+    return nodes if kernels is None else f"{nodes} in {kernels} {'kernel' if kernels == 1 else 'kernels'}"
 
 
 def build_words(row: ReleaseRow) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from regiolect.attest import read_layers
 from regiolect.bundle import MANIFEST, bundle_digest, read_bundle, verify_bundle, write_bundle
 from regiolect.contracts import NamedBlob
 from regiolect.errors import IntegrityError, InvalidBundle
@@ -27,6 +28,8 @@ def test_what_was_written_reads_back_and_verifies(bundles, tmp_path):
     verify_bundle(folder, manifest)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert files == [
+        "attestations/cpu.json",
+        "attestations/edge.json",
         "engines/cpu/engine.onnx",
         "engines/edge/engine.onnx",
         "manifest.json",
@@ -64,6 +67,8 @@ def _flip(folder: Path, path: str) -> None:
     [
         lambda folder: _flip(folder, "engines/cpu/engine.onnx"),
         lambda folder: _flip(folder, "results/cpu.csv"),
+        lambda folder: _flip(folder, "attestations/cpu.json"),
+        lambda folder: (folder / "attestations/cpu.json").unlink(),
         lambda folder: (folder / "results/cpu.csv").unlink(),
         lambda folder: (folder / "engines/cpu/extra.bin").write_bytes(b""),
         lambda folder: (folder / "code").mkdir() or (folder / "code/run.py").write_text("print()"),
@@ -76,6 +81,8 @@ def _flip(folder: Path, path: str) -> None:
     ids=[
         "engine changed",
         "results changed",
+        "attestation changed",
+        "attestation missing",
         "file missing",
         "file added",
         "code added",
@@ -192,3 +199,13 @@ def test_format_1_goes_on_loading(tmp_path):
     assert (manifest.name, manifest.title, manifest.preprocessing.raw_dtype) == ("tiny-eu", "Europe", "uint8")
     assert [approved.engine.request.target.name for approved in manifest.engines] == ["cpu", "edge"]
     assert manifest.engines[0].decision.loss_upper == 0.3
+    assert [approved.attestation.layers for approved in manifest.engines] == [None, None]
+
+
+def test_the_layers_behind_an_attestation_travel_with_it(bundles, tmp_path):
+    manifest = bundles.write(tmp_path / "bundle")
+    attestation = manifest.engines[0].attestation
+    assert attestation.layers is not None
+    assert attestation.layers.uri == "attestations/cpu.json"
+    layers = read_layers(attestation, (tmp_path / "bundle" / attestation.layers.uri).read_bytes())
+    assert [layer.nodes for layer in layers.engine] == [(), ("stem/Conv", "stem/Relu"), ("head/Gemm",)]

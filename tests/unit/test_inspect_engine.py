@@ -46,10 +46,34 @@ def test_by_build_key_every_byte_is_verified(kept, settings):
     assert facts["decision"] == "approved"
 
 
-@pytest.mark.parametrize("part", ["engine", "results"])
+@pytest.mark.parametrize("place", ["store", "bundle"])
+def test_what_was_fused_and_how_strongly_it_is_known_is_told(kept, settings, tmp_path, place):
+    kept.write(tmp_path / "bundle")
+    facts = _facts(find_engine(_keep(kept)[1] if place == "store" else "bundle", settings))
+    assert facts["executes"] == "FP32 2 (from a test)"
+    told, where = facts["layers"].split("; by name in ")
+    assert told == "3 graph nodes in 2 kernels; each kernel names the type that it computes in"
+    path = Path(where) if place == "store" else tmp_path / "bundle" / where
+    assert "stem/Relu" in path.read_text()
+
+
+def test_an_engine_from_before_there_were_layers_is_still_shown(kept, settings):
+    outcome = kept.outcome(kept.artifact())
+    older = outcome.attestation.model_copy(update={"layers": None, "strength": None})
+    kept.store.put_record(OUTCOMES, outcome.build_key, outcome.model_copy(update={"attestation": older}))
+    facts = _facts(find_engine(outcome.build_key, settings))
+    assert facts["executes"] == "FP32 2 (from a test)"
+    assert "layers" not in facts
+
+
+@pytest.mark.parametrize("part", ["engine", "results", "layers"])
 def test_by_build_key_changed_bytes_are_refused(kept, settings, part):
     outcome, key = _keep(kept)
-    blob = outcome.engine.files[0].blob if part == "engine" else outcome.evaluation.results
+    blob = {
+        "engine": outcome.engine.files[0].blob,
+        "results": outcome.evaluation.results,
+        "layers": outcome.attestation.layers,
+    }[part]
     path = kept.store.path_of(blob)
     path.write_bytes(b"X" + path.read_bytes()[1:])
     with pytest.raises(IntegrityError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,9 +19,9 @@ from openvino.frontend import (
     OpValidationFailure,
 )
 
-from regiolect.contracts import EngineArtifact, Execution, Performance
+from regiolect.contracts import EngineArtifact, LayerReport, Performance
 from regiolect.engines.base import Arrays, Engine, metadata_of
-from regiolect.errors import AttestationFailed
+from regiolect.engines.openvino.layers import layers_of
 
 RT_INFO = "regiolect"
 ERRORS: tuple[type[Exception], ...] = (
@@ -34,37 +33,15 @@ ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
 )
 
-_HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
-_EXECUTIONS = {
-    "f32": Execution.FP32,
-    "f16": Execution.FP16,
-    "bf16": Execution.BF16,
-    "i8": Execution.INT8,
-    "u8": Execution.INT8,
+# None of them is ever left to its default.
+PRECISION_HINTS = {
+    # The default is BF16 or FP16 on some processors. An FP16 policy is a floor; the f16 hint becomes BF16 where there
+    # is no fast FP16, so FP16 graphs run wider, in FP32. INT8 is not affected.
+    "INFERENCE_PRECISION_HINT": "f32",
+    # Left alone, matrix products over compressed weights quantize their activations on the fly.
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
-# Arithmetic on shapes and indices, never on activations.
-_INDICES = frozenset({"i16", "u16", "i32", "u32", "i64", "u64", "boolean"})
-# Layers that hold, move or convert values. Whatever is not listed counts as compute.
-_NO_COMPUTE = frozenset(
-    {
-        "Broadcast",
-        "Concatenation",
-        "Const",
-        "Convert",
-        "FakeQuantize",
-        "Gather",
-        "Input",
-        "Output",
-        "Pad",
-        "Reorder",
-        "Reshape",
-        "ShapeOf",
-        "Split",
-        "StridedSlice",
-        "Tile",
-        "Transpose",
-    }
-)
+_HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
 
 
 def load(files: Mapping[str, bytes], artifact: EngineArtifact) -> OpenVinoEngine:
@@ -75,20 +52,8 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact) -> OpenVinoEngine
     """
     weights = openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8))
     model = _core().read_model(model=files["engine.xml"], weights=weights)
-    compiled = _core().compile_model(
-        model,
-        "CPU",
-        {
-            # Never left to the default, which is BF16 or FP16 on some processors. An FP16 policy is a floor; the f16
-            # hint becomes BF16 where there is no fast FP16, so FP16 graphs run wider, in FP32. INT8 is not affected.
-            "INFERENCE_PRECISION_HINT": "f32",
-            # Left alone, matrix products over compressed weights quantize their activations on the fly.
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-            "PERFORMANCE_HINT": _HINTS[artifact.request.performance],
-        },
-    )
-    keys = [key for key in metadata_of(artifact.request) if model.has_rt_info([RT_INFO, key])]
-    return OpenVinoEngine(artifact, compiled, {key: model.get_rt_info([RT_INFO, key]).astype(str) for key in keys})
+    hints = PRECISION_HINTS | {"PERFORMANCE_HINT": _HINTS[artifact.request.performance]}
+    return OpenVinoEngine(artifact, model, _core().compile_model(model, "CPU", hints))
 
 
 @functools.cache
@@ -99,33 +64,31 @@ def _core() -> openvino.Core:
 class OpenVinoEngine(Engine):
     """A compiled model. With the throughput profile `run_many` keeps a batch in flight on every stream."""
 
-    def __init__(self, artifact: EngineArtifact, compiled: openvino.CompiledModel, metadata: Mapping[str, str]) -> None:
+    strength = "kernels"
+
+    def __init__(self, artifact: EngineArtifact, model: openvino.Model, compiled: openvino.CompiledModel) -> None:
         super().__init__(artifact)
         self._compiled = compiled
-        self._metadata = metadata
+        keys = [key for key in metadata_of(artifact.request) if model.has_rt_info([RT_INFO, key])]
+        self._metadata = {key: model.get_rt_info([RT_INFO, key]).astype(str) for key in keys}
+        self._operators = {operator.get_friendly_name(): operator.get_type_name() for operator in model.get_ops()}
         self._streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
 
-    def executed(self) -> Mapping[Execution, int]:
-        counts: Counter[Execution] = Counter()
-        for layer in self._compiled.get_runtime_model().get_ordered_ops():
-            info = layer.get_rt_info()
-            kind, precision = info["layerType"].astype(str), info["runtimePrecision"].astype(str)
-            if kind in _NO_COMPUTE or precision in _INDICES:
-                continue
-            if precision not in _EXECUTIONS:
-                raise AttestationFailed(
-                    expected=f"layer {layer.get_friendly_name()!r} ({kind}) in one of {', '.join(_EXECUTIONS)}",
-                    found=f"runtime precision {precision!r}",
-                    remedy="use the OpenVINO version in the constraints file, or report the layer",
-                )
-            counts[_EXECUTIONS[precision]] += 1
-        return counts
+    def layers(self) -> tuple[LayerReport, ...]:
+        return layers_of(self._compiled, self._operators)
+
+    def settings(self) -> Mapping[str, str]:
+        return {
+            "INFERENCE_PRECISION_HINT": self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "EXECUTION_MODE_HINT": self._compiled.get_property("EXECUTION_MODE_HINT").name,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(self._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")),
+        }
 
     def executed_source(self) -> str:
-        return (
-            f"OpenVINO {openvino.__version__.split('-')[0]} runtime model, compiled with INFERENCE_PRECISION_HINT=f32"
-        )
+        hint = self.settings()["INFERENCE_PRECISION_HINT"]
+        version = openvino.__version__.split("-")[0]
+        return f"OpenVINO {version} runtime model, compiled with INFERENCE_PRECISION_HINT={hint}"
 
     def metadata(self) -> Mapping[str, str]:
         return self._metadata
