@@ -27,7 +27,7 @@ from regiolect.contracts import (
     TensorSpec,
 )
 from regiolect.errors import MissingProfile
-from regiolect.integrity import digest_of
+from regiolect.integrity import canonical_json, digest_bytes
 from regiolect.precision import wider_or_equal, width
 
 
@@ -200,7 +200,11 @@ class RegionPolicy(Contract):
 
     def digest(self) -> str:
         """Identity of the resolved policy: of what it demands of engines, not of when they are made."""
-        return digest_of(self.model_dump(mode="json", exclude={"extends", "nightly"}))
+        return digest_bytes(self.demands())
+
+    def demands(self) -> bytes:
+        """What the digest is made of, as canonical JSON, which reads back as a policy of the same digest."""
+        return canonical_json(self.model_dump(mode="json", exclude={"extends", "nightly"}))
 
     def target(self, name: str) -> Target:
         """The target of that name."""
