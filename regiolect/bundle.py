@@ -158,10 +158,11 @@ def write_bundle(
     store: Store,
     signing: Signing,
 ) -> BundleManifest:
-    """Sign each engine's decision and write a bundle to `folder`, whole or not at all; equal arguments give equal bytes.
+    """Sign each engine's decision and write a bundle to `folder`, whole or not at all.
 
-    An older bundle at `folder` is replaced. Store URIs do not travel: a file's URI becomes its path in the bundle,
-    and content that stays behind is named by its digest.
+    Equal arguments give equal bytes, since what was signed before is not signed again. An older bundle at `folder` is
+    replaced. Store URIs do not travel: a file's URI becomes its path in the bundle, and content that stays behind is
+    named by its digest.
 
     Args:
         folder: where the bundle will be; absent, empty, or an older bundle.

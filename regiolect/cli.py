@@ -15,6 +15,7 @@ import typer
 from regiolect import __version__
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
+from regiolect.keys_cli import keys_app
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 policies_app = typer.Typer(help="List, show and check region policies.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policies_app, name="policies")
+app.add_typer(keys_app, name="keys")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command()(doctor)

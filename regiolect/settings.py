@@ -9,7 +9,7 @@ import os
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from regiolect.errors import InvalidSetting
 from regiolect.storage import Store, open_store
 from regiolect.storage.opening import check_location
+
+if TYPE_CHECKING:
+    from regiolect.signing.keyring import Keyring
 
 QUIET = {
     # Telemetry of every dependency is off unless the user turns it on.
@@ -120,6 +123,12 @@ class Settings(BaseSettings):
             # Regions built side by side in one process.
             "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "2",
         }
+
+    def keyring(self) -> Keyring:
+        """The key that releases sign with, and whose signatures count here."""
+        from regiolect.signing.keyring import Keyring
+
+        return Keyring.at(self.signing_key, self.trust)
 
     def store(self, region: str | None = None) -> Store:
         """The store of a region, or of what belongs to no region; opened once a process.

@@ -33,4 +33,9 @@ def champion(model: str, region: str) -> RegisteredEngine | None:
 
 def _registry() -> Registry:
     settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root, exclusively=one_release_at_a_time(settings))
+    return Registry(
+        settings.tracking_uri,
+        settings.artifact_root,
+        exclusively=one_release_at_a_time(settings),
+        keyring=settings.keyring(),
+    )

@@ -1,8 +1,8 @@
 """Signed promotions, kept as tags of the registered model: `promotion.<version>`.
 
-Whoever can write to the registry can point `champion` anywhere, but cannot sign. A promotion is written before the alias
-moves and those of other versions are removed after it did, so whatever call fails, the version that the alias points at
-has its own.
+Whoever can write to the registry can point `champion` anywhere, but cannot sign. A promotion is written before the
+alias moves and those of other versions are removed after it did, so whatever call fails, the version that the alias
+points at has its own.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 SIGNED = "signed"
 
 _SIGNATURES = "signatures"
+_TOLD = 6  # differences that an error names
 # Parts of a place in a statement that tell people nothing.
 _FRAME = frozenset({"predicate", "digests", "digest", "subject"})
 _REMEDY = "do not use this engine; fetch it again from the registry, or release the region again"
@@ -160,18 +161,19 @@ def open_envelope(data: bytes, trust: Trust, what: str) -> Opened:
 
 def require_same(wanted: Statement, opened: Opened, what: str) -> None:
     """Raises StatementMismatch unless what was signed is, but for its time, the statement that is true here."""
-    different = next(differences(wanted, opened.statement), None)
-    if different is not None:
-        path, here, there = different
+    different = list(differences(wanted, opened.statement))
+    if different:
+        names = ", ".join(path for path, _, _ in different[:_TOLD]) + (", ..." if len(different) > _TOLD else "")
+        path, here, there = different[0]
         raise StatementMismatch(
-            expected=f"{what} with the {path} that {opened.key.who()} signed: {_short(there)}",
-            found=_short(here),
+            expected=f"{what} with the {names} that {opened.key.who()} signed; {path} {_short(there)}",
+            found=f"{path} {_short(here)}",
             remedy=_REMEDY,
         )
 
 
 def differences(wanted: object, found: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, object, object]]:
-    """Where two JSON values differ: the place in words, what is wanted there and what is found. The time is left out."""
+    """Where two JSON values differ: the place in words, what is wanted there, what is found. The time is left out."""
     if path == ("subject",):
         wanted, found = _by_name(wanted), _by_name(found)
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):

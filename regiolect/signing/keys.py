@@ -76,15 +76,18 @@ def write_key(path: Path, signer: CryptoSigner, *, replace: bool = False) -> Non
                 os.link(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise UsageError(
-            expected=f"no key at {path} yet",
-            found="a file",
-            remedy="put another one in its place with: regiolect keys rotate",
-        ) from error
     except OSError as error:
         raise StorageError(
             expected=f"to write {path}",
             found=f"{error.strerror or error} ({type(error).__name__})",
             remedy=f"mend the permissions of {path.parent}, or name another file in REGIOLECT_SIGNING_KEY",
         ) from error
+
+
+def _linked(name: str, path: Path) -> bool:
+    """Give a file a second name, unless that is taken."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    return True
