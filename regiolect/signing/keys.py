@@ -72,8 +72,12 @@ def write_key(path: Path, signer: CryptoSigner, *, replace: bool = False) -> Non
                 os.fsync(file.fileno())
             if replace:
                 Path(name).replace(path)
-            else:
-                os.link(name, path)
+            elif not _linked(name, path):
+                raise UsageError(
+                    expected=f"no key at {path} yet",
+                    found="a file",
+                    remedy="put another one in its place with: regiolect keys rotate",
+                )
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:

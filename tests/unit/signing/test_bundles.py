@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from regiolect.bundle import MANIFEST, BundleManifest, decision_path, read_bundle, verify_bundle
+from regiolect.calibrate import table_from_bytes
 from regiolect.errors import (
     NoTrust,
     RetiredKey,
@@ -24,11 +25,13 @@ from regiolect.errors import (
     UnsignedEngine,
     UntrustedEngine,
 )
-from regiolect.integrity import canonical_json, digest_bytes, digest_file
+from regiolect.integrity import canonical_json, digest_bytes, digest_file, digest_of
+from regiolect.policy import RegionPolicy
 from regiolect.serving import load_bundle
 from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
+from regiolect.signing.trust import load_trust
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -267,3 +270,21 @@ def test_a_bundle_written_back_to_format_1_is_not_loaded(bundle: Path, own: Keyr
     (bundle / MANIFEST).write_bytes(canonical_json(document))
     with pytest.raises(UnsignedEngine):
         load_bundle(bundle, own.load_trust())
+
+
+def test_format_2_goes_on_loading(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "bundle_v2", tmp_path / "bundle")
+    manifest = read_bundle(tmp_path / "bundle")
+    verify_bundle(tmp_path / "bundle", manifest)
+    trust = load_trust(GOLDEN / "bundle_v2_trust.json")
+    found = verify_decisions(tmp_path / "bundle", manifest, trust)
+    assert {target: opened.signed.isoformat() for target, opened in found.items()} == dict.fromkeys(
+        ("cpu", "edge"), "2026-01-02T03:04:05+00:00"
+    )
+    assert digest_file(tmp_path / "bundle" / MANIFEST) == (
+        "sha256:79bf9c5a4edfebcfc5fca9bd7b8c988acc1e543b40903d54e5e093ef99e33097"
+    )
+    table = table_from_bytes((tmp_path / "bundle/calibration/cpu.json").read_bytes())
+    assert digest_of(table) == manifest.engines[0].engine.calibration
+    policy = RegionPolicy.model_validate_json((tmp_path / "bundle/policy.json").read_bytes())
+    assert policy.region == manifest.region
