@@ -24,7 +24,7 @@ def keys(settings: Settings) -> Iterator[Finding]:
             return
         if keyring.trust.exists():
             count = len(keyring.load_trust().keys)
-            yield note(name, expected, f"no key, so nothing is released from here; {count} keys are trusted", _HOW)
+            yield note(name, expected, f"no key, so nothing is released from here; keys trusted: {count}", _HOW)
             return
     public = keyring.signer().public_key
     mode = stat.S_IMODE(keyring.key.stat().st_mode)

@@ -43,7 +43,7 @@ def test_a_consumer_needs_no_key(settings: Settings, tmp_path: Path) -> None:
     Keyring.at(tmp_path / "elsewhere.pem", settings.trust).create("")
     finding = _found(settings)
     assert finding.verdict == "note"
-    assert "1 keys are trusted" in finding.found
+    assert "keys trusted: 1" in finding.found
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
