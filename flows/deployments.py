@@ -18,6 +18,8 @@ from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 
 CONTROL = "control"
+# Where runs of `control` in containers find the key that they sign with, and the Kubernetes secret that holds it.
+SIGNING, SIGNING_SECRET = "/signing", "regiolect-signing"
 INTERACTIVE = "interactive"
 NIGHTLY = "nightly"
 # By this tag a deployment is known as one of this list, also after its region or target is gone from the policies, and
@@ -97,6 +99,10 @@ class Deployment:
             # What the command line prints as progress, a run on a server shows in its log.
             "PREFECT_LOGGING_EXTRA_LOGGERS": "regiolect",
         }
+        if pool_type in ("docker", "kubernetes") and self.pool == CONTROL:
+            # A key that a run makes for itself would be gone with its container, so it is named and must be there.
+            environment["REGIOLECT_SIGNING_KEY"] = f"{SIGNING}/signing-key.pem"
+            environment["REGIOLECT_TRUST"] = f"{SIGNING}/trust.json"
         variables: dict[str, Any] = {"env": environment}
         if pool_type in ("docker", "kubernetes"):
             variables["image"] = self._image(pool_type, settings)
@@ -107,6 +113,8 @@ class Deployment:
             account = self.region if self.pool != CONTROL else CONTROL
             variables["service_account_name"] = f"regiolect-{account}"
             variables["gpus"] = int(self.gpu)
+        if pool_type == "kubernetes" and self.pool == CONTROL:
+            variables["signing_secret"] = SIGNING_SECRET
         if pool_type == "kubernetes" and self.gpu:
             # Nodes with GPUs are kept free of everything that does not ask for one.
             variables["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]

@@ -53,7 +53,7 @@ def publish_region(
         asked = in_question(outcomes, present.build_keys if present else ())
         if asked:
             _require_approval(asked, policy, force)
-    return register(model, outcomes, left_out)
+    return register(model, outcomes, policy, left_out)
 
 
 def _require_approval(asked: tuple[RegionOutcome, ...], policy: RegionPolicy, force: bool) -> None:

@@ -4,15 +4,19 @@
     engines/<target>/<file>         pristine engine files
     results/<target>.csv            per-sample scores, from which anybody can recompute the gate's decision
     attestations/<target>.json      what graph and engine say of their precision, layer by layer
+    policy.json                     what the region demands, as canonical JSON
+    calibration/<target>.json       the sealed ranges that an engine's graph was made with, where it needed any
+    decisions/<target>.json         the gate's decision on an engine, signed (regiolect.signing.decisions)
 
-The digest of a bundle is the digest of its manifest, which names the digest of every other file.
+The digest of a bundle is the digest of its manifest, which names the digest of every other file. Bundles of format 1
+have neither policy, calibration nor signed decisions: they can be read, and nothing of them is loaded.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -24,28 +28,33 @@ from regiolect.contracts import (
     Contract,
     Digest,
     ExportedModel,
+    NamedBlob,
     Preprocessing,
     RegionId,
     TensorSpec,
 )
 from regiolect.errors import IntegrityError, InvalidBundle, StorageError
-from regiolect.integrity import canonical_json, digest_of, verify_file, write_atomic
+from regiolect.integrity import canonical_json, digest_bytes, digest_of, verify_file, write_atomic
+from regiolect.signing.decisions import decision_statement
+from regiolect.signing.envelope import Signing
 from regiolect.storage import Store
 
 MANIFEST = "manifest.json"
+POLICY = "policy.json"
 # What a Python or system loader would execute; an engine that a bundle carries is only ever read.
 _CODE = frozenset({".py", ".pyc", ".pyd", ".pkl", ".pickle", ".so", ".dll", ".dylib", ".sh", ".exe"})
 
 
 class BundleManifest(Contract):
-    """All that a consumer needs to know of a bundle, format 1.
+    """All that a consumer needs to know of a bundle, format 2.
 
     source: digest of what defines the model.
     policy: digest of the region's policy.
     engines: in order of preference; one a target.
+    attached: policy, calibration tables and signed decisions; nothing in format 1, which had none of them.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     model: str
     region: RegionId
     title: str
@@ -55,6 +64,7 @@ class BundleManifest(Contract):
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[str, ...], Field(min_length=1)]
     engines: Annotated[tuple[ApprovedEngine, ...], Field(min_length=1)]
+    attached: tuple[NamedBlob, ...] = ()
 
     @model_validator(mode="after")
     def _every_engine_belongs_here(self) -> Self:
@@ -66,6 +76,24 @@ class BundleManifest(Contract):
         targets = [approved.engine.request.target.name for approved in self.engines]
         if len(set(targets)) != len(targets):
             raise ValueError(f"one engine a target, found {targets}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_is_attached(self) -> Self:
+        wanted: dict[str, str | None] = {}
+        if self.format == 2:
+            wanted[POLICY] = self.policy
+            for approved in self.engines:
+                target = approved.engine.request.target.name
+                wanted[decision_path(target)] = None
+                if approved.engine.calibration is not None:
+                    wanted[calibration_path(target)] = approved.engine.calibration
+        attached = {file.path: file.blob.digest for file in self.attached}
+        if sorted(attached) != sorted(wanted):
+            raise ValueError(f"attached are {sorted(attached)}, where {sorted(wanted)} belong to these engines")
+        for path, digest in wanted.items():
+            if digest not in (None, attached[path]):
+                raise ValueError(f"{path} is not the one that the engines name")
         return self
 
     @model_validator(mode="after")
@@ -95,6 +123,8 @@ class BundleManifest(Contract):
             yield _results_path(target), approved.evaluation.results
             if approved.attestation.layers is not None:
                 yield attestation_path(target), approved.attestation.layers
+        for file in self.attached:
+            yield file.path, file.blob
 
 
 def engine_folder(target: str) -> str:
@@ -105,6 +135,16 @@ def engine_folder(target: str) -> str:
 def attestation_path(target: str) -> str:
     """Where the layers behind a target's attestation lie in a bundle; older bundles have none."""
     return f"attestations/{target}.json"
+
+
+def decision_path(target: str) -> str:
+    """Where the signed decision on a target's engine lies in a bundle."""
+    return f"decisions/{target}.json"
+
+
+def calibration_path(target: str) -> str:
+    """Where the calibration table of a target's engine lies in a bundle, if it has one."""
+    return f"calibration/{target}.json"
 
 
 def _results_path(target: str) -> str:
@@ -121,23 +161,26 @@ def write_bundle(
     exported: ExportedModel,
     region: str,
     title: str,
-    policy_digest: str,
+    policy: bytes,
     engines: Sequence[ApprovedEngine],
     store: Store,
+    signing: Signing,
 ) -> BundleManifest:
-    """Write a bundle to `folder`, whole or not at all; equal arguments give equal bytes.
+    """Sign each engine's decision and write a bundle to `folder`, whole or not at all.
 
-    An older bundle at `folder` is replaced. Store URIs do not travel: a file's URI becomes its path in the bundle,
-    and content that stays behind is named by its digest.
+    Equal arguments give equal bytes, since what was signed before is not signed again. An older bundle at `folder` is
+    replaced. Store URIs do not travel: a file's URI becomes its path in the bundle, and content that stays behind is
+    named by its digest.
 
     Args:
         folder: where the bundle will be; absent, empty, or an older bundle.
         exported: the model that every engine was built from.
         region: the region's short name.
         title: the region's name for people.
-        policy_digest: digest of the region's policy.
+        policy: the region's, as `RegionPolicy.canonical` writes it.
         engines: approved engines in order of preference, one a target.
-        store: where the engines' files and results are kept.
+        store: where the engines' files, results and calibration tables are kept, and what was signed before.
+        signing: the key to sign with.
 
     Raises:
         InvalidBundle: the engines do not belong together, or `folder` holds something else.
@@ -145,17 +188,25 @@ def write_bundle(
         StorageError: content is missing, or the folder cannot be written.
     """
     try:
-        manifest = BundleManifest(
+        # What does not belong together is found before anything is signed.
+        unsigned = BundleManifest(
+            format=1,
             model=exported.name,
             region=region,
             title=title,
             source=exported.source,
-            policy=policy_digest,
+            policy=digest_bytes(policy),
             preprocessing=exported.preprocessing,
             inputs=exported.inputs,
             outputs=exported.outputs,
             engines=tuple(_without_store(approved) for approved in engines),
         )
+        attached = _attached(unsigned, policy, store, signing)
+        files = tuple(
+            NamedBlob(path=path, blob=Blob(uri=path, digest=digest_bytes(data), size=len(data)))
+            for path, data in attached.items()
+        )
+        manifest = as_read(BundleManifest(**{**dict(unsigned), "format": 2, "attached": files}))
     except ValidationError as error:
         raise InvalidBundle(
             expected=f"approved engines of {exported.name!r} in region {region!r}, under one policy, one a target",
@@ -175,7 +226,10 @@ def write_bundle(
             for path, blob in manifest.files():
                 target = made / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(store.path_of(blob), target)
+                if path in attached:
+                    target.write_bytes(attached[path])
+                else:
+                    shutil.copyfile(store.path_of(blob), target)
             write_atomic(made / MANIFEST, canonical_json(manifest))
             if folder.is_dir():
                 # Moved aside first: a crash here leaves no bundle rather than a mixture of two.
@@ -188,6 +242,25 @@ def write_bundle(
             remedy=f"free space or mend the permissions of {folder.parent}, then run again",
         ) from error
     return manifest
+
+
+def as_read(manifest: BundleManifest) -> BundleManifest:
+    """A manifest as its reader finds it: with everything in it that its writer knows, and nothing filled in."""
+    return BundleManifest.model_validate_json(canonical_json(manifest))
+
+
+def _attached(manifest: BundleManifest, policy: bytes, store: Store, signing: Signing) -> dict[str, bytes]:
+    """Content by path: the policy, and of each engine the calibration table and the signed decision."""
+    found, manifest = {POLICY: policy}, as_read(manifest)
+    for approved in manifest.engines:
+        target, calibration = approved.engine.request.target.name, approved.engine.calibration
+        what = decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(target))
+        found[decision_path(target)] = signing.sign_once(what, store)
+        if calibration is not None:
+            # Stores find content by its digest alone.
+            table = store.path_of(Blob(uri=calibration, digest=calibration, size=0))
+            found[calibration_path(target)] = table.read_bytes()
+    return found
 
 
 def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
@@ -230,16 +303,19 @@ def read_bundle(folder: Path) -> BundleManifest:
         ) from error
     except ValidationError as error:
         raise InvalidBundle(
-            expected=f"a manifest of bundle format 1 at {path}",
+            expected=f"a manifest of bundle format 1 or 2 at {path}",
             found=_first(error),
             remedy="install the regiolect version that wrote the bundle, or fetch the bundle again",
         ) from error
 
 
-def verify_bundle(folder: Path, manifest: BundleManifest) -> None:
+def verify_bundle(folder: Path, manifest: BundleManifest, later: Collection[str] = ()) -> None:
     """Raises IntegrityError unless `folder` holds exactly the files that `manifest` names, each with its digest.
 
     Links are refused like unnamed files: what they lead to can change after the check.
+
+    Args:
+        later: paths of files whose digests somebody else compares, with the bytes that are then used.
     """
     named = dict(manifest.files())
     present: set[str] = set()
@@ -260,7 +336,8 @@ def verify_bundle(folder: Path, manifest: BundleManifest) -> None:
                 found="no such file",
                 remedy="do not use this bundle; fetch or register it again",
             )
-        verify_file(folder / relative, blob.digest)
+        if relative not in later:
+            verify_file(folder / relative, blob.digest)
 
 
 def _first(error: ValidationError) -> str:

@@ -16,6 +16,7 @@ from regiolect import __version__
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
 from regiolect.policies_cli import policies_diff
+from regiolect.keys_cli import keys_app
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
 
@@ -40,6 +41,7 @@ policies_app = typer.Typer(
 )
 policies_app.command("diff")(policies_diff)
 app.add_typer(policies_app, name="policies")
+app.add_typer(keys_app, name="keys")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command()(doctor)

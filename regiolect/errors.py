@@ -48,6 +48,18 @@ RegiolectError
 ├── GateRefused                      only an approved engine may become champion
 ├── IntegrityError                   bytes differ from their digest
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
+├── UntrustedEngine                  nobody who is trusted here says that this engine was approved
+│   ├── NoTrust                      no trust file, or one that cannot be read
+│   ├── UnsignedEngine
+│   ├── UnknownKey                   signed by a key that the trust file does not name
+│   ├── RevokedKey
+│   ├── RetiredKey                   signed after its key was retired
+│   ├── SignatureMismatch            the signature is not that of what was signed
+│   ├── StatementMismatch            what was signed is not what is there
+│   └── AliasMoved                   `champion` points where no release pointed it
+├── SigningError                     a decision cannot be signed
+│   ├── NoSigningKey
+│   └── InvalidSigningKey            the file holds no key that can be used
 ├── StorageError                     the store cannot be read or written
 │   ├── ContentMissing               the store has no content of that digest
 │   ├── ForeignStore                 the store is another region's, or the bucket lies in another AWS region
@@ -307,6 +319,54 @@ class IntegrityError(RegiolectError):
 
 class InvalidBundle(IntegrityError):
     """A bundle is unfinished, of an unknown format, or contradicts itself."""
+
+
+class UntrustedEngine(RegiolectError):
+    """Nobody who is trusted here says that this engine was approved. Nothing of it was loaded."""
+
+
+class NoTrust(UntrustedEngine):
+    """There is no trust file, or it cannot be read."""
+
+
+class UnsignedEngine(UntrustedEngine):
+    """An engine carries no signed decision."""
+
+
+class UnknownKey(UntrustedEngine):
+    """A decision is signed by a key that the trust file does not name."""
+
+
+class RevokedKey(UntrustedEngine):
+    """A decision is signed by a key that was revoked: nothing that it ever signed counts."""
+
+
+class RetiredKey(UntrustedEngine):
+    """A decision was signed after its key was retired."""
+
+
+class SignatureMismatch(UntrustedEngine):
+    """A signature is not that of what it stands under."""
+
+
+class StatementMismatch(UntrustedEngine):
+    """What was signed is true of another engine than the one that is there."""
+
+
+class AliasMoved(UntrustedEngine):
+    """The registry's `champion` points at a version that no release made champion."""
+
+
+class SigningError(RegiolectError):
+    """A decision cannot be signed."""
+
+
+class NoSigningKey(SigningError):
+    """There is no key to sign with."""
+
+
+class InvalidSigningKey(SigningError):
+    """A file holds no private key that can be used."""
 
 
 class StorageError(RegiolectError):

@@ -17,11 +17,13 @@ from regiolect.contracts import (
     RegionOutcome,
     short,
 )
-from regiolect.errors import UsageError
+from regiolect.errors import UntrustedEngine, UsageError
 from regiolect.planning import OUTCOMES
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.settings import Settings, without_password
+from regiolect.signing.bundles import verify_decision
+from regiolect.signing.keyring import Keyring
 from regiolect.storage import Store
 
 
@@ -46,12 +48,12 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     """
     folder = Path(name)
     if (folder / MANIFEST).is_file():
-        return _of_bundle(folder, str(folder.absolute()))
+        return _of_bundle(folder, str(folder.absolute()), settings.keyring())
     outcome = _by_build_key(name, settings)
     if outcome is not None:
         return EngineView(facts=tuple(_of_outcome(outcome, settings.store())))
     model, _, alias = name.removeprefix("models:/").partition("@")
-    registry = Registry(settings.tracking_uri, settings.artifact_root)
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     # MLflow refuses to be asked for a path.
     version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
     if version is None:
@@ -63,7 +65,13 @@ def find_engine(name: str, settings: Settings) -> EngineView:
             remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
         )
     with registry.downloaded(version) as bundle:
-        return _of_bundle(bundle, version.uri)
+        view = _of_bundle(bundle, version.uri, registry.keyring)
+    if not version.champion:
+        return view
+    promoted = (
+        "made by a release, signed" if registry.promoted(version) else "NOT MADE BY A RELEASE: refused at loading"
+    )
+    return EngineView(facts=(*view.facts, ("champion", promoted)))
 
 
 def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
@@ -74,13 +82,23 @@ def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
     return next((o for o in outcomes if o.build_key.removeprefix("sha256:").startswith(digits)), None)
 
 
-def _of_bundle(folder: Path, where: str) -> EngineView:
+def _of_bundle(folder: Path, where: str, keyring: Keyring) -> EngineView:
     manifest = read_bundle(folder)
     verify_bundle(folder, manifest)
     facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest)]
     for approved in manifest.engines:
         facts.extend(_of_approved(approved, folder))
+        facts.append(("signed", _signed(folder, manifest, approved, keyring)))
     return EngineView(facts=tuple(facts))
+
+
+def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, keyring: Keyring) -> str:
+    """Who signed the decision and when, or why nobody loads the engine here."""
+    try:
+        opened = verify_decision(folder, manifest, approved, keyring.load_trust())
+    except UntrustedEngine as error:
+        return f"NOT TRUSTED HERE: {type(error).__name__}: expected {error.expected}; found {error.found}"
+    return f"by {opened.key.who()} on {opened.signed:%Y-%m-%d %H:%M} UTC, trusted here"
 
 
 def _of_manifest(manifest: BundleManifest) -> list[tuple[str, str]]:

@@ -9,18 +9,23 @@ from pathlib import Path
 from regiolect.bundle import write_bundle
 from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
 from regiolect.outcome import approved_engine
+from regiolect.policy import RegionPolicy
+from regiolect.progress import note
 from regiolect.registry import Registry
+from regiolect.signing.envelope import Signing
 from regiolect.storage import Store
 
 
 def publish(
     model: ExportedModel,
     outcomes: Sequence[RegionOutcome],
+    policy: RegionPolicy,
     store: Store,
     registry: Registry,
     left_out: Sequence[str] = (),
 ) -> RegisteredEngine | None:
-    """Register one version that holds every approved engine of a region; make it champion unless that takes one away.
+    """Sign and register one version that holds every approved engine of a region; make it champion unless that takes
+    one away.
 
     While the champion serves a target whose engine is not approved now, its consumers would be left without any: the
     new version is then registered as challenger and the champion stays. A target that the policy no longer names holds
@@ -29,9 +34,13 @@ def publish(
 
     Args:
         outcomes: one region's, one per target; at least one.
+        policy: the region's, under which they were decided.
         store: where the engines are kept.
         left_out: targets of the region's policy whose engines the release neither built nor found unchanged; a champion
             that serves one stays.
+
+    The decisions are signed with the registry's keyring; on a machine where nothing was set up, a key is made first. An
+    alias `champion` that was moved by hand is put back to where the last release pointed it, or to the new version.
 
     Returns:
         The version that is champion now, be it the new one or an older one that stays served; None when the region
@@ -39,19 +48,21 @@ def publish(
 
     Raises:
         RegistryError, StorageError, IntegrityError; OrchestratorError from the registry's lock.
+        SigningError, UntrustedEngine: there is no key whose signatures count here.
     """
     region = outcomes[0].region
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
     if not engines:
-        return registry.champion(model.name, region)
+        return registry.restore(model.name, region)
     approved = {engine.engine.request.target.name for engine in engines}
     lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
 
     def replaces(champion: RegisteredEngine | None) -> bool:
         return champion is None or lost.isdisjoint(champion.targets)
 
+    signing = Signing(registry.keyring.ready(note))
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"
-        manifest = write_bundle(bundle, model, region, outcomes[0].title, outcomes[0].policy, engines, store)
+        manifest = write_bundle(bundle, model, region, outcomes[0].title, policy.canonical(), engines, store, signing)
         registered = registry.register(bundle, manifest, champion=replaces)
     return registered if registered.champion else registry.champion(model.name, region)

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from regiolect import __version__
-from regiolect.bundle import BundleManifest, engine_folder, read_bundle, verify_bundle
+from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, verify_bundle
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.base import Engine
-from regiolect.errors import EngineError, InvalidSamples, NotRunnableHere
+from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, NotRunnableHere
+from regiolect.integrity import digest_file
+from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.keyring import Keyring
+from regiolect.signing.trust import Trust
 
 
 class ServedModel:
@@ -74,17 +79,26 @@ class ServedModel:
         return {name: preprocess(raw, self.manifest.preprocessing) for name, raw in given.items()}
 
 
-def load_bundle(folder: Path) -> ServedModel:
+def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     """Verify the bundle at `folder` and load the first of its engines that runs on this machine.
 
     Warns when the runtime here is of another version than the one that built the engine and passed the gate.
 
+    Args:
+        trust: whose signatures count; those of the trust file that the environment names when None.
+
     Raises:
         IntegrityError: a file is missing, changed or unnamed; nothing was deserialized.
+        UntrustedEngine: no trusted key signed that its engines were approved as they are; nothing was deserialized.
         NotRunnableHere: none of its engines runs here; the error says why, engine by engine.
     """
+    trust = trust if trust is not None else Keyring.of_environment().load_trust()
     manifest = read_bundle(folder)
-    verify_bundle(folder, manifest)
+    first = manifest.engines[0].engine
+    at = engine_folder(first.request.target.name)
+    # The engine to be loaded is hashed once, from the bytes that are then deserialized.
+    verify_bundle(folder, manifest, later={f"{at}/{file.path}" for file in first.files})
+    verify_decisions(folder, manifest, trust)
     reasons = []
     for approved in manifest.engines:
         artifact, target = approved.engine, approved.engine.request.target.name
@@ -116,5 +130,32 @@ def requirements(manifest: BundleManifest) -> tuple[str, ...]:
 
 
 def _load_pyfunc(path: str) -> ServedModel:
-    """MLflow's entry: `path` is the bundle in the downloaded artifact."""
-    return load_bundle(Path(path))
+    """MLflow's entry: `path` is the bundle in the downloaded artifact.
+
+    A version that the registry's `champion` points at must have been made champion by a release.
+    """
+    folder = Path(path)
+    trust = Keyring.of_environment().load_trust()
+    origin = _origin(folder)
+    if origin is not None:
+        from regiolect.registry.consumer import require_promoted
+
+        require_promoted(*origin, bundle=digest_file(folder / MANIFEST), trust=trust)
+    return load_bundle(folder, trust)
+
+
+def _origin(folder: Path) -> tuple[str, int] | None:
+    """The registered model and version that MLflow downloaded a bundle from, as it notes beside the model; None if the
+    model was not asked for by a registered name."""
+    note = folder.parents[1] / "registered_model_meta"
+    if not note.is_file():
+        return None
+    try:
+        said = yaml.safe_load(note.read_bytes())
+        return str(said["model_name"]), int(said["model_version"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InvalidBundle(
+            expected=f"MLflow's note of name and version in {note}",
+            found=f"something else ({type(error).__name__})",
+            remedy="load the model by its registered name again, which writes it anew",
+        ) from error

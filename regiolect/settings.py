@@ -9,7 +9,7 @@ import os
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from regiolect.errors import InvalidSetting
 from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
+
+if TYPE_CHECKING:
+    from regiolect.signing.keyring import Keyring
 
 QUIET = {
     # Telemetry of every dependency is off unless the user turns it on.
@@ -41,6 +44,8 @@ class Settings(BaseSettings):
     worker_wait_seconds: how long a build waits for a worker of its pool.
     notify: a notification block of Prefect's, `type/name`, through which the nightly sends its digest.
     models: addresses of ModelSpecs, separated by commas, that people may choose beside the installed entry points.
+    signing_key: file of the private key that releases sign decisions with; in the user's configuration when unset.
+    trust: file of the public keys whose signatures count here; beside the default key when unset.
     image, image_gpu: the workers' image on Docker and Kubernetes pools; on pools of GPUs `image_gpu`, if it is set.
     """
 
@@ -54,10 +59,17 @@ class Settings(BaseSettings):
     worker_wait_seconds: PositiveFloat = 600.0
     notify: str | None = None
     models: str = ""
+    signing_key: Path | None = None
+    trust: Path | None = None
     image: str = ""
     image_gpu: str = ""
 
-    @field_validator("home", "policies")
+    @field_validator("signing_key", "trust", mode="before")
+    @classmethod
+    def _unset_when_empty(cls, given: object) -> object:
+        return given or None
+
+    @field_validator("home", "policies", "signing_key", "trust")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         try:
@@ -112,6 +124,12 @@ class Settings(BaseSettings):
             "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "2",
         }
 
+    def keyring(self) -> Keyring:
+        """The key that releases sign with, and whose signatures count here."""
+        from regiolect.signing.keyring import Keyring
+
+        return Keyring.at(self.signing_key, self.trust)
+
     def store(self, region: str | None = None) -> Store:
         """The store of a region, or of what belongs to no region; opened once a process.
 
@@ -157,6 +175,10 @@ def load_settings() -> Settings:
         os.environ["REGIOLECT_POLICIES"] = str(settings.policies)
     if settings.store_location is not None:
         os.environ["REGIOLECT_STORE"] = settings.store_location
+    if settings.signing_key is not None:
+        os.environ["REGIOLECT_SIGNING_KEY"] = str(settings.signing_key)
+    if settings.trust is not None:
+        os.environ["REGIOLECT_TRUST"] = str(settings.trust)
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings

@@ -33,7 +33,7 @@ def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[Model
 @task(name="read champions", tags=["registry"], cache_policy=NO_CACHE)
 def champions() -> Mapping[str, RegisteredEngine]:
     settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root).champions()
+    return Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring()).champions()
 
 
 @task(name="write digest", cache_policy=NO_CACHE)

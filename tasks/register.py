@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
+from regiolect.policy import RegionPolicy
 from regiolect.publish import publish
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
@@ -20,9 +21,9 @@ from tasks.exclusively import one_release_at_a_time
     cache_policy=NO_CACHE,
 )
 def register(
-    model: ExportedModel, outcomes: tuple[RegionOutcome, ...], left_out: tuple[str, ...] = ()
+    model: ExportedModel, outcomes: tuple[RegionOutcome, ...], policy: RegionPolicy, left_out: tuple[str, ...] = ()
 ) -> RegisteredEngine | None:
-    return publish(model, outcomes, load_settings().store(outcomes[0].region), _registry(), left_out)
+    return publish(model, outcomes, policy, load_settings().store(outcomes[0].region), _registry(), left_out)
 
 
 def champion(model: str, region: str) -> RegisteredEngine | None:
@@ -32,4 +33,9 @@ def champion(model: str, region: str) -> RegisteredEngine | None:
 
 def _registry() -> Registry:
     settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root, exclusively=one_release_at_a_time(settings))
+    return Registry(
+        settings.tracking_uri,
+        settings.artifact_root,
+        exclusively=one_release_at_a_time(settings),
+        keyring=settings.keyring(),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,22 @@ from regiolect.contracts import (
     Timing,
 )
 from regiolect.integrity import canonical_json, digest_bytes, digest_of
+from regiolect.policy import RegionPolicy
+from regiolect.signing.envelope import Signing
+from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
 
+# Of every region: what a bundle says of a policy is its digest alone.
+POLICY = RegionPolicy.model_validate(
+    {
+        "region": "eu",
+        "title": "Europe",
+        "reason": "Invented, for tests of what follows the gate.",
+        "precision": "FP32",
+        "accuracy": {"metric": "accuracy", "limit": 0.5, "unit": "absolute_points"},
+        "targets": [{"name": "cpu", "backend": "onnxruntime"}],
+    }
+)
 PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
 
 
@@ -48,6 +63,8 @@ class Bundles:
     model: str = "tiny"
     inputs: tuple[TensorSpec, ...] = (TensorSpec(name="image", shape=("batch", 1, 4, 4)),)
     outputs: tuple[str, ...] = ("logits",)
+    policy: RegionPolicy = POLICY
+    signing: Signing | None = None
 
     def exported(self, graph: bytes = b"graph") -> ExportedModel:
         return ExportedModel(
@@ -78,7 +95,7 @@ class Bundles:
             outputs=self.outputs,
             profile=BatchProfile(min=1, opt=2, max=4),
             performance=Performance.LATENCY,
-            policy=digest_bytes(b"policy"),
+            policy=self.policy.digest(),
             build_key=digest_bytes(f"{region} {target} {backend}".encode() + graph),
         )
 
@@ -196,10 +213,23 @@ class Bundles:
             self.exported(),
             region,
             "Europe",
-            digest_bytes(b"policy"),
+            self.policy.canonical(),
             [self.approved(artifact) for artifact in artifacts or (self.artifact(region),)],
             self.store,
+            self.signing or Signing(Keyring.of_environment().signer()),
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyring]:
+    """A key and a trust file for all tests, so that none touches the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        patch.delenv("REGIOLECT_SIGNING_KEY", raising=False)
+        patch.delenv("REGIOLECT_TRUST", raising=False)
+        found = Keyring.of_environment()
+        found.create("tests")
+        yield found
 
 
 @pytest.fixture

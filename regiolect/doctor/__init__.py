@@ -4,6 +4,7 @@
     examination.py   every check, in the order in which they are made; secrets are taken out of what is said
     installation.py  code, Python packages, backends
     project.py       policies, models, the home and its disk
+    signing.py       the key that releases sign with, and the trust file
     places.py        stores, registry, clocks, the servers of `regiolect up`
     orchestration.py the way to `flows.checkup`, which looks at Prefect
 

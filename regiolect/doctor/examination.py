@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from regiolect import __version__
-from regiolect.doctor import installation, orchestration, places, project
+from regiolect.doctor import installation, orchestration, places, project, signing
 from regiolect.doctor.finding import Check, Diagnosis, Finding, told
 from regiolect.engines import catalog
 from regiolect.errors import PolicyError, RegiolectError
@@ -58,6 +58,7 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
     needed = installation.NEEDED | ({"s3"} if on_s3 else set())
     yield from Check("packages", partial(installation.packages, needed)).findings()
     yield from Check("home", partial(project.home, settings)).findings()
+    yield from Check("signing key", partial(signing.keys, settings)).findings()
     book: PolicyBook | None = None
     known: tuple[RegionPolicy, ...] = ()
     try:

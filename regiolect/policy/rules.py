@@ -27,7 +27,7 @@ from regiolect.contracts import (
     TensorSpec,
 )
 from regiolect.errors import MissingProfile
-from regiolect.integrity import digest_of
+from regiolect.integrity import canonical_json, digest_bytes
 from regiolect.precision import wider_or_equal, width
 
 
@@ -272,7 +272,11 @@ class RegionPolicy(Contract):
         Engines are kept and signed under it, so a policy that goes on saying the same must keep it: a field that comes
         later has a default that asks for nothing and is left out where it says that (`Field(exclude_if=...)`).
         """
-        return digest_of(self.demands())
+        return digest_bytes(self.canonical())
+
+    def canonical(self) -> bytes:
+        """`demands` as canonical JSON, which reads back as a policy of the same digest."""
+        return canonical_json(self.demands())
 
     def target(self, name: str) -> Target:
         """The target of that name."""

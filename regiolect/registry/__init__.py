@@ -8,6 +8,8 @@ that is registered and not (yet) champion.
     connection.py   an MLflow store, opened by one process at a time, its errors named
     versions.py     one version per bundle, whoever else registers it
     aliases.py      the three aliases, and the order in which they move
+    promotions.py   the signed statement that a version was made champion, without which it is none
+    consumer.py     the question whether it was, from the process that loads it
 
 MLflow's fluent interface keeps global state that threads would share, so only MlflowClient with explicit URIs is used.
 """

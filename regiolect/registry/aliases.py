@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from regiolect.contracts import RegisteredEngine
+from regiolect.progress import note
+from regiolect.registry.promotions import forget_others, promote, promotions_of
 from regiolect.registry_tags import registered_engine, require_owner
+from regiolect.signing.envelope import Signing
+from regiolect.signing.promotion import Promotion
+from regiolect.signing.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
+
+T = TypeVar("T")
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 # Two callers that write an alias at the same moment: a database refuses one of them, who looks again.
@@ -52,69 +59,127 @@ def version_at(client: MlflowClient, model: RegisteredModel | None, alias: str) 
     return registered_engine(model.name, int(version), version == model.aliases.get(CHAMPION), tags)
 
 
-def champions(client: MlflowClient) -> Iterator[tuple[str, RegisteredEngine]]:
-    """Every champion there is, by registered name; few questions even to a registry with thousands of models."""
+def champion_of(model: RegisteredModel | None, trust: Trust) -> RegisteredEngine | None:
+    """The version that `champion` points at because a release pointed it there, or None.
+
+    What is said of it is what was signed, not what its tags say.
+    """
+    if model is None:
+        return None
+    found = promotions_of(model, trust).get(_target(model, CHAMPION) or 0)
+    return found.engine() if found is not None else None
+
+
+def champions(client: MlflowClient, trust: Trust) -> Iterator[tuple[str, RegisteredEngine]]:
+    """Every champion there is, by registered name; one question to the registry for a thousand models."""
     token = None
     while True:
         page = client.search_registered_models(max_results=_PAGE, page_token=token)
         for model in page:
-            version = _target(model, CHAMPION)
-            if version is None:
-                continue
-            # A listing carries a model's newest version, which mostly is the champion; its tags need not be asked for.
-            newest = next((each for each in model.latest_versions if int(each.version) == version), None)
-            tags = (newest or client.get_model_version(model.name, str(version))).tags
-            yield model.name, registered_engine(model.name, version, True, tags)
+            found = champion_of(model, trust)
+            if found is not None:
+                yield model.name, found
         token = page.token
         if not token:
             return
 
 
 def move(
-    client: MlflowClient, name: str, version: int, replaces: Callable[[RegisteredEngine | None], bool] | bool
+    client: MlflowClient,
+    promotion: Promotion,
+    replaces: Callable[[RegisteredEngine | None], bool] | bool,
+    trust: Trust,
+    signing: Signing,
 ) -> bool:
     """Point the aliases at a version that exists. Each call on the way leaves what can be served and taken up from.
 
+    A champion that no release made counts as none: its alias is put back to the version that the last release made
+    champion, unless the new one takes its place.
+
     Args:
+        promotion: of the version; signed if it becomes champion.
         replaces: whether the version is to replace the champion, or a question about that, asked with the champion in
             view, None for none. A version that is champion already stays it.
+        trust: whose promotions count.
 
     Returns:
         Whether the version is champion.
     """
+    return _until_settled(lambda: _move(client, promotion, replaces, trust, signing))
+
+
+def restore(client: MlflowClient, name: str, trust: Trust) -> None:
+    """Put an alias `champion` that was moved by hand back to the version that the last release made champion."""
+    _until_settled(lambda: _put_back(client, client.get_registered_model(name), trust))
+
+
+def _until_settled(step: Callable[[], T]) -> T:
     from mlflow.exceptions import MlflowException
 
     tries = _TRIES
     while True:
         tries -= 1
         try:
-            return _move(client, name, version, replaces)
+            return step()
         except MlflowException as error:
             if error.error_code != "BAD_REQUEST" or not tries:
                 raise
 
 
 def _move(
-    client: MlflowClient, name: str, version: int, replaces: Callable[[RegisteredEngine | None], bool] | bool
+    client: MlflowClient,
+    promotion: Promotion,
+    replaces: Callable[[RegisteredEngine | None], bool] | bool,
+    trust: Trust,
+    signing: Signing,
 ) -> bool:
-    model = client.get_registered_model(name)
-    current = _target(model, CHAMPION)
+    name, version = promotion.name, promotion.version
+    before = model = client.get_registered_model(name)
+    promoted = promotions_of(model, trust)
+    current = _rightful(model, promoted)
+    promotion = promotion.model_copy(update={"replaced": current})
     if current != version:
-        if replaces if isinstance(replaces, bool) else replaces(version_at(client, model, CHAMPION)):
+        present = promoted[current].engine() if current is not None else None
+        if replaces if isinstance(replaces, bool) else replaces(present):
+            if _target(model, CHAMPION) not in (None, current):
+                note(f"{name}: `champion` was moved by hand to version {_target(model, CHAMPION)}: made {version}")
+            promote(client, promotion, signing)
             if current is not None and _target(model, PREVIOUS) != current:
                 client.set_registered_model_alias(name, PREVIOUS, str(current))
-            client.set_registered_model_alias(name, CHAMPION, str(version))
-        elif _target(model, CHALLENGER) != version:
-            client.set_registered_model_alias(name, CHALLENGER, str(version))
+            if _target(model, CHAMPION) != version:
+                client.set_registered_model_alias(name, CHAMPION, str(version))
+        else:
+            _put_back(client, model, trust)
+            if _target(model, CHALLENGER) != version:
+                client.set_registered_model_alias(name, CHALLENGER, str(version))
+    elif _target(model, CHAMPION) != version:
+        _put_back(client, model, trust)
     # Whoever writes an alias looks afterwards. So of two who make one version champion and challenger at the same time
     # the later one sees both.
     model = client.get_registered_model(name)
     if _target(model, CHAMPION) != version:
         return False
+    forget_others(client, before, version)
     for other in (CHALLENGER, PREVIOUS):
         if _target(model, other) == version:
             client.delete_registered_model_alias(name, other)
     return True
+
+
+def _put_back(client: MlflowClient, model: RegisteredModel, trust: Trust) -> None:
+    rightful, found = _rightful(model, promotions_of(model, trust)), _target(model, CHAMPION)
+    if rightful is not None and found != rightful:
+        if found is not None:
+            note(f"{model.name}: `champion` was moved by hand to version {found}: put back to {rightful}")
+        client.set_registered_model_alias(model.name, CHAMPION, str(rightful))
+
+
+def _rightful(model: RegisteredModel, promoted: Mapping[int, Promotion]) -> int | None:
+    """The version that a release made champion, wherever the alias points now."""
+    there = _target(model, CHAMPION)
+    # Of several, which an interrupted release leaves, the alias tells which; if it points elsewhere, the older one was
+    # champion for sure.
+    return there if there in promoted else min(promoted, default=None)
 
 
 def _target(model: RegisteredModel, alias: str) -> int | None:

@@ -13,8 +13,12 @@ from regiolect.errors import IntegrityError, RegistryError
 from regiolect.integrity import digest_file
 from regiolect.registry import aliases
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
+from regiolect.registry.promotions import promotion_for
 from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
+from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.envelope import Signing
+from regiolect.signing.keyring import Keyring
 
 # Lets one caller in at a time for the registered model of that name.
 Exclusively = Callable[[str], AbstractContextManager[None]]
@@ -36,6 +40,8 @@ class Registry:
             reach one store and it is no SQLite file, which is locked as a whole. Without it a version is still
             registered exactly once and `champion` is an approved one; which of two simultaneous releases ends as
             champion, and what the other aliases then say, is left to chance.
+        keyring: the key that promotions are signed with, and whose promotions count; the environment's when None. A
+            version that `champion` points at without such a promotion is no champion.
     """
 
     def __init__(
@@ -44,8 +50,10 @@ class Registry:
         artifact_root: Path | None = None,
         client_factory: ClientFactory = mlflow_client,
         exclusively: Exclusively = _everybody,
+        keyring: Keyring | None = None,
     ) -> None:
         self.tracking_uri = tracking_uri
+        self.keyring = keyring or Keyring.of_environment()
         self._connection = Connection(tracking_uri, artifact_root, client_factory)
         self._exclusively = exclusively if self._connection.database is None else _everybody
 
@@ -64,6 +72,8 @@ class Registry:
 
         Raises:
             IntegrityError: the bundle is not what `manifest` says.
+            SigningError: there is no key to sign the promotion with.
+            UntrustedEngine: a decision is not signed by a key that counts here; nothing was written.
             RegistryError: the name is another model's or region's, and nothing was written; or MLflow failed, and
                 calling again completes what was begun.
         """
@@ -74,6 +84,8 @@ class Registry:
                 remedy="pass the manifest that write_bundle returned for this folder",
             )
         verify_bundle(folder, manifest)
+        trust, signing = self.keyring.load_trust(), Signing(self.keyring.signer())
+        verify_decisions(folder, read_bundle(folder), trust)
         digest = digest_file(folder / MANIFEST)
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to register {manifest.name} at {at.shown}"), at.one_at_a_time():
@@ -81,7 +93,8 @@ class Registry:
             experiment = experiment_of(client, manifest.model, at.artifacts)
             version = Versions(client, at.uri, experiment, folder, manifest, digest).only_one()
             with self._exclusively(manifest.name):
-                is_champion = aliases.move(client, manifest.name, version, champion)
+                promotion = promotion_for(manifest, digest, version)
+                is_champion = aliases.move(client, promotion, champion, trust, signing)
         return registered_engine(manifest.name, version, is_champion, labels(manifest, digest))
 
     def by_alias(self, name: str, alias: str) -> RegisteredEngine | None:
@@ -94,17 +107,36 @@ class Registry:
             return aliases.version_at(client, aliases.model_at(client, name), alias)
 
     def champion(self, model: str, region: str) -> RegisteredEngine | None:
-        """The version that consumers load, or None if there is none yet.
+        """The version that consumers load, or None if there is none yet, or `champion` was moved by hand.
 
         Raises:
             RegistryError: the name is another model's or region's.
         """
+        trust = self.keyring.trust_or_nobody()
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to read {model}-{region} at {at.shown}"):
-            return aliases.version_at(client, aliases.owned(client, model, region), aliases.CHAMPION)
+            return aliases.champion_of(aliases.owned(client, model, region), trust)
+
+    def restore(self, model: str, region: str) -> RegisteredEngine | None:
+        """As `champion`, once an alias that was moved by hand is back where the last release pointed it."""
+        trust = self.keyring.trust_or_nobody()
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to restore {model}-{region} at {at.shown}"), at.one_at_a_time():
+            if aliases.owned(client, model, region) is None:
+                return None
+            with self._exclusively(f"{model}-{region}"):
+                aliases.restore(client, f"{model}-{region}", trust)
+            return aliases.champion_of(aliases.owned(client, model, region), trust)
+
+    def promoted(self, version: RegisteredEngine) -> bool:
+        """Whether a release made a version champion, and it is still that."""
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to read {version.name} at {at.shown}"):
+            found = aliases.champion_of(aliases.model_at(client, version.name), self.keyring.trust_or_nobody())
+        return found is not None and found.version == version.version
 
     def champions(self) -> Mapping[str, RegisteredEngine]:
-        """Every version that consumers load, by registered name; other people's models in the same MLflow as well.
+        """Every version that a release made champion and consumers load, by registered name.
 
         Raises:
             RegistryError: it cannot be read.
@@ -114,7 +146,7 @@ class Registry:
             return {}
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
-            return dict(aliases.champions(client))
+            return dict(aliases.champions(client, self.keyring.trust_or_nobody()))
 
     @contextmanager
     def downloaded(self, version: RegisteredEngine) -> Iterator[Path]:

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.errors import IntegrityError, InvalidSamples, NotRunnableHere, RegistryError
-from regiolect.registry import Registry
+from regiolect.registry import CHAMPION, Registry
+from regiolect.registry.connection import mlflow_client
 from regiolect.serving import load_bundle
 
 CONSUMER = """
@@ -73,9 +74,9 @@ def real(bundles, weights):
     return build
 
 
-def _consume(tracking_uri: str, folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
+def _consume(tracking_uri: str, folder: Path, images: np.ndarray, **variables: str) -> tuple[np.ndarray, str]:
     np.save(folder / "in.npy", images)
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **variables}
     command = [sys.executable, "-c", CONSUMER, str(folder / "in.npy"), str(folder / "out.npy")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,21 @@ def test_a_fresh_process_loads_the_champion_and_predicts(bundles, real, images, 
     assert {"MLmodel", "manifest.json", "requirements.txt"} <= {path.name for path in files}
     wanted = next(path for path in files if path.name == "requirements.txt").read_text()
     assert {line.split("==")[0] for line in wanted.splitlines()} == {"mlflow", "regiolect", "openvino", "onnxruntime"}
+
+
+def test_a_champion_that_no_release_made_or_nobody_trusts_is_refused(bundles, real, images, tmp_path):
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    for number, target in enumerate(("first", "second")):
+        manifest = bundles.write(tmp_path / target, real(target, "onnxruntime"))
+        registry.register(tmp_path / target, manifest, champion=number == 0)
+    client = mlflow_client(registry.tracking_uri)
+    client.set_registered_model_alias("tiny-eu", CHAMPION, "2")
+    with pytest.raises(AssertionError, match="AliasMoved"):
+        _consume(registry.tracking_uri, tmp_path, images)
+    client.set_registered_model_alias("tiny-eu", CHAMPION, "1")
+    nobody = {"REGIOLECT_TRUST": str(tmp_path / "absent.json")}
+    with pytest.raises(AssertionError, match="NoTrust"):
+        _consume(registry.tracking_uri, tmp_path, images, **nobody)
 
 
 def test_the_same_through_a_server(bundles, real, images, expected, tmp_path):

@@ -238,8 +238,14 @@ def test_a_job_is_locked_down_and_can_write_to_scratch_alone(templates: dict[str
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert pod["volumes"] == [{"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}}]
-    assert container["volumeMounts"] == [{"name": "scratch", "mountPath": "/scratch"}]
+    scratch, signing = pod["volumes"]
+    assert scratch == {"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}}
+    assert signing["secret"]["secretName"] == "regiolect-no-key", "a build signs nothing"
+    assert signing["secret"]["optional"] is True
+    assert container["volumeMounts"] == [
+        {"name": "scratch", "mountPath": "/scratch"},
+        {"name": "signing", "mountPath": "/signing", "readOnly": True},
+    ]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["REGIOLECT_HOME"].startswith("/scratch/")
     # A deployment's own value wins, and is there once.

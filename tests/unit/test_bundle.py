@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from regiolect.bundle import MANIFEST, bundle_digest, read_bundle, verify_bundle
 from regiolect.contracts import NamedBlob
 from regiolect.errors import IntegrityError, InvalidBundle
 from regiolect.integrity import canonical_json, digest_bytes, digest_file
+from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.envelope import Signing
 from regiolect.storage import LocalStore
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
@@ -30,9 +33,12 @@ def test_what_was_written_reads_back_and_verifies(bundles, tmp_path):
     assert files == [
         "attestations/cpu.json",
         "attestations/edge.json",
+        "decisions/cpu.json",
+        "decisions/edge.json",
         "engines/cpu/engine.onnx",
         "engines/edge/engine.onnx",
         "manifest.json",
+        "policy.json",
         "results/cpu.csv",
         "results/edge.csv",
     ]
@@ -41,13 +47,29 @@ def test_what_was_written_reads_back_and_verifies(bundles, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".bundle")] == []
 
 
-def test_equal_content_gives_equal_bytes_wherever_the_store_is(bundles, tmp_path):
+def test_equal_content_gives_equal_bytes_wherever_the_store_is(bundles, keyring, tmp_path):
+    at_noon = Signing(keyring.signer(), lambda: datetime(2026, 1, 1, 12, tzinfo=UTC))
+    bundles = dataclasses.replace(bundles, signing=at_noon)
     elsewhere = dataclasses.replace(bundles, store=LocalStore(tmp_path / "another" / "store"))
     first = bundles.write(tmp_path / "a")
     second = elsewhere.write(tmp_path / "b")
     assert (tmp_path / "a" / MANIFEST).read_bytes() == (tmp_path / "b" / MANIFEST).read_bytes()
     assert bundle_digest(first) == bundle_digest(second) == digest_file(tmp_path / "a" / MANIFEST)
     assert str(tmp_path) not in (tmp_path / "a" / MANIFEST).read_text()
+
+
+def test_what_did_not_change_is_not_signed_again(bundles, keyring, tmp_path):
+    early, late = (
+        dataclasses.replace(bundles, signing=Signing(keyring.signer(), lambda at=at: datetime(2026, 1, at, tzinfo=UTC)))
+        for at in (1, 2)
+    )
+    first = early.write(tmp_path / "first")
+    assert bundle_digest(late.write(tmp_path / "night after")) == bundle_digest(first)
+    (kept,) = (bundles.store.root / "records" / "signatures").iterdir()
+    kept.write_bytes(kept.read_bytes().replace(b"payload", b"peyload", 1))
+    anew = late.write(tmp_path / "kept signature damaged")
+    assert bundle_digest(anew) != bundle_digest(first)
+    assert verify_decisions(tmp_path / "kept signature damaged", anew, keyring.load_trust())["cpu"].signed.day == 2
 
 
 def test_the_digest_follows_every_file(bundles, tmp_path):
@@ -111,7 +133,8 @@ def _path(document: dict[str, Any], path: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d.update(format=2),
+        lambda d: d.update(format=1),
+        lambda d: d.update(format=3),
         lambda d: d.update(extra=1),
         lambda d: d.update(region="na"),
         lambda d: d.update(engines=[]),
@@ -124,6 +147,9 @@ def _path(document: dict[str, Any], path: str) -> None:
         lambda d: _path(d, "a/../b"),
         lambda d: _path(d, "model.pkl"),
         lambda d: _path(d, "run.py"),
+        lambda d: d["attached"].pop(),
+        lambda d: d["attached"][0]["blob"].update(digest=digest_bytes(b"another policy")),
+        lambda d: d["attached"][1].update(path="decisions/edge.json"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(bundles, tmp_path, change):
@@ -172,7 +198,7 @@ def test_an_older_bundle_is_replaced_but_nothing_else_is(bundles, tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
 
 
-def test_engine_files_may_lie_in_folders(bundles, tmp_path):
+def test_engine_files_may_lie_in_folders(bundles, keyring, tmp_path):
     artifact = bundles.artifact()
     nested = artifact.model_copy(
         update={"files": (NamedBlob(path="parts/weights.bin", blob=bundles.store.put_bytes(b"w")), *artifact.files)}
@@ -182,9 +208,10 @@ def test_engine_files_may_lie_in_folders(bundles, tmp_path):
         bundles.exported(),
         "eu",
         "Europe",
-        digest_bytes(b"policy"),
+        bundles.policy.canonical(),
         [bundles.approved(nested)],
         bundles.store,
+        Signing(keyring.signer()),
     )
     verify_bundle(tmp_path / "bundle", manifest)
     assert (tmp_path / "bundle/engines/cpu/parts/weights.bin").read_bytes() == b"w"

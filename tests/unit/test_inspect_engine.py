@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from regiolect.inspect_engine import EngineView, find_engine
 from regiolect.planning import OUTCOMES
 from regiolect.registry import Registry
 from regiolect.settings import Settings
+from regiolect.signing.keyring import Keyring
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
 
 
 @pytest.fixture
@@ -107,6 +112,7 @@ def test_a_folder_that_is_no_bundle_hides_no_registered_engine(kept, settings, t
         facts = _facts(find_engine(name, settings))
         assert facts["engine"] == "models:/tiny-eu/1"
         assert facts["bytes"] == "verified against the manifest"
+        assert facts["champion"] == "made by a release, signed"
     for name in ("tiny-na", "tiny-eu@previous", "./tiny-eu", "..", "@champion"):
         with pytest.raises(UsageError, match="nothing called"):
             find_engine(name, settings)
@@ -118,6 +124,19 @@ def test_a_bundles_folder_is_verified(kept, settings, tmp_path):
     (tmp_path / "bundle/engines/cpu/engine.onnx").write_bytes(b"other!")
     with pytest.raises(IntegrityError):
         find_engine("bundle", settings)
+
+
+def test_who_signed_is_told_and_whether_they_are_trusted_here(kept, settings, tmp_path):
+    kept.write(tmp_path / "bundle")
+    assert re.fullmatch(
+        r"by tests \([0-9a-f]{12}\) on .* UTC, trusted here", _facts(find_engine("bundle", settings))["signed"]
+    )
+    elsewhere = settings.model_copy(update={"trust": tmp_path / "absent.json"})
+    assert "NOT TRUSTED HERE: NoTrust" in _facts(find_engine("bundle", elsewhere))["signed"]
+    Keyring.at(tmp_path / "key.pem", tmp_path / "absent.json").create("others")
+    assert "NOT TRUSTED HERE: UnknownKey" in _facts(find_engine("bundle", elsewhere))["signed"]
+    shutil.copytree(GOLDEN, tmp_path / "old")
+    assert "NOT TRUSTED HERE: UnsignedEngine" in _facts(find_engine("old", settings))["signed"]
 
 
 def test_the_registrys_password_is_not_shown(settings, tmp_path):

@@ -30,7 +30,7 @@ def release(registry, bundles) -> Callable[..., RegisteredEngine | None]:
     def call(region: str, content: bytes = b"", **decided: Decision) -> RegisteredEngine | None:
         artifacts = {name: bundles.artifact(region, name, content=name.encode() + content) for name in decided}
         outcomes = [bundles.outcome(artifacts[name], decision) for name, decision in decided.items()]
-        return publish(bundles.exported(), outcomes, bundles.store, registry)
+        return publish(bundles.exported(), outcomes, bundles.policy, bundles.store, registry)
 
     return call
 
@@ -92,4 +92,4 @@ def test_another_models_champion_is_not_taken_for_this_ones(registry, bundles, r
     release("eu-west", a=YES)
     other = dataclasses.replace(bundles, model="tiny-eu")
     with pytest.raises(RegistryError, match="rename"):
-        publish(other.exported(), [other.outcome(other.artifact("west"), NO)], other.store, registry)
+        publish(other.exported(), [other.outcome(other.artifact("west"), NO)], bundles.policy, other.store, registry)

@@ -122,6 +122,18 @@ def test_parents_get_the_account_of_no_region(tmp_path: Path) -> None:
     assert variables["service_account_name"] == "regiolect-control"
 
 
+@pytest.mark.parametrize("pool_type", ["docker", "kubernetes"])
+def test_in_containers_only_parents_are_given_a_key(tmp_path: Path, pool_type: str) -> None:
+    policies, settings = book(tmp_path, north="cpu-x86"), Settings(image="worker:1")
+    nightly = named("nightly/north", policies).job_variables(pool_type, settings)
+    build = named("build-region/north-cpu-x86", policies).job_variables(pool_type, settings)
+    assert nightly["env"]["REGIOLECT_SIGNING_KEY"] == "/signing/signing-key.pem"
+    assert nightly["env"]["REGIOLECT_TRUST"] == "/signing/trust.json"
+    assert nightly.get("signing_secret") == ("regiolect-signing" if pool_type == "kubernetes" else None)
+    assert not {"REGIOLECT_SIGNING_KEY", "REGIOLECT_TRUST"} & build["env"].keys()
+    assert "signing_secret" not in build
+
+
 def test_containers_without_an_image_are_refused_by_name(tmp_path: Path) -> None:
     build = named("build-region/north-cpu-x86", book(tmp_path, north="cpu-x86"))
     with pytest.raises(InvalidSetting, match=r"REGIOLECT_IMAGE.*docker pool 'cpu-x86'"):

@@ -1,0 +1,39 @@
+"""Whether what this machine releases will be loaded: the signing key and the trust file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from regiolect.doctor.finding import Finding, note, ok, wrong
+from regiolect.settings import Settings
+
+
+def keys(settings: Settings) -> Iterator[Finding]:
+    """Whether there is a key that its owner alone can read, and whose signatures count here.
+
+    Raises:
+        SigningError, UntrustedEngine: there is none, or they do not.
+    """
+    name, keyring = "signing key", settings.keyring()
+    expected = f"a key in {keyring.key} that only its owner can read, active in {keyring.trust}"
+    if not keyring.key.exists():
+        if keyring.by_default:
+            yield note(name, expected, "none yet: the first release on this machine makes one", _HOW)
+            return
+        if keyring.trust.exists():
+            count = len(keyring.load_trust().keys)
+            yield note(name, expected, f"no key, so nothing is released from here; keys trusted: {count}", _HOW)
+            return
+    public = keyring.signer().public_key
+    mode = stat.S_IMODE(keyring.key.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        found, remedy = f"{public.keyid[:12]}, its file's mode is {mode:04o}", f"chmod 600 {keyring.key}"
+        # A secret that Kubernetes mounts for a user that is not root belongs to a group of that user alone.
+        yield wrong(name, expected, found, remedy) if mode & 0o007 else note(name, expected, found, remedy)
+        return
+    yield ok(name, expected, public.keyid[:12])
+
+
+_HOW = "regiolect keys create, or copy key and trust file from where releases run: see docs/signing.md"

@@ -1,0 +1,63 @@
+"""The question of a process that loads a model: did a release make this version champion?"""
+
+from __future__ import annotations
+
+import warnings
+
+from regiolect.errors import AliasMoved, RegistryError
+from regiolect.reachable import require_answer
+from regiolect.registry.aliases import CHAMPION
+from regiolect.registry.connection import Connection, mlflow_client
+from regiolect.registry.promotions import tag_of
+from regiolect.signing.promotion import RELEASE, open_promotion
+from regiolect.signing.trust import Trust
+
+_PROBE_SECONDS = 5.0
+
+
+def require_promoted(name: str, version: int, *, bundle: str, trust: Trust) -> None:
+    """Raises unless `champion` points at another version, or at this one because a release pointed it there.
+
+    Where the registry does not answer there is no alias to believe: that is warned of and passes, for a model that was
+    downloaded earlier may be served without a registry.
+
+    Args:
+        name: the registered model.
+        version: the version that was downloaded.
+        bundle: digest of the manifest that came with it.
+
+    Raises:
+        AliasMoved: no release made this version, with this bundle, champion.
+        UntrustedEngine: somebody did whose signature does not count here.
+    """
+    import mlflow
+
+    uri = str(mlflow.get_registry_uri())
+    at = Connection(uri, None, mlflow_client)
+    if at.is_absent():
+        _warn(name, version, f"no registry at {at.shown}")
+        return
+    try:
+        with at.named_errors(f"to read {name} at {at.shown}"):
+            if uri.startswith(("http://", "https://")):
+                require_answer(f"{uri.rstrip('/')}/health", _PROBE_SECONDS)
+            model = mlflow_client(uri).get_registered_model(name)
+    except RegistryError as error:
+        _warn(name, version, error.found)
+        return
+    if str(model.aliases.get(CHAMPION)) != str(version):
+        return
+    what = f"models:/{name}/{version}, which `{CHAMPION}` points at, to have been made champion by a release"
+    envelope = model.tags.get(tag_of(version))
+    if envelope is None:
+        raise AliasMoved(expected=what, found="an alias that was moved by hand", remedy=RELEASE)
+    promotion, _ = open_promotion(envelope, name, version, trust)
+    if promotion.bundle != bundle:
+        raise AliasMoved(expected=f"{what} with the bundle {promotion.bundle}", found=bundle, remedy=RELEASE)
+
+
+def _warn(name: str, version: int, found: str) -> None:
+    warnings.warn(
+        f"whether models:/{name}/{version} is the champion that a release made could not be asked: {found}",
+        stacklevel=2,
+    )

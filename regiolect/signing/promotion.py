@@ -1,0 +1,70 @@
+"""The statement that a release made one version of a registered model the champion."""
+
+from __future__ import annotations
+
+from pydantic import PositiveInt, ValidationError
+
+from regiolect.contracts import Contract, Digest, RegisteredEngine, TargetId
+from regiolect.errors import AliasMoved, StatementMismatch
+from regiolect.signing.envelope import SIGNED, Opened, Signing, Statement, open_envelope, statement
+from regiolect.signing.trust import Trust
+
+PROMOTION = "https://regiolect.dev/promotion/v1"
+
+
+class Promotion(Contract):
+    """A version that a release made champion, with all that anybody asks of it without reading its bundle.
+
+    replaced: the version that was champion before.
+    """
+
+    name: str
+    version: PositiveInt
+    bundle: Digest
+    policy: Digest
+    targets: tuple[TargetId, ...]
+    build_keys: tuple[Digest, ...]
+    replaced: PositiveInt | None = None
+
+    def engine(self) -> RegisteredEngine:
+        """The version as the champion it is."""
+        return RegisteredEngine(
+            name=self.name,
+            version=self.version,
+            uri=f"models:/{self.name}/{self.version}",
+            champion=True,
+            policy=self.policy,
+            targets=self.targets,
+            build_keys=self.build_keys,
+        )
+
+    def signed(self, signing: Signing) -> str:
+        """Its envelope."""
+        return signing.sign(self._statement()).decode()
+
+    def _statement(self) -> Statement:
+        return statement(PROMOTION, {self.name: self.bundle}, self.model_dump(mode="json"))
+
+
+def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tuple[Promotion, Opened]:
+    """What an envelope says of a version.
+
+    Raises:
+        AliasMoved: it is about another version.
+        UntrustedEngine: nobody who is trusted here signed it, or it is no promotion.
+    """
+    what = f"the promotion of models:/{name}/{version}"
+    opened = open_envelope(envelope.encode(), trust, what)
+    said = {key: value for key, value in opened.statement["predicate"].items() if key != SIGNED}
+    try:
+        promotion = Promotion.model_validate(said)
+    except ValidationError as error:
+        raise StatementMismatch(what, f"a statement of {opened.key.who()} about something else", RELEASE) from error
+    if opened.statement.get("predicateType") != PROMOTION:
+        raise StatementMismatch(what, f"a statement of type {opened.statement.get('predicateType')!r}", RELEASE)
+    if (promotion.name, promotion.version) != (name, version):
+        raise AliasMoved(what, f"one of models:/{promotion.name}/{promotion.version}", RELEASE)
+    return promotion, opened
+
+
+RELEASE = "do not use this version; release the region again, which points `champion` where it belongs"
