@@ -52,14 +52,13 @@ def audit(
 
     Raises:
         RegistryError: the registry cannot be read.
-        InvalidPolicy: today's policies cannot be read.
     """
     clock, at = time.perf_counter(), now or datetime.now(UTC)
     of_all, versions, trust = _Findings(), [], Trust()
     with of_all.kept():
         trust = registry.keyring.load_trust()
     examiner = _Examiner(registry, trust, book, at)
-    live = registry.live(names, [policy.region for policy in book.all()], everything=everything)
+    live = registry.live(names, book.regions(), everything=everything)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         for found in pool.map(examiner.examine, live):
             versions.append(found)
