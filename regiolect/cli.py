@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from regiolect import __version__
+from regiolect.audit_cli import audit
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
 from regiolect.policies_cli import policies_diff
@@ -45,6 +46,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command()(doctor)
+app.command()(audit)
 
 
 def main() -> None:

@@ -46,6 +46,11 @@ RegiolectError
 │   └── InvalidResults
 │       └── NonFiniteOutputs         a graph answers with NaN or infinity
 ├── GateRefused                      only an approved engine may become champion
+├── AuditError                       an engine that was approved earlier would not be today
+│   ├── DecisionNotReproduced        the gate, asked again on the same results, decides otherwise
+│   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
+│   ├── NoLongerAllowed              by today's policy
+│   └── CalibrationTooOld
 ├── IntegrityError                   bytes differ from their digest
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
 ├── UntrustedEngine                  nobody who is trusted here says that this engine was approved
@@ -311,6 +316,26 @@ class NonFiniteOutputs(InvalidResults):
 
 class GateRefused(RegiolectError):
     """The gate did not approve; the engine may not become champion."""
+
+
+class AuditError(RegiolectError):
+    """An engine that was approved earlier would not be approved today."""
+
+
+class DecisionNotReproduced(AuditError):
+    """The gate, asked again on the same results, decides otherwise."""
+
+
+class SamplesSeenBefore(AuditError):
+    """The gate judged by samples that the engine was calibrated on."""
+
+
+class NoLongerAllowed(AuditError):
+    """Today's policy would not approve the engine."""
+
+
+class CalibrationTooOld(AuditError):
+    """The calibration is older than today's policy allows."""
 
 
 class IntegrityError(RegiolectError):

@@ -1,8 +1,9 @@
 """What travels between stages: frozen, complete, small. URIs and digests, never bytes.
 
-The modules follow the pipeline: base, data, model, calibration, engine, gate, repair, release. Import from here.
+The modules follow the pipeline: base, data, model, calibration, engine, gate, repair, release, audit. Import from here.
 """
 
+from regiolect.contracts.audit import AuditedEngine, AuditedVersion, AuditResult
 from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId, short
 from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, Observation, Seal, TensorRange
 from regiolect.contracts.data import (
@@ -58,6 +59,9 @@ from regiolect.contracts.repair import (
 __all__ = [
     "ApprovedEngine",
     "Attestation",
+    "AuditResult",
+    "AuditedEngine",
+    "AuditedVersion",
     "BatchProfile",
     "Blob",
     "BuildRequest",

@@ -9,6 +9,7 @@ that is registered and not (yet) champion.
     versions.py     one version per bundle, whoever else registers it
     aliases.py      the three aliases, and the order in which they move
     promotions.py   the signed statement that a version was made champion, without which it is none
+    live.py         what can be loaded, for an audit
     consumer.py     the question whether it was, from the process that loads it
 
 MLflow's fluent interface keeps global state that threads would share, so only MlflowClient with explicit URIs is used.
@@ -17,6 +18,7 @@ MLflow's fluent interface keeps global state that threads would share, so only M
 from __future__ import annotations
 
 from regiolect.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS
+from regiolect.registry.live import LiveVersion
 from regiolect.registry.registry import Exclusively, Registry
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "Registry"]
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "LiveVersion", "Registry"]

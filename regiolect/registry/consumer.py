@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-from regiolect.errors import AliasMoved, RegistryError
+from regiolect.errors import RegistryError
 from regiolect.reachable import require_answer
 from regiolect.registry.aliases import CHAMPION
 from regiolect.registry.connection import Connection, mlflow_client
-from regiolect.registry.promotions import tag_of
-from regiolect.signing.promotion import RELEASE, open_promotion
+from regiolect.registry.promotions import require_promotion, tag_of
 from regiolect.signing.trust import Trust
 
 _PROBE_SECONDS = 5.0
@@ -47,13 +46,7 @@ def require_promoted(name: str, version: int, *, bundle: str, trust: Trust) -> N
         return
     if str(model.aliases.get(CHAMPION)) != str(version):
         return
-    what = f"models:/{name}/{version}, which `{CHAMPION}` points at, to have been made champion by a release"
-    envelope = model.tags.get(tag_of(version))
-    if envelope is None:
-        raise AliasMoved(expected=what, found="an alias that was moved by hand", remedy=RELEASE)
-    promotion, _ = open_promotion(envelope, name, version, trust)
-    if promotion.bundle != bundle:
-        raise AliasMoved(expected=f"{what} with the bundle {promotion.bundle}", found=bundle, remedy=RELEASE)
+    require_promotion(model.tags.get(tag_of(version)), name, version, bundle, trust)
 
 
 def _warn(name: str, version: int, found: str) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regiolect.bundle import BundleManifest
-from regiolect.errors import UntrustedEngine
+from regiolect.errors import AliasMoved, UntrustedEngine
 from regiolect.signing.envelope import Signing
-from regiolect.signing.promotion import Promotion, open_promotion
+from regiolect.signing.promotion import RELEASE, Promotion, open_promotion
 from regiolect.signing.trust import Trust
 
 if TYPE_CHECKING:
@@ -38,6 +38,29 @@ def promotions_of(model: RegisteredModel, trust: Trust) -> Mapping[int, Promotio
         except UntrustedEngine:
             continue
     return found
+
+
+def has_promotions(model: RegisteredModel) -> bool:
+    """Whether anything is kept as a promotion of one of its versions, by whomever."""
+    return bool(_tagged(model))
+
+
+def require_promotion(envelope: str | None, name: str, version: int, bundle: str, trust: Trust) -> None:
+    """Raises unless a release made a version, with the bundle of that digest, champion.
+
+    Args:
+        envelope: what is kept as the version's promotion, or None.
+
+    Raises:
+        AliasMoved: no release did.
+        UntrustedEngine: somebody did whose signature does not count here.
+    """
+    what = f"models:/{name}/{version}, which `champion` points at, to have been made champion by a release"
+    if envelope is None:
+        raise AliasMoved(expected=what, found="an alias that was moved by hand", remedy=RELEASE)
+    promotion, _ = open_promotion(envelope, name, version, trust)
+    if promotion.bundle != bundle:
+        raise AliasMoved(expected=f"{what} with the bundle {promotion.bundle}", found=bundle, remedy=RELEASE)
 
 
 def promote(client: MlflowClient, promotion: Promotion, signing: Signing) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
@@ -13,6 +13,7 @@ from regiolect.errors import IntegrityError, RegistryError
 from regiolect.integrity import digest_file
 from regiolect.registry import aliases
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
+from regiolect.registry.live import LiveVersion, bundle_at, live_versions
 from regiolect.registry.promotions import promotion_for
 from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
@@ -147,6 +148,34 @@ class Registry:
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
             return dict(aliases.champions(client, self.keyring.trust_or_nobody()))
+
+    def live(
+        self, names: Collection[str] = (), regions: Collection[str] = (), *, everything: bool = False
+    ) -> tuple[LiveVersion, ...]:
+        """Every version that an alias points at, by name and number; see `live_versions`. Makes no database.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        at = self._connection
+        if at.is_absent():
+            return ()
+        client = at.open()
+        with at.named_errors(f"to read {at.shown}"):
+            return tuple(live_versions(client, names, regions, everything=everything))
+
+    @contextmanager
+    def opened(self, version: LiveVersion) -> Iterator[Path]:
+        """A version's bundle in a folder to read from while the block lasts. Nothing of it is verified yet.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        at = self._connection
+        with ExitStack() as stack:
+            with at.named_errors(f"to read models:/{version.name}/{version.version} at {at.shown}"):
+                folder = stack.enter_context(bundle_at(version.source, at.uri))
+            yield folder
 
     @contextmanager
     def downloaded(self, version: RegisteredEngine) -> Iterator[Path]:

@@ -1,0 +1,119 @@
+"""What a bundle proves of an engine by its bytes alone: the decision, made again from the results that it rests on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from regiolect.bundle import POLICY, BundleManifest, calibration_path
+from regiolect.calibrate.archive import table_from_bytes
+from regiolect.contracts import ApprovedEngine, CalibrationTable, GateDecision, Precision
+from regiolect.errors import (
+    DecisionNotReproduced,
+    ForeignCalibration,
+    InvalidBundle,
+    MissingThreshold,
+    SamplesSeenBefore,
+)
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate import decide_gate
+from regiolect.policy import RegionPolicy
+
+RELEASE = "release the region again; until then consumers should not load this version"
+
+
+def own_policy(folder: Path, manifest: BundleManifest) -> RegionPolicy:
+    """The policy that the engines were approved under.
+
+    Raises:
+        InvalidBundle: it cannot be read, or is another region's.
+    """
+    try:
+        policy = RegionPolicy.model_validate_json((folder / POLICY).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidBundle(f"the policy of {manifest.region!r} in {POLICY}", str(error)[:300], RELEASE) from error
+    if policy.region != manifest.region:
+        raise InvalidBundle(f"the policy of {manifest.region!r} in {POLICY}", f"that of {policy.region!r}", RELEASE)
+    return policy
+
+
+def results_of(folder: Path, approved: ApprovedEngine) -> PairedResults:
+    """The per-sample results that an engine was judged by.
+
+    Raises:
+        InvalidResults: they cannot be read.
+    """
+    return PairedResults.from_csv(folder / approved.evaluation.results.uri)
+
+
+def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable | None:
+    """The sealed table that an engine was written from; None for one that uses none.
+
+    Raises:
+        InvalidCalibration: it cannot be read.
+        MissingThreshold: an INT8 engine has none.
+        ForeignCalibration: it is another region's.
+    """
+    request = approved.engine.request
+    path = folder / calibration_path(request.target.name)
+    if approved.engine.calibration is None:
+        if request.precision is Precision.INT8:
+            raise MissingThreshold(
+                expected=f"the calibration table of the INT8 engine for {request.target.name!r}",
+                found="none in the bundle",
+                remedy=RELEASE,
+            )
+        return None
+    table = table_from_bytes(path.read_bytes())
+    if table.seal.region != request.region:
+        raise ForeignCalibration(
+            expected=f"a calibration of region {request.region!r}",
+            found=f"one of region {table.seal.region!r} ({table.seal.samples} samples)",
+            remedy=RELEASE,
+        )
+    return table
+
+
+def require_unseen(rows: PairedResults, table: CalibrationTable) -> None:
+    """Raises SamplesSeenBefore if the gate judged by samples that the engine was calibrated on."""
+    seen = set(table.seal.sample_ids).intersection(rows.sample_ids)
+    if seen:
+        raise SamplesSeenBefore(
+            expected="a gate set that shares no sample with the calibration set",
+            found=f"{len(seen)} of {len(rows)} in both, among them {min(seen)!r}",
+            remedy=f"take them out of one of the two sets, then {RELEASE}",
+        )
+
+
+def require_reproduced(approved: ApprovedEngine, policy: RegionPolicy, rows: PairedResults) -> None:
+    """Raises DecisionNotReproduced unless the gate, asked again on the same evidence, decides the same.
+
+    Reasons are left out: their wording is a version's own.
+
+    Raises:
+        GateRefused, InvalidResults: the evidence does not belong together.
+    """
+    again = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
+    told, found = _figures(approved.decision), _figures(again)
+    for name, value in told.items():
+        if not _same(value, found[name]):
+            raise DecisionNotReproduced(
+                expected=f"{name} {found[name]} from the {len(rows):,} per-sample results",
+                found=f"{value} in the decision",
+                remedy=RELEASE,
+            )
+
+
+def _figures(decision: GateDecision) -> dict[str, object]:
+    told = decision.model_dump(mode="json", exclude={"reasons"})
+    return {name: told[name] for name in GateDecision.model_fields if name in told}
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    return one == other

@@ -1,0 +1,153 @@
+"""Every version of a registry, several at a time: what each one is, and everything that speaks against it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from regiolect.audit.evidence import calibration_of, own_policy, require_reproduced, require_unseen, results_of
+from regiolect.audit.today import require_allowed, require_recent
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
+from regiolect.errors import RegiolectError
+from regiolect.integrity import digest_file
+from regiolect.policy import PolicyBook
+from regiolect.registry import LiveVersion, Registry
+from regiolect.settings import without_password
+from regiolect.signing.bundles import verify_decision
+from regiolect.signing.trust import Trust
+
+# Hashing leaves Python's lock alone, and a registry far away is waited for.
+_SIDE_BY_SIDE = 2 * (os.cpu_count() or 1)
+Progress = Callable[[AuditedVersion], None]
+
+
+def audit(
+    registry: Registry,
+    book: PolicyBook,
+    names: Collection[str] = (),
+    *,
+    everything: bool = False,
+    now: datetime | None = None,
+    progress: Progress | None = None,
+) -> AuditResult:
+    """Hold what consumers can load against its own evidence and today's policies and keys. Changes nothing.
+
+    Of every version: its bytes, its promotion if it is champion, each engine's signed decision, that decision made
+    again from the per-sample results, and what today's policy says of the same evidence and of the calibration's age.
+
+    Args:
+        registry: where versions are registered; its keyring tells whose signatures count.
+        book: today's policies.
+        names: registered models to look at; default: all.
+        everything: also versions that no alias points at.
+        now: the moment that ages are counted from; by default the clock's.
+        progress: called after each version, in the order of the result.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
+    clock, at = time.perf_counter(), now or datetime.now(UTC)
+    of_all, versions, trust = _Findings(), [], Trust()
+    with of_all.kept():
+        trust = registry.keyring.load_trust()
+    examiner = _Examiner(registry, trust, book, at)
+    live = registry.live(names, book.regions(), everything=everything)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        for found in pool.map(examiner.examine, live):
+            versions.append(found)
+            if progress is not None:
+                progress(found)
+    return AuditResult(
+        at=at,
+        registry=without_password(registry.tracking_uri),
+        seconds=time.perf_counter() - clock,
+        versions=tuple(versions),
+        findings=tuple(of_all.found),
+    )
+
+
+@dataclass
+class _Findings:
+    """Errors of one thing, as data: the first one does not hide the others."""
+
+    found: list[Failure] = field(default_factory=list)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except RegiolectError as error:
+            self.found.append(failure_of(error))
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    registry: Registry
+    trust: Trust
+    book: PolicyBook
+    now: datetime
+
+    def examine(self, version: LiveVersion) -> AuditedVersion:
+        """One version; what cannot even be read is a finding as well."""
+        of_all, engines = _Findings(), tuple[AuditedEngine, ...]()
+        manifest, size = None, 0
+        with of_all.kept(), self.registry.opened(version) as folder:
+            manifest = read_bundle(folder)
+            with of_all.kept():
+                version.require_promoted(digest_file(folder / MANIFEST), self.trust)
+            with of_all.kept():
+                verify_bundle(folder, manifest)
+                # What was changed proves nothing: its content is looked at only if it is what the manifest names.
+                size = sum(blob.size for _, blob in manifest.files())
+                engines = tuple(self._engine(folder, manifest, approved) for approved in manifest.engines)
+        return AuditedVersion(
+            name=version.name,
+            version=version.version,
+            aliases=version.aliases,
+            model=manifest.model if manifest else None,
+            region=manifest.region if manifest else None,
+            bytes=size,
+            engines=engines,
+            findings=tuple(of_all.found),
+        )
+
+    def _engine(self, folder: Path, manifest: BundleManifest, approved: ApprovedEngine) -> AuditedEngine:
+        kept, opened = _Findings(), None
+        with kept.kept():
+            opened = verify_decision(folder, manifest, approved, self.trust)
+        if manifest.format > 1:
+            with kept.kept():
+                self._judge(folder, manifest, approved, kept)
+        return AuditedEngine(
+            target=approved.engine.request.target.name,
+            precision=approved.engine.request.precision.value,
+            executed=approved.attestation.summary(),
+            signed_by=opened.key.who() if opened else None,
+            signed=opened.signed if opened else None,
+            findings=tuple(kept.found),
+        )
+
+    def _judge(self, folder: Path, manifest: BundleManifest, approved: ApprovedEngine, kept: _Findings) -> None:
+        then, rows = own_policy(folder, manifest), results_of(folder, approved)
+        with kept.kept():
+            require_reproduced(approved, then, rows)
+        table = None
+        with kept.kept():
+            table = calibration_of(folder, approved)
+        if table is not None:
+            with kept.kept():
+                require_unseen(rows, table)
+        now = self.book.load(manifest.region)
+        if now.digest() != manifest.policy:
+            with kept.kept():
+                require_allowed(approved, now, rows)
+        if table is not None:
+            with kept.kept():
+                require_recent(table, now, self.now)

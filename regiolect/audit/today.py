@@ -1,0 +1,49 @@
+"""What today's policies say of an engine that was approved earlier."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from regiolect.calibrate.seal import is_too_old
+from regiolect.contracts import ApprovedEngine, CalibrationTable, Decision
+from regiolect.errors import CalibrationTooOld, NoLongerAllowed
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate import decide_gate
+from regiolect.policy import RegionPolicy
+
+
+def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: PairedResults) -> None:
+    """Raises NoLongerAllowed unless today's policy would approve the engine on the evidence that it was approved on.
+
+    That is asked of the gate, by the region's policy as it is now: its limits, its confidence, its forbidden types.
+
+    Raises:
+        GateRefused, InvalidResults: the evidence does not serve to ask.
+    """
+    request = approved.engine.request
+    if request.target not in policy.targets:
+        named = ", ".join(f"{target.name} ({target.backend})" for target in policy.targets)
+        raise NoLongerAllowed(
+            expected=f"an engine for a target of region {policy.region!r}: {named}",
+            found=f"one for {request.target.name} ({request.target.backend})",
+            remedy="release the region again, which leaves this engine out",
+        )
+    now = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
+    if now.outcome is not Decision.APPROVED:
+        raise NoLongerAllowed(
+            expected=f"an engine that today's policy of region {policy.region!r} approves",
+            found=f"{now.outcome}: {'; '.join(now.reasons)}",
+            remedy="release the region again: what the policy no longer allows is repaired, or refused and not served",
+        )
+
+
+def require_recent(table: CalibrationTable, policy: RegionPolicy, now: datetime) -> None:
+    """Raises CalibrationTooOld if a calibration is older than today's policy allows."""
+    oldest = policy.calibration.max_age_days
+    if oldest is not None and is_too_old(table.seal, oldest, now):
+        days = (now - table.seal.made).total_seconds() / 86_400
+        raise CalibrationTooOld(
+            expected=f"a calibration of region {policy.region!r} from the last {oldest:g} days",
+            found=f"one of {table.seal.made:%Y-%m-%d %H:%M} UTC, {days:.1f} days ago",
+            remedy="release the region again, which calibrates anew",
+        )

@@ -1,0 +1,57 @@
+"""What an audit found of everything that consumers can load."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from regiolect.contracts.base import Contract, RegionId, TargetId
+from regiolect.contracts.release import Failure
+
+
+class AuditedEngine(Contract):
+    """One target's engine in a version: who vouches for it, and what speaks against it."""
+
+    target: TargetId
+    precision: str
+    executed: str
+    signed_by: str | None = Field(default=None, description="the key's comment and short id; None: nobody who counts")
+    signed: AwareDatetime | None = None
+    findings: tuple[Failure, ...] = ()
+
+
+class AuditedVersion(Contract):
+    """One version of a registered model. `findings` are those of the version as a whole."""
+
+    name: str
+    version: PositiveInt
+    aliases: tuple[str, ...] = Field(description="what points at it now; nothing: it can be loaded by number alone")
+    model: str | None = None
+    region: RegionId | None = None
+    bytes: NonNegativeInt = Field(default=0, description="hashed")
+    engines: tuple[AuditedEngine, ...] = ()
+    findings: tuple[Failure, ...] = ()
+
+    def all_findings(self) -> tuple[tuple[str | None, Failure], ...]:
+        """Every finding with its target; None for those of the version as a whole."""
+        return (
+            *((None, finding) for finding in self.findings),
+            *((engine.target, finding) for engine in self.engines for finding in engine.findings),
+        )
+
+
+class AuditResult(Contract):
+    """An audit of a registry, by the policies and keys of one moment."""
+
+    format: Literal[1] = 1
+    at: AwareDatetime
+    registry: str = Field(description="without its password")
+    seconds: NonNegativeFloat
+    versions: tuple[AuditedVersion, ...]
+    findings: Annotated[tuple[Failure, ...], Field(description="of the audit as a whole")] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing at all was found."""
+        return not self.findings and not any(version.all_findings() for version in self.versions)
