@@ -16,8 +16,8 @@ from regiolect import __version__
 from regiolect.audit_cli import audit
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
-from regiolect.policies_cli import policies_diff
 from regiolect.keys_cli import keys_app
+from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
 

@@ -13,7 +13,8 @@ from regiolect.policy.rules import RegionPolicy
 
 Direction = Literal["tightens", "loosens", "changes"]
 # Fields that a limit is measured in or on: where they change, a smaller number is not a stricter one.
-_MEASURED_IN = {"accuracy": ("accuracy.metric", "accuracy.unit"), "latency": ("performance", "batch", "shapes")}
+_ON = ("performance", "batch", "shapes")
+_MEASURED_IN = {"accuracy": ("accuracy.metric", "accuracy.unit"), "latency": _ON, "speed": _ON}
 
 
 class FieldChange(Contract):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
-from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError
+from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UsageError
 
 CREATE = "regiolect keys create"
 
