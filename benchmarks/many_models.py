@@ -3,6 +3,7 @@
 Everything lies in one folder, which the environment variable BENCHMARK_MODELS names, so that other processes find it:
 
     models/<number>.onnx        which quadrant of a 12x12 image is bright? each with weights of its own
+    weights/<number>.bin        random bytes, where asked for: as much to digest as a large model's weights are
     data/<region>/<set>.npz     SIMULATED images of that region, the same for all models
     policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
 
@@ -56,6 +57,7 @@ class ManyModels:
         return ModelSpec(
             name=f"many-{number:03d}",
             loader=self._model(number),
+            sources=tuple(path for path in (self._weights(number),) if path.exists()),
             inputs=(TensorSpec(name="image", shape=("batch", 1, SIDE, SIDE)),),
             outputs=("logits",),
             preprocessing=Preprocessing(raw_dtype="uint8", scale=1 / WHITE, mean=(0.0,), std=(0.5,)),
@@ -64,16 +66,31 @@ class ManyModels:
             note="A benchmark's model on SIMULATED images.",
         )
 
-    def write(self, models: int) -> None:
-        """Write so many models (at most 1000), every region's data and every region's policy."""
+    def files(self) -> tuple[Path, ...]:
+        """Every file that a plan of all models must read: models, weights and data."""
+        found = (path for kind in ("models", "weights", "data") for path in (self.folder / kind).rglob("*"))
+        return tuple(sorted(path for path in found if path.is_file()))
+
+    def write(self, models: int, weights_mib: int = 0) -> None:
+        """Write so many models (at most 1000), every region's data and every region's policy.
+
+        Args:
+            weights_mib: size in MiB of the random bytes that each model has beside its graph.
+        """
         for number in range(models):
             self._write_model(number)
+            if weights_mib:
+                self._weights(number).parent.mkdir(exist_ok=True)
+                self._weights(number).write_bytes(np.random.default_rng(number).bytes(weights_mib << 20))
         for index, region in enumerate(REGIONS):
             self._write_data(region, seed=index)
-            self._write_policy(region)
+            self.write_limit(region, 5.0)
 
     def _model(self, number: int) -> Path:
         return self.folder / "models" / f"{number:03d}.onnx"
+
+    def _weights(self, number: int) -> Path:
+        return self.folder / "weights" / f"{number:03d}.bin"
 
     def _write_model(self, number: int) -> None:
         import onnx
@@ -123,14 +140,15 @@ class ManyModels:
             )
             save_samples(self.folder / "data" / region / f"{split.value}.npz", samples)
 
-    def _write_policy(self, region: str) -> None:
+    def write_limit(self, region: str, limit: float) -> None:
+        """A region's policy, with a limit in points on what accuracy may be lost."""
         self.policies.mkdir(parents=True, exist_ok=True)
         policy = {
             "region": region,
             "title": region.title(),
             "reason": "A policy that exists for the purpose of a benchmark.",
             "precision": "INT8",
-            "accuracy": {"metric": "accuracy", "limit": 5.0},
+            "accuracy": {"metric": "accuracy", "limit": limit},
             "samples": {"calibration": 32, "selection": 8, "gate": 200},
             "targets": [{"name": "cpu-x86", "backend": "openvino"}],
         }

@@ -115,13 +115,13 @@ def plan_whatever_targets(
         for region in named:
             try:
                 policy, store = policies.load(region), stores(region)
-                places |= kept_places(spec.name, store)
+                places.update(kept_places(spec.name, store))
                 engines.extend(_plan_region(asked, policy, store))
             except RegiolectError as error:
                 engines.append(_refused(region, error))
         if elsewhere is not None and not regions:
             found, unseen = kept_elsewhere(spec, policies, elsewhere)
-            places, engines = found | places, [*engines, *unseen]
+            places, engines = {**found, **places}, [*engines, *unseen]
         if not targets:
             engines.extend(retired(spec, policies, places, regions or None))
     return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines))

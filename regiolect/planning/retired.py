@@ -50,7 +50,7 @@ def kept_elsewhere(
     for region in sorted({*spec.data} ^ {*policies.regions()}):
         try:
             store = once(("elsewhere", region), partial(elsewhere, region))
-            places |= kept_places(spec.name, store) if store is not None else {}
+            places.update(kept_places(spec.name, store) if store is not None else {})
         except RegiolectError as error:
             closed.append(_unseen(region, None, error))
     return places, tuple(closed)
