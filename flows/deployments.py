@@ -25,7 +25,7 @@ NIGHTLY = "nightly"
 # By this tag a deployment is known as one of this list, also after its region or target is gone from the policies, and
 # a run as one that tells every HEARTBEAT_SECONDS that it lives.
 TAG = "regiolect"
-FLOWS = ("build-region", "nightly", "release")
+FLOWS = ("audit", "build-region", "nightly", "release")
 # Prefect's least. A run is told from a dead one by it: see `flows.pools`.
 HEARTBEAT_SECONDS = 30
 
@@ -159,7 +159,8 @@ def pools(book: PolicyBook) -> tuple[Pool, ...]:
 
 
 def deployments(book: PolicyBook) -> tuple[Deployment, ...]:
-    """Every deployment: the release that people start, a nightly per region, a build per region and target.
+    """Every deployment: the release that people start, the daily audit, a nightly per region, a build per region and
+    target.
 
     Raises:
         InvalidPolicy: two builds would have the same name.
@@ -168,7 +169,7 @@ def deployments(book: PolicyBook) -> tuple[Deployment, ...]:
     policies = book.all()
     builds = [build for policy in policies for build in _builds(policy)]
     _require_names(builds, book)
-    return (_release(), *(_nightly(policy) for policy in policies), *builds)
+    return (_release(), _audit(), *(_nightly(policy) for policy in policies), *builds)
 
 
 def _release() -> Deployment:
@@ -179,6 +180,19 @@ def _release() -> Deployment:
         pool=CONTROL,
         description="Release a model: build what changed, judge every engine, register what was approved, report. "
         "Choose the model; leave regions and targets empty for all of them.",
+    )
+
+
+def _audit() -> Deployment:
+    return Deployment(
+        flow="audit",
+        name="audit",
+        entrypoint="flows.audit.audit",
+        pool=CONTROL,
+        description="Hold every engine that consumers can load against its own bytes, results and signatures, and "
+        "today's policies and keys. Fails if anything speaks against one; the artifact `audit` says what.",
+        schedule=Schedule("0 6 * * *", "UTC", slug="daily"),
+        collision="CANCEL_NEW",
     )
 
 

@@ -43,7 +43,7 @@ def audit(
     settings = load_settings()
     console = Console(highlight=False, soft_wrap=True)
     with watching(verbose=False):
-        registry = Registry(settings.tracking_uri, settings.artifact_root)
+        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
         result = audited(
             registry,
             PolicyBook(settings.policies),
@@ -82,9 +82,7 @@ def _print_summary(console: Console, result: AuditResult) -> None:
         console.print(f"[red]{failure.kind}[/]")
         for name in ("expected", "found", "remedy"):
             console.print(f"  {name:<9} {escape(getattr(failure, name))}")
-    wrong = sum(bool(version.all_findings()) for version in result.versions)
     size = sum(version.bytes for version in result.versions) / 1e6
     console.print(
-        f"{wrong} wrong, {len(result.versions) - wrong} well; {size:,.1f} MB hashed in {result.seconds:.1f} s; "
-        f"registry {escape(result.registry)}"
+        f"{result.summary()}; {size:,.1f} MB hashed in {result.seconds:.1f} s; registry {escape(result.registry)}"
     )

@@ -46,7 +46,7 @@ RegiolectError
 │   └── InvalidResults
 │       └── NonFiniteOutputs         a graph answers with NaN or infinity
 ├── GateRefused                      only an approved engine may become champion
-├── AuditError                       an engine that was approved earlier would not be today
+├── AuditError                       something speaks against an engine that consumers can load
 │   ├── DecisionNotReproduced        the gate, asked again on the same results, decides otherwise
 │   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
 │   ├── NoLongerAllowed              by today's policy
@@ -319,7 +319,7 @@ class GateRefused(RegiolectError):
 
 
 class AuditError(RegiolectError):
-    """An engine that was approved earlier would not be approved today."""
+    """Something speaks against an engine that consumers can load."""
 
 
 class DecisionNotReproduced(AuditError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -50,6 +51,17 @@ class AuditResult(Contract):
     seconds: NonNegativeFloat
     versions: tuple[AuditedVersion, ...]
     findings: Annotated[tuple[Failure, ...], Field(description="of the audit as a whole")] = ()
+
+    def summary(self) -> str:
+        """`1 version of 9 with findings: 2 NoLongerAllowed`."""
+        kinds = Counter(
+            failure.kind
+            for found in (self.findings, *(tuple(f for _, f in v.all_findings()) for v in self.versions))
+            for failure in found
+        )
+        wrong = sum(bool(version.all_findings()) for version in self.versions)
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return f"{wrong} of {len(self.versions)} versions with findings" + (f": {told}" if told else "")
 
     @property
     def clean(self) -> bool:

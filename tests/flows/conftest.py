@@ -15,6 +15,18 @@ from regiolect.settings import load_settings
 from tests.flows.tiny_models import WORKSHOP, Workshop
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many cases of tampering were tried, and how many of them were refused and reported."""
+    told = {
+        how: len([r for r in terminalreporter.stats.get(how, []) if "test_tamper.py::test_refused" in r.nodeid])
+        for how in ("passed", "failed", "error")
+    }
+    if any(told.values()):
+        terminalreporter.write_line(
+            f"tamper suite: {told['passed']} of {sum(told.values())} cases refused and reported"
+        )
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that every flow run of this session uses."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +20,14 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from flows.audit import audit as audit_flow
 from flows.release import release
 from regiolect.audit import audit
 from regiolect.bundle import MANIFEST, POLICY, calibration_path, decision_path
 from regiolect.contracts import AuditResult
 from regiolect.errors import (
     AliasMoved,
+    AuditError,
     IntegrityError,
     NoTrust,
     RegiolectError,
@@ -388,6 +392,34 @@ def test_refused_by_hand(
     with pytest.raises(error):
         load()
     assert kinds(registered) >= {error.__name__}
+
+
+def test_the_flow_fails_on_findings_and_lists_them(registered: Registered) -> None:
+    from prefect.artifacts import Artifact
+
+    assert audit_flow().clean
+    an_alias_moved_by_hand(registered, Keyring.of_environment())
+    with pytest.raises(AuditError, match="1 AliasMoved"):
+        audit_flow()
+    artifact = Artifact.get("audit")
+    assert artifact is not None
+    assert [row["finding"] for row in json.loads(str(artifact.data))] == ["AliasMoved", "nothing", "nothing"]
+
+
+def test_the_command_says_what_is_wrong_in_its_table_its_json_and_its_exit_code(
+    registered: Registered, keyring: Keyring, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "regiolect", "audit", "--json", str(tmp_path / "audit.json")]
+    well = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (well.returncode, well.stderr) == (0, "")
+    assert "0 of 2 versions with findings" in well.stdout
+    a_key_revoked(registered, keyring)
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert "RevokedKey" in wrong.stdout
+    assert "a laptop was stolen" in wrong.stdout
+    told = AuditResult.model_validate_json((tmp_path / "audit.json").read_text())
+    assert {failure.kind for version in told.versions for _, failure in version.all_findings()} == {"RevokedKey"}
 
 
 def kinds(registered: Registered) -> set[str]:

@@ -61,7 +61,7 @@ def test_builds_for_gpus_are_tagged_so_and_others_are_not(tmp_path: Path) -> Non
 def test_what_waits_for_builds_never_takes_a_place_in_their_pools(tmp_path: Path) -> None:
     policies = book(tmp_path, north="gpu-t4 cpu-x86", south="cpu-x86")
     parents = [each for each in deployments(policies) if each.flow != "build-region"]
-    assert {each.flow for each in parents} == {"release", "nightly"}
+    assert {each.flow for each in parents} == {"release", "nightly", "audit"}
     assert {each.pool for each in parents} == {CONTROL}
 
 
@@ -74,7 +74,10 @@ def test_nightlies_start_at_the_hour_of_their_own_region_and_never_twice_at_a_ti
             2026, 1, 31, 2, tzinfo=zone
         )
         assert (nightly.collision, nightly.queue) == ("CANCEL_NEW", "nightly")
-    assert {each.schedule for each in deployments(PolicyBook()) if each.flow != "nightly"} == {None}
+    others = {each.flow: each.schedule for each in deployments(PolicyBook()) if each.flow != "nightly"}
+    audit = others.pop("audit")
+    assert audit is not None and audit.slug == "daily"
+    assert set(others.values()) == {None}
 
 
 def test_two_builds_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""An audit as a table."""
+
+from __future__ import annotations
+
+from regiolect.contracts import AuditedVersion, AuditResult, Failure
+
+
+def rows(result: AuditResult) -> list[dict[str, str]]:
+    """A row per finding, and one per version that nothing speaks against; what concerns the whole audit comes first."""
+    whole = [_row("registry", "", finding) for finding in result.findings]
+    return whole + [row for version in result.versions for row in _of(version)]
+
+
+def _of(version: AuditedVersion) -> list[dict[str, str]]:
+    name, pointing = f"models:/{version.name}/{version.version}", ", ".join(version.aliases) or "no alias"
+    found = version.all_findings()
+    if not found:
+        return [_row(name, pointing, None)]
+    return [_row(name, pointing, failure, target) for target, failure in found]
+
+
+def _row(engine: str, pointing: str, failure: Failure | None, target: str | None = None) -> dict[str, str]:
+    told = {"expected": "", "found": "", "remedy": ""} if failure is None else failure.model_dump(exclude={"kind"})
+    finding = "nothing" if failure is None else failure.kind
+    return {"version": engine, "aliases": pointing, "target": target or "", "finding": finding, **told}
