@@ -136,8 +136,8 @@ def page(found: Mapping[str, Any]) -> str:
         f"An ONNX Runtime engine of {found['megabytes']} MB on {found['machine']}, {found['rounds']} rounds; "
         "by `benchmarks/verification.py`.\n\n"
         f"| | median, ms |\n| --- | --- |\n{rows}\n\n"
-        f"Beyond hashing, all checks add {found['added_beyond_hashing']:+.1%} to loading the engine unchecked, "
-        f"limit {LIMIT:.0%}; signatures alone add {found['added_by_signatures']:+.1%} to loading it hashed.\n"
+        f"Beyond hashing, all checks add {found['added_beyond_hashing']:+.1%} to loading the engine unchecked, limit "
+        f"{LIMIT:.0%}; signatures alone add {found['added_by_signatures']:+.1%} to loading it hashed.\n"
     )
 
 

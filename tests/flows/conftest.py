@@ -18,13 +18,12 @@ from tests.flows.tiny_models import WORKSHOP, Workshop
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many cases of tampering were tried, and how many of them were refused and reported."""
     told = {
-        how: len([r for r in terminalreporter.stats.get(how, []) if "test_tamper.py::test_refused" in r.nodeid])
+        how: sum("test_tamper.py::test_refused" in report.nodeid for report in terminalreporter.stats.get(how, ()))
         for how in ("passed", "failed", "error")
     }
     if any(told.values()):
-        terminalreporter.write_line(
-            f"tamper suite: {told['passed']} of {sum(told.values())} cases refused and reported"
-        )
+        tried = sum(told.values())
+        terminalreporter.write_line(f"tamper suite: {told['passed']} of {tried} cases refused and reported")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ EAST, NORTH = "tiny-east", "tiny-north"
 CHAMPION = f"models:/{EAST}@champion"
 IMAGES = np.zeros((2, 1, SIDE, SIDE), np.int16)
 TARGET = "cpu"
+COMMAND = Path(sysconfig.get_path("scripts")) / "regiolect"
 
 
 @dataclass(frozen=True)
@@ -409,7 +410,7 @@ def test_the_flow_fails_on_findings_and_lists_them(registered: Registered) -> No
 def test_the_command_says_what_is_wrong_in_its_table_its_json_and_its_exit_code(
     registered: Registered, keyring: Keyring, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "regiolect", "audit", "--json", str(tmp_path / "audit.json")]
+    command = [str(COMMAND), "audit", "--json", str(tmp_path / "audit.json")]
     well = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (well.returncode, well.stderr) == (0, "")
     assert "0 of 2 versions with findings" in well.stdout

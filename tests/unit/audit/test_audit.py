@@ -156,7 +156,7 @@ def test_an_engine_that_today_s_policy_still_approves_is_well_even_if_the_policy
         ({"accuracy": {"metric": "accuracy", "limit": 0.1}}, "limit 0.1"),
         ({"accuracy": {"metric": "accuracy", "limit": 0.5, "confidence": 0.9999999}}, "so inconclusive"),
         ({"samples": {"gate": 5000}}, "at least 5,000"),
-        ({"latency": {"p99_ms": 0.1}}, "limit 0.1 ms"),
+        ({"latency": {"p99_ms": 0.1}}, "so inconclusive"),
         ({"targets": [{"name": "edge", "backend": "openvino"}]}, "one for cpu"),
         ({"precision": "FP16", "forbidden": ["FP32"], "repair": {"fallback": []}}, "forbidden in region"),
     ],
@@ -182,7 +182,10 @@ def test_a_calibration_older_than_today_s_policy_allows_is_reported(desk: Desk) 
 
 def test_a_region_that_has_no_policy_any_more_is_reported(desk: Desk) -> None:
     desk.release(desk.approved())
-    (desk.book().folder / f"{desk.region}.yaml").unlink()
+    desk.book()
+    own = desk.folder / f"{desk.region}.yaml"
+    own.write_text(own.read_text().replace(desk.region, "other"))
+    own.rename(desk.folder / "other.yaml")
     assert kinds(desk.audited(PolicyBook(desk.folder))) == ["UnknownRegion"]
 
 
