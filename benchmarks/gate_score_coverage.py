@@ -267,7 +267,7 @@ def main() -> None:
             for name in names
             for method in METHODS
         ]
-        report = {
+        report: dict[str, Any] = {
             "confidence": CONFIDENCE,
             "machine": platform.machine(),
             "gate": [row.result() for row in rows],

@@ -347,7 +347,10 @@ def _tolerance(ordering: _Ordering, nuisance: _Nuisance, loss: float) -> float:
     The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
     """
     ends = nuisance.cells(loss, 1)
-    values = len(_likely(ordering.n, sum(_rates(loss, ends)))) if len(ends) else 0
+    if len(ends) == 0:
+        return 1e-4
+    p10, p01 = _rates(loss, ends)
+    values = len(_likely(ordering.n, p10 + p01))
     return min(max(2e-6 * values, 1e-4), 2e-3)
 
 
