@@ -9,6 +9,8 @@ from regiolect.gate.losses import Losses, fewest
 from regiolect.gate.verdict import UNITS, Outcome, Verdict, digits_for
 from regiolect.policy import AccuracyLimit
 
+_ROUGHLY = 0.01  # slack of a bound that need not be told to the last digit
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -20,11 +22,18 @@ class Bounded:
     limit: float
 
     @classmethod
-    def of(cls, losses: Losses, rule: AccuracyLimit, limit: float, *, both: bool) -> Bounded:
-        """The figures of these losses; the lower bound only where it is needed, unless `both` are asked for."""
+    def of(cls, losses: Losses, rule: AccuracyLimit, limit: float) -> Bounded:
+        """The figures of these losses."""
         upper = 100 * losses.upper(rule.unit, rule.confidence)
-        lower = 100 * losses.lower(rule.unit, rule.confidence) if both or upper > limit else None
-        return cls(100 * losses.loss(rule.unit), lower, upper, limit)
+        return cls(100 * losses.loss(rule.unit), 100 * losses.lower(rule.unit, rule.confidence), upper, limit)
+
+    @classmethod
+    def quickly(cls, losses: Losses, rule: AccuracyLimit, limit: float) -> Bounded:
+        """The same, for one of many: where a bound that is a little too large is within the limit, that one alone."""
+        upper = 100 * losses.upper(rule.unit, rule.confidence, slack=_ROUGHLY)
+        if upper <= limit:
+            return cls(100 * losses.loss(rule.unit), None, upper, limit)
+        return cls.of(losses, rule, limit)
 
     @property
     def outcome(self) -> Outcome:

@@ -47,7 +47,7 @@ _TAIL = math.log(1e10)  # values of m left out of a sum have a probability of at
 _SLACK = 1e-8  # more than the tails left out and rounding together
 _TINY = 1e-300  # stands for a rate of zero inside logarithms
 _CELLS = 48  # of the nuisance line, before refinement
-_MARGIN = 5e-5  # normal quantiles that the loss is put beyond its root at first
+SLACK = 5e-5  # standard errors that the loss is put beyond its root at first
 _CELLS_OF_SEARCH = 16  # where only about the supremum is asked for
 _ROUNDS = 14  # of refinement at most, and
 _WORK = 2_000_000  # ends of cells times values of m at most; stopping early only raises the bound
@@ -98,10 +98,10 @@ def relative_loss_bounds(b: int, c: int, right: int, n: int, confidence: float) 
     )
 
 
-def relative_loss_upper_bound(b: int, c: int, right: int, n: int, confidence: float) -> float:
-    """The upper one of `relative_loss_bounds`."""
+def relative_loss_upper_bound(b: int, c: int, right: int, n: int, confidence: float, *, slack: float = SLACK) -> float:
+    """The upper one of `relative_loss_bounds`; `slack` as of `loss_upper_bound`."""
     loss_confidence, least, most = _related(b, c, right, n, confidence)
-    upper = loss_upper_bound(b, c, n, loss_confidence)
+    upper = loss_upper_bound(b, c, n, loss_confidence, slack=slack)
     return upper / (least if upper >= 0 else most)
 
 
@@ -125,10 +125,13 @@ def _related(b: int, c: int, right: int, n: int, confidence: float) -> tuple[flo
     return 1.0 - (1.0 - _REFERENCE_SHARE) * alpha, least, most
 
 
-def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
+def loss_upper_bound(b: int, c: int, n: int, confidence: float, *, slack: float = SLACK) -> float:
     """Upper bound of the loss p10 - p01; arguments and errors as of `loss_bounds`.
 
     About 3 / n with no disagreement at 95 % (the rule of three).
+
+    Args:
+        slack: how far the bound may lie beyond the least one, in standard errors; more of it takes less time.
     """
     _check(b, c, n, confidence)
     alpha = 1.0 - confidence
@@ -150,8 +153,11 @@ def loss_upper_bound(b: int, c: int, n: int, confidence: float) -> float:
         high=highest,
         start=(b - c + z * z / 2 + z * math.sqrt(b + c + z * z / 4)) / n,
         step=math.sqrt(b + c + z * z) / n,
+        close=max(slack / 4, 2e-4),
     )
-    margin = _MARGIN
+    margin = max(slack, _tolerance(ordering, nuisance, loss) / 2)
+    if margin > SLACK:
+        loss += step * margin
     while loss < highest:
         over = excess(_certified(ordering, nuisance, loss, level))
         if over <= 0:
@@ -233,20 +239,29 @@ class _Ordering:
         m = _likely(self.n, pi)
         k = self.largest_b(m)
         # P(M = m), M being binomial(n, pi); rows are pairs, columns are m.
-        mass = np.exp(_log_choose(self.n, m) + np.stack([log_pi, log_rest], 1) @ np.stack([m, self.n - m]))
+        mass = np.exp(_log_choose(self.n, m) + _outer(log_pi, m, log_rest, self.n - m))
         # P(B = k(m) | m), B being binomial(m, p10 / pi); nothing where k = -1.
         inside = np.maximum(k, 0.0)
-        logs = np.stack([np.log(p10) - log_pi, np.log(p01) - log_pi], 1)
-        edge = np.exp(_log_choose(m, inside) + logs @ np.stack([inside, m - inside]))
+        log_theta = np.log(p10) - log_pi
+        edge = np.exp(_log_choose(m, inside) + _outer(log_theta, inside, np.log(p01) - log_pi, m - inside))
         edge[:, k < 0] = 0.0
         # P(B <= k(m) | m) by recurrence in m: one more trial takes P(B = k) p10 / pi, one more k adds P(B = k).
-        theta = np.exp(logs[:, 0])
-        within = edge * np.diff(k, prepend=k[0])
+        theta = np.exp(log_theta)
+        steps = np.zeros_like(k)
+        np.subtract(k[1:], k[:-1], out=steps[1:])
+        within = edge * steps
         within[:, 1:] -= theta[:, None] * edge[:, :-1]
         within[:, 0] = special.bdtr(k[0], int(m[0]), theta) if k[0] >= 0 else 0.0
         np.cumsum(within, axis=1, out=within)
         summed: Floats = np.einsum("ij,ij->i", mass, within)
         return np.minimum(summed + _SLACK, 1.0)
+
+
+def _outer(a: Floats, x: Floats, b: Floats, y: Floats) -> Floats:
+    """a_i x_j + b_i y_j, as one product of matrices."""
+    left, right = np.empty((len(a), 2)), np.empty((2, len(x)))
+    left[:, 0], left[:, 1], right[0], right[1] = a, b, x, y
+    return left @ right
 
 
 def _log_choose(n: Floats | int, k: Floats) -> Floats:
@@ -303,6 +318,7 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
     if len(position) == 0:
         return 0.0
     reached = ordering.probability(*_rates(loss, position))
+    tolerance = _tolerance(ordering, nuisance, loss)
     outermost = np.array([0, -1])
     for _ in range(_ROUNDS):
         p10, p01 = _rates(loss, position)
@@ -315,9 +331,7 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
         bound = ((bend + np.sqrt(bend**2 + 4 * end)) / 2) ** 2
         corner = ordering.probability(p10[:-1][outermost], p01[1:][outermost])
         bound[outermost] = np.minimum(bound[outermost], corner)
-        # The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
         values = len(_likely(ordering.n, p10 + p01))
-        tolerance = min(max(2e-6 * values, 1e-4), 2e-3)
         loose = np.flatnonzero(bound > max(level, float(reached.max()) * (1 + tolerance)))
         if len(loose) == 0 or len(position) * values > _WORK:
             break
@@ -327,10 +341,23 @@ def _certified(ordering: _Ordering, nuisance: _Nuisance, loss: float, level: flo
     return float(bound.max())
 
 
+def _tolerance(ordering: _Ordering, nuisance: _Nuisance, loss: float) -> float:
+    """The share of a probability that is not worth the work of another cell.
+
+    The more values m takes, the more work a cell is, and the less a small part of alpha moves the bound.
+    """
+    ends = nuisance.cells(loss, 1)
+    if len(ends) == 0:
+        return 1e-4
+    p10, p01 = _rates(loss, ends)
+    values = len(_likely(ordering.n, p10 + p01))
+    return min(max(2e-6 * values, 1e-4), 2e-3)
+
+
 def _near_root(
-    excess: Callable[[float], float], low: float, high: float, start: float, step: float
+    excess: Callable[[float], float], low: float, high: float, start: float, step: float, close: float
 ) -> tuple[float, float]:
-    """Where a falling function is about zero between low and high, and how far one unit of excess is from there.
+    """Where a falling function is within `close` of zero, and how far one unit of excess is from there.
 
     A secant search that halves the bracket where it would leave it.
     """
@@ -340,7 +367,7 @@ def _near_root(
             at = (low + high) / 2
         now = excess(at)
         low, high = (at, high) if now > 0 else (low, at)
-        if abs(now) < 2e-4 or high - low < 1e-12:
+        if abs(now) < close or high - low < 1e-12:
             break
         if before is not None and before[1] != now:
             secant = (at - before[0]) / (before[1] - now)

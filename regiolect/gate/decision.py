@@ -61,7 +61,7 @@ def decide_gate(
     evidence = Evidence.of(rows, evaluation.metric)
     _check_results(engine, policy, evaluation, rows)
     losses = evidence.whole()
-    accuracy = Bounded.of(losses, policy.accuracy, policy.accuracy.limit, both=True)
+    accuracy = Bounded.of(losses, policy.accuracy, policy.accuracy.limit)
     slices, sliced = judge_slices(policy.accuracy, rows, evidence)
     verdicts = [
         accuracy_verdict(policy.accuracy, losses, accuracy),

@@ -48,7 +48,8 @@ def forecast(rule: AccuracyLimit, rows: PairedResults, samples: int) -> Forecast
 def _worst_slice(rule: AccuracyLimit, rows: PairedResults, evidence: Evidence, samples: int) -> str | None:
     if rule.slices is None:
         return None
-    limit, worst = limit_of(rule, rule.slices), (0.0, None)
+    limit = limit_of(rule, rule.slices)
+    worst: tuple[float, str | None] = (0.0, None)
     for column, value, losses in parts(rule.slices, rows, evidence):
         above = math.inf
         if losses is not None and (losses.reference > 0.0 or rule.unit is not LossUnit.RELATIVE_PERCENT):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regiolect.contracts import LossUnit
 from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate.bounds import minimum_samples
+from regiolect.gate.bounds import SLACK, minimum_samples
 from regiolect.gate.score_bounds import by_digest, samples_for, score_loss_lower, score_loss_upper, width_elsewhere
 from regiolect.gate.tally import Tally
 
@@ -30,7 +30,7 @@ class Losses(Protocol):
 
     def loss(self, unit: LossUnit) -> float: ...
 
-    def upper(self, unit: LossUnit, confidence: float) -> float: ...
+    def upper(self, unit: LossUnit, confidence: float, *, slack: float = SLACK) -> float: ...
 
     def lower(self, unit: LossUnit, confidence: float) -> float: ...
 
@@ -68,9 +68,9 @@ class Scores:
         lost = float((self.given - self.engine).sum())
         return lost / float(self.given.sum() if unit is LossUnit.RELATIVE_PERCENT else self.samples)
 
-    def upper(self, unit: LossUnit, confidence: float) -> float:
-        """Upper bound of the loss, a fraction."""
-        return score_loss_upper(self.given, self.engine, unit, confidence)
+    def upper(self, unit: LossUnit, confidence: float, *, slack: float = SLACK) -> float:
+        """Upper bound of the loss, a fraction; at most about `slack` of its width above the least one."""
+        return score_loss_upper(self.given, self.engine, unit, confidence, slack=slack)
 
     def lower(self, unit: LossUnit, confidence: float) -> float:
         """Lower bound of the loss, a fraction."""

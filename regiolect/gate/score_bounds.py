@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import LossUnit
 from regiolect.errors import InvalidResults, InvalidSetting
+from regiolect.gate.bounds import SLACK
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,6 @@ _PRIOR = (0.25, 4.0)  # a variance, and the number of samples that it is worth
 _BLOCKS = 32  # about: each but the first ones is a 32nd of the samples
 _FIRST, _GROWTH = 8, 1.3  # samples of the first block, and how much more the next ones have
 _FURTHEST = -1e9  # a relative loss below this is not told apart
-_EXACT = 1e-7  # of a bound, always to the careful side
 
 
 def by_digest(sample_ids: Sequence[str]) -> NDArray[np.int_]:
@@ -61,7 +61,9 @@ def by_digest(sample_ids: Sequence[str]) -> NDArray[np.int_]:
     return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int_)
 
 
-def score_loss_upper(reference: Floats, engine: Floats, unit: LossUnit, confidence: float) -> float:
+def score_loss_upper(
+    reference: Floats, engine: Floats, unit: LossUnit, confidence: float, *, slack: float = SLACK
+) -> float:
     """Upper bound of the loss, a fraction; never below the loss seen, nor above 1.
 
     Args:
@@ -69,13 +71,15 @@ def score_loss_upper(reference: Floats, engine: Floats, unit: LossUnit, confiden
         engine: the same for the engine.
         unit: whether the loss is related to the reference's score.
         confidence: of the bound, above 0.5 and below 1.
+        slack: how far the bound may lie beyond the least one, a share of its distance from the loss seen; more of it
+            takes less time.
 
     Raises:
         InvalidResults: a score is outside [0, 1], or the reference scores nothing and the loss is relative.
         InvalidSetting: the confidence is outside its range.
     """
-    game = _Game.of(reference, engine, unit, confidence)
-    return game.bound(game.seen, 1.0, lambda u: game.reaches(u * game.scale - game.lost, 1.0 / (1.0 - u)))
+    game = Game.of(reference, engine, unit, confidence)
+    return game.bound(game.seen, 1.0, game.within, slack)
 
 
 def score_loss_lower(reference: Floats, engine: Floats, unit: LossUnit, confidence: float) -> float:
@@ -83,7 +87,7 @@ def score_loss_lower(reference: Floats, engine: Floats, unit: LossUnit, confiden
 
     Of a relative loss -1e9 at least: a reference that scores next to nothing has no lower bound worth telling.
     """
-    game = _Game.of(reference, engine, unit, confidence)
+    game = Game.of(reference, engine, unit, confidence)
     if unit is LossUnit.RELATIVE_PERCENT:
         # Whatever the loss, R - E - u R is at least -1 for u <= 1.
         return -game.bound(-game.seen, -_FURTHEST, lambda u: game.reaches(game.lost + u * game.scale, 1.0))
@@ -112,7 +116,7 @@ def _least_width(confidence: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Game:
+class Game:
     """What is bet on: R - E, what a loss is measured by, and how much there is to reach."""
 
     lost: Floats
@@ -122,7 +126,8 @@ class _Game:
     variance: Floats  # before each block, of the samples before it
 
     @classmethod
-    def of(cls, reference: Floats, engine: Floats, unit: LossUnit, confidence: float) -> _Game:
+    def of(cls, reference: Floats, engine: Floats, unit: LossUnit, confidence: float) -> Game:
+        """The game of these scores. Arguments and errors as of `score_loss_upper`."""
         _check(reference, engine, unit, confidence)
         lost = reference - engine
         ends = _ends(len(lost))
@@ -135,7 +140,12 @@ class _Game:
 
     @property
     def seen(self) -> float:
+        """The loss as seen, a fraction."""
         return float(self.lost.sum() / self.scale.sum())
+
+    def within(self, loss: float) -> bool:
+        """Whether bets against a loss of `loss`, below 1, or more reach what the confidence asks for."""
+        return self.reaches(loss * self.scale - self.lost, 1.0 / (1.0 - loss))
 
     def reaches(self, payoff: Floats, most: float) -> bool:
         """Whether bets of at most `most` on these payoffs multiply the wealth by what the confidence asks for."""
@@ -147,18 +157,19 @@ class _Game:
                 return True
         return False
 
-    def bound(self, seen: float, most: float, reaches: Callable[[float], bool]) -> float:
-        """The smallest loss from `seen` on that `reaches`, `most` if none below it does."""
+    def bound(self, seen: float, most: float, reaches: Callable[[float], bool], slack: float = SLACK) -> float:
+        """The smallest loss from `seen` on that `reaches`, `most` if none below it does; a little more with `slack`."""
         if seen >= most or reaches(seen):
             return min(seen, most)
-        step = -math.log1p(-_BOLDEST) / len(self.lost)
+        n = len(self.lost)
+        step = self.target / n + math.sqrt(self.target * float(self.variance[-1]) / n)
         low, high = seen, seen + step
         while high < most and not reaches(high):
             step *= 2
             low, high = high, high + step
         if high >= most:
             high = most
-        while high - low > _EXACT * max(1.0, abs(high)):
+        while high - low > slack * (high - seen):
             middle = (low + high) / 2
             low, high = (low, middle) if reaches(middle) else (middle, high)
         return high

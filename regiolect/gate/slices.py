@@ -56,17 +56,21 @@ def parts(slices: SliceRules, rows: PairedResults, evidence: Evidence) -> Iterat
     for column in slices.by:
         if column not in rows.columns:
             continue
-        values, which = np.unique(rows.columns[column], return_inverse=True)
+        # Ten times as fast as np.unique on text.
+        given = rows.columns[column].tolist()
+        values = sorted(set(given))
+        index_of = {value: index for index, value in enumerate(values)}
+        which = np.fromiter(map(index_of.__getitem__, given), np.int64, len(given))
         if len(values) > MOST_SLICES:
             raise InvalidResults(
                 expected=f"at most {MOST_SLICES:,} values of {column!r}, by which the policy slices",
                 found=f"{len(values):,}",
                 remedy="slice by what groups samples: device or class, not an id of each sample",
             )
-        for index, value in enumerate(values.tolist()):
+        for index, value in enumerate(values):
             yield column, value, evidence.part(which == index)
         for value in slices.expected.get(column, ()):
-            if value not in values:
+            if value not in index_of:
                 yield column, value, None
 
 
@@ -98,7 +102,7 @@ def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_
         return _held(losses, limit, "no sample, though the policy expects some, so inconclusive")
     if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
         return _held(losses, limit, f"the reference scores 0 on all {losses.samples:,} samples, so inconclusive")
-    found = Bounded.of(losses, rule, limit, both=False)
+    found = Bounded.quickly(losses, rule, limit)
     outcome, reason, needed = found.outcome, found.told(rule, losses), 0
     helps = True
     few = losses.samples < slices.least_samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Decision, EvaluationResult, Timing
+from regiolect.contracts import Decision, EvaluationResult, GateRule, Timing
 from regiolect.evaluate.timing import rounds_for
 from regiolect.gate.verdict import Verdict, digits_for
 from regiolect.policy import LatencyLimit, RegionPolicy, SpeedLimit
@@ -65,22 +65,28 @@ def _speed(limit: SpeedLimit, batch: int, timing: Timing, confidence: float) -> 
 
 
 def _least(
-    rule: str, seen: float, lower: float | None, least: float, unit: str, batch: int, timing: Timing, confidence: float
+    rule: GateRule,
+    seen: float,
+    lower: float | None,
+    least: float,
+    unit: str,
+    batch: int,
+    timing: Timing,
+    confidence: float,
 ) -> Verdict:
-    name = "throughput" if rule == "throughput" else "speedup"
     if timing.batch != batch:
         said = f"{rule}: the limit is on batches of {batch}, timed were batches of {timing.batch}, so inconclusive"
-        return Verdict(name, Decision.INCONCLUSIVE, said)
+        return Verdict(rule, Decision.INCONCLUSIVE, said)
     digits = digits_for(least, seen, *([] if lower is None else [lower]))
     said = f"{rule}: {seen:,.{digits}f}{unit} at {timing.batches} x {timing.batch} samples, "
     bound = "no bound" if lower is None else f"at least {lower:,.{digits}f}"
     said += f"{bound} at {100 * confidence:g} % from {timing.rounds:,} rounds, {least:,g} asked for"
     if lower is not None and min(seen, lower) >= least:
-        return Verdict(name, Decision.APPROVED, said)
+        return Verdict(rule, Decision.APPROVED, said)
     if seen < least:
-        return Verdict(name, Decision.FAILED, said)
+        return Verdict(rule, Decision.FAILED, said)
     needed = _rounds_needed(0.5, timing.rounds, confidence)
-    return Verdict(name, Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
+    return Verdict(rule, Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
 
 
 def _rounds_needed(share: float, rounds: int, confidence: float) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import LossUnit
 from regiolect.gate.bounds import (
+    SLACK,
     loss_upper_bound,
     relative_loss_lower_bound,
     relative_loss_upper_bound,
@@ -57,11 +58,12 @@ class Tally:
         """The loss as seen, a fraction: of all samples, or of those that the reference has right."""
         return (self.lost - self.gained) / (self.right if unit is LossUnit.RELATIVE_PERCENT else self.samples)
 
-    def upper(self, unit: LossUnit, confidence: float) -> float:
-        """Upper bound of the loss, a fraction."""
+    def upper(self, unit: LossUnit, confidence: float, *, slack: float = SLACK) -> float:
+        """Upper bound of the loss, a fraction; at most about `slack` standard errors above the least one."""
+        counts = self.lost, self.gained
         if unit is LossUnit.RELATIVE_PERCENT:
-            return relative_loss_upper_bound(self.lost, self.gained, self.right, self.samples, confidence)
-        return loss_upper_bound(self.lost, self.gained, self.samples, confidence)
+            return relative_loss_upper_bound(*counts, self.right, self.samples, confidence, slack=slack)
+        return loss_upper_bound(*counts, self.samples, confidence, slack=slack)
 
     def lower(self, unit: LossUnit, confidence: float) -> float:
         """Lower bound of the loss, a fraction."""

@@ -36,7 +36,7 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
     found += _loosened_slices(parent.accuracy, child.accuracy)
     if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
-        now = _told(child.latency and child.latency.p99_ms)
+        now = _told(child.latency.p99_ms if child.latency else None)
         found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
     if parent.latency and child.latency and _above(child.latency.p50_ms, parent.latency.p50_ms):
         found.append(f"latency.p50_ms {_told(child.latency.p50_ms)}, above {_told(parent.latency.p50_ms)}")

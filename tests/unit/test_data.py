@@ -173,3 +173,39 @@ def test_preprocessing_of_a_row_does_not_depend_on_its_neighbours(raw: np.ndarra
 
 def test_preprocessing_has_an_identity_of_its_own() -> None:
     assert digest_of(Preprocessing(mean=(0.5,))) != digest_of(Preprocessing(mean=(0.25,)))
+
+
+def test_attributes_are_saved_taken_and_read_back(tmp_path: Path) -> None:
+    one = samples(attributes={"device": np.array(["phone", "scanner", "phone", "tablet", "phone"])})
+    save_samples(tmp_path / "set.npz", one)
+    read = read_samples(tmp_path / "set.npz")
+    assert read.column("device").tolist() == ["phone", "scanner", "phone", "tablet", "phone"]
+    assert read.take(slice(1, 4)).column("device").tolist() == ["scanner", "phone", "tablet"]
+    assert read.column("label").tolist() == ["0", "1", "2", "3", "4"]
+    assert samples_to_bytes(read) == samples_to_bytes(one) != samples_to_bytes(samples())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"device": np.arange(5)}, "int64 of shape"),
+        ({"device": np.array(["a"] * 4)}, "5 rows in 'device'|expected 5 rows"),
+        ({"device": np.array(["a", "", "b", "c", "d"])}, "an empty value for sample 's1'"),
+        ({"device": np.array(["a", "b\n", "b", "c", "d"])}, "for sample 's1'"),
+        ({"label": np.array(["a"] * 5)}, "the name 'label'"),
+        ({"": np.array(["a"] * 5)}, "the name ''"),
+    ],
+)
+def test_attributes_are_text_for_every_sample(attributes: dict[str, np.ndarray], told: str) -> None:
+    with pytest.raises(InvalidSamples, match=told):
+        samples(attributes=attributes)
+
+
+def test_a_column_that_samples_lack_is_named() -> None:
+    one = samples(attributes={"device": np.array(["a"] * 5)})
+    with pytest.raises(InvalidSamples, match="did you mean 'device'"):
+        one.column("devise")
+    with pytest.raises(InvalidSamples, match=r"light.*attributes: device"):
+        one.column("light")
+    with pytest.raises(InvalidSamples, match="integer labels"):
+        samples(targets=np.array(["text"] * 5)).column("label")

@@ -14,7 +14,7 @@ from regiolect.evaluate.evaluate import fp32_baseline
 from regiolect.evaluate.metrics import top1
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
-from regiolect.policy import AccuracyLimit, LatencyLimit
+from regiolect.policy import AccuracyLimit, LatencyLimit, SliceRules
 
 
 def test_engine_and_reference_are_scored_on_the_same_samples(lab) -> None:
@@ -124,6 +124,20 @@ def test_a_metric_that_the_model_lacks_is_named(lab) -> None:
         lab.evaluate(policy=lab.policy(accuracy=AccuracyLimit(metric="f1", limit=1.0)))
 
 
+def test_what_the_policy_slices_by_goes_into_the_results(lab) -> None:
+    samples = lab.samples()
+    device = np.array(["phone", "scanner"] * 30)
+    slices = SliceRules(by=("label", "device"))
+    policy = lab.policy(accuracy=AccuracyLimit(metric="accuracy", limit=5.0, slices=slices))
+    gate = lab.gate(replace(samples, attributes={"device": device}))
+    found = lab.evaluate(gate=gate, policy=policy)
+    rows = PairedResults.from_csv(lab.store.path_of(found.results))
+    assert rows.columns["device"].tolist() == device.tolist()
+    assert rows.columns["label"].tolist() == [str(label) for label in samples.targets]
+    with pytest.raises(InvalidSamples, match="attribute 'device'"):
+        lab.evaluate(policy=policy)
+
+
 # ------------------------------------------------------------------------------------------------ latency
 
 
@@ -137,6 +151,10 @@ def test_a_limit_on_latency_is_timed_on_single_batches_until_it_can_be_bounded(l
     assert limited.rounds >= 299
     assert limited.p99_upper_ms is not None
     assert limited.p99_upper_ms >= limited.p99_ms
+    assert limited.p50_upper_ms is not None
+    assert limited.p50_ms <= limited.p50_upper_ms <= limited.p99_upper_ms
+    assert limited.speedup_lower is not None
+    assert limited.speedup_lower <= limited.speedup
 
 
 def test_more_confidence_takes_more_rounds(lab) -> None:

@@ -34,6 +34,32 @@ def test_what_is_written_reads_back_the_same(rows: list[tuple[str, float, float]
     assert read.to_csv() == written
 
 
+def test_what_is_sliced_by_is_kept_in_columns_of_its_own() -> None:
+    rows = PairedResults(("a", "b"), [1, 0], [1, 1], {"label": np.array(["7", "8"]), "device": np.array(["x,y", "z"])})
+    assert rows.to_csv() == b'sample_id,reference,engine,device,label\na,1,1,"x,y",7\nb,0,1,z,8\n'
+    read = PairedResults.from_csv(rows.to_csv())
+    assert {name: column.tolist() for name, column in read.columns.items()} == {
+        "device": ["x,y", "z"],
+        "label": ["7", "8"],
+    }
+    assert read.to_csv() == rows.to_csv()
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"device": ["a"]}, r"shape \(1,\)"),
+        ({"device": [1, 2]}, "int64"),
+        ({"device": ["a", ""]}, "an empty value for sample 'b'"),
+        ({"device": ["a", "b\r"]}, "for sample 'b'"),
+        ({"engine": ["a", "b"]}, "the name 'engine'"),
+    ],
+)
+def test_columns_have_a_text_for_every_sample(columns: dict[str, Any], found: str) -> None:
+    with pytest.raises(InvalidResults, match=found):
+        PairedResults(("a", "b"), [1, 0], [1, 1], columns)
+
+
 def test_a_file_reads_as_its_bytes_do(tmp_path: Path) -> None:
     rows = PairedResults(("a", "b"), np.array([1, 0]), np.array([1, 1]))
     path = tmp_path / "results.csv"
@@ -83,6 +109,9 @@ def test_results_that_do_not_pair_are_refused(ids: tuple[str, ...], reference: A
         (b"sample_id,reference,engine\na,1,nan\n", "nan for sample 'a'"),
         (b'sample_id,reference,engine\n"a,1,1\n', "Error"),
         (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"sample_id,reference,engine,b,a\ns,1,1,x,y\n", "columns sample_id,reference,engine,b,a"),
+        (b"sample_id,reference,engine,a,a\ns,1,1,x,y\n", "columns sample_id,reference,engine,a,a"),
+        (b"sample_id,reference,engine,a\ns,1,1,\n", "an empty value for sample 's'"),
     ],
 )
 def test_a_file_that_is_no_results_is_refused(content: bytes, found: str) -> None:

@@ -27,7 +27,9 @@ def test_slices_within_their_limit_are_listed_with_their_figures(decide: Any, by
     assert decision.outcome is Decision.APPROVED
     phone, scanner = decision.slices
     assert (phone.column, phone.value, phone.samples, phone.limit) == ("device", "phone", 3000, 2.0)
-    assert (scanner.loss, scanner.loss_upper) == pytest.approx((0.2, 100 * loss_upper_bound(3, 1, 1000, 0.95)))
+    least = 100 * loss_upper_bound(3, 1, 1000, 0.95)
+    assert scanner.loss == pytest.approx(0.2)
+    assert least <= scanner.loss_upper <= 1.01 * least
     assert decision.reasons[1].startswith(
         "slices: 2 within their limit, the nearest device=scanner: loss 0.20 points (3 answers lost, 1 gained of 1,000)"
     )
