@@ -1,0 +1,270 @@
+"""Every error that Regiolect raises on purpose.
+
+RegiolectError
+├── UsageError                       what was asked for does not exist or cannot be read as asked
+│   ├── UnknownRegion
+│   ├── UnknownTarget
+│   ├── UnknownModel
+│   ├── UnknownBackend
+│   ├── InvalidModelSpec
+│   └── InvalidSetting
+├── PolicyError                      a region policy is wrong
+│   ├── InvalidPolicy
+│   ├── PolicyTooNew                 a policy file of a format that only a newer Regiolect reads
+│   ├── PolicyCycle
+│   ├── PolicyLoosens
+│   └── MissingProfile               no bounds for a dimension that the model leaves open
+├── DataError                        a region's data cannot be used
+│   ├── InvalidSamples
+│   ├── EmptyDataset
+│   ├── TooFewSamples                a set is smaller than what is asked of it
+│   ├── ForeignSamples               samples of another region, or of another of a region's sets
+│   ├── ChangedMeanwhile
+│   └── DataCheckFailed
+├── ModelError                       a model cannot be exported
+│   ├── ExportFailed
+│   ├── InvalidOnnx
+│   ├── UnsupportedOperator
+│   ├── ParityFailed
+│   └── PrecisionOverflow            a value lies outside the range of the type it is given
+├── CalibrationError
+│   ├── ForeignCalibration           provenance: sealed to another region, model or preprocessing
+│   ├── InvalidCalibration           damaged, unfinished, of another format, or it contradicts itself
+│   ├── EmptyHistogram
+│   ├── NonFiniteActivation
+│   └── MissingThreshold
+├── EngineError
+│   ├── BackendUnavailable
+│   ├── BuildFailed
+│   ├── EngineLoadFailed
+│   ├── ShapeOutsideProfile
+│   ├── NotRunnableHere
+│   └── AttestationFailed            an engine says of itself what nobody here can read
+├── EvaluationError
+│   ├── ReferenceFailed              the FP32 reference gives no answers
+│   ├── NothingWithinLimit           no graph that the policy allows loses little enough
+│   └── InvalidResults
+│       └── NonFiniteOutputs         a graph answers with NaN or infinity
+├── GateRefused                      only an approved engine may become champion
+├── AuditError                       something speaks against an engine that consumers can load
+│   ├── DecisionNotReproduced        the gate, asked again on the same results, decides otherwise
+│   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
+│   ├── NoLongerAllowed              by today's policy
+│   └── CalibrationTooOld
+├── IntegrityError                   bytes differ from their digest
+│   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
+├── UntrustedEngine                  nobody who is trusted here says that this engine was approved
+│   ├── NoTrust                      no trust file, or one that cannot be read
+│   ├── UnsignedEngine
+│   ├── UnknownKey                   signed by a key that the trust file does not name
+│   ├── RevokedKey
+│   ├── RetiredKey                   signed after its key was retired
+│   ├── SignatureMismatch            the signature is not that of what was signed
+│   ├── StatementMismatch            what was signed is not what is there
+│   └── AliasMoved                   `champion` points where no release pointed it
+├── SigningError                     a decision cannot be signed
+│   ├── NoSigningKey
+│   └── InvalidSigningKey            the file holds no key that can be used
+├── StorageError                     the store cannot be read or written
+│   ├── ContentMissing               the store has no content of that digest
+│   ├── ForeignStore                 the store is another region's, or the bucket lies in another AWS region
+│   ├── StoreUnreachable             nothing answers at the endpoint, or what answers is not S3
+│   ├── StoreAccessRefused           no credentials, or the store refuses them
+│   ├── NoSuchBucket
+│   ├── ClockOff                     this machine's clock differs too much from the store's
+│   └── StoreFull
+├── RegistryError                    MLflow cannot be reached, read or written
+├── ServerFailed                     a server of this machine's own set did not start, or died
+└── OrchestratorError                Prefect cannot be started or reached
+    ├── NoDeployment                 the server knows no deployment for a region's target
+    ├── NoWorker                     no worker of the target's pool took the build in time
+    ├── DeadlineExceeded             a build took longer than its region's policy allows
+    ├── RunLost                      a worker died, or its run was stopped, before it answered
+    ├── OtherVersion                 a worker runs another version of Regiolect than the release
+    ├── RegistrationBusy             another run is registering under that name, or died doing so
+    └── ApprovalMissing              a person said no, or nobody answered in time
+
+Each says what was expected, what was found and how to mend it; a vendor's error stays attached as the cause.
+"""
+
+from __future__ import annotations
+
+from regiolect.errors.base import (
+    RegiolectError,
+)
+from regiolect.errors.inputs import (
+    ChangedMeanwhile,
+    DataCheckFailed,
+    DataError,
+    EmptyDataset,
+    ForeignSamples,
+    InvalidModelSpec,
+    InvalidPolicy,
+    InvalidSamples,
+    InvalidSetting,
+    MissingProfile,
+    PolicyCycle,
+    PolicyError,
+    PolicyLoosens,
+    PolicyTooNew,
+    TooFewSamples,
+    UnknownBackend,
+    UnknownModel,
+    UnknownRegion,
+    UnknownTarget,
+    UsageError,
+)
+from regiolect.errors.making import (
+    AttestationFailed,
+    BackendUnavailable,
+    BuildFailed,
+    CalibrationError,
+    EmptyHistogram,
+    EngineError,
+    EngineLoadFailed,
+    EvaluationError,
+    ExportFailed,
+    ForeignCalibration,
+    GateRefused,
+    InvalidCalibration,
+    InvalidOnnx,
+    InvalidResults,
+    MissingThreshold,
+    ModelError,
+    NonFiniteActivation,
+    NonFiniteOutputs,
+    NothingWithinLimit,
+    NotRunnableHere,
+    ParityFailed,
+    PrecisionOverflow,
+    ReferenceFailed,
+    ShapeOutsideProfile,
+    UnsupportedOperator,
+)
+from regiolect.errors.places import (
+    ApprovalMissing,
+    ClockOff,
+    ContentMissing,
+    DeadlineExceeded,
+    ForeignStore,
+    NoDeployment,
+    NoSuchBucket,
+    NoWorker,
+    OrchestratorError,
+    OtherVersion,
+    RegistrationBusy,
+    RegistryError,
+    RunLost,
+    ServerFailed,
+    StorageError,
+    StoreAccessRefused,
+    StoreFull,
+    StoreUnreachable,
+)
+from regiolect.errors.trust import (
+    AliasMoved,
+    AuditError,
+    CalibrationTooOld,
+    DecisionNotReproduced,
+    IntegrityError,
+    InvalidBundle,
+    InvalidSigningKey,
+    NoLongerAllowed,
+    NoSigningKey,
+    NoTrust,
+    RetiredKey,
+    RevokedKey,
+    SamplesSeenBefore,
+    SignatureMismatch,
+    SigningError,
+    StatementMismatch,
+    UnknownKey,
+    UnsignedEngine,
+    UntrustedEngine,
+)
+
+__all__ = [
+    "AliasMoved",
+    "ApprovalMissing",
+    "AttestationFailed",
+    "AuditError",
+    "BackendUnavailable",
+    "BuildFailed",
+    "CalibrationError",
+    "CalibrationTooOld",
+    "ChangedMeanwhile",
+    "ClockOff",
+    "ContentMissing",
+    "DataCheckFailed",
+    "DataError",
+    "DeadlineExceeded",
+    "DecisionNotReproduced",
+    "EmptyDataset",
+    "EmptyHistogram",
+    "EngineError",
+    "EngineLoadFailed",
+    "EvaluationError",
+    "ExportFailed",
+    "ForeignCalibration",
+    "ForeignSamples",
+    "ForeignStore",
+    "GateRefused",
+    "IntegrityError",
+    "InvalidBundle",
+    "InvalidCalibration",
+    "InvalidModelSpec",
+    "InvalidOnnx",
+    "InvalidPolicy",
+    "InvalidResults",
+    "InvalidSamples",
+    "InvalidSetting",
+    "InvalidSigningKey",
+    "MissingProfile",
+    "MissingThreshold",
+    "ModelError",
+    "NoDeployment",
+    "NoLongerAllowed",
+    "NoSigningKey",
+    "NoSuchBucket",
+    "NoTrust",
+    "NoWorker",
+    "NonFiniteActivation",
+    "NonFiniteOutputs",
+    "NotRunnableHere",
+    "NothingWithinLimit",
+    "OrchestratorError",
+    "OtherVersion",
+    "ParityFailed",
+    "PolicyCycle",
+    "PolicyError",
+    "PolicyLoosens",
+    "PolicyTooNew",
+    "PrecisionOverflow",
+    "ReferenceFailed",
+    "RegiolectError",
+    "RegistrationBusy",
+    "RegistryError",
+    "RetiredKey",
+    "RevokedKey",
+    "RunLost",
+    "SamplesSeenBefore",
+    "ServerFailed",
+    "ShapeOutsideProfile",
+    "SignatureMismatch",
+    "SigningError",
+    "StatementMismatch",
+    "StorageError",
+    "StoreAccessRefused",
+    "StoreFull",
+    "StoreUnreachable",
+    "TooFewSamples",
+    "UnknownBackend",
+    "UnknownKey",
+    "UnknownModel",
+    "UnknownRegion",
+    "UnknownTarget",
+    "UnsignedEngine",
+    "UnsupportedOperator",
+    "UntrustedEngine",
+    "UsageError",
+]

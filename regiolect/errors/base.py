@@ -1,0 +1,31 @@
+"""The base of the tree. The tree: `regiolect.errors`."""
+
+from __future__ import annotations
+
+
+class RegiolectError(Exception):
+    """Base of the tree.
+
+    Args:
+        expected: what would have been right.
+        found: what was there instead.
+        remedy: what to do or type next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+        super().__init__(f"expected {expected}; found {found}. Remedy: {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (workers, Prefect states); subclasses may have other constructors.
+        return (_rebuild, (type(self), self.expected, self.found, self.remedy))
+
+
+def _rebuild(kind: type[RegiolectError], expected: str, found: str, remedy: str) -> RegiolectError:
+    error = kind.__new__(kind)
+    RegiolectError.__init__(error, expected, found, remedy)
+    return error

@@ -1,0 +1,116 @@
+"""An engine cannot be made, judged or run. The tree: `regiolect.errors`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regiolect.errors.base import RegiolectError
+
+
+class ModelError(RegiolectError):
+    """A model cannot be exported."""
+
+
+class ExportFailed(ModelError):
+    """The framework could not turn the model into ONNX."""
+
+
+class InvalidOnnx(ModelError):
+    """An ONNX file is truncated or does not pass the checker."""
+
+
+class UnsupportedOperator(ModelError):
+    """The graph holds an operator that no engine here runs."""
+
+
+class ParityFailed(ModelError):
+    """ONNX and the source model disagree on a real sample."""
+
+
+class PrecisionOverflow(ModelError):
+    """A constant or scale lies outside the range of the type it is given."""
+
+
+class CalibrationError(RegiolectError):
+    """A calibration cannot be made or used."""
+
+
+class ForeignCalibration(CalibrationError):
+    """A calibration is sealed to another region, model or preprocessing."""
+
+
+class InvalidCalibration(CalibrationError):
+    """A kept calibration is damaged, unfinished, of another format, or contradicts itself."""
+
+
+class EmptyHistogram(CalibrationError):
+    """Nothing was counted."""
+
+
+class NonFiniteActivation(CalibrationError):
+    """An activation was NaN or infinite during calibration."""
+
+
+class MissingThreshold(CalibrationError):
+    """A tensor to be quantized has no threshold in the table."""
+
+
+class EngineError(RegiolectError):
+    """An engine cannot be built, loaded or run."""
+
+
+class BackendUnavailable(EngineError):
+    """The backend's library is not installed or does not work here."""
+
+
+class BuildFailed(EngineError):
+    """The backend refused the graph."""
+
+
+class EngineLoadFailed(EngineError):
+    """An engine file could not be loaded."""
+
+
+class ShapeOutsideProfile(EngineError):
+    """An input's shape is outside the engine's shape profile."""
+
+
+class NotRunnableHere(EngineError):
+    """The engine was built for a device that this machine does not have."""
+
+
+class AttestationFailed(EngineError):
+    """What a built engine says of its precision cannot be read, so nothing can be said of it."""
+
+
+class EvaluationError(RegiolectError):
+    """Results cannot be used."""
+
+
+class ReferenceFailed(EvaluationError):
+    """The FP32 reference cannot be loaded or run."""
+
+
+class NothingWithinLimit(EvaluationError):
+    """No graph that a policy allows loses little enough on the selection set.
+
+    Attributes:
+        journal: every graph that was tried, as a RepairJournal.
+    """
+
+    journal: Any = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"journal": self.journal})
+
+
+class InvalidResults(EvaluationError):
+    """Per-sample results are missing, misaligned or not finite."""
+
+
+class NonFiniteOutputs(InvalidResults):
+    """The reference or an engine answers with NaN or infinity."""
+
+
+class GateRefused(RegiolectError):
+    """The gate did not approve; the engine may not become champion."""
