@@ -120,7 +120,7 @@ class BundleManifest(Contract):
             target = approved.engine.request.target.name
             for file in approved.engine.files:
                 yield f"{engine_folder(target)}/{file.path}", file.blob
-            yield _results_path(target), approved.evaluation.results
+            yield results_path(target), approved.evaluation.results
             if approved.attestation.layers is not None:
                 yield attestation_path(target), approved.attestation.layers
         for file in self.attached:
@@ -147,7 +147,8 @@ def calibration_path(target: str) -> str:
     return f"calibration/{target}.json"
 
 
-def _results_path(target: str) -> str:
+def results_path(target: str) -> str:
+    """Where the per-sample results behind a target's decision lie in a bundle."""
     return f"results/{target}.csv"
 
 
@@ -270,7 +271,7 @@ def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
         for file in artifact.files
     )
     request = artifact.request.model_copy(update={"graph": _at(artifact.request.graph, artifact.request.graph.digest)})
-    results = _at(approved.evaluation.results, _results_path(target))
+    results = _at(approved.evaluation.results, results_path(target))
     layers = approved.attestation.layers
     layers = layers and _at(layers, attestation_path(target))
     return approved.model_copy(
@@ -317,6 +318,17 @@ def verify_bundle(folder: Path, manifest: BundleManifest, later: Collection[str]
     Args:
         later: paths of files whose digests somebody else compares, with the bytes that are then used.
     """
+    try:
+        _verify(folder, manifest, later)
+    except OSError as error:
+        raise IntegrityError(
+            expected=f"to read every file of the bundle at {folder}",
+            found=f"{error.strerror or error} ({type(error).__name__}): {error.filename!r}",
+            remedy="mend its permissions, or fetch or register it again",
+        ) from error
+
+
+def _verify(folder: Path, manifest: BundleManifest, later: Collection[str]) -> None:
     named = dict(manifest.files())
     present: set[str] = set()
     for path in sorted(folder.rglob("*")):
@@ -324,7 +336,8 @@ def verify_bundle(folder: Path, manifest: BundleManifest, later: Collection[str]
         if path.is_symlink() or (not path.is_dir() and relative not in {MANIFEST, *named}):
             raise IntegrityError(
                 expected=f"only the {len(named)} files that {folder / MANIFEST} names",
-                found=f"{'a link' if path.is_symlink() else 'another file'}: {relative}",
+                # Its name is somebody else's, and need not even be text.
+                found=f"{'a link' if path.is_symlink() else 'another file'}: {relative!r}",
                 remedy="do not use this bundle; fetch or register it again",
             )
         if path.is_file():

@@ -94,7 +94,8 @@ def table_from_bytes(data: bytes) -> CalibrationTable:
     """
     try:
         value = json.loads(data)
-    except ValueError as error:
+    # JSON that is nested too deeply ends in a RecursionError.
+    except (ValueError, RecursionError) as error:
         raise _invalid("a calibration table as JSON", f"{len(data)} bytes that are none: {error}") from error
     found = value.get("format") if isinstance(value, dict) else None
     if found != FORMAT:

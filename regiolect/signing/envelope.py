@@ -192,11 +192,16 @@ def _by_name(subjects: object) -> object:
 
 def _read(data: bytes, what: str) -> Envelope:
     try:
-        return Envelope.from_dict(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+        envelope = Envelope.from_dict(json.loads(data))
+        # The library takes these as they come, and fails on them later.
+        if not all(isinstance(text, str) for text in (envelope.payload_type, *envelope.signatures)):
+            raise TypeError("a type of payload or a key's id that is no text")
+    # JSON that is nested too deeply ends in a RecursionError.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
         raise SignatureMismatch(
             f"a DSSE envelope for {what}", f"something else ({type(error).__name__})", _REMEDY
         ) from error
+    return envelope
 
 
 def _verifies(key: TrustedKey, signature: Signature, signed: bytes) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -118,6 +120,26 @@ def test_any_difference_in_the_files_is_refused(bundles, tmp_path, harm: Callabl
     harm(folder)
     with pytest.raises(IntegrityError):
         verify_bundle(folder, manifest)
+
+
+def test_a_name_that_is_no_text_is_told_so_that_it_can_be_printed(bundles, tmp_path):
+    manifest = bundles.write(tmp_path / "bundle")
+    Path(os.fsdecode(os.fsencode(tmp_path / "bundle") + b"/\xff\x1b[31m")).write_bytes(b"")
+    with pytest.raises(IntegrityError) as caught:
+        verify_bundle(tmp_path / "bundle", manifest)
+    assert caught.value.found.isprintable()
+    assert caught.value.found.encode()
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(bundles, tmp_path, monkeypatch):
+    manifest = bundles.write(tmp_path / "bundle")
+
+    def fails(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("regiolect.integrity.digest_file", fails)
+    with pytest.raises(IntegrityError, match=r"Input/output error .*engine\.onnx"):
+        verify_bundle(tmp_path / "bundle", manifest)
 
 
 def _rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -181,6 +181,8 @@ def _payload(envelope: dict[str, Any], change: Callable[[dict[str, Any]], Any]) 
         (lambda e: e["signatures"][0].update(sig="not base64"), SignatureMismatch),
         (lambda e: e["signatures"].append(e["signatures"][0]), SignatureMismatch),
         (lambda e: e.update(payloadType="text/plain"), SignatureMismatch),
+        (lambda e: e.update(payloadType=1), SignatureMismatch),
+        (lambda e: e["signatures"][0].update(keyid=7), SignatureMismatch),
         (lambda e: e.pop("payload"), SignatureMismatch),
         (lambda e: _payload(e, lambda s: s["predicate"].update(region="na")), SignatureMismatch),
     ],
@@ -196,7 +198,7 @@ def test_an_envelope_changed_in_any_part_is_refused_by_its_own_error(
         verify_decisions(bundle, _sealed(bundle), own.load_trust())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'"text"', b'{"payload": 1}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'"text"', b'{"payload": 1}', b"[" * 100_000])
 def test_what_is_no_envelope_is_refused(bundle: Path, own: Keyring, content: bytes) -> None:
     (bundle / decision_path("cpu")).write_bytes(content)
     with pytest.raises(SignatureMismatch):
