@@ -62,10 +62,12 @@ def _print(console: Console, version: AuditedVersion) -> None:
 
     found = version.all_findings()
     verdict = "[red]wrong[/]" if found else "[green]ok   [/]"
+    name = f"models:/{version.name}/{version.version}"
     signers = ", ".join(dict.fromkeys(engine.signed_by or "nobody who counts" for engine in version.engines))
     pointing = ", ".join(version.aliases) or "no alias"
     console.print(
-        f"{verdict} models:/{version.name}/{version.version} ({pointing})  "
+        f"{verdict} "
+        + escape(f"{name} ({pointing})  ")
         + escape("; ".join(f"{engine.target} {engine.precision}" for engine in version.engines))
         + (f"  signed by {escape(signers)}" if signers else "")
     )

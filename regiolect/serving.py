@@ -21,7 +21,7 @@ from regiolect.engines import catalog
 from regiolect.engines.base import Engine
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, NotRunnableHere
 from regiolect.integrity import digest_file
-from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
 
@@ -132,7 +132,8 @@ def requirements(manifest: BundleManifest) -> tuple[str, ...]:
 def _load_pyfunc(path: str) -> ServedModel:
     """MLflow's entry: `path` is the bundle in the downloaded artifact.
 
-    A version that the registry's `champion` points at must have been made champion by a release.
+    A version that the registry's `champion` points at must have been made champion by a release, and any version must
+    hold its own model's and region's engines.
     """
     folder = Path(path)
     trust = Keyring.of_environment().load_trust()
@@ -140,6 +141,7 @@ def _load_pyfunc(path: str) -> ServedModel:
     if origin is not None:
         from regiolect.registry.consumer import require_promoted
 
+        require_name(read_bundle(folder), *origin)
         require_promoted(*origin, bundle=digest_file(folder / MANIFEST), trust=trust)
     return load_bundle(folder, trust)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from regiolect.bundle import POLICY, BundleManifest, calibration_path
+from regiolect.attest import read_layers
+from regiolect.bundle import POLICY, BundleManifest, attestation_path, calibration_path, results_path
 from regiolect.calibrate.archive import table_from_bytes
-from regiolect.contracts import ApprovedEngine, CalibrationTable, GateDecision, Precision
+from regiolect.contracts import ApprovedEngine, CalibrationTable, GateDecision, Precision, short
 from regiolect.errors import (
     DecisionNotReproduced,
     ForeignCalibration,
+    IntegrityError,
     InvalidBundle,
     MissingThreshold,
     SamplesSeenBefore,
@@ -43,7 +45,22 @@ def results_of(folder: Path, approved: ApprovedEngine) -> PairedResults:
     Raises:
         InvalidResults: they cannot be read.
     """
-    return PairedResults.from_csv(folder / approved.evaluation.results.uri)
+    return PairedResults.from_csv(folder / results_path(approved.engine.request.target.name))
+
+
+def require_attested(folder: Path, approved: ApprovedEngine) -> None:
+    """Raises IntegrityError unless the layers behind an attestation are this engine's and count up to it; engines that
+    are older than layers are have none."""
+    attestation, request = approved.attestation, approved.engine.request
+    if attestation.layers is None:
+        return
+    layers = read_layers(attestation, (folder / attestation_path(request.target.name)).read_bytes())
+    if layers.build_key != request.build_key:
+        raise IntegrityError(
+            expected=f"the layers of the engine for {request.target.name!r}, build {short(request.build_key)}",
+            found=f"those of build {short(layers.build_key)}",
+            remedy=RELEASE,
+        )
 
 
 def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable | None:

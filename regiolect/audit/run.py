@@ -11,16 +11,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from regiolect.audit.evidence import calibration_of, own_policy, require_reproduced, require_unseen, results_of
+from regiolect.audit.evidence import (
+    calibration_of,
+    own_policy,
+    require_attested,
+    require_reproduced,
+    require_unseen,
+    results_of,
+)
 from regiolect.audit.today import require_allowed, require_recent
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegiolectError
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
-from regiolect.registry import LiveVersion, Registry
+from regiolect.registry import LiveVersion, Registry, require_loader
 from regiolect.settings import without_password
-from regiolect.signing.bundles import verify_decision
+from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
 
 # Hashing leaves Python's lock alone, and a registry far away is waited for.
@@ -98,8 +105,13 @@ class _Examiner:
         """One version; what cannot even be read is a finding as well."""
         of_all, engines = _Findings(), tuple[AuditedEngine, ...]()
         manifest, size = None, 0
-        with of_all.kept(), self.registry.opened(version) as folder:
+        with of_all.kept(), self.registry.opened(version) as stored:
+            with of_all.kept():
+                require_loader(stored.description)
+            folder = stored.bundle
             manifest = read_bundle(folder)
+            with of_all.kept():
+                require_name(manifest, version.name, version.version)
             with of_all.kept():
                 version.require_promoted(digest_file(folder / MANIFEST), self.trust)
             with of_all.kept():
@@ -135,6 +147,8 @@ class _Examiner:
         )
 
     def _judge(self, folder: Path, manifest: BundleManifest, approved: ApprovedEngine, kept: _Findings) -> None:
+        with kept.kept():
+            require_attested(folder, approved)
         then, rows = own_policy(folder, manifest), results_of(folder, approved)
         with kept.kept():
             require_reproduced(approved, then, rows)

@@ -18,7 +18,7 @@ MLflow's fluent interface keeps global state that threads would share, so only M
 from __future__ import annotations
 
 from regiolect.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS
-from regiolect.registry.live import LiveVersion
+from regiolect.registry.live import LiveVersion, require_loader
 from regiolect.registry.registry import Exclusively, Registry
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "LiveVersion", "Registry"]
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "LiveVersion", "Registry", "require_loader"]

@@ -26,6 +26,9 @@ _VENDOR_ERRORS = (
     ("mlflow.exceptions", "MlflowException"),
     ("sqlalchemy.exc", "SQLAlchemyError"),
     ("alembic.util", "CommandError"),
+    # Of artifacts in S3, which MLflow reaches without wrapping them.
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import yaml
+
+from regiolect.errors import IntegrityError, UsageError
 from regiolect.registry.aliases import CHAMPION
 from regiolect.registry.promotions import has_promotions, require_promotion, tag_of
-from regiolect.registry.versions import BUNDLE, artifacts_at
+from regiolect.registry.versions import BUNDLE, LOADER, artifacts_at
 from regiolect.signing.trust import Trust
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.store.entities import PagedList
 
 T = TypeVar("T")
+_DESCRIPTION = "MLmodel"
 # As many as MLflow hands out at once.
 _PAGE = 1000
 
@@ -65,12 +70,22 @@ def live_versions(
         names: registered models; none: all that are Regiolect's.
         regions: regions that there are policies for.
         everything: also versions that no alias points at.
+
+    Raises:
+        UsageError: there is no registered model of one of these names.
     """
+    there = {model.name: model for model in _pages(client.search_registered_models)}
     models = {
-        model.name: model
-        for model in _pages(client.search_registered_models)
-        if (model.name in names if names else _is_ours(model, regions))
+        name: model for name, model in there.items() if (name in names if names else _is_ours(model, regions))
     }
+    absent = sorted(set(names) - models.keys())
+    if absent:
+        near = difflib.get_close_matches(absent[0], list(there), n=1)
+        raise UsageError(
+            expected=f"registered models {', '.join(sorted(names))}",
+            found=f"none called {', '.join(map(repr, absent))}",
+            remedy=f"did you mean {near[0]!r}?" if near else "name them MODEL-REGION; without a name all are looked at",
+        )
     numbers: dict[str, list[ModelVersion]] = defaultdict(list)
     for version in _pages(client.search_model_versions):
         numbers[version.name].append(version)
@@ -85,15 +100,51 @@ def live_versions(
                 yield LiveVersion(name, number, pointing, str(found.source), model.tags.get(tag_of(number)))
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Where a version's files can be read.
+
+    description: MLflow's own file on the model, which it obeys when it loads one.
+    """
+
+    description: Path
+    bundle: Path
+
+
 @contextmanager
-def bundle_at(source: str, tracking_uri: str) -> Iterator[Path]:
-    """A version's bundle in a folder to read from while the block lasts: in its place where that is a local folder."""
+def stored_at(source: str, tracking_uri: str) -> Iterator[Stored]:
+    """A version's files, to read from while the block lasts: in their place where that is a local folder."""
     where = urlparse(source)
     if where.scheme in ("", "file"):
-        yield Path(url2pathname(where.path)) / BUNDLE
+        folder = Path(url2pathname(where.path))
+        yield Stored(folder / _DESCRIPTION, folder / BUNDLE)
         return
+    artifacts = artifacts_at(source, tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
-        yield Path(artifacts_at(source, tracking_uri).download_artifacts(BUNDLE, scratch))
+        yield Stored(*(Path(artifacts.download_artifacts(each, scratch)) for each in (_DESCRIPTION, BUNDLE)))
+
+
+def require_loader(description: Path) -> None:
+    """Raises IntegrityError unless MLflow loads a version by Regiolect's own loader, from its bundle, and no code of
+    the version's: loading cannot notice, for MLflow obeys the file before anybody is asked."""
+    wanted = {"flavors": ["python_function"], "loader_module": LOADER, "data": BUNDLE, "code": None}
+    try:
+        flavors = yaml.safe_load(description.read_bytes())["flavors"]
+        pyfunc = flavors["python_function"]
+        found = {"flavors": list(flavors), **{name: pyfunc.get(name) for name in ("loader_module", "data", "code")}}
+    # YAML that is nested too deeply ends in a RecursionError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise _unlike(wanted, f"a file that tells none of that ({type(error).__name__})") from error
+    if found != wanted:
+        raise _unlike(wanted, ", ".join(f"{name} {found[name]!r}" for name in wanted if found[name] != wanted[name]))
+
+
+def _unlike(wanted: Mapping[str, object], found: str) -> IntegrityError:
+    return IntegrityError(
+        expected=f"an {_DESCRIPTION} by which MLflow loads {', '.join(f'{k} {v!r}' for k, v in wanted.items())}",
+        found=found[:300],
+        remedy="do not load this version: MLflow would run what it names; delete it, and release the region again",
+    )
 
 
 def _is_ours(model: RegisteredModel, regions: Collection[str]) -> bool:

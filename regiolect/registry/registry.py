@@ -13,7 +13,7 @@ from regiolect.errors import IntegrityError, RegistryError
 from regiolect.integrity import digest_file
 from regiolect.registry import aliases
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
-from regiolect.registry.live import LiveVersion, bundle_at, live_versions
+from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at
 from regiolect.registry.promotions import promotion_for
 from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
@@ -152,21 +152,22 @@ class Registry:
     def live(
         self, names: Collection[str] = (), regions: Collection[str] = (), *, everything: bool = False
     ) -> tuple[LiveVersion, ...]:
-        """Every version that an alias points at, by name and number; see `live_versions`. Makes no database.
+        """Every version that an alias points at, by name and number; see `live_versions`.
 
         Raises:
-            RegistryError: it cannot be read.
+            RegistryError: it cannot be read; an absent database is not made.
+            UsageError: there is no registered model of one of these names.
         """
         at = self._connection
         if at.is_absent():
-            return ()
+            raise _absent(f"a registry at {at.shown}")
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
             return tuple(live_versions(client, names, regions, everything=everything))
 
     @contextmanager
-    def opened(self, version: LiveVersion) -> Iterator[Path]:
-        """A version's bundle in a folder to read from while the block lasts. Nothing of it is verified yet.
+    def opened(self, version: LiveVersion) -> Iterator[Stored]:
+        """A version's files, to read from while the block lasts. Nothing of them is verified yet.
 
         Raises:
             RegistryError: it cannot be read.
@@ -174,8 +175,8 @@ class Registry:
         at = self._connection
         with ExitStack() as stack:
             with at.named_errors(f"to read models:/{version.name}/{version.version} at {at.shown}"):
-                folder = stack.enter_context(bundle_at(version.source, at.uri))
-            yield folder
+                stored = stack.enter_context(stored_at(version.source, at.uri))
+            yield stored
 
     @contextmanager
     def downloaded(self, version: RegisteredEngine) -> Iterator[Path]:
@@ -187,11 +188,7 @@ class Registry:
         """
         at = self._connection
         if at.is_absent():
-            raise RegistryError(
-                expected=f"{version.uri} at {at.shown}",
-                found="no such file",
-                remedy="correct MLFLOW_TRACKING_URI, or release the region first",
-            )
+            raise _absent(f"{version.uri} at {at.shown}")
         client = at.open()
         with tempfile.TemporaryDirectory() as scratch:
             with at.named_errors(f"to read {version.uri} at {at.shown}"):
@@ -220,3 +217,7 @@ class Registry:
             client.log_artifact(run.info.run_id, str(report))
             finish(client, run, metrics)
             return f"{run.info.artifact_uri}/{report.name}"
+
+
+def _absent(wanted: str) -> RegistryError:
+    return RegistryError(wanted, "no such file", "correct MLFLOW_TRACKING_URI, or release the region first")

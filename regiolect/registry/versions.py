@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 # The bundle in a model, the model in an MLflow run.
 BUNDLE = "data/bundle"
+# The module that MLflow hands the bundle to.
+LOADER = "regiolect.serving"
 _MODEL = "model"
 
 
@@ -173,7 +175,7 @@ class Versions:
             verify_bundle(copy, self.manifest)
             mlflow.pyfunc.save_model(
                 path=f"{scratch}/{_MODEL}",
-                loader_module="regiolect.serving",
+                loader_module=LOADER,
                 data_path=str(copy),
                 mlflow_model=Model(signature=_signature(self.manifest), metadata=labels(self.manifest, self.digest)),
                 pip_requirements=list(requirements(self.manifest)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from regiolect.bundle import BundleManifest, decision_path, engine_folder
 from regiolect.contracts import ApprovedEngine
-from regiolect.errors import InvalidBundle, UnsignedEngine
+from regiolect.errors import InvalidBundle, StatementMismatch, UnsignedEngine
 from regiolect.signing.decisions import decision_statement
 from regiolect.signing.envelope import Opened, open_envelope, require_same
 from regiolect.signing.trust import Trust
@@ -29,6 +29,19 @@ def verify_decisions(folder: Path, manifest: BundleManifest, trust: Trust) -> Ma
         approved.engine.request.target.name: verify_decision(folder, manifest, approved, trust)
         for approved in manifest.engines
     }
+
+
+def require_name(manifest: BundleManifest, name: str, version: int) -> None:
+    """Raises StatementMismatch unless a bundle lies under the registered name of its own model and region.
+
+    Each of its engines may be approved, and still be another region's than the one whose name consumers ask for.
+    """
+    if manifest.name != name:
+        raise StatementMismatch(
+            expected=f"a bundle of {name} in models:/{name}/{version}",
+            found=f"one of {manifest.name}, of region {manifest.region!r}",
+            remedy="do not use this version: delete it, and release the region again",
+        )
 
 
 def verify_decision(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, trust: Trust) -> Opened:

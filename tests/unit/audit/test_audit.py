@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from mlflow import MlflowClient
 
 from regiolect.audit import audit, rows
 from regiolect.contracts import (
     ApprovedEngine,
     AuditResult,
+    Execution,
 )
+from regiolect.errors import RegistryError, UsageError
+from regiolect.integrity import canonical_json
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
@@ -124,8 +131,118 @@ def test_a_version_without_an_alias_is_looked_at_when_asked(desk: Desk) -> None:
     assert [version.version for version in desk.audited(everything=True).versions] == [1, 2, 3]
 
 
-def test_a_registry_that_is_not_there_holds_nothing_and_is_not_made(tmp_path: Path, keyring: Keyring) -> None:
-    result = audit(Registry(f"sqlite:///{tmp_path / 'none.db'}", None, keyring=keyring), PolicyBook())
-    assert result.clean
-    assert not result.versions
+def test_a_registry_that_is_not_there_is_no_good_one_and_is_not_made(tmp_path: Path, keyring: Keyring) -> None:
+    with pytest.raises(RegistryError, match="correct MLFLOW_TRACKING_URI"):
+        audit(Registry(f"sqlite:///{tmp_path / 'none.db'}", None, keyring=keyring), PolicyBook())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_nobody_registered_is_refused_with_the_one_that_was_meant(desk: Desk) -> None:
+    desk.release(desk.approved())
+    with pytest.raises(UsageError, match=f"did you mean '{desk.name}'"):
+        audit(desk.registry, desk.book(), [desk.name, f"{desk.name}x"])
+
+
+# ------------------------------------------------------------------------------ what is in the registry beside bundles
+
+
+def stored(desk: Desk) -> Path:
+    """The folder of the champion as MLflow loads it."""
+    (found,) = desk.registry.live([desk.name])
+    return Path(found.source.removeprefix("file://"))
+
+
+def described(desk: Desk, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = stored(desk) / "MLmodel"
+    document = yaml.safe_load(path.read_text())
+    change(document)
+    path.write_text(yaml.safe_dump(document))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda d: d["flavors"]["python_function"].update(loader_module="evil"), "loader_module 'evil'"),
+        (lambda d: d["flavors"]["python_function"].update(code="code"), "code 'code'"),
+        (lambda d: d["flavors"]["python_function"].update(data="bundle"), "data 'bundle'"),
+        (lambda d: d["flavors"].update(sklearn={}), "flavors ["),
+        (lambda d: d.update(flavors=None), "none of that"),
+    ],
+    ids=["another loader", "code", "another folder", "another flavor", "nothing"],
+)
+def test_what_mlflow_would_run_instead_of_the_loader_is_reported(
+    desk: Desk, change: Callable[[dict[str, Any]], Any], found: str
+) -> None:
+    desk.release(desk.approved())
+    described(desk, change)
+    result = desk.audited()
+    assert kinds(result) == ["IntegrityError"]
+    assert found in result.versions[0].findings[0].found
+
+
+def test_a_description_without_end_stops_no_audit(desk: Desk) -> None:
+    desk.release(desk.approved())
+    (stored(desk) / "MLmodel").write_text("[" * 50_000)
+    assert kinds(desk.audited()) == ["IntegrityError"]
+
+
+def test_a_version_that_holds_another_region_s_bundle_is_reported(desk: Desk, bundles: Any) -> None:
+    """Approved and signed, but by the rules of a region that its consumers did not ask for."""
+    desk.release(desk.approved())
+    client = MlflowClient(desk.registry.tracking_uri, desk.registry.tracking_uri)
+    client.create_registered_model(f"other-{desk.region}")
+    client.create_model_version(f"other-{desk.region}", stored(desk).as_uri())
+    client.set_registered_model_alias(f"other-{desk.region}", "challenger", "1")
+    result = audit(desk.registry, desk.book(), [f"other-{desk.region}"], now=MADE)
+    assert kinds(result) == ["StatementMismatch"]
+
+
+def test_one_version_that_cannot_be_had_hides_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials the library of S3 raises an error of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    desk.release(desk.approved())
+    client = MlflowClient(desk.registry.tracking_uri, desk.registry.tracking_uri)
+    client.create_model_version(desk.name, "s3://bucket/model")
+    result = desk.audited(everything=True)
+    assert [[failure.kind for _, failure in version.all_findings()] for version in result.versions] == [
+        [],
+        ["RegistryError"],
+    ]
+
+
+def test_results_are_read_from_the_bundle_wherever_a_manifest_says_they_are(desk: Desk, tmp_path: Path) -> None:
+    """A manifest that somebody rewrote must not lead an audit to a file that never ends."""
+    desk.release(desk.approved())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = stored(desk) / "data/bundle/manifest.json"
+    document = json.loads(path.read_bytes())
+    document["engines"][0]["evaluation"]["results"]["uri"] = str(pipe)
+    path.write_bytes(canonical_json(document))
+    assert kinds(desk.audited()) == ["AliasMoved", "StatementMismatch"]
+
+
+def of_another_engine(desk: Desk) -> Callable[[ApprovedEngine], ApprovedEngine]:
+    other = desk.bundles.attestation(desk.bundles.artifact(desk.region, content=b"another engine"))
+    return lambda approved: approved.model_copy(update={"attestation": other})
+
+
+def counted_otherwise(desk: Desk) -> Callable[[ApprovedEngine], ApprovedEngine]:
+    def change(approved: ApprovedEngine) -> ApprovedEngine:
+        told = approved.attestation.model_copy(update={"executed": {Execution.FP32: 40}})
+        return approved.model_copy(update={"attestation": told})
+
+    return change
+
+
+@pytest.mark.parametrize("attested", [of_another_engine, counted_otherwise])
+def test_an_attestation_that_its_layers_do_not_bear_out_is_reported(
+    desk: Desk, attested: Callable[[Desk], Callable[[ApprovedEngine], ApprovedEngine]]
+) -> None:
+    desk.release(desk.approved(change=attested(desk)))
+    assert kinds(desk.audited()) == ["IntegrityError"]
