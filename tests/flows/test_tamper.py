@@ -25,6 +25,7 @@ from regiolect.errors import (
     AuditError,
     IntegrityError,
     RegiolectError,
+    StatementMismatch,
 )
 from regiolect.settings import load_settings
 from regiolect.signing.keyring import Keyring
@@ -124,6 +125,16 @@ def test_refused_by_hand(
     assert kinds(registered) >= {error.__name__}
 
 
+def test_refused_under_another_region_s_name(registered: Registered) -> None:
+    """North's engine is approved and signed, and none of those that consumers of east ask for."""
+    source = registered.client.get_model_version(NORTH, str(registered.version(NORTH))).source
+    made = registered.client.create_model_version(EAST, source)
+    mlflow.set_tracking_uri(load_settings().tracking_uri)
+    with pytest.raises(StatementMismatch):
+        mlflow.pyfunc.load_model(f"models:/{EAST}/{made.version}")
+    assert kinds(registered, everything=True) == {"StatementMismatch"}
+
+
 @pytest.mark.parametrize(("case", "kind"), UNSIGNED, ids=lambda case: getattr(case, "__name__", ""))
 def test_refused_before_anything_is_signed(
     case: Callable[[Workshop], str], kind: str, registered: Registered, module_workshop: Workshop
@@ -165,9 +176,9 @@ def test_the_command_says_what_is_wrong_in_its_table_its_json_and_its_exit_code(
     assert {failure.kind for version in told.versions for _, failure in version.all_findings()} == {"RevokedKey"}
 
 
-def kinds(registered: Registered) -> set[str]:
+def kinds(registered: Registered, **options: Any) -> set[str]:
     """Kinds of everything that an audit finds; it must find something."""
-    found = registered.audited()
+    found = registered.audited(**options)
     assert not found.clean
     return {failure.kind for failure in found.findings} | {
         failure.kind for version in found.versions for _, failure in version.all_findings()

@@ -27,7 +27,7 @@ from regiolect.errors import (
 )
 from regiolect.integrity import canonical_json, digest_bytes, digest_file, digest_of
 from regiolect.policy import RegionPolicy
-from regiolect.serving import load_bundle
+from regiolect.serving import _load_pyfunc, load_bundle
 from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
@@ -254,6 +254,18 @@ def test_loading_refuses_every_untrusted_engine_not_only_the_first(bundle: Path,
     _sealed(bundle)
     with pytest.raises(StatementMismatch, match="edge"):
         load_bundle(bundle, own.load_trust())
+
+
+def test_another_region_s_engines_are_not_loaded_under_this_region_s_name(
+    bundle: Path, own: Keyring, tmp_path: Path, monkeypatch
+) -> None:
+    """MLflow notes beside the model which name it was asked for; the signature alone does not tell that."""
+    monkeypatch.setenv("REGIOLECT_TRUST", str(own.trust))
+    model = tmp_path / "model"
+    shutil.copytree(bundle, model / "data" / "bundle")
+    (model / "registered_model_meta").write_text("model_name: tiny-na\nmodel_version: '3'\n")
+    with pytest.raises(StatementMismatch, match="tiny-na.*tiny-eu"):
+        _load_pyfunc(str(model / "data" / "bundle"))
 
 
 def test_format_1_is_read_and_not_loaded(tmp_path: Path, own: Keyring) -> None:
