@@ -47,6 +47,8 @@ _TAIL = math.log(1e10)  # values of m left out of a sum have a probability of at
 _SLACK = 1e-8  # more than the tails left out and rounding together
 _TINY = 1e-300  # stands for a rate of zero inside logarithms
 _CELLS = 48  # of the nuisance line, before refinement
+_COUNTABLE = 10**9  # samples up to which a number of them is tried out; sums lose their digits far beyond
+_MOST = 1e18  # stands for any larger number of samples
 SLACK = 5e-5  # standard errors that the loss is put beyond its root at first
 _CELLS_OF_SEARCH = 16  # where only about the supremum is asked for
 _ROUNDS = 14  # of refinement at most, and
@@ -169,7 +171,8 @@ def loss_upper_bound(b: int, c: int, n: int, confidence: float, *, slack: float 
 
 
 def minimum_samples(limit: float, confidence: float) -> int:
-    """The fewest samples with which an engine that never disagrees has a loss proven to be at most `limit`.
+    """The fewest samples with which an engine that never disagrees has a loss proven to be at most `limit`; of more
+    than a thousand million about that many.
 
     Args:
         limit: a fraction above 0.
@@ -178,8 +181,8 @@ def minimum_samples(limit: float, confidence: float) -> int:
     alpha = 1.0 - confidence
     if limit >= 1.0:
         return 1
-    n = math.ceil(math.log((1.0 - _BETA_SHARE) * alpha) / math.log1p(-limit))
-    while loss_upper_bound(0, 0, n, confidence) > limit:
+    n = _ceil(math.log((1.0 - _BETA_SHARE) * alpha) / math.log1p(-limit))
+    while n <= _COUNTABLE and loss_upper_bound(0, 0, n, confidence) > limit:
         n += max(1, n // 10_000)
     return n
 
@@ -194,8 +197,12 @@ def samples_needed(b: int, c: int, n: int, limit: float, confidence: float) -> i
     if margin <= 0:
         return None
     z = float(special.ndtri(confidence))
-    about = math.ceil(z * z * (disagreement + margin) / margin**2)
+    about = _ceil(z * z * (disagreement + margin) / margin / margin)
     return max(about, n + 1, minimum_samples(limit, confidence) if b + c == 0 else 1)
+
+
+def _ceil(samples: float) -> int:
+    return math.ceil(min(samples, _MOST))
 
 
 def _check(b: int, c: int, n: int, confidence: float) -> None:

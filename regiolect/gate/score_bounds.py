@@ -52,6 +52,7 @@ _BOLDEST = 0.99  # of the bet that a single sample could lose everything by
 _PRIOR = (0.25, 4.0)  # a variance, and the number of samples that it is worth
 _BLOCKS = 32  # about: each but the first ones is a 32nd of the samples
 _FIRST, _GROWTH = 8, 1.3  # samples of the first block, and how much more the next ones have
+_MOST_ROOT = 1e9  # root of the number of samples that stands for any larger one
 _FURTHEST = -1e9  # a relative loss below this is not told apart
 
 
@@ -107,7 +108,8 @@ def samples_for(width: float, n: int, wanted: float, confidence: float) -> int:
     """About how many samples like these have a width of at most `wanted`, which is above 0; as `width_elsewhere`."""
     least = min(_least_width(confidence) / n, width)
     root = (width - least) * math.sqrt(n)
-    return math.ceil(((root + math.sqrt(root**2 + 4 * wanted * _least_width(confidence))) / (2 * wanted)) ** 2)
+    root_needed = (root + math.sqrt(root**2 + 4 * wanted * _least_width(confidence))) / (2 * wanted)
+    return math.ceil(min(root_needed, _MOST_ROOT) ** 2)
 
 
 def _least_width(confidence: float) -> float:

@@ -75,9 +75,7 @@ def live_versions(
         UsageError: there is no registered model of one of these names.
     """
     there = {model.name: model for model in _pages(client.search_registered_models)}
-    models = {
-        name: model for name, model in there.items() if (name in names if names else _is_ours(model, regions))
-    }
+    models = {name: model for name, model in there.items() if (name in names if names else _is_ours(model, regions))}
     absent = sorted(set(names) - models.keys())
     if absent:
         near = difflib.get_close_matches(absent[0], list(there), n=1)

@@ -168,6 +168,16 @@ def test_the_estimate_of_samples_needed_is_near_what_is_needed(b: int, c: int, n
     assert upper(round(1.25 * needed)) <= limit < upper(round(0.75 * needed))
 
 
+@pytest.mark.parametrize("limit", [5e-324, 1e-300, 1e-17, 1e-12])
+def test_a_limit_that_no_data_can_prove_is_told_at_once(limit: float) -> None:
+    """A policy may state it: the gate then says how far away a proof is, instead of never ending."""
+    assert minimum_samples(limit, 0.95) >= 10**12
+    for lost in (0, 2):
+        needed = samples_needed(lost, lost, 4000, limit, 0.95)
+        assert needed is not None
+        assert needed >= 10**12
+
+
 def test_no_number_of_samples_mends_a_loss_at_the_limit() -> None:
     assert samples_needed(20, 10, 1000, 0.01, 0.95) is None
 

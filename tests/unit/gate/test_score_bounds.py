@@ -121,6 +121,7 @@ def test_the_samples_needed_are_about_those_that_pass(decide: Any) -> None:
 def test_a_width_elsewhere_is_the_width_here_and_falls_with_the_samples() -> None:
     assert width_elsewhere(0.02, 500, 500, 0.95) == pytest.approx(0.02)
     assert width_elsewhere(0.02, 500, 5000, 0.95) < 0.02 / 3
+    assert samples_for(0.02, 500, 1e-300, 0.95) >= 10**12
     assert width_elsewhere(0.02, 500, samples_for(0.02, 500, 0.004, 0.95), 0.95) == pytest.approx(0.004, rel=0.01)
 
 

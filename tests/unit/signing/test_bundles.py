@@ -264,7 +264,7 @@ def test_another_region_s_engines_are_not_loaded_under_this_region_s_name(
     model = tmp_path / "model"
     shutil.copytree(bundle, model / "data" / "bundle")
     (model / "registered_model_meta").write_text("model_name: tiny-na\nmodel_version: '3'\n")
-    with pytest.raises(StatementMismatch, match="tiny-na.*tiny-eu"):
+    with pytest.raises(StatementMismatch, match=r"tiny-na.*tiny-eu"):
         _load_pyfunc(str(model / "data" / "bundle"))
 
 
