@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 from regiolect.audit.evidence import (
     calibration_of,
@@ -30,7 +31,7 @@ from regiolect.settings import without_password
 from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
 
-# Hashing leaves Python's lock alone, and a registry far away is waited for.
+# While one is judged, others are hashed, or waited for where the registry is far away.
 _SIDE_BY_SIDE = 2 * (os.cpu_count() or 1)
 Progress = Callable[[AuditedVersion], None]
 
@@ -100,6 +101,8 @@ class _Examiner:
     trust: Trust
     book: PolicyBook
     now: datetime
+    # Hashing leaves Python's own lock alone and judging does not: two who judge would only take turns, slowly.
+    judging: Lock = field(default_factory=Lock)
 
     def examine(self, version: LiveVersion) -> AuditedVersion:
         """One version; what cannot even be read is a finding as well."""
@@ -118,7 +121,8 @@ class _Examiner:
                 verify_bundle(folder, manifest)
                 # What was changed proves nothing: its content is looked at only if it is what the manifest names.
                 size = sum(blob.size for _, blob in manifest.files())
-                engines = tuple(self._engine(folder, manifest, approved) for approved in manifest.engines)
+                with self.judging:
+                    engines = tuple(self._engine(folder, manifest, approved) for approved in manifest.engines)
         return AuditedVersion(
             name=version.name,
             version=version.version,

@@ -45,7 +45,9 @@ class RepairStep(Contract):
 
     choice: GraphChoice
     loss: float
-    loss_upper: float = Field(description="bound that the gate would find, were its set like the selection set")
+    loss_upper: float = Field(
+        description="bound that the gate should stay within in four cases of five, going by the selection set"
+    )
     accepted: bool = Field(description="whether that bound, and each slice's, is within its limit")
     slice: str | None = Field(default=None, description="one, if any, whose own bound is not within its limit")
     failure: str | None = Field(default=None, description="why it could not be scored; then all is taken for lost")

@@ -83,14 +83,11 @@ class PairedResults:
         where = str(source) if isinstance(source, Path) else "the results"
         try:
             text = (source.read_bytes() if isinstance(source, Path) else source).decode()
-            header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+            header, columns = _cells(text)
             more = header[len(COLUMNS) :]
             if tuple(header[: len(COLUMNS)]) != COLUMNS or more != sorted(set(more)):
                 raise ValueError(f"columns {','.join(header)}")
-            wrong = next((line for line, row in enumerate(rows, start=2) if len(row) != len(header)), None)
-            if wrong is not None:
-                raise ValueError(f"{len(rows[wrong - 2])} values in row {wrong}")
-            ids, reference, engine, *columns = zip(*rows, strict=True) if rows else [()] * len(header)
+            ids, reference, engine, *sliced = columns
             scores = [np.array(list(map(float, column))) for column in (reference, engine)]
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidResults(
@@ -98,8 +95,28 @@ class PairedResults:
                 found=f"{error} ({type(error).__name__})",
                 remedy="run the evaluation again; results are not to be edited",
             ) from error
-        sliced = {name: np.array(column, np.str_) for name, column in zip(more, columns, strict=True)}
-        return cls(sample_ids=ids, reference=scores[0], engine=scores[1], columns=sliced)
+        told = {name: np.array(column, np.str_) for name, column in zip(more, sliced, strict=True)}
+        return cls(sample_ids=tuple(ids), reference=scores[0], engine=scores[1], columns=told)
+
+
+def _cells(text: str) -> tuple[list[str], list[Sequence[str]]]:
+    """The header and the columns below it. Raises ValueError or csv.Error for what is no table."""
+    if '"' in text or "\r" in text:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        _require_even(header, list(map(len, rows)))
+        return header, list(zip(*rows, strict=True)) if rows else [()] * len(header)
+    # Without a quoted cell commas and ends of lines are all there is: one list instead of one a row.
+    first, *lines = text.removesuffix("\n").split("\n")
+    header = first.split(",")
+    _require_even(header, [line.count(",") + 1 for line in lines])
+    cells = ",".join(lines).split(",") if lines else []
+    return header, [cells[start :: len(header)] for start in range(len(header))]
+
+
+def _require_even(header: Sequence[str], sizes: Sequence[int]) -> None:
+    wrong = next((line for line, size in enumerate(sizes, start=2) if size != len(header)), None)
+    if wrong is not None:
+        raise ValueError(f"{sizes[wrong - 2]} values in row {wrong}")
 
 
 def _check_ids(ids: Sequence[str]) -> None:
