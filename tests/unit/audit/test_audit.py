@@ -180,9 +180,10 @@ def test_what_mlflow_would_run_instead_of_the_loader_is_reported(
     assert found in result.versions[0].findings[0].found
 
 
-def test_a_description_without_end_stops_no_audit(desk: Desk) -> None:
+@pytest.mark.parametrize("text", ["[" * 200_000, "- " * 100_000 + "x", "flavors: [\n"], ids=["flow", "block", "torn"])
+def test_a_description_that_nothing_can_read_stops_no_audit(desk: Desk, text: str) -> None:
     desk.release(desk.approved())
-    (stored(desk) / "MLmodel").write_text("[" * 50_000)
+    (stored(desk) / "MLmodel").write_text(text)
     assert kinds(desk.audited()) == ["IntegrityError"]
 
 
