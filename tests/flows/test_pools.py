@@ -234,6 +234,7 @@ def test_prefects_own_deploy_makes_the_same(
     assert done.returncode == 0, done.stdout + done.stderr
     assert {find(client, name).entrypoint for name in made} == {
         "flows.release.release",
+        "flows.audit.audit",
         "flows.nightly.nightly",
         "flows.build_region.build_region",
     }

@@ -32,7 +32,7 @@ def test_every_blob_of_an_outcome_is_found(bundles, decision: Decision) -> None:
     outcome = bundles.outcome(bundles.artifact(), decision)
     found = [each.digest for each in blobs_of(outcome)]
     assert sorted(found) == sorted(found_in(outcome.model_dump(mode="json")))
-    assert len(found) == (0 if decision is Decision.REFUSED else 3)
+    assert len(found) == (0 if decision is Decision.REFUSED else 4)
 
 
 class Tree(Contract):
