@@ -31,6 +31,13 @@ lint: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.gate_coverage
+	$(BIN)/python -m benchmarks.gate_score_coverage
+	$(BIN)/python -m benchmarks.gate_speed
+	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.recipes
+	$(BIN)/python -m benchmarks.verification
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
 
 schema: $(READY)
