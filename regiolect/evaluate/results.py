@@ -15,6 +15,7 @@ Equal results give equal bytes, so the file's digest stands for the results.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.errors import InvalidResults
+from regiolect.integrity import digest_bytes
 
 COLUMNS = ("sample_id", "reference", "engine")
 
@@ -64,6 +66,11 @@ class PairedResults:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest of the CSV that they were read from, or else of the one that `to_csv` writes."""
+        return digest_bytes(self.to_csv())
+
     def to_csv(self) -> bytes:
         """The results as CSV in UTF-8; whole scores as integers (0, 1), others so that they read back the same."""
         buffer = io.StringIO(newline="")
@@ -82,7 +89,8 @@ class PairedResults:
         """
         where = str(source) if isinstance(source, Path) else "the results"
         try:
-            text = (source.read_bytes() if isinstance(source, Path) else source).decode()
+            data = source.read_bytes() if isinstance(source, Path) else source
+            text = data.decode()
             header, columns = _cells(text)
             more = header[len(COLUMNS) :]
             if tuple(header[: len(COLUMNS)]) != COLUMNS or more != sorted(set(more)):
@@ -96,7 +104,10 @@ class PairedResults:
                 remedy="run the evaluation again; results are not to be edited",
             ) from error
         told = {name: np.array(column, np.str_) for name, column in zip(more, sliced, strict=True)}
-        return cls(sample_ids=tuple(ids), reference=scores[0], engine=scores[1], columns=told)
+        found = cls(sample_ids=tuple(ids), reference=scores[0], engine=scores[1], columns=told)
+        # What was read need not be written again to be told from other results.
+        found.__dict__["digest"] = digest_bytes(data)
+        return found
 
 
 def _cells(text: str) -> tuple[list[str], list[Sequence[str]]]:

@@ -21,7 +21,6 @@ from regiolect.gate.losses import Evidence
 from regiolect.gate.slices import judge_slices
 from regiolect.gate.speed import speed_verdicts
 from regiolect.gate.verdict import SEVERITY, Verdict
-from regiolect.integrity import digest_bytes
 from regiolect.policy import RegionPolicy
 from regiolect.precision import coarser_than
 
@@ -199,7 +198,7 @@ def _check_results(
                 found=f"{told:.6f}",
                 remedy=again,
             )
-    digest = digest_bytes(rows.to_csv())
+    digest = rows.digest
     if evaluation.samples != len(rows) or evaluation.results.digest != digest:
         raise InvalidResults(
             expected=f"the {evaluation.samples:,} per-sample results {short(evaluation.results.digest)}",
