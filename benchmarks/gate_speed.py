@@ -22,30 +22,17 @@ import numpy as np
 from scipy import stats
 
 from regiolect.contracts import (
-    Attestation,
-    BatchProfile,
-    Blob,
-    BuildRequest,
-    EngineArtifact,
-    EvaluationResult,
-    Execution,
     LossUnit,
-    NamedBlob,
-    Performance,
-    Precision,
-    Target,
-    TensorSpec,
-    Timing,
 )
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.integrity import digest_bytes, write_atomic
-from regiolect.policy import AccuracyLimit, RegionPolicy, SliceRules, SpeedLimit
+from regiolect.policy import RegionPolicy, SliceRules, SpeedLimit
+from tests.unit.gate import cases
 
 SAMPLES = 10_000
 MOST_MS = 50.0
 RESULTS = Path(__file__).parent / "results"
-CPU = Target(name="cpu", backend="openvino")
 
 
 def answers(lost: int, gained: int) -> PairedResults:
@@ -86,67 +73,8 @@ CASES: dict[str, Callable[[], PairedResults]] = {
 def policy(unit: LossUnit, slices: bool) -> RegionPolicy:
     """Half a point on the whole and three on each of fourteen slices; times are limited too."""
     rules = SliceRules(by=("label", "device"), limit=3.0) if slices else None
-    return RegionPolicy(
-        region="eu",
-        title="Europe",
-        reason="stated here to be timed and for nothing else",
-        precision=Precision.FP16,
-        accuracy=AccuracyLimit(metric="accuracy", limit=0.5, unit=unit, slices=rules),
-        speed=SpeedLimit(least_throughput=100, least_speedup=1.1),
-        targets=(CPU,),
-    )
-
-
-def parts(rows: PairedResults) -> tuple[EngineArtifact, Attestation, EvaluationResult]:
-    """What a decision takes besides policy and rows."""
-
-    def blob(content: bytes) -> Blob:
-        return Blob(uri="file:///nowhere", digest=digest_bytes(content), size=len(content))
-
-    request = BuildRequest(
-        model="timed",
-        region="eu",
-        target=CPU,
-        precision=Precision.FP16,
-        graph=blob(b"graph"),
-        inputs=(TensorSpec(name="image", shape=("batch", 1, 4, 4)),),
-        outputs=("logits",),
-        profile=BatchProfile(),
-        performance=Performance.LATENCY,
-        policy=digest_bytes(b"policy"),
-        build_key=digest_bytes(b"build"),
-    )
-    engine = EngineArtifact(
-        request=request,
-        backend_version="1",
-        files=(NamedBlob(path="engine.xml", blob=blob(b"engine")),),
-        fingerprint={},
-    )
-    timing = Timing(
-        batch=request.profile.opt,
-        rounds=400,
-        p50_ms=3.0,
-        p50_upper_ms=3.1,
-        p99_ms=4.0,
-        p99_upper_ms=5.0,
-        baseline_p50_ms=6.0,
-        baseline_p99_ms=8.0,
-        throughput=2000.0,
-        speedup=2.0,
-        speedup_lower=1.9,
-    )
-    evaluation = EvaluationResult(
-        build_key=request.build_key,
-        dataset=digest_bytes(b"gate set"),
-        metric="accuracy",
-        samples=len(rows),
-        reference_score=float(rows.reference.mean()),
-        engine_score=float(rows.engine.mean()),
-        results=blob(rows.to_csv()),
-        timing=timing,
-    )
-    proof = Attestation(graph={Precision.FP16: 9}, executed={Execution.FP32: 9}, source="runtime model")
-    return engine, proof, evaluation
+    speed = SpeedLimit(least_throughput=100, least_speedup=1.1)
+    return cases.policy(accuracy={"unit": unit, "slices": rules}, speed=speed)
 
 
 def mcnemar(rows: PairedResults) -> float:
@@ -170,7 +98,7 @@ def timed(call: Callable[[], object], rounds: int) -> tuple[float, float]:
 def row(name: str, rounds: int) -> dict[str, Any]:
     """The times of one case."""
     rows = CASES[name]()
-    engine, proof, evaluation = parts(rows)
+    engine, proof, evaluation = cases.engine(), cases.attestation(), cases.evaluation(rows, timing=cases.BOUNDED)
     found: dict[str, Any] = {"case": name, "samples": SAMPLES}
     for slices in (False, True):
         for unit in LossUnit:

@@ -41,6 +41,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
         known = None if force else finished(request, store)
         outcome = known or _build(request, model, force, clock)
     except Exception as error:
+        # Whatever stopped the region, of whichever library, is kept as its outcome and raised again.
         # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
         with suppress(StorageError):
             answer(run, refuse(request, error, seconds=time.perf_counter() - clock), request, store, built=True)

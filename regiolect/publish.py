@@ -8,6 +8,8 @@ from pathlib import Path
 
 from regiolect.bundle import write_bundle
 from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.again import require_reproduced
 from regiolect.outcome import approved_engine
 from regiolect.policy import RegionPolicy
 from regiolect.progress import note
@@ -49,6 +51,8 @@ def publish(
     Raises:
         RegistryError, StorageError, IntegrityError; OrchestratorError from the registry's lock.
         SigningError, UntrustedEngine: there is no key whose signatures count here.
+        DecisionNotReproduced, GateRefused, InvalidResults: the kept results of an engine do not make the decision that
+            is kept of it; nothing was signed.
     """
     region = outcomes[0].region
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
@@ -60,6 +64,9 @@ def publish(
     def replaces(champion: RegisteredEngine | None) -> bool:
         return champion is None or lost.isdisjoint(champion.targets)
 
+    for engine in engines:
+        # Outcomes come from a store, where others may write; what is signed here, consumers believe.
+        require_reproduced(engine, policy, PairedResults.from_csv(store.path_of(engine.evaluation.results)))
     signing = Signing(registry.keyring.ready(note))
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"

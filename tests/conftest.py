@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from regiolect.bundle import BundleManifest, write_bundle
@@ -21,11 +20,9 @@ from regiolect.contracts import (
     EvaluationResult,
     Execution,
     ExportedModel,
-    GateDecision,
     GraphNode,
     LayerReport,
     Layers,
-    LossUnit,
     NamedBlob,
     Performance,
     Precision,
@@ -35,29 +32,33 @@ from regiolect.contracts import (
     TensorSpec,
     Timing,
 )
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate import decide_gate
 from regiolect.integrity import canonical_json, digest_bytes, digest_of
 from regiolect.policy import RegionPolicy
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
 
-# Of every region: what a bundle says of a policy is its digest alone.
 POLICY = RegionPolicy.model_validate(
     {
         "region": "eu",
         "title": "Europe",
         "reason": "Invented, for tests of what follows the gate.",
         "precision": "FP32",
-        "accuracy": {"metric": "accuracy", "limit": 0.5, "unit": "absolute_points"},
+        # Two samples prove next to nothing, so next to nothing is asked for: decisions are true ones.
+        "accuracy": {"metric": "accuracy", "limit": 100},
+        "samples": {"gate": 2},
         "targets": [{"name": "cpu", "backend": "onnxruntime"}],
     }
 )
+RESULTS = PairedResults(("a", "b"), np.array([1.0, 0.0]), np.array([1.0, 0.0]))
 PREPROCESSING = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
 
 
 @dataclass
 class Bundles:
-    """Makes bundles of a model called `tiny` without a pipeline: figures are invented, files are what is passed in."""
+    """Makes bundles of a model called `tiny` without a pipeline: times are invented, files are what is passed in."""
 
     store: LocalStore
     model: str = "tiny"
@@ -65,6 +66,10 @@ class Bundles:
     outputs: tuple[str, ...] = ("logits",)
     policy: RegionPolicy = POLICY
     signing: Signing | None = None
+
+    def policy_of(self, region: str) -> RegionPolicy:
+        """The policy, as a region's own."""
+        return self.policy.model_copy(update={"region": region})
 
     def exported(self, graph: bytes = b"graph") -> ExportedModel:
         return ExportedModel(
@@ -95,7 +100,7 @@ class Bundles:
             outputs=self.outputs,
             profile=BatchProfile(min=1, opt=2, max=4),
             performance=Performance.LATENCY,
-            policy=self.policy.digest(),
+            policy=self.policy_of(region).digest(),
             build_key=digest_bytes(f"{region} {target} {backend}".encode() + graph),
         )
 
@@ -111,30 +116,21 @@ class Bundles:
         )
 
     def approved(self, artifact: EngineArtifact, speedup: float = 1.5) -> ApprovedEngine:
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows(
-            [("sample_id", "reference", "engine"), ("a", 1, 1), ("b", 0, 0)]
-        )
-        decision = GateDecision(
-            outcome=Decision.APPROVED,
-            metric="accuracy",
-            unit=LossUnit.ABSOLUTE_POINTS,
-            loss=0.0,
-            loss_lower=-0.1,
-            loss_upper=0.3,
-            threshold=0.5,
-            confidence=0.95,
-            samples=2,
-            reasons=("the upper bound is within the threshold",),
-        )
-        evaluation = EvaluationResult(
+        """The engine as the gate approves it under `policy_of` its region."""
+        attestation, evaluation = self.attestation(artifact), self.evaluation(artifact, speedup)
+        policy = self.policy_of(artifact.request.region)
+        decision = decide_gate(artifact, policy, attestation, evaluation, RESULTS)
+        return ApprovedEngine(engine=artifact, attestation=attestation, evaluation=evaluation, decision=decision)
+
+    def evaluation(self, artifact: EngineArtifact, speedup: float = 1.5) -> EvaluationResult:
+        return EvaluationResult(
             build_key=artifact.request.build_key,
             dataset=digest_bytes(b"gate set"),
             metric="accuracy",
             samples=2,
             reference_score=0.5,
             engine_score=0.5,
-            results=self.store.put_bytes(table.getvalue().encode()),
+            results=self.store.put_bytes(RESULTS.to_csv()),
             timing=Timing(
                 batch=1,
                 rounds=3,
@@ -146,9 +142,6 @@ class Bundles:
                 throughput=1000.0,
                 speedup=speedup,
             ),
-        )
-        return ApprovedEngine(
-            engine=artifact, attestation=self.attestation(artifact), evaluation=evaluation, decision=decision
         )
 
     def attestation(self, artifact: EngineArtifact) -> Attestation:
@@ -213,7 +206,7 @@ class Bundles:
             self.exported(),
             region,
             "Europe",
-            self.policy.canonical(),
+            self.policy_of(region).canonical(),
             [self.approved(artifact) for artifact in artifacts or (self.artifact(region),)],
             self.store,
             self.signing or Signing(Keyring.of_environment().signer()),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from regiolect.attest import read_layers
 from regiolect.bundle import POLICY, BundleManifest, attestation_path, calibration_path, results_path
 from regiolect.calibrate.archive import table_from_bytes
-from regiolect.contracts import ApprovedEngine, CalibrationTable, GateDecision, Precision, short
+from regiolect.contracts import ApprovedEngine, CalibrationTable, Precision, short
 from regiolect.errors import (
-    DecisionNotReproduced,
     ForeignCalibration,
     IntegrityError,
     InvalidBundle,
@@ -18,7 +16,6 @@ from regiolect.errors import (
     SamplesSeenBefore,
 )
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate import decide_gate
 from regiolect.policy import RegionPolicy
 
 RELEASE = "release the region again; until then consumers should not load this version"
@@ -100,38 +97,3 @@ def require_unseen(rows: PairedResults, table: CalibrationTable) -> None:
             found=f"{len(seen)} of {len(rows)} in both, among them {min(seen)!r}",
             remedy=f"take them out of one of the two sets, then {RELEASE}",
         )
-
-
-def require_reproduced(approved: ApprovedEngine, policy: RegionPolicy, rows: PairedResults) -> None:
-    """Raises DecisionNotReproduced unless the gate, asked again on the same evidence, decides the same.
-
-    Reasons are left out: their wording is a version's own.
-
-    Raises:
-        GateRefused, InvalidResults: the evidence does not belong together.
-    """
-    again = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
-    told, found = _figures(approved.decision), _figures(again)
-    for name, value in told.items():
-        if not _same(value, found[name]):
-            raise DecisionNotReproduced(
-                expected=f"{name} {found[name]} from the {len(rows):,} per-sample results",
-                found=f"{value} in the decision",
-                remedy=RELEASE,
-            )
-
-
-def _figures(decision: GateDecision) -> dict[str, object]:
-    told = decision.model_dump(mode="json", exclude={"reasons"})
-    return {name: told[name] for name in GateDecision.model_fields if name in told}
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, (int, float)):
-        # Bounds are found by a search, which a later version may end a little elsewhere.
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-3)
-    return one == other

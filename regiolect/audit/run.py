@@ -16,7 +16,6 @@ from regiolect.audit.evidence import (
     calibration_of,
     own_policy,
     require_attested,
-    require_reproduced,
     require_unseen,
     results_of,
 )
@@ -24,6 +23,7 @@ from regiolect.audit.today import require_allowed, require_recent
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegiolectError
+from regiolect.gate.again import require_reproduced
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
 from regiolect.registry import LiveVersion, Registry, require_loader

@@ -6,7 +6,6 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,10 +105,11 @@ class Keyring:
         Raises:
             As `signer`; StorageError if nothing can be written.
         """
-        if self.by_default and not self.key.exists():
-            with suppress(UsageError):
-                # Another process may have been faster: then its key is there.
-                made = self.create("")
+        if self.by_default and not (self.key.exists() and self.trust.exists()):
+            # Another process may be at it: between its two files there is a key and no trust file yet.
+            with self._alone():
+                made = None if self.key.exists() else self._created("")
+            if made is not None:
                 say(f"made a key to sign decisions with, {made.short}, in {self.key.parent}: see docs/signing.md")
         try:
             return self.signer()
@@ -131,8 +131,8 @@ class Keyring:
             InvalidSigningKey, NoTrust, StorageError.
         """
         with self._alone():
-            trust = self.trust_or_nobody()
             if self.key.exists():
+                trust = self.trust_or_nobody()
                 signer = load_key(self.key)
                 known = trust.key(signer.public_key.keyid)
                 if known is not None:
@@ -141,10 +141,8 @@ class Keyring:
                         found=f"{known.who()}, {known.state}",
                         remedy="put another one in its place with: regiolect keys rotate",
                     )
-            else:
-                signer = new_key()
-                write_key(self.key, signer)
-            return self._trusted(trust, signer, comment)
+                return self._trusted(trust, signer, comment)
+            return self._created(comment)
 
     def rotate(self, comment: str) -> tuple[TrustedKey, TrustedKey | None]:
         """Make a new key in place of the old one, which is retired; its private part is gone.
@@ -207,6 +205,12 @@ class Keyring:
                 remedy="see them with: regiolect keys list",
             )
         return found[0]
+
+    def _created(self, comment: str) -> TrustedKey:
+        trust = self.trust_or_nobody()
+        signer = new_key()
+        write_key(self.key, signer)
+        return self._trusted(trust, signer, comment)
 
     def _trusted(self, trust: Trust, signer: CryptoSigner, comment: str) -> TrustedKey:
         public = signer.public_key

@@ -160,20 +160,20 @@ def test_float_engines_run_nothing_but_fp32_whatever_the_processor_would_choose(
 def test_an_engine_compiled_to_bf16_is_failed_by_the_gate(
     precision: Precision, build: Build, store: LocalStore
 ) -> None:
+    require_own_bf16()
     artifact = build("openvino", precision)
     wrong = attest(HintedOpenVino("bf16"), artifact, store)
-    if Execution.BF16 not in (wrong.executed or {}):
-        pytest.skip(f"told to run BF16, OpenVINO runs {wrong.summary()} on this processor")
     assert decided(artifact, wrong) == (Decision.FAILED, ("precision",))
 
 
 def test_bf16_beside_int8_is_seen_even_where_the_runtime_calls_the_layer_u8(build: Build, store: LocalStore) -> None:
+    require_own_bf16()
     attestation = attest(HintedOpenVino("bf16"), build("openvino", Precision.INT8), store)
+    assert Execution.BF16 in (attestation.executed or {})
     layers = layers_behind(attestation, store)
-    mixed = [layer for layer in layers.engine if layer.told.startswith("u8") and "_bf16" in layer.told]
-    if not mixed:
-        pytest.skip(f"no 8-bit layer has a BF16 primitive on this processor: {attestation.summary()}")
-    assert {layer.precision for layer in mixed} == {Execution.BF16}
+    narrow = [layer for layer in layers.engine if "_bf16" in layer.told]
+    assert narrow
+    assert {layer.precision for layer in narrow} == {Execution.BF16}
 
 
 def test_weights_that_the_builder_rounded_fail_an_fp32_region(

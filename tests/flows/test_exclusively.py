@@ -169,7 +169,7 @@ def test_the_run_that_registers_bears_the_name_that_a_waiter_asks_for(bundles: A
 
     @flow
     def release() -> None:
-        assert told(here.exported(), (here.outcome(here.artifact()),), here.policy) == champion("tiny", "eu")
+        assert told(here.exported(), (here.outcome(here.artifact()),), here.policy_of("eu")) == champion("tiny", "eu")
 
     release()
     assert names == [limit_of("tiny-eu")]

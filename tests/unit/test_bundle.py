@@ -230,7 +230,7 @@ def test_engine_files_may_lie_in_folders(bundles, keyring, tmp_path):
         bundles.exported(),
         "eu",
         "Europe",
-        bundles.policy.canonical(),
+        bundles.policy_of("eu").canonical(),
         [bundles.approved(nested)],
         bundles.store,
         Signing(keyring.signer()),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.contracts import Decision, RegisteredEngine
-from regiolect.errors import RegistryError
+from regiolect.errors import DecisionNotReproduced, RegistryError
 from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 
@@ -30,7 +30,7 @@ def release(registry, bundles) -> Callable[..., RegisteredEngine | None]:
     def call(region: str, content: bytes = b"", **decided: Decision) -> RegisteredEngine | None:
         artifacts = {name: bundles.artifact(region, name, content=name.encode() + content) for name in decided}
         outcomes = [bundles.outcome(artifacts[name], decision) for name, decision in decided.items()]
-        return publish(bundles.exported(), outcomes, bundles.policy, bundles.store, registry)
+        return publish(bundles.exported(), outcomes, bundles.policy_of(region), bundles.store, registry)
 
     return call
 
@@ -91,5 +91,17 @@ def test_a_target_that_was_never_served_holds_nothing_back(registry, release):
 def test_another_models_champion_is_not_taken_for_this_ones(registry, bundles, release):
     release("eu-west", a=YES)
     other = dataclasses.replace(bundles, model="tiny-eu")
+    refused = other.outcome(other.artifact("west"), NO)
     with pytest.raises(RegistryError, match="rename"):
-        publish(other.exported(), [other.outcome(other.artifact("west"), NO)], bundles.policy, other.store, registry)
+        publish(other.exported(), [refused], other.policy_of("west"), other.store, registry)
+
+
+@pytest.mark.parametrize("figure", ["loss_upper", "threshold"])
+def test_a_decision_that_its_results_do_not_make_is_not_signed(registry, bundles, figure):
+    """Somebody who can write the store keeps an outcome there that no gate ever gave."""
+    planted = bundles.outcome(bundles.artifact("planted"))
+    better = planted.gate.model_copy(update={figure: getattr(planted.gate, figure) - 0.01})
+    forged = planted.model_copy(update={"gate": better})
+    with pytest.raises(DecisionNotReproduced, match=figure):
+        publish(bundles.exported(), [forged], bundles.policy_of("planted"), bundles.store, registry)
+    assert _versions(registry, "planted") == {}

@@ -102,9 +102,10 @@ class Desk:
         )
         ranges = {"x": TensorRange(threshold=1, minimum=-1, maximum=1)}
         table = CalibrationTable(seal=seal, method=CalibrationMethod.ENTROPY, tensors=ranges)
-        made = self.bundles.approved(self.bundles.artifact(self.region, content=content or f"{next(NUMBERS)}".encode()))
-        artifact = made.engine.model_copy(update={"calibration": store.put_bytes(table_to_bytes(table)).digest})
-        evaluation = made.evaluation.model_copy(
+        made = self.bundles.artifact(self.region, content=content or f"{next(NUMBERS)}".encode())
+        artifact = made.model_copy(update={"calibration": store.put_bytes(table_to_bytes(table)).digest})
+        attestation = self.bundles.attestation(made)
+        evaluation = self.bundles.evaluation(made).model_copy(
             update={
                 "samples": SAMPLES,
                 "reference_score": 1.0,
@@ -112,9 +113,10 @@ class Desk:
                 "results": store.put_bytes(results.to_csv()),
             }
         )
-        decision = decide_gate(artifact, policy, made.attestation, evaluation, results)
-        true = made.model_copy(update={"engine": artifact, "evaluation": evaluation, "decision": decision})
-        return change(true)
+        decision = decide_gate(artifact, policy, attestation, evaluation, results)
+        return change(
+            ApprovedEngine(engine=artifact, attestation=attestation, evaluation=evaluation, decision=decision)
+        )
 
     def release(self, approved: ApprovedEngine, *, champion: bool = True) -> None:
         folder = self.folder.parent / f"bundle-{next(NUMBERS)}"

@@ -1,4 +1,4 @@
-"""What a decision takes besides results and rules: an engine that nothing else speaks against."""
+"""Fixtures over `cases`: decisions under stated rules, and results in slices."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from regiolect.contracts import (
-    Attestation,
-    BatchProfile,
-    Blob,
-    BuildRequest,
-    EngineArtifact,
-    EvaluationResult,
-    Execution,
-    GateDecision,
-    NamedBlob,
-    Performance,
-    Precision,
-    Target,
-    TensorSpec,
-    Timing,
-)
+from regiolect.contracts import GateDecision
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate import decide_gate
-from regiolect.integrity import digest_bytes
-from regiolect.policy import AccuracyLimit, RegionPolicy, SampleMinimum
-
-CPU = Target(name="cpu", backend="openvino")
+from tests.unit.gate import cases
 
 
 class Decide(Protocol):
@@ -44,74 +25,16 @@ class Decide(Protocol):
     ) -> GateDecision: ...
 
 
-def blob(content: bytes) -> Blob:
-    return Blob(uri="file:///nowhere", digest=digest_bytes(content), size=len(content))
-
-
 @pytest.fixture
 def decide() -> Decide:
-    request = BuildRequest(
-        model="tiny",
-        region="eu",
-        target=CPU,
-        precision=Precision.FP16,
-        graph=blob(b"graph"),
-        inputs=(TensorSpec(name="image", shape=("batch", 1, 4, 4)),),
-        outputs=("logits",),
-        profile=BatchProfile(),
-        performance=Performance.LATENCY,
-        policy=digest_bytes(b"policy"),
-        build_key=digest_bytes(b"build"),
-    )
-    engine = EngineArtifact(
-        request=request,
-        backend_version="1",
-        files=(NamedBlob(path="engine.xml", blob=blob(b"engine")),),
-        fingerprint={},
-    )
-    proof = Attestation(graph={Precision.FP16: 9}, executed={Execution.FP32: 9}, source="runtime model")
-
     def decided(
         rows: PairedResults,
         accuracy: Mapping[str, Any] | None = None,
         timing: Mapping[str, Any] | None = None,
         **rules: Any,
     ) -> GateDecision:
-        policy = RegionPolicy(
-            region="eu",
-            title="Europe",
-            reason="stated here for the tests of the gate alone",
-            precision=Precision.FP16,
-            accuracy=AccuracyLimit(**({"metric": "accuracy", "limit": 0.5} | dict(accuracy or {}))),
-            targets=(CPU,),
-            **({"samples": SampleMinimum(gate=1)} | rules),
-        )
-        evaluation = EvaluationResult(
-            build_key=request.build_key,
-            dataset=digest_bytes(b"gate set"),
-            metric="accuracy",
-            samples=len(rows),
-            reference_score=float(rows.reference.mean()),
-            engine_score=float(rows.engine.mean()),
-            results=blob(rows.to_csv()),
-            timing=Timing(
-                **{
-                    "batch": 8,
-                    "rounds": 400,
-                    "p50_ms": 3.0,
-                    "p50_upper_ms": 3.1,
-                    "p99_ms": 4.0,
-                    "p99_upper_ms": 5.0,
-                    "baseline_p50_ms": 6.0,
-                    "baseline_p99_ms": 8.0,
-                    "throughput": 8 / 3e-3,
-                    "speedup": 2.0,
-                    "speedup_lower": 1.9,
-                    **(timing or {}),
-                }
-            ),
-        )
-        return decide_gate(engine, policy, proof, evaluation, rows)
+        policy = cases.policy(accuracy=dict(accuracy or {}), **rules)
+        return cases.decide(rows, policy, timing=cases.BOUNDED | dict(timing or {}))
 
     return decided
 

@@ -12,7 +12,15 @@ import pytest
 
 from regiolect.bundle import bundle_digest
 from regiolect.contracts import Decision, RegisteredEngine
-from regiolect.errors import AliasMoved, RegiolectError, RevokedKey, SignatureMismatch, StatementMismatch, UnknownKey
+from regiolect.errors import (
+    AliasMoved,
+    RegiolectError,
+    RegistryError,
+    RevokedKey,
+    SignatureMismatch,
+    StatementMismatch,
+    UnknownKey,
+)
 from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from regiolect.registry.consumer import require_promoted
@@ -71,7 +79,7 @@ def release(registry: Registry, bundles, region: str, digests: dict[int, str], t
         decided = decided or {"cpu": YES}
         artifacts = {name: bundles.artifact(region, name, content=name.encode() + content) for name in decided}
         outcomes = [bundles.outcome(artifacts[name], decision) for name, decision in decided.items()]
-        made = publish(bundles.exported(), outcomes, bundles.policy, bundles.store, registry)
+        made = publish(bundles.exported(), outcomes, bundles.policy_of(region), bundles.store, registry)
         approved = [artifact for name, artifact in artifacts.items() if decided[name] is YES]
         if made is not None and approved and set(made.targets) == {each.request.target.name for each in approved}:
             signed = dataclasses.replace(bundles, signing=Signing(registry.keyring.signer()))
@@ -259,3 +267,18 @@ def test_where_no_registry_answers_the_engine_is_served_with_a_warning(
         with pytest.warns(UserWarning, match="could not be asked"):
             require_promoted("tiny-eu", 1, bundle="sha256:" + "0" * 64, trust=own.load_trust())
     assert not (tmp_path / "absent.db").exists()
+
+
+def test_where_the_registry_knows_no_such_model_the_engine_is_served_with_a_warning(own: Keyring, client) -> None:
+    with pytest.warns(UserWarning, match="knows no elsewhere-eu"):
+        require_promoted("elsewhere-eu", 1, bundle="sha256:" + "0" * 64, trust=own.load_trust())
+
+
+def test_a_registry_that_is_there_and_does_not_tell_is_not_passed_over(
+    own: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "mlflow.db"
+    damaged.write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{damaged}")
+    with pytest.raises(RegistryError):
+        require_promoted("tiny-eu", 1, bundle="sha256:" + "0" * 64, trust=own.load_trust())
