@@ -19,8 +19,8 @@ from regiolect.contracts import (
     RegionId,
     Target,
 )
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.evaluate.timing import measure
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of

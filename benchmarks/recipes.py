@@ -30,8 +30,8 @@ from examples.ocr.metrics import read
 from regiolect.calibrate import observe, table_of
 from regiolect.contracts import CalibrationMethod, CalibrationTable, DimensionProfile, ExportedModel, Precision, Split
 from regiolect.data import Samples, model_inputs
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.export import export_model
 from regiolect.graphs import operators_of, protos
 from regiolect.integrity import write_atomic

@@ -18,8 +18,10 @@ from regiolect.contracts.engine import (
     Attestation,
     BatchProfile,
     BuildRequest,
+    Configuration,
     DimensionProfile,
     EngineArtifact,
+    Misfit,
     Performance,
     Target,
     TargetMachine,
@@ -55,6 +57,7 @@ from regiolect.contracts.repair import (
     RepairStep,
     SensitiveOperator,
 )
+from regiolect.contracts.tuning import OperatingPoint, TunedEngine
 
 __all__ = [
     "ApprovedEngine",
@@ -70,6 +73,7 @@ __all__ = [
     "CheckResult",
     "ChosenGraph",
     "Comparison",
+    "Configuration",
     "Contract",
     "Decision",
     "DeclaredStatistics",
@@ -88,9 +92,11 @@ __all__ = [
     "LayerReport",
     "Layers",
     "LossUnit",
+    "Misfit",
     "NamedBlob",
     "NightlyResult",
     "Observation",
+    "OperatingPoint",
     "ParityReport",
     "Performance",
     "Precision",
@@ -117,6 +123,7 @@ __all__ = [
     "TensorSpec",
     "Timing",
     "Trouble",
+    "TunedEngine",
     "ValidatedCalibration",
     "failure_of",
     "short",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -49,6 +50,10 @@ class Performance(StrEnum):
     THROUGHPUT = "throughput"
 
 
+Configuration = Mapping[str, str]
+"""Settings of a loaded engine, by the vendor's names for them. They bear on speed, never on precision."""
+
+
 class Target(Contract):
     """Where an engine runs, and through what."""
 
@@ -84,6 +89,9 @@ class BuildRequest(Contract):
     performance: Performance
     policy: Digest
     build_key: Digest
+    tf32: bool = Field(
+        default=False, exclude_if=operator.not_, description="whether the policy lets FP32 kernels compute in TF32"
+    )
 
 
 class EngineArtifact(Contract):
@@ -95,6 +103,15 @@ class EngineArtifact(Contract):
     files: Annotated[tuple[NamedBlob, ...], Field(min_length=1)]
     fingerprint: Mapping[str, str] = Field(description="the machine it was built for, as the backend sees it")
     calibration: Digest | None = Field(default=None, description="digest of the calibration table, for INT8")
+
+
+class Misfit(Contract):
+    """Something in which an engine and a machine differ. `blocks`: the engine does not run there."""
+
+    what: str = Field(description="as the engine's fingerprint names it, or `library` or `device`")
+    engine: str = Field(description="what the engine was built for")
+    host: str = Field(description="what the machine is")
+    blocks: bool
 
 
 class Attestation(Contract):

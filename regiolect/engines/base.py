@@ -1,6 +1,6 @@
-"""What every backend promises. The checks are here, once; a backend writes only the underscored methods.
+"""What every backend promises: to build engines and to load them.
 
-A `Backend` builds and loads engines; an `Engine` is a loaded one. Nothing here imports a vendor's library.
+The checks are here, once; a backend writes only the underscored methods. Nothing here imports a vendor's library.
 """
 
 from __future__ import annotations
@@ -9,41 +9,37 @@ import importlib
 import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar, final
 
 from regiolect.contracts import (
     BuildRequest,
+    Configuration,
     Digest,
     EngineArtifact,
-    Execution,
-    LayerReport,
+    Misfit,
     NamedBlob,
     Precision,
-    Strength,
 )
+from regiolect.engines.engine import Engine, excerpt
 from regiolect.engines.files import verified_bytes
-from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size, require_profiles
+from regiolect.engines.inputs import require_profiles
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,
-    EngineError,
     EngineLoadFailed,
     IntegrityError,
+    InvalidConfiguration,
     NotRunnableHere,
-    ShapeOutsideProfile,
     StorageError,
 )
 from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
-Arrays = Mapping[str, NDArray[Any]]
+AS_IT_COMES: Configuration = {}
+"""The configuration that a backend has for a request's `performance` when nothing was tuned."""
 
 
 def metadata_of(request: BuildRequest) -> dict[str, str]:
@@ -69,143 +65,6 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
         )
 
 
-class Engine(ABC):
-    """A loaded engine. May be called from several threads at once.
-
-    Attributes:
-        strength: how strongly its `layers` bind what it computes in.
-    """
-
-    strength: ClassVar[Strength]
-
-    def __init__(self, artifact: EngineArtifact) -> None:
-        self.artifact = artifact
-
-    @final
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Outputs by name for one batch.
-
-        With `profile.buckets` the batch is padded with zeros up to the next bucket and the outputs are trimmed, so
-        that the engine sees bucket sizes only, and any batch from 1 to `profile.max` is taken. The same goes for every
-        symbolic dimension whose profile in `shapes` has buckets, but there outputs cannot be trimmed: how an output's
-        size follows from an input's is the model's own affair. An output that grows with the input comes as the padded
-        input gave it, and whoever reads it ignores what zeros at the end of a sample gave. Outputs of a model that
-        looks at a sample as a whole may also differ a little from those of the unpadded sample.
-
-        Args:
-            inputs: preprocessed arrays by input name, of the dtypes and shapes in the request; batch first.
-
-        Returns:
-            New arrays whose first axis is the batch, in the order of the request's outputs.
-
-        Raises:
-            InvalidSamples: a name, dtype or fixed dimension is wrong, or a value is NaN or infinite.
-            ShapeOutsideProfile: the batch, or another symbolic dimension, is smaller or larger than the engine takes.
-            EngineError: the vendor's library failed.
-        """
-        rows = checked_rows(self.artifact.request.inputs, inputs)
-        profile = self.artifact.request.profile
-        least = 1 if profile.buckets else profile.min
-        if not least <= rows <= profile.max:
-            raise ShapeOutsideProfile(
-                expected=f"a batch of {least} to {profile.max}, the profile this engine was built for",
-                found=f"a batch of {rows}",
-                remedy="call run_many, which splits large arrays, or widen `profile` in the region's policy",
-            )
-        return self._padded_runs([dict(inputs)])
-
-    @final
-    def run_many(self, inputs: Arrays, batch: int | None = None) -> dict[str, NDArray[Any]]:
-        """Outputs by name for any number of samples, computed in batches that fit the profile.
-
-        Args:
-            inputs: as for `run`.
-            batch: samples at a time, at most `profile.max`; `profile.opt` when None.
-
-        Raises:
-            InvalidSamples: as for `run`; rows are counted over the whole array.
-            ShapeOutsideProfile: no samples, `batch` is larger than the profile, or another symbolic dimension is
-                outside of its own.
-            EngineError: the vendor's library failed.
-        """
-        rows = checked_rows(self.artifact.request.inputs, inputs)
-        profile = self.artifact.request.profile
-        step = profile.opt if batch is None else batch
-        if rows < 1 or not 1 <= step <= profile.max:
-            raise ShapeOutsideProfile(
-                expected=f"at least one sample, in batches of 1 to {profile.max}",
-                found=f"{rows} samples in batches of {step}",
-                remedy="choose a smaller batch, or widen `profile` in the region's policy and run again",
-            )
-        return self._padded_runs(batches(inputs, rows, step))
-
-    def _padded_runs(self, pieces: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-        request = self.artifact.request
-        sizes = [len(next(iter(piece.values()))) for piece in pieces]
-        shapes = fed_shapes(request.inputs, pieces[0], request.shapes)
-        prepared = [
-            padded(piece, padded_size(size, request.profile), shapes) for piece, size in zip(pieces, sizes, strict=True)
-        ]
-        try:
-            results = self._run(prepared)
-        except self._vendor_errors() as error:
-            raise EngineError(
-                expected=f"{self.artifact.request.target.backend} to run batches of {sorted(set(sizes))}",
-                found=excerpt(error),
-                remedy="free memory or choose a smaller batch; if it stays, build the engine again with --force",
-            ) from error
-        outputs: dict[str, NDArray[Any]] = {}
-        for name in self.artifact.request.outputs:
-            parts = []
-            for result, size, given in zip(results, sizes, prepared, strict=True):
-                part, fed = result[name], len(next(iter(given.values())))
-                if part.ndim == 0 or len(part) != fed:
-                    raise EngineError(
-                        expected=f"output {name!r} with one row per sample ({fed})",
-                        found=f"shape {part.shape}",
-                        remedy="export the model with the batch as the first axis of every output",
-                    )
-                parts.append(part[:size])
-            outputs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return outputs
-
-    @final
-    def executed(self) -> Mapping[Execution, int]:
-        """Number of compute kernels by the type in which they execute; see `layers`."""
-        return Counter(layer.precision for layer in self.layers() if layer.precision is not None)
-
-    @abstractmethod
-    def layers(self) -> tuple[LayerReport, ...]:
-        """What the engine itself says of each of its layers, in its own order; the same each time.
-
-        Layers that only move, reshape or convert values have no precision. `nodes` are the names that the runtime
-        tells, which need not be those of the graph.
-
-        Raises:
-            AttestationFailed: the engine names a type that is not known here, or does not tell enough.
-        """
-
-    @abstractmethod
-    def settings(self) -> Mapping[str, str]:
-        """The settings that bear on precision, as the loaded engine itself tells them."""
-
-    @abstractmethod
-    def executed_source(self) -> str:
-        """What `layers` is read from, for people."""
-
-    @abstractmethod
-    def metadata(self) -> Mapping[str, str]:
-        """What the engine file says of its origin; see `metadata_of`."""
-
-    @abstractmethod
-    def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
-        """Outputs by name of each batch, in order, as arrays that nothing else writes to."""
-
-    @abstractmethod
-    def _vendor_errors(self) -> tuple[type[Exception], ...]:
-        """What the vendor's library raises."""
-
-
 class Backend(ABC):
     """Builds and loads engines through one vendor's library.
 
@@ -214,12 +73,16 @@ class Backend(ABC):
         distribution: the installed distribution that carries the library.
         module: the library's import name.
         file_names: the files of an engine.
+        tunable: names of the settings that a configuration may hold. None of them bears on precision.
+        binding: names of the fingerprint's entries in which an engine and a machine must agree for it to run there.
     """
 
     name: ClassVar[str]
     distribution: ClassVar[str]
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
+    tunable: ClassVar[frozenset[str]] = frozenset()
+    binding: ClassVar[frozenset[str]] = frozenset({"backend"})
 
     @final
     def version(self) -> str:
@@ -253,6 +116,30 @@ class Backend(ABC):
     def obstacle(self) -> str | None:
         """Why engines of this backend cannot run on this machine; None if they can."""
         return None
+
+    def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
+        """In what an engine and this machine differ; imports no vendor's library and reads no file of the engine.
+
+        One that `blocks` says that the engine does not run here. Any other: nobody measured it on such a machine.
+        """
+        try:
+            here = self.fingerprint()
+        except BackendUnavailable as error:
+            needed = f"{self.distribution} {artifact.backend_version}"
+            return (Misfit(what="library", engine=needed, host=error.found, blocks=True),)
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True),)
+        told = artifact.fingerprint
+        return tuple(
+            Misfit(what=name, engine=told[name], host=here.get(name, "unknown"), blocks=name in self.binding)
+            for name in told
+            if told[name] != here.get(name, "unknown")
+        )
+
+    def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
+        """What is worth trying on this machine, `AS_IT_COMES` first. Settings are named as the vendor names them."""
+        return (AS_IT_COMES,)
 
     @abstractmethod
     def recipe(self, precision: Precision) -> Recipe:
@@ -302,20 +189,24 @@ class Backend(ABC):
         )
 
     @final
-    def load(self, artifact: EngineArtifact, store: Store) -> Engine:
+    def load(self, artifact: EngineArtifact, store: Store, configuration: Configuration = AS_IT_COMES) -> Engine:
         """Load an engine from the store.
 
+        Args:
+            configuration: out of those that `configurations` lists, wherever they were listed.
+
         Raises:
+            InvalidConfiguration: it holds a setting that is not `tunable`; nothing was loaded.
             IntegrityError: a file's bytes, or the origin it tells, differ from the artifact's.
             EngineLoadFailed: a file is missing or the library cannot read it.
             NotRunnableHere: the engine was built for another kind of machine.
             BackendUnavailable: the vendor's library is missing or does not load.
             StorageError: the store cannot be read.
         """
-        return self._load_verified(artifact, lambda file: store.path_of(file.blob))
+        return self._load_verified(artifact, lambda file: store.path_of(file.blob), configuration)
 
     @final
-    def load_from(self, artifact: EngineArtifact, folder: Path) -> Engine:
+    def load_from(self, artifact: EngineArtifact, folder: Path, configuration: Configuration = AS_IT_COMES) -> Engine:
         """Load an engine whose files lie in `folder` under the paths that the artifact names.
 
         Raises:
@@ -332,9 +223,18 @@ class Backend(ABC):
                 )
             return folder / path
 
-        return self._load_verified(artifact, path_in_folder)
+        return self._load_verified(artifact, path_in_folder, configuration)
 
-    def _load_verified(self, artifact: EngineArtifact, locate: Callable[[NamedBlob], Path]) -> Engine:
+    def _load_verified(
+        self, artifact: EngineArtifact, locate: Callable[[NamedBlob], Path], configuration: Configuration
+    ) -> Engine:
+        unknown = sorted(configuration.keys() - self.tunable)
+        if unknown:
+            raise InvalidConfiguration(
+                expected=f"settings of {self.name} that may be tuned: {', '.join(sorted(self.tunable)) or 'none'}",
+                found=", ".join(unknown),
+                remedy="tune the engine again with this version: regiolect tune MODEL --force",
+            )
         # The bytes that were verified are the bytes that are deserialized: the file is not opened a second time.
         files = {file.path: verified_bytes(locate(file), file.blob.digest) for file in artifact.files}
         if sorted(files) != sorted(self.file_names):
@@ -352,7 +252,7 @@ class Backend(ABC):
             )
         self.require()
         try:
-            engine = self._load(files, artifact)
+            engine = self._load(files, artifact, configuration)
         except self._vendor_errors() as error:
             raise EngineLoadFailed(
                 expected=f"an engine that {self.name} {self.version()} loads: {', '.join(sorted(files))}",
@@ -379,15 +279,9 @@ class Backend(ABC):
         """Write `file_names` into `folder`; the same bytes for the same request, where the vendor's builder can."""
 
     @abstractmethod
-    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
-        """The engine in `files`: the bytes of each of `file_names`, verified."""
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
+        """The engine in `files`: the bytes of each of `file_names`, verified; of `tunable` settings alone."""
 
     @abstractmethod
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         """What the vendor's library raises; asked for only when something was raised."""
-
-
-def excerpt(message: object, most: int = 600) -> str:
-    """A vendor's message or error on one line, cut after `most` characters."""
-    text = " ".join(str(message).split()) or f"no message ({type(message).__name__})"
-    return text if len(text) <= most else f"{text[:most]}…"

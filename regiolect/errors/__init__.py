@@ -39,7 +39,10 @@ RegiolectError
 │   ├── EngineLoadFailed
 │   ├── ShapeOutsideProfile
 │   ├── NotRunnableHere
+│   ├── DeviceLost                   it went away while an engine ran on it
+│   ├── InvalidConfiguration         a setting that may not be tuned
 │   └── AttestationFailed            an engine says of itself what nobody here can read
+├── TuningError                      an engine cannot be tuned, or what was found of it cannot be used
 ├── EvaluationError
 │   ├── ReferenceFailed              the FP32 reference gives no answers
 │   ├── NothingWithinLimit           no graph that the policy allows loses little enough
@@ -119,6 +122,7 @@ from regiolect.errors.making import (
     BackendUnavailable,
     BuildFailed,
     CalibrationError,
+    DeviceLost,
     EmptyHistogram,
     EngineError,
     EngineLoadFailed,
@@ -127,6 +131,7 @@ from regiolect.errors.making import (
     ForeignCalibration,
     GateRefused,
     InvalidCalibration,
+    InvalidConfiguration,
     InvalidOnnx,
     InvalidResults,
     MissingThreshold,
@@ -139,6 +144,7 @@ from regiolect.errors.making import (
     PrecisionOverflow,
     ReferenceFailed,
     ShapeOutsideProfile,
+    TuningError,
     UnsupportedOperator,
 )
 from regiolect.errors.places import (
@@ -184,6 +190,9 @@ from regiolect.errors.trust import (
 )
 
 __all__ = [
+    "TuningError",
+    "InvalidConfiguration",
+    "DeviceLost",
     "AliasMoved",
     "ApprovalMissing",
     "AttestationFailed",

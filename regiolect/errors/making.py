@@ -79,8 +79,20 @@ class NotRunnableHere(EngineError):
     """The engine was built for a device that this machine does not have."""
 
 
+class DeviceLost(EngineError):
+    """The device went away while an engine ran on it: a GPU fell off the bus, or its driver was restarted."""
+
+
+class InvalidConfiguration(EngineError):
+    """A configuration holds a setting that may not be tuned."""
+
+
 class AttestationFailed(EngineError):
     """What a built engine says of its precision cannot be read, so nothing can be said of it."""
+
+
+class TuningError(RegiolectError):
+    """An engine cannot be tuned, or what was found of it cannot be used."""
 
 
 class EvaluationError(RegiolectError):

@@ -21,8 +21,8 @@ from regiolect.contracts import (
     Timing,
 )
 from regiolect.data import Samples, model_inputs, read_samples
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults

@@ -32,8 +32,9 @@ from regiolect.contracts import (
     Target,
 )
 from regiolect.data import Samples, model_inputs
-from regiolect.engines.base import Backend, Engine
+from regiolect.engines.base import Backend
 from regiolect.engines.catalog import backend as backend_named
+from regiolect.engines.engine import Engine
 from regiolect.errors import InvalidModelSpec, InvalidSetting, NotRunnableHere, StorageError, UnknownRegion
 from regiolect.integrity import digest_of, toolchain
 from regiolect.machine import sharing_machine

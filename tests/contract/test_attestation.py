@@ -24,8 +24,8 @@ from regiolect.contracts import (
     Precision,
     Timing,
 )
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.engines.openvino.runtime import PRECISION_HINTS, OpenVinoEngine
 from regiolect.errors import AttestationFailed, IntegrityError

@@ -15,8 +15,8 @@ import pytest
 
 from regiolect.attest import attest
 from regiolect.contracts import BatchProfile, BuildRequest, EngineArtifact, Execution, NamedBlob, Performance, Precision
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend, names
+from regiolect.engines.engine import Engine
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,

@@ -22,8 +22,8 @@ from regiolect.contracts import (
     Target,
     TensorSpec,
 )
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.errors import BuildFailed, ShapeOutsideProfile
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore

@@ -8,7 +8,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import excerpt, metadata_of, require_interface
+from regiolect.engines.base import AS_IT_COMES, metadata_of, require_interface
+from regiolect.engines.engine import excerpt
 from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX, open_session
 from regiolect.errors import BuildFailed
 
@@ -32,7 +33,7 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
     own = {f"{METADATA_PREFIX}{key}": value for key, value in metadata_of(request).items()}
     onnx.helper.set_model_props(model, {**kept, **own})
     data = model.SerializeToString(deterministic=True)
-    session = open_session(data)
+    session = open_session(data, AS_IT_COMES)
     require_interface(
         request, [tensor.name for tensor in session.get_inputs()], [tensor.name for tensor in session.get_outputs()]
     )

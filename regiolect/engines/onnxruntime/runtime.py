@@ -12,8 +12,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from regiolect.contracts import EngineArtifact, LayerReport
-from regiolect.engines.base import Arrays, Engine, excerpt
+from regiolect.contracts import Configuration, EngineArtifact, LayerReport
+from regiolect.engines.engine import Arrays, Engine, excerpt
 from regiolect.engines.inputs import padded_size
 from regiolect.engines.onnxruntime.layers import layers_of
 from regiolect.errors import AttestationFailed
@@ -39,10 +39,13 @@ _WIDE = {"mlas.enable_gemm_fastmath_arm64_bfloat16": "0"}
 _PROBE_SIZE = 64
 
 
-def open_session(model: bytes, tell_into: Path | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    model: bytes, configuration: Configuration, tell_into: Path | None = None
+) -> onnxruntime.InferenceSession:
     """A session on the CPU provider, silent and without telemetry.
 
     Args:
+        configuration: entries of the session's configuration.
         tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
     """
     onnxruntime.disable_telemetry_events()
@@ -50,7 +53,7 @@ def open_session(model: bytes, tell_into: Path | None = None) -> onnxruntime.Inf
     options.log_severity_level = 3
     # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in _WIDE.items():
+    for name, value in {**configuration, **_WIDE}.items():
         options.add_session_config_entry(name, value)
     if tell_into is not None:
         options.enable_profiling = True
@@ -59,13 +62,16 @@ def open_session(model: bytes, tell_into: Path | None = None) -> onnxruntime.Inf
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def load(files: Mapping[str, bytes], artifact: EngineArtifact) -> OnnxRuntimeEngine:
+def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OnnxRuntimeEngine:
     """Optimize the graph in `files` for this processor.
+
+    Args:
+        configuration: in place of ONNX Runtime's own choices.
 
     Raises:
         One of `ERRORS`: ONNX Runtime cannot read or run it.
     """
-    return OnnxRuntimeEngine(artifact, files["engine.onnx"])
+    return OnnxRuntimeEngine(artifact, files["engine.onnx"], configuration)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -73,15 +79,16 @@ class OnnxRuntimeEngine(Engine):
 
     strength = "graph"
 
-    def __init__(self, artifact: EngineArtifact, model: bytes) -> None:
+    def __init__(self, artifact: EngineArtifact, model: bytes, configuration: Configuration) -> None:
         super().__init__(artifact)
         self._model = model
-        self._session = open_session(model)
+        self._configuration = configuration
+        self._session = open_session(model, configuration)
 
     def layers(self) -> tuple[LayerReport, ...]:
         zeros = self._zeros()
         with tempfile.TemporaryDirectory(prefix="regiolect-profile-") as folder:
-            session = open_session(self._model, tell_into=Path(folder))
+            session = open_session(self._model, self._configuration, tell_into=Path(folder))
             try:
                 session.run(None, zeros)
             except self._vendor_errors() as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from regiolect.contracts import BuildRequest, EngineArtifact, Precision
-from regiolect.engines.base import Backend, Engine
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.engines.base import Backend
+from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.recipe import RECIPES
 from regiolect.precision import Recipe
 
@@ -27,10 +28,10 @@ class OpenVinoBackend(Backend):
 
         build(graph, request, folder)
 
-    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         from regiolect.engines.openvino.runtime import load
 
-        return load(files, artifact)
+        return load(files, artifact, configuration)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         from regiolect.engines.openvino.runtime import ERRORS

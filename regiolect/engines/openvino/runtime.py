@@ -19,8 +19,9 @@ from openvino.frontend import (
     OpValidationFailure,
 )
 
-from regiolect.contracts import EngineArtifact, LayerReport, Performance
-from regiolect.engines.base import Arrays, Engine, metadata_of
+from regiolect.contracts import Configuration, EngineArtifact, LayerReport, Performance
+from regiolect.engines.base import metadata_of
+from regiolect.engines.engine import Arrays, Engine
 from regiolect.engines.openvino.layers import layers_of
 
 RT_INFO = "regiolect"
@@ -44,16 +45,19 @@ PRECISION_HINTS = {
 _HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
 
 
-def load(files: Mapping[str, bytes], artifact: EngineArtifact) -> OpenVinoEngine:
+def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OpenVinoEngine:
     """Compile the IR in `files` for this processor.
+
+    Args:
+        configuration: in place of what the request's `performance` asks for.
 
     Raises:
         One of `ERRORS`: OpenVINO cannot read or compile it.
     """
     weights = openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8))
     model = _core().read_model(model=files["engine.xml"], weights=weights)
-    hints = PRECISION_HINTS | {"PERFORMANCE_HINT": _HINTS[artifact.request.performance]}
-    return OpenVinoEngine(artifact, model, _core().compile_model(model, "CPU", hints))
+    hints = {"PERFORMANCE_HINT": _HINTS[artifact.request.performance], **configuration}
+    return OpenVinoEngine(artifact, model, _core().compile_model(model, "CPU", hints | PRECISION_HINTS))
 
 
 @functools.cache
@@ -67,12 +71,11 @@ class OpenVinoEngine(Engine):
     strength = "kernels"
 
     def __init__(self, artifact: EngineArtifact, model: openvino.Model, compiled: openvino.CompiledModel) -> None:
-        super().__init__(artifact)
+        super().__init__(artifact, at_once=int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
         self._compiled = compiled
         keys = [key for key in metadata_of(artifact.request) if model.has_rt_info([RT_INFO, key])]
         self._metadata = {key: model.get_rt_info([RT_INFO, key]).astype(str) for key in keys}
         self._operators = {operator.get_friendly_name(): operator.get_type_name() for operator in model.get_ops()}
-        self._streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
 
     def layers(self) -> tuple[LayerReport, ...]:
@@ -95,8 +98,8 @@ class OpenVinoEngine(Engine):
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
         results: list[dict[str, NDArray[Any]]] = []
-        for start in range(0, len(pieces), self._streams):
-            at_once = pieces[start : start + self._streams]
+        for start in range(0, len(pieces), self.at_once):
+            at_once = pieces[start : start + self.at_once]
             with self._requests(len(at_once)) as requests:
                 for request, piece in zip(requests, at_once, strict=True):
                     request.start_async(dict(piece), share_inputs=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from regiolect.contracts import BuildRequest, EngineArtifact, Precision
-from regiolect.engines.base import Backend, Engine
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.engines.base import Backend
+from regiolect.engines.engine import Engine
 from regiolect.engines.tensorrt.recipe import COMPUTE_CAPABILITIES, RECIPES
 from regiolect.engines.tensorrt.runtime import obstacle
 from regiolect.errors import NotRunnableHere
@@ -44,7 +45,7 @@ class TensorRtRtxBackend(Backend):
 
         build(graph, request, folder)
 
-    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         raise NotRunnableHere(
             expected=f"a machine that runs {', '.join(files)}", found=obstacle(), remedy="run it on its own target"
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 import tensorrt_rtx as trt
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import excerpt, metadata_of, require_interface
+from regiolect.engines.base import metadata_of, require_interface
+from regiolect.engines.engine import excerpt
 from regiolect.engines.tensorrt.recipe import COMPUTE_CAPABILITIES
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from regiolect.engines.base import excerpt
+from regiolect.engines.engine import excerpt
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import BackendUnavailable

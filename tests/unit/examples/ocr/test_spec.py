@@ -21,8 +21,8 @@ from examples.ocr.metrics import character_accuracies, read
 from examples.ocr.packages import model_file
 from regiolect.contracts import BatchProfile, BuildRequest, Performance, Precision, Split, Target
 from regiolect.data import model_inputs, preprocess
-from regiolect.engines.base import Engine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.runtime import open_session
 from regiolect.errors import ShapeOutsideProfile
 from regiolect.export import export_model

@@ -1,7 +1,4 @@
-"""What a consumer runs: a bundle's engine behind `predict`. MLflow finds it as the loader module of every version.
-
-Needs the installed package and one engine runtime; no orchestrator, and no MLflow either.
-"""
+"""What a consumer loads: a bundle's engine behind `predict`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from regiolect import __version__
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, verify_bundle
 from regiolect.data import preprocess
 from regiolect.engines import catalog
-from regiolect.engines.base import Engine
+from regiolect.engines.engine import Engine
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, NotRunnableHere
 from regiolect.integrity import digest_file
 from regiolect.signing.bundles import require_name, verify_decisions

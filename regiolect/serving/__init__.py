@@ -1,0 +1,10 @@
+"""What a consumer runs. Needs the installed package and one engine runtime; no orchestrator, and no MLflow either.
+
+MLflow finds this package as the loader module of every version, and calls `_load_pyfunc`.
+"""
+
+from __future__ import annotations
+
+from regiolect.serving.bundles import ServedModel, _load_pyfunc, load_bundle, requirements
+
+__all__ = ["ServedModel", "_load_pyfunc", "load_bundle", "requirements"]
