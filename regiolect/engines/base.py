@@ -10,6 +10,7 @@ import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, final
 
@@ -71,6 +72,7 @@ class Backend(ABC):
     Attributes:
         name: as policies write it.
         distribution: the installed distribution that carries the library.
+        builds_with: distributions of the same module that build engines as well, and may not run them.
         module: the library's import name.
         file_names: the files of an engine.
         tunable: names of the settings that a configuration may hold. None of them bears on precision.
@@ -79,6 +81,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     distribution: ClassVar[str]
+    builds_with: ClassVar[tuple[str, ...]] = ()
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
     tunable: ClassVar[frozenset[str]] = frozenset()
@@ -91,10 +94,10 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: it is not installed.
         """
-        try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise self._unavailable("it is not installed") from error
+        for name in (self.distribution, *self.builds_with):
+            with suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version(name)
+        raise self._unavailable("it is not installed")
 
     @final
     def require(self) -> None:

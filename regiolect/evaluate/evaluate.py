@@ -267,6 +267,7 @@ def fp32_baseline(model: ExportedModel, request: BuildRequest, store: Store) -> 
             "precision": Precision.FP32,
             "graph": graph,
             "build_key": digest_of({"baseline_of": request.build_key}),
+            "tf32": False,
         }
     )
     return backend(request.target.backend).build(wide, store, calibration=None)

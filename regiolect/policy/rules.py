@@ -28,7 +28,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import MissingProfile
 from regiolect.integrity import canonical_json, digest_bytes
-from regiolect.precision import wider_or_equal, width
+from regiolect.precision import coarser_than, wider_or_equal, width
 
 
 def _unstated(value: object) -> bool:
@@ -240,6 +240,10 @@ class RegionPolicy(Contract):
             and wider_or_equal(precision, self.precision)
             and Execution(precision) not in self.forbidden
         )
+
+    def allows(self, execution: Execution) -> bool:
+        """Whether a kernel may compute in a type."""
+        return execution not in self.forbidden and not coarser_than(execution, self.precision)
 
     def shapes_for(self, inputs: Sequence[TensorSpec]) -> dict[str, DimensionProfile]:
         """The profile of each symbolic dimension besides the batch that `inputs` have; others are left out.

@@ -34,6 +34,6 @@ class OnnxRuntimeBackend(Backend):
         return load(files, artifact, configuration)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
-        from regiolect.engines.onnxruntime.runtime import ERRORS
+        from regiolect.engines.onnxruntime.session import ERRORS
 
         return ERRORS

@@ -10,56 +10,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine, excerpt
 from regiolect.engines.inputs import padded_size
 from regiolect.engines.onnxruntime.layers import layers_of
+from regiolect.engines.onnxruntime.session import CPU, ERRORS, OPTIMIZED, Provider, open_session
 from regiolect.errors import AttestationFailed
 
 METADATA_PREFIX = "regiolect."
-OPTIMIZED = "optimized.onnx"
-ERRORS: tuple[type[Exception], ...] = (
-    state.EPFail,
-    state.Fail,
-    state.InvalidArgument,
-    state.InvalidGraph,
-    state.InvalidProtobuf,
-    state.NoSuchFile,
-    state.NotImplemented,
-    state.RuntimeException,
-    RuntimeError,
-)
-
-# Settings by which ONNX Runtime computes FP32 in another type, with their values that forbid it. None is left to its
-# default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
-_WIDE = {"mlas.enable_gemm_fastmath_arm64_bfloat16": "0"}
 # Size given in the run that is profiled to a symbolic dimension without a profile, as older requests have them.
 _PROBE_SIZE = 64
-
-
-def open_session(
-    model: bytes, configuration: Configuration, tell_into: Path | None = None
-) -> onnxruntime.InferenceSession:
-    """A session on the CPU provider, silent and without telemetry.
-
-    Args:
-        configuration: entries of the session's configuration.
-        tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
-    """
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in {**configuration, **_WIDE}.items():
-        options.add_session_config_entry(name, value)
-    if tell_into is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(tell_into / "profile")
-        options.optimized_model_filepath = str(tell_into / OPTIMIZED)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OnnxRuntimeEngine:
@@ -69,9 +30,9 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
         configuration: in place of ONNX Runtime's own choices.
 
     Raises:
-        One of `ERRORS`: ONNX Runtime cannot read or run it.
+        One of `session.ERRORS`: ONNX Runtime cannot read or run it.
     """
-    return OnnxRuntimeEngine(artifact, files["engine.onnx"], configuration)
+    return OnnxRuntimeEngine(artifact, files["engine.onnx"], CPU, configuration)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -79,16 +40,19 @@ class OnnxRuntimeEngine(Engine):
 
     strength = "graph"
 
-    def __init__(self, artifact: EngineArtifact, model: bytes, configuration: Configuration) -> None:
+    def __init__(
+        self, artifact: EngineArtifact, model: bytes, provider: Provider, configuration: Configuration
+    ) -> None:
         super().__init__(artifact)
         self._model = model
+        self._provider = provider
         self._configuration = configuration
-        self._session = open_session(model, configuration)
+        self._session = open_session(model, provider, configuration)
 
     def layers(self) -> tuple[LayerReport, ...]:
         zeros = self._zeros()
         with tempfile.TemporaryDirectory(prefix="regiolect-profile-") as folder:
-            session = open_session(self._model, self._configuration, tell_into=Path(folder))
+            session = open_session(self._model, self._provider, self._telling(), tell_into=Path(folder))
             try:
                 session.run(None, zeros)
             except self._vendor_errors() as error:
@@ -98,6 +62,10 @@ class OnnxRuntimeEngine(Engine):
                     remedy="state an `opt` that the model takes under `shapes` in the region's policy",
                 ) from error
             return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()))
+
+    def _telling(self) -> Configuration:
+        """The configuration of the session that tells of its kernels: they are the same."""
+        return self._configuration
 
     def settings(self) -> Mapping[str, str]:
         options = self._session.get_session_options()
@@ -109,7 +77,7 @@ class OnnxRuntimeEngine(Engine):
         return {
             "providers": ", ".join(self._session.get_providers()),
             **providers,
-            **{name: options.get_session_config_entry(name) for name in _WIDE},
+            **{name: options.get_session_config_entry(name) for name in self._provider.entries},
         }
 
     def executed_source(self) -> str:
