@@ -61,7 +61,7 @@ class OnnxRuntimeEngine(Engine):
                     found=excerpt(error),
                     remedy="state an `opt` that the model takes under `shapes` in the region's policy",
                 ) from error
-            return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()))
+            return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()), self._provider.name)
 
     def _telling(self) -> Configuration:
         """The configuration of the session that tells of its kernels: they are the same."""
