@@ -23,6 +23,7 @@ _NAME = "CUDAExecutionProvider"
 _DEVICE = "cuda"
 # Shapes whose buffers are kept on the GPU at once.
 _KEPT = 16
+_FATAL = 4
 # ONNX Runtime's number for a run that is not captured.
 _NO_GRAPH = "-1"
 
@@ -41,6 +42,8 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
     """
     # CUDA and cuDNN as pip installs them; what the system has is found without.
     onnxruntime.preload_dlls()
+    # Each kernel of cuDNN that is passed over would be told as an error; what fails is raised.
+    onnxruntime.set_default_logger_severity(_FATAL)
     # Convolutions and matrix products of FP32 tensors would take TF32 by default.
     provider = Provider(_NAME, entries={}, options={"use_tf32": str(int(artifact.request.tf32))})
     return CudaEngine(artifact, files["engine.onnx"], provider, configuration)

@@ -58,7 +58,8 @@ def open_session(
     """
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # What fails is raised as well.
+    options.log_severity_level = 4
     # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     given = dict(configuration)
