@@ -350,7 +350,7 @@ def _verify(folder: Path, manifest: BundleManifest, later: Collection[str]) -> N
                 remedy="do not use this bundle; fetch or register it again",
             )
         if relative not in later:
-            verify_file(folder / relative, blob.digest)
+            verify_file(folder / relative, blob.digest, blob.size)
 
 
 def _first(error: ValidationError) -> str:

@@ -169,8 +169,8 @@ def show(
         str, typer.Argument(help="MODEL-REGION, MODEL-REGION@ALIAS, a bundle's folder, or the start of a build key.")
     ],
 ) -> None:
-    """Say what an engine is: region, precision, what executes, calibration, gate figures, and whether its bytes are
-    those that were approved."""
+    """Say what an engine is: region, precision, what executes, calibration, gate figures, whether its bytes are those
+    that were approved, and whether it runs on this machine."""
     from regiolect.console import print_engine
     from regiolect.inspect_engine import find_engine
 

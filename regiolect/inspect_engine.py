@@ -17,8 +17,9 @@ from regiolect.contracts import (
     RegionOutcome,
     short,
 )
-from regiolect.errors import UntrustedEngine, UsageError
+from regiolect.errors import ForeignRegion, UntrustedEngine, UsageError
 from regiolect.planning import OUTCOMES
+from regiolect.preflight import preflight, require_region
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.settings import Settings, without_password
@@ -48,10 +49,10 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     """
     folder = Path(name)
     if (folder / MANIFEST).is_file():
-        return _of_bundle(folder, str(folder.absolute()), settings.keyring())
+        return _of_bundle(folder, str(folder.absolute()), settings.keyring(), settings.region)
     outcome = _by_build_key(name, settings)
     if outcome is not None:
-        return EngineView(facts=tuple(_of_outcome(outcome, settings.store())))
+        return EngineView(facts=tuple(_of_outcome(outcome, settings.store(), settings.region)))
     model, _, alias = name.removeprefix("models:/").partition("@")
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     # MLflow refuses to be asked for a path.
@@ -65,7 +66,7 @@ def find_engine(name: str, settings: Settings) -> EngineView:
             remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
         )
     with registry.downloaded(version) as bundle:
-        view = _of_bundle(bundle, version.uri, registry.keyring)
+        view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
     if not version.champion:
         return view
     promoted = (
@@ -82,14 +83,26 @@ def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
     return next((o for o in outcomes if o.build_key.removeprefix("sha256:").startswith(digits)), None)
 
 
-def _of_bundle(folder: Path, where: str, keyring: Keyring) -> EngineView:
+def _of_bundle(folder: Path, where: str, keyring: Keyring, here: str | None) -> EngineView:
     manifest = read_bundle(folder)
     verify_bundle(folder, manifest)
-    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest)]
-    for approved in manifest.engines:
+    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest, here)]
+    report = preflight([approved.engine for approved in manifest.engines])
+    for approved, fit in zip(manifest.engines, report.engines, strict=True):
         facts.extend(_of_approved(approved, folder))
         facts.append(("signed", _signed(folder, manifest, approved, keyring)))
+        facts.append(("this host", fit.summary()))
     return EngineView(facts=tuple(facts))
+
+
+def _of_region(model: str, region: str, title: str, here: str | None) -> list[tuple[str, str]]:
+    """The region, and why nothing of it is loaded on this host, if so."""
+    facts = [("region", f"{region} ({title})")]
+    try:
+        require_region(model, region, here)
+    except ForeignRegion as error:
+        facts.append(("", f"REFUSED HERE: expected {error.expected}; {error.remedy}"))
+    return facts
 
 
 def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, keyring: Keyring) -> str:
@@ -101,11 +114,11 @@ def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, ke
     return f"by {opened.key.who()} on {opened.signed:%Y-%m-%d %H:%M} UTC, trusted here"
 
 
-def _of_manifest(manifest: BundleManifest) -> list[tuple[str, str]]:
+def _of_manifest(manifest: BundleManifest, here: str | None) -> list[tuple[str, str]]:
     inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in manifest.inputs)
     return [
         ("model", manifest.model),
-        ("region", f"{manifest.region} ({manifest.title})"),
+        *_of_region(manifest.model, manifest.region, manifest.title, here),
         ("policy", manifest.policy),
         ("inputs", inputs),
         ("preprocessing", manifest.preprocessing.model_dump_json()),
@@ -127,8 +140,9 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     ]
 
 
-def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
-    facts = [("region", f"{outcome.region} ({outcome.title})"), ("decision", outcome.decision.value)]
+def _of_outcome(outcome: RegionOutcome, store: Store, here: str | None) -> list[tuple[str, str]]:
+    facts = _of_region(outcome.model, outcome.region, outcome.title, here)
+    facts.append(("decision", outcome.decision.value))
     if outcome.engine is not None:
         facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
         facts.extend(_of_artifact(outcome.engine))
@@ -143,6 +157,8 @@ def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
         )
     if outcome.gate is not None:
         facts.extend(_of_gate(outcome.gate))
+    if outcome.engine is not None:
+        facts += [("this host", fit.summary()) for fit in preflight([outcome.engine]).engines]
     if outcome.failure is not None:
         facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
     return facts

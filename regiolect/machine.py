@@ -12,6 +12,9 @@ from pathlib import Path
 
 from filelock import ReadWriteLock
 
+UNKNOWN = "unknown"
+"""A fact that a machine does not tell. It is no value: two machines that do not tell need not be alike."""
+
 # Instruction sets that change which kernels a backend picks, and so what an engine built here would be.
 _TELLING = (
     "avx2",
@@ -32,7 +35,7 @@ def cpu_fingerprint() -> dict[str, str]:
 
     Linux tells them in /proc/cpuinfo; elsewhere `isa` is `unknown`, which is a value of its own in a build key.
     """
-    name, isa = platform.processor() or "unknown", "unknown"
+    name, isa = platform.processor() or UNKNOWN, UNKNOWN
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = dict(line.split(":", 1) for line in cpuinfo.read_text().split("\n\n")[0].splitlines() if ":" in line)

@@ -35,7 +35,7 @@ from regiolect.errors import (
     NotRunnableHere,
     StorageError,
 )
-from regiolect.machine import cpu_fingerprint
+from regiolect.machine import UNKNOWN, cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -123,22 +123,29 @@ class Backend(ABC):
     def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         """In what an engine and this machine differ; imports no vendor's library and reads no file of the engine.
 
-        One that `blocks` says that the engine does not run here. Any other: nobody measured it on such a machine.
+        One that `blocks` says that the engine does not run here. Any other: nobody measured it on such a machine, for
+        engines that are compiled when they are loaded run on every machine that has the library. What one side does not
+        know is taken for a difference.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
         """
         try:
-            here = self.fingerprint()
+            here = dict(self.fingerprint())
         except BackendUnavailable as error:
             needed = f"{self.distribution} {artifact.backend_version}"
             return (Misfit(what="library", engine=needed, host=error.found, blocks=True),)
-        obstacle = self.obstacle()
-        if obstacle is not None:
-            return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True),)
-        told = artifact.fingerprint
-        return tuple(
-            Misfit(what=name, engine=told[name], host=here.get(name, "unknown"), blocks=name in self.binding)
-            for name in told
-            if told[name] != here.get(name, "unknown")
+        told = {"backend": self.name, **artifact.fingerprint, "version": artifact.backend_version}
+        differing = tuple(
+            Misfit(what=name, engine=theirs, host=ours, blocks=name in self.binding)
+            for name in dict.fromkeys([*told, *here])
+            for theirs, ours in [(told.get(name, UNKNOWN), here.get(name, UNKNOWN))]
+            if theirs != ours or theirs == UNKNOWN
         )
+        obstacle = self.obstacle()
+        if obstacle is None:
+            return differing
+        return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True), *differing)
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """What is worth trying on this machine, `AS_IT_COMES` first. Settings are named as the vendor names them."""
@@ -239,7 +246,7 @@ class Backend(ABC):
                 remedy="tune the engine again with this version: regiolect tune MODEL --force",
             )
         # The bytes that were verified are the bytes that are deserialized: the file is not opened a second time.
-        files = {file.path: verified_bytes(locate(file), file.blob.digest) for file in artifact.files}
+        files = {file.path: verified_bytes(locate(file), file.blob) for file in artifact.files}
         if sorted(files) != sorted(self.file_names):
             raise EngineLoadFailed(
                 expected=f"an engine of {self.name} with the files {', '.join(self.file_names)}",
