@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine, excerpt
 from regiolect.engines.inputs import padded_size
+from regiolect.engines.onnxruntime.configurations import ATTRIBUTES, side_by_side
 from regiolect.engines.onnxruntime.layers import layers_of
 from regiolect.errors import AttestationFailed
 
@@ -45,7 +47,7 @@ def open_session(
     """A session on the CPU provider, silent and without telemetry.
 
     Args:
-        configuration: entries of the session's configuration.
+        configuration: attributes of SessionOptions and entries of the session's configuration, by name.
         tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
     """
     onnxruntime.disable_telemetry_events()
@@ -54,12 +56,27 @@ def open_session(
     # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     for name, value in {**configuration, **_WIDE}.items():
-        options.add_session_config_entry(name, value)
+        if name in ATTRIBUTES:
+            setattr(options, name, _attribute(name, value))
+        else:
+            options.add_session_config_entry(name, value)
     if tell_into is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(tell_into / "profile")
         options.optimized_model_filepath = str(tell_into / OPTIMIZED)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _attribute(name: str, value: str) -> object:
+    """An attribute's value from its text; RuntimeError, as of ONNX Runtime itself, if there is none such."""
+    made = onnxruntime.ExecutionMode.__members__.get(value) if name == "execution_mode" else _whole(value)
+    if made is None:
+        raise RuntimeError(f"SessionOptions.{name} cannot be {value!r}")
+    return made
+
+
+def _whole(value: str) -> int | None:
+    return int(value) if value.isdigit() else None
 
 
 def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OnnxRuntimeEngine:
@@ -75,15 +92,17 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
 
 
 class OnnxRuntimeEngine(Engine):
-    """A session. It has one mode: the latency and the throughput profile are the same to it."""
+    """A session. It has one mode: the latency and the throughput profile are the same to it. Several runs are computed
+    side by side only where the configuration gives each of them some of the cores."""
 
     strength = "graph"
 
     def __init__(self, artifact: EngineArtifact, model: bytes, configuration: Configuration) -> None:
-        super().__init__(artifact)
+        super().__init__(artifact, at_once=side_by_side(configuration))
         self._model = model
         self._configuration = configuration
         self._session = open_session(model, configuration)
+        self._threads = ThreadPoolExecutor(self.at_once) if self.at_once > 1 else None
 
     def layers(self) -> tuple[LayerReport, ...]:
         zeros = self._zeros()
@@ -126,8 +145,13 @@ class OnnxRuntimeEngine(Engine):
         }
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
+        if self._threads is None or len(pieces) == 1:
+            return [self._run_one(piece) for piece in pieces]
+        return list(self._threads.map(self._run_one, pieces))
+
+    def _run_one(self, piece: Arrays) -> Arrays:
         names = list(self.artifact.request.outputs)
-        return [dict(zip(names, self._session.run(names, dict(piece)), strict=True)) for piece in pieces]
+        return dict(zip(names, self._session.run(names, dict(piece)), strict=True))
 
     def _zeros(self) -> dict[str, NDArray[Any]]:
         request = self.artifact.request
