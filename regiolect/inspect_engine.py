@@ -195,9 +195,8 @@ def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
         ("journal", tuning.journal.uri),
     ]
     for name, batch, at_once, settings, p50, p99, throughput, against in tuning_words.rows(tuning):
-        told.append(
-            (f"  {name}", f"batch {batch} x {at_once}: {p50} median, {p99} p99, {throughput} ({against}); {settings}")
-        )
+        figures = f"{p50} median, {p99} p99, {throughput} ({against})"
+        told.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
     return told
 
 

@@ -31,9 +31,7 @@ def tune(
         tuple[Path, Path] | None,
         typer.Option("--compare", help="Instead: compare two sites' journals of one engine on one type of device."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
-    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
     policies: Annotated[
         Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
     ] = None,
@@ -44,7 +42,8 @@ def tune(
     What is found is kept with the engine; the next `regiolect run` publishes it, and builds nothing again. Exit code 1
     if an engine was not tuned, or if --compare finds that one site lags.
 
-    Examples: regiolect tune examples.fashion:MODEL --regions eu --minutes 2; regiolect tune --compare oslo.json lyon.json
+    Examples: regiolect tune examples.fashion:MODEL --regions eu --minutes 2
+    or regiolect tune --compare oslo.json lyon.json
     """
     import os
 
