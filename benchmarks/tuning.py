@@ -1,6 +1,6 @@
 """The tuner's choice against an exhaustive search: is it within 3 % of the best, and never slower than the default?
 
-    python -m benchmarks.tuning [--minutes 5] [--seconds 60] [--networks fashion,resnet50]
+    python -m benchmarks.tuning [--minutes 3] [--seconds 10] [--networks fashion,resnet50]
 
 Each backend's INT8 and FP32 engine of the example `fashion`, and of a network of ResNet-50's size, is tuned for latency
 and for throughput, with Regiolect's own tuner and within `--minutes`. Then every candidate of the same grid, none given
@@ -77,8 +77,8 @@ class Row(TypedDict):
 def main() -> None:
     """Measure, print a table, write JSON and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5.0, help="the tuner's time for one engine and aim")
-    parser.add_argument("--seconds", type=float, default=60.0, help="the search's time for each candidate")
+    parser.add_argument("--minutes", type=float, default=3.0, help="the tuner's time for one engine and aim")
+    parser.add_argument("--seconds", type=float, default=10.0, help="the search's time for each candidate")
     parser.add_argument("--networks", default="fashion,resnet50", help="networks, separated by commas")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="backends, separated by commas")
     asked = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from flows.tune_on_target import tune_all
 from regiolect.audit import audit
 from regiolect.bundle import tuning_path
 from regiolect.cli import app
-from regiolect.contracts import Decision, ReleaseRow, TunedEngine, TuningJournal
+from regiolect.contracts import Decision, EvaluationResult, ReleaseRow, TunedEngine, TuningJournal
 from regiolect.inspect_engine import find_engine
 from regiolect.nightly import plan_night, work_of
 from regiolect.policy import PolicyBook
@@ -47,12 +46,12 @@ def journals() -> list[TuningJournal]:
 
 
 @pytest.fixture
-def approved(workshop: Workshop) -> Iterator[ReleaseRow]:
+def approved(workshop: Workshop) -> ReleaseRow:
     """A region's engine, released and served."""
     workshop.add("north", PORTABLE, precision="FP32", **SMALL)
     (row,) = release(ADDRESS).rows
     assert row.decision is Decision.APPROVED
-    yield row
+    return row
 
 
 def test_tuned_on_demand_an_engine_is_published_by_the_next_release_and_not_built_again(
@@ -126,12 +125,9 @@ def test_a_tuning_that_the_gate_would_not_approve_leaves_the_engine_as_it_was(
     (row,) = release(ADDRESS).rows
     before = outcome_of(row)
 
-    def slow(
-        request: object, model: object, engine: object, data: object, evaluation: object, tuning: object
-    ) -> object:
-        timing = before.evaluation.timing if before.evaluation else None
-        assert before.evaluation is not None and timing is not None
-        slower = timing.model_copy(update={"p99_ms": 900.0, "p99_upper_ms": 900.0})
+    def slow(*_: object) -> EvaluationResult:
+        assert before.evaluation is not None
+        slower = before.evaluation.timing.model_copy(update={"p99_ms": 900.0, "p99_upper_ms": 900.0})
         return before.evaluation.model_copy(update={"timing": slower})
 
     monkeypatch.setattr(tune_on_target, "time_again", slow)

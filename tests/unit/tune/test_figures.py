@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -90,7 +92,7 @@ def test_operating_points_each_give_more_and_take_longer(
     points, floor = operating_points(journal), noise(journal)
     assert floor is not None
     assert 1 <= len(points) <= MOST_POINTS
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in itertools.pairwise(points):
         assert after.p50_ms > before.p50_ms
         assert after.throughput > before.throughput * (1 + floor)
     found = [each.point for each in measured(journal).values()]
