@@ -179,7 +179,7 @@ class Search:
         if self._found:
             return self._found
         places = list(range(len(self.candidates)))
-        self._bench.warm_up(self.candidates, places, lambda: False, "")
+        self._bench.warm_up(self.candidates, places, 0.0)
         taken: dict[int, list[float]] = {place: [] for place in places}
         spent, passes = 0.0, 0
         with whole_machine():

@@ -64,11 +64,15 @@ class TuningCandidate(Contract):
 
 
 class DroppedCandidate(Contract):
-    """What was not measured, or no further, and why. Without a batch it is the configuration as a whole."""
+    """What was not measured, or no further, and why. Without a batch it is the configuration as a whole.
+
+    minutes: the time that was too short for it; it is tried by whoever allows more.
+    """
 
     configuration: Configuration
     batch: PositiveInt | None
     reason: str
+    minutes: PositiveFloat | None = Field(default=None, exclude_if=_none)
 
 
 class TuningSlice(Contract):

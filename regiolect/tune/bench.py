@@ -79,13 +79,17 @@ class Bench:
         return found, dropped
 
     def warm_up(
-        self, candidates: Sequence[TuningCandidate], places: Iterable[int], enough: Callable[[], bool], allowed: str
+        self,
+        candidates: Sequence[TuningCandidate],
+        places: Iterable[int],
+        minutes: float,
+        enough: Callable[[int], bool] = lambda place: False,
     ) -> list[DroppedCandidate]:
         """Run candidates for the first time, small batches first, and see how long a round takes.
 
         Args:
-            enough: whether so much time went by that what is left is dropped instead.
-            allowed: in how much time, for the reason why.
+            minutes: in how much time all of this is done.
+            enough: whether so much of it went by that a candidate is dropped instead.
 
         Returns:
             Those that do not run, or were not tried.
@@ -96,9 +100,8 @@ class Bench:
         dropped: list[DroppedCandidate] = []
         for place in sorted(places, key=lambda place: (place > 1, candidates[place].batch, place)):
             candidate = candidates[place]
-            if place > 1 and enough():
-                said = f"no time to try it in {allowed}"
-                dropped.append(_dropped(candidate.configuration, candidate.batch, said))
+            if place > 1 and enough(place):
+                dropped.append(left_out(candidate, f"no time to try it in {minutes:g} minutes", minutes))
                 continue
             try:
                 self._round(candidate)
@@ -168,6 +171,13 @@ class Bench:
             index = np.arange(batch * at_once) % len(next(iter(self._inputs.values())))
             self._rounds[key] = {name: array[index] for name, array in self._inputs.items()}
         return self._rounds[key]
+
+
+def left_out(candidate: TuningCandidate, reason: str, minutes: float) -> DroppedCandidate:
+    """A candidate for which the time is too short."""
+    return DroppedCandidate(
+        configuration=candidate.configuration, batch=candidate.batch, reason=reason, minutes=minutes
+    )
 
 
 def _key(configuration: Configuration) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,7 +123,8 @@ def compare(first: SiteFigures, second: SiteFigures) -> DeviceComparison:
             found="none",
             remedy="tune both with the same number of minutes",
         )
-    ratio = statistics.median(point.ratio for point in points)
+    # Of logarithms, so that it does not matter which site comes first.
+    ratio = math.exp(statistics.median(math.log(point.ratio) for point in points))
     lag, floor = max(ratio, 1 / ratio) - 1, max(first.noise, second.noise)
     slower = (second.site if ratio > 1 else first.site) if lag > floor else None
     notes = tuple(f"{each.site}: {each.note}" for each in (first, second) if each.note)

@@ -25,7 +25,7 @@ from regiolect.errors import DeviceLost, EngineError
 from regiolect.integrity import canonical_json
 from regiolect.machine import sharing_machine, whole_machine
 from regiolect.storage import Store
-from regiolect.tune.bench import Bench, Load
+from regiolect.tune.bench import Bench, Load, left_out
 from regiolect.tune.candidates import batch_sizes
 from regiolect.tune.figures import CONTROL, DEFAULT, LEAST_PASSES, standing, tuned_engine
 from regiolect.tune.journal import Say, begun, journal_key, keep, resumable
@@ -72,6 +72,8 @@ def tune_engine(
     offered, batches = backend.configurations(request), batch_sizes(request.profile)
     key = journal_key(artifact, device)
     known = None if force else resumable(artifact, device, tuned_for, offered, batches, store, say)
+    if known is not None:
+        known = _with_more_time(known, minutes)
     run = _Run(Bench(load or partial(backend.load, artifact, store), inputs), key, store, minutes)
     if known is not None and not run.goes_on(known):
         return tuned_engine(known, store.put_bytes(canonical_json(known)))
@@ -83,6 +85,12 @@ def tune_engine(
         keep(known, key, store)
     journal = run.measured(known)
     return tuned_engine(journal, store.put_bytes(canonical_json(journal)))
+
+
+def _with_more_time(journal: TuningJournal, minutes: float) -> TuningJournal:
+    """The journal, in which nothing is left out any more for want of less time than there is."""
+    kept = tuple(each for each in journal.dropped if each.minutes is None or each.minutes >= minutes)
+    return journal.model_copy(update={"dropped": kept})
 
 
 @dataclass
@@ -132,36 +140,31 @@ class _Run:
 
     def _warmed_up(self, journal: TuningJournal) -> TuningJournal:
         """Every candidate run once, and those dropped for which the time is too short."""
-        allowed = f"{self.minutes:g} minutes"
-        started, first = time.perf_counter(), not journal.passes
-        limit = _TO_WARM_UP * (self.minutes * 60 - journal.seconds)
+        started, allowed = time.perf_counter(), self.minutes * 60 - journal.seconds
+        measured = {piece.candidate for taken in journal.passes for piece in taken}
 
-        def enough() -> bool:
-            return first and time.perf_counter() - started > limit
+        def enough(place: int) -> bool:
+            return place not in measured and time.perf_counter() - started > _TO_WARM_UP * allowed
 
-        places = standing(journal)
-        dropped = self.bench.warm_up(journal.candidates, places, enough, allowed)
+        dropped = self.bench.warm_up(journal.candidates, standing(journal), self.minutes, enough)
         journal = journal.model_copy(update={"dropped": (*journal.dropped, *dropped)})
-        if first:
-            left = self.minutes * 60 - journal.seconds - (time.perf_counter() - started)
-            too_long = self._too_long(journal, left, allowed)
-            journal = journal.model_copy(update={"dropped": (*journal.dropped, *too_long)})
-        return journal
+        left = allowed - (time.perf_counter() - started)
+        too_long = self._too_long(journal, set(standing(journal)) - measured, left)
+        return journal.model_copy(update={"dropped": (*journal.dropped, *too_long)})
 
-    def _too_long(self, journal: TuningJournal, seconds: float, allowed: str) -> list[DroppedCandidate]:
-        """The candidates that take longest, until the rest can be measured often enough."""
+    def _too_long(self, journal: TuningJournal, unseen: set[int], seconds: float) -> list[DroppedCandidate]:
+        """Of the candidates that were never measured those that take longest, until the rest can be measured."""
         costs = {place: self.bench.cost_seconds(place) for place in standing(journal)}
         found = []
         # What the default is compared with at its own batch is given up last.
         givable = sorted(
-            (place for place in costs if place not in (DEFAULT, CONTROL)),
+            unseen - {DEFAULT, CONTROL},
             key=lambda place: (journal.candidates[place].batch != journal.default_batch, costs[place]),
         )
         while givable and LEAST_PASSES * sum(costs.values()) > seconds:
             place = givable.pop()
-            candidate, took = journal.candidates[place], costs.pop(place)
-            reason = f"too long for {allowed}: {took:.2f} s in each pass"
-            found.append(DroppedCandidate(configuration=candidate.configuration, batch=candidate.batch, reason=reason))
+            reason = f"too long for {self.minutes:g} minutes: {costs.pop(place):.2f} s in each pass"
+            found.append(left_out(journal.candidates[place], reason, self.minutes))
         return found
 
     def _pass(
