@@ -115,8 +115,9 @@ class Bench:
         return dropped
 
     def cost_seconds(self, place: int) -> float:
-        """About how long a full slice of a candidate takes that was warmed up."""
-        return SLICE_SECONDS + 2 * self._took_ms[place] / 1e3
+        """About how long one of the first slices of a candidate takes that was warmed up."""
+        took = self._took_ms[place] / 1e3
+        return 2 * took + min(SLICE_SECONDS / 2, MOST_ROUNDS * took)
 
     def slice(self, place: int, candidate: TuningCandidate, number: int) -> TuningSlice:
         """Rounds of one candidate in a row, after one that is not counted: the last one left its own data in caches.
