@@ -222,12 +222,12 @@ here.tuned(tiny_engine(store), store, {{"x": np.ones((3, 32), np.float32)}})
 def test_a_journal_of_something_else_is_named_and_never_gone_on_from(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs, change: dict[str, Any], told: str
 ) -> None:
-    tuned(artifact, store, inputs, minutes=0.1)
+    tuned(artifact, store, inputs, minutes=0.04)
     before = journal_of(artifact, store)
     key = journal_key(artifact, ORT.fingerprint())
     store.put_record(TUNINGS, key, before.model_copy(update=change))
     said: list[str] = []
-    tuned(artifact, store, inputs, minutes=0.1, say=said.append)
+    tuned(artifact, store, inputs, minutes=0.04, say=said.append)
     assert len(said) == 1 and said[0].endswith(told)
     assert journal_of(artifact, store).started > before.started
 
@@ -235,13 +235,13 @@ def test_a_journal_of_something_else_is_named_and_never_gone_on_from(
 def test_a_journal_of_another_device_under_its_own_key_is_named(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs
 ) -> None:
-    tuned(artifact, store, inputs, minutes=0.1)
+    tuned(artifact, store, inputs, minutes=0.04)
     other = journal_of(artifact, store).model_copy(update={"device": {**ORT.fingerprint(), "cpu": "a slower one"}})
     key = journal_key(artifact, ORT.fingerprint())
     (store.root / "records" / TUNINGS / f"{key}.json").unlink()
     store.put_record(TUNINGS, journal_key(artifact, other.device), other)
     said: list[str] = []
-    tuned(artifact, store, inputs, minutes=0.1, say=said.append)
+    tuned(artifact, store, inputs, minutes=0.04, say=said.append)
     assert len(said) == 1 and "of another device (cpu a slower one): not gone on from" in said[0]
 
 
