@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Configuration, DroppedCandidate, TuningCandidate, TuningSlice
+from regiolect.contracts import Configuration, DroppedCandidate, Execution, TuningCandidate, TuningSlice
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.errors import AttestationFailed, DeviceLost, EngineError, TuningError
@@ -185,7 +185,7 @@ def _key(configuration: Configuration) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(configuration.items()))
 
 
-def _kinds(counts: Mapping[str, int]) -> str:
+def _kinds(counts: Mapping[Execution, int]) -> str:
     return " + ".join(f"{kind} {count}" for kind, count in sorted(counts.items())) or "nothing that it tells"
 
 

@@ -85,7 +85,7 @@ def resumable(
     if found is None:
         _tell_of_others(artifact, device, key, store, say)
         return None
-    tried = [*found.candidates, *found.dropped]
+    tried: list[TuningCandidate | DroppedCandidate] = [*found.candidates, *found.dropped]
     wanted = {
         "engine": (found.engine, engine_digest(artifact)),
         "device": (dict(found.device), dict(device)),

@@ -1,4 +1,4 @@
-"""What a bundle carries of a tuning: in the manifest, as a file of its own, and in what is signed; or nothing at all."""
+"""What a bundle carries of a tuning: in the manifest, as a file, and in what is signed; or nothing at all."""
 
 from __future__ import annotations
 
