@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine, excerpt
 from regiolect.engines.inputs import padded_size
+from regiolect.engines.onnxruntime.configurations import side_by_side
 from regiolect.engines.onnxruntime.layers import layers_of
 from regiolect.engines.onnxruntime.session import CPU, ERRORS, OPTIMIZED, Provider, open_session
 from regiolect.errors import AttestationFailed
@@ -36,18 +38,20 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
 
 
 class OnnxRuntimeEngine(Engine):
-    """A session. It has one mode: the latency and the throughput profile are the same to it."""
+    """A session. It has one mode: the latency and the throughput profile are the same to it. Several runs are computed
+    side by side only where the configuration gives each of them some of the cores."""
 
     strength = "graph"
 
     def __init__(
         self, artifact: EngineArtifact, model: bytes, provider: Provider, configuration: Configuration
     ) -> None:
-        super().__init__(artifact)
+        super().__init__(artifact, at_once=side_by_side(configuration))
         self._model = model
         self._provider = provider
         self._configuration = configuration
         self._session = open_session(model, provider, configuration)
+        self._threads = ThreadPoolExecutor(self.at_once) if self.at_once > 1 else None
 
     def layers(self) -> tuple[LayerReport, ...]:
         zeros = self._zeros()
@@ -94,8 +98,13 @@ class OnnxRuntimeEngine(Engine):
         }
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
+        if self._threads is None or len(pieces) == 1:
+            return [self._run_one(piece) for piece in pieces]
+        return list(self._threads.map(self._run_one, pieces))
+
+    def _run_one(self, piece: Arrays) -> Arrays:
         names = list(self.artifact.request.outputs)
-        return [dict(zip(names, self._session.run(names, dict(piece)), strict=True)) for piece in pieces]
+        return dict(zip(names, self._session.run(names, dict(piece)), strict=True))
 
     def _zeros(self) -> dict[str, NDArray[Any]]:
         request = self.artifact.request

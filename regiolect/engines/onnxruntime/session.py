@@ -10,6 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from regiolect.contracts import Configuration
+from regiolect.engines.onnxruntime.configurations import ATTRIBUTES
 
 OPTIMIZED = "optimized.onnx"
 NOTHING_SET: Configuration = {}
@@ -53,7 +54,8 @@ def open_session(
 
     Args:
         provider: its entries and options go before those of `configuration`.
-        configuration: thread counts and execution mode of the session's options, and options of the provider.
+        configuration: attributes of SessionOptions, entries of the session's configuration, which have a dot in their
+            name, and options of the provider.
         tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
     """
     onnxruntime.disable_telemetry_events()
@@ -62,14 +64,28 @@ def open_session(
     options.log_severity_level = 4
     # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    given = dict(configuration)
-    for name in ("intra_op_num_threads", "inter_op_num_threads"):
-        if name in given:
-            setattr(options, name, int(given.pop(name)))
-    for name, value in provider.entries.items():
-        options.add_session_config_entry(name, value)
+    own = {}
+    for name, value in {**configuration, **provider.entries}.items():
+        if name in ATTRIBUTES:
+            setattr(options, name, _attribute(name, value))
+        elif "." in name:
+            options.add_session_config_entry(name, value)
+        else:
+            own[name] = value
     if tell_into is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(tell_into / "profile")
         options.optimized_model_filepath = str(tell_into / OPTIMIZED)
-    return onnxruntime.InferenceSession(model, options, providers=[(provider.name, {**given, **provider.options})])
+    return onnxruntime.InferenceSession(model, options, providers=[(provider.name, {**own, **provider.options})])
+
+
+def _attribute(name: str, value: str) -> object:
+    """An attribute's value from its text; RuntimeError, as of ONNX Runtime itself, if there is none such."""
+    made = onnxruntime.ExecutionMode.__members__.get(value) if name == "execution_mode" else _whole(value)
+    if made is None:
+        raise RuntimeError(f"SessionOptions.{name} cannot be {value!r}")
+    return made
+
+
+def _whole(value: str) -> int | None:
+    return int(value) if value.isdigit() else None
