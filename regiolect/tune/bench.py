@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Configuration, DroppedCandidate, Execution, TuningCandidate, TuningSlice
+from regiolect.contracts import Configuration, DroppedCandidate, Execution, Precision, TuningCandidate, TuningSlice
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.errors import AttestationFailed, DeviceLost, EngineError, TuningError
@@ -20,6 +20,9 @@ Arrays = Mapping[str, NDArray[Any]]
 # A slice lasts about so long, and never more rounds than a journal should hold.
 SLICE_SECONDS, MOST_ROUNDS = 0.25, 50
 _FIRST_SECONDS = 0.03
+# How far a configuration's answers may lie from the default's, as a share of their size: other kernels round otherwise,
+# and in coarser types more so.
+_ALIKE = {Precision.FP32: 1e-3, Precision.FP16: 2e-2, Precision.INT8: 1e-1}
 
 
 class Bench:
@@ -37,6 +40,7 @@ class Bench:
         self._control: Engine | None = None
         self._rounds: dict[tuple[int, int], Arrays] = {}
         self._took_ms: dict[int, float] = {}
+        self._answers: dict[tuple[int, int], Arrays] = {}
 
     def candidates(
         self, configurations: Sequence[Configuration], batches: Sequence[int], default_batch: int
@@ -85,14 +89,15 @@ class Bench:
         minutes: float,
         enough: Callable[[int], bool] = lambda place: False,
     ) -> list[DroppedCandidate]:
-        """Run candidates for the first time, small batches first, and see how long a round takes.
+        """Run candidates for the first time, small batches first: how long a round takes, and whether the answers are
+        the default's.
 
         Args:
             minutes: in how much time all of this is done.
             enough: whether so much of it went by that a candidate is dropped instead.
 
         Returns:
-            Those that do not run, or were not tried.
+            Those that do not run, answer otherwise, or were not tried.
 
         Raises:
             EngineError: the default does not run, or the device is lost.
@@ -106,6 +111,10 @@ class Bench:
             try:
                 self._round(candidate)
                 self._took_ms[place] = self._round(candidate)
+                # Asked last: what a runtime records in its first rounds, it replays from then on.
+                said = self._answers_otherwise(candidate) if place > 1 else None
+                if said is not None:
+                    dropped.append(_dropped(candidate.configuration, candidate.batch, said))
             except DeviceLost:
                 raise
             except EngineError as error:
@@ -113,6 +122,20 @@ class Bench:
                     raise
                 dropped.append(_dropped(candidate.configuration, candidate.batch, error.found))
         return dropped
+
+    def _answers_otherwise(self, candidate: TuningCandidate) -> str | None:
+        """In what the answers differ from the default's to the same samples; None if they are alike."""
+        default, key = self._loaded(AS_IT_COMES), (candidate.batch, candidate.at_once)
+        inputs = self._inputs_of(*key)
+        if key not in self._answers:
+            self._answers[key] = default.run_many(inputs)
+        found = self._loaded(candidate.configuration).run_many(inputs, candidate.batch)
+        for name, expected in self._answers[key].items():
+            apart = float(np.linalg.norm(found[name].astype(float) - expected)) / (float(np.linalg.norm(expected)) or 1)
+            # Not a number is not alike.
+            if not apart <= _ALIKE[default.artifact.request.precision]:
+                return f"answers otherwise than the default: {name!r} differs by {apart:.2g} of its size"
+        return None
 
     def cost_seconds(self, place: int) -> float:
         """About how long one of the first slices of a candidate takes that was warmed up."""

@@ -29,6 +29,7 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.configurations import THREADS
 from regiolect.engines.onnxruntime.runtime import OnnxRuntimeEngine
+from regiolect.engines.onnxruntime.session import CPU
 from regiolect.errors import DeviceLost, EngineError, EngineLoadFailed, TuningError
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
@@ -107,11 +108,11 @@ def test_what_computes_in_other_types_does_not_load_or_does_not_run_is_dropped_b
 
     def load(configuration: Configuration) -> Engine:
         if "session.intra_op.allow_spinning" in configuration:
-            return _Coarse(artifact, model, configuration)
+            return _Coarse(artifact, model, CPU, configuration)
         if "session.dynamic_block_base" in configuration:
             raise EngineLoadFailed("an engine", "the vendor says no", "none")
         if configuration.get(THREADS) == "1":
-            return _Failing(artifact, model, configuration)
+            return _Failing(artifact, model, CPU, configuration)
         return ORT.load(artifact, store, configuration)
 
     result = tuned(artifact, store, inputs, load=load)
@@ -121,6 +122,32 @@ def test_what_computes_in_other_types_does_not_load_or_does_not_run_is_dropped_b
     assert reasons[THREADS, 1] == "out of memory, says the vendor"
     gone = {"session.intra_op.allow_spinning", "session.dynamic_block_base"}
     assert not any(gone & set(point.configuration) for point in (*result.points, result.point))
+
+
+class _Wrong(OnnxRuntimeEngine):
+    """Right in its first two runs, as an engine is that records what it will replay."""
+
+    runs = 0
+
+    def _run(self, pieces: Any) -> Any:
+        self.runs += 1
+        return [{name: array + (self.runs > 2) for name, array in each.items()} for each in super()._run(pieces)]
+
+
+def test_what_answers_otherwise_is_dropped_however_fast_it_is(
+    artifact: EngineArtifact, store: LocalStore, inputs: Inputs
+) -> None:
+    model = store.path_of(artifact.files[0].blob).read_bytes()
+
+    def load(configuration: Configuration) -> Engine:
+        kind = _Wrong if configuration.get(THREADS) == "1" else OnnxRuntimeEngine
+        return kind(artifact, model, CPU, configuration)
+
+    result = tuned(artifact, store, inputs, load=load)
+    wrong = [each for each in journal_of(artifact, store).dropped if each.configuration.get(THREADS) == "1"]
+    assert {each.batch for each in wrong} == {1, 2, 4}
+    assert all("answers otherwise than the default: 'y' differs by" in each.reason for each in wrong)
+    assert not any(point.configuration.get(THREADS) == "1" for point in (*result.points, result.point))
 
 
 @pytest.mark.parametrize("settings", [{}, {THREADS: "1"}], ids=["the default", "another configuration"])
@@ -133,7 +160,7 @@ def test_a_device_that_is_lost_is_an_error_of_that_name_and_the_journal_stays(
     def load(configuration: Configuration) -> Engine:
         if dict(configuration) != settings:
             return ORT.load(artifact, store, configuration)
-        engine = _Failing(artifact, model, configuration)
+        engine = _Failing(artifact, model, CPU, configuration)
         engine.after, engine.error = after, DeviceLost("a device", "it fell off the bus", "look at the log")
         return engine
 
@@ -254,7 +281,7 @@ class _Slow(OnnxRuntimeEngine):
 def test_the_time_is_kept_to_and_more_of_it_goes_on_with_what_was_left_out(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs
 ) -> None:
-    load = partial(_Slow, artifact, store.path_of(artifact.files[0].blob).read_bytes())
+    load = partial(_Slow, artifact, store.path_of(artifact.files[0].blob).read_bytes(), CPU)
     started = time.perf_counter()
     with pytest.raises(TuningError, match="allow more minutes"):
         tuned(artifact, store, inputs, minutes=0.02, load=load)
