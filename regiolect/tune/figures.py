@@ -61,17 +61,19 @@ def measured(journal: TuningJournal) -> dict[int, Figures]:
 
 
 def noise(journal: TuningJournal) -> float | None:
-    """By how much the default differed from itself: upper bound, at 95 %, of the median share over passes.
+    """By how much the default differed from itself: bound, at 95 % on either side, of the median over passes of the
+    control's time by the default's, less one. It becomes smaller with the number of passes, as errors of medians do.
 
     None with fewer than LEAST_PASSES passes.
     """
     rounds = _rounds(journal)
-    pairs = [
-        (np.median(taken), np.median(rounds[CONTROL][number])) for number, taken in rounds.get(DEFAULT, {}).items()
-    ]
-    if len(pairs) < LEAST_PASSES:
+    ratios = np.asarray(
+        [np.median(rounds[CONTROL][number]) / np.median(taken) for number, taken in rounds.get(DEFAULT, {}).items()]
+    )
+    if len(ratios) < LEAST_PASSES:
         return None
-    return percentile_upper([abs(float(control / default) - 1) for default, control in pairs], 0.5, _CONFIDENCE)
+    above, below = (percentile_upper(signed, 0.5, _CONFIDENCE) for signed in (ratios, -ratios))
+    return None if above is None or below is None else max(abs(above - 1), abs(-below - 1))
 
 
 def standing(journal: TuningJournal) -> tuple[int, ...]:

@@ -27,10 +27,12 @@ from regiolect.machine import sharing_machine, whole_machine
 from regiolect.storage import Store
 from regiolect.tune.bench import Bench, Load, left_out
 from regiolect.tune.candidates import batch_sizes
-from regiolect.tune.figures import CONTROL, DEFAULT, LEAST_PASSES, standing, tuned_engine
+from regiolect.tune.figures import CONTROL, DEFAULT, LEAST_PASSES, noise, standing, tuned_engine
 from regiolect.tune.journal import Say, begun, journal_key, keep, resumable
 
-MOST_PASSES = 24
+# With ENOUGH_PASSES, and a default that differs from itself by no more than STEADY, nothing changes any more; on a
+# restless machine more is measured.
+ENOUGH_PASSES, STEADY, MOST_PASSES = 24, 0.005, 60
 # The share of the time that finding out how long a round takes may use up.
 _TO_WARM_UP = 0.3
 
@@ -105,9 +107,12 @@ class _Run:
 
     def goes_on(self, journal: TuningJournal) -> bool:
         """Whether more is to be measured."""
-        if len(journal.passes) >= MOST_PASSES or journal.seconds >= self.minutes * 60:
+        passes, floor = len(journal.passes), noise(journal)
+        if passes >= MOST_PASSES or journal.seconds >= self.minutes * 60:
             return False
-        return len(journal.passes) < LEAST_PASSES or len(standing(journal)) > 2
+        if floor is None:
+            return True
+        return len(standing(journal)) > 2 and (passes < ENOUGH_PASSES or floor > STEADY)
 
     @contextmanager
     def timed(self) -> Iterator[None]:

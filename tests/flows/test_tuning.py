@@ -20,13 +20,20 @@ from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
 from regiolect.serving import load_bundle
 from regiolect.settings import load_settings
+from regiolect.tune import run
 from regiolect.tune.identity import tuning_digest
 from regiolect.tune.journal import TUNINGS
 from tests.flows.kept import aliases, outcome_of
 from tests.flows.tiny_models import ADDRESS, GPU, PORTABLE, Workshop
 
 SMALL = {"batch": {"min": 1, "opt": 2, "max": 2}}
-MINUTES = 0.1
+MINUTES = 1.0
+
+
+@pytest.fixture(autouse=True)
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for an answer; that it is a good one is not what these tests are about."""
+    monkeypatch.setattr(run, "MOST_PASSES", 6)
 
 
 def registry() -> Registry:

@@ -28,6 +28,7 @@ from regiolect.contracts import (
 from regiolect.engines.catalog import backend
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
+from regiolect.tune import run
 
 SIZE = 32
 
@@ -90,6 +91,12 @@ def invent() -> Invent:
         )
 
     return made
+
+
+@pytest.fixture(autouse=True)
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for an answer; that it is a good one is not what these tests are about."""
+    monkeypatch.setattr(run, "MOST_PASSES", 8)
 
 
 @pytest.fixture

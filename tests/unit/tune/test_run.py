@@ -33,9 +33,10 @@ from regiolect.engines.onnxruntime.session import CPU
 from regiolect.errors import DeviceLost, EngineError, EngineLoadFailed, TuningError
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
+from regiolect.tune import run
 from regiolect.tune.figures import LEAST_PASSES, tuned_engine
 from regiolect.tune.journal import TUNINGS, journal_key
-from regiolect.tune.run import MOST_PASSES, tune_engine
+from regiolect.tune.run import tune_engine
 from tests.unit.tune.conftest import tiny_engine
 
 Inputs = Mapping[str, NDArray[Any]]
@@ -249,12 +250,12 @@ here.tuned(tiny_engine(store), store, {{"x": np.ones((3, 32), np.float32)}})
 def test_a_journal_of_something_else_is_named_and_never_gone_on_from(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs, change: dict[str, Any], told: str
 ) -> None:
-    tuned(artifact, store, inputs, minutes=0.04)
+    tuned(artifact, store, inputs, minutes=0.5)
     before = journal_of(artifact, store)
     key = journal_key(artifact, ORT.fingerprint())
     store.put_record(TUNINGS, key, before.model_copy(update=change))
     said: list[str] = []
-    tuned(artifact, store, inputs, minutes=0.04, say=said.append)
+    tuned(artifact, store, inputs, minutes=0.5, say=said.append)
     assert len(said) == 1 and said[0].endswith(told)
     assert journal_of(artifact, store).started > before.started
 
@@ -262,13 +263,13 @@ def test_a_journal_of_something_else_is_named_and_never_gone_on_from(
 def test_a_journal_of_another_device_under_its_own_key_is_named(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs
 ) -> None:
-    tuned(artifact, store, inputs, minutes=0.04)
+    tuned(artifact, store, inputs, minutes=0.5)
     other = journal_of(artifact, store).model_copy(update={"device": {**ORT.fingerprint(), "cpu": "a slower one"}})
     key = journal_key(artifact, ORT.fingerprint())
     (store.root / "records" / TUNINGS / f"{key}.json").unlink()
     store.put_record(TUNINGS, journal_key(artifact, other.device), other)
     said: list[str] = []
-    tuned(artifact, store, inputs, minutes=0.04, say=said.append)
+    tuned(artifact, store, inputs, minutes=0.5, say=said.append)
     assert len(said) == 1 and "of another device (cpu a slower one): not gone on from" in said[0]
 
 
@@ -316,7 +317,7 @@ def test_candidates_that_take_too_long_are_left_out_by_name_and_the_rest_is_meas
 
 
 def test_measuring_ends_by_itself(artifact: EngineArtifact, store: LocalStore, inputs: Inputs) -> None:
-    started = time.perf_counter()
     tuned(artifact, store, inputs, minutes=5)
-    assert time.perf_counter() - started < 60
-    assert len(journal_of(artifact, store).passes) <= MOST_PASSES
+    journal = journal_of(artifact, store)
+    assert LEAST_PASSES <= len(journal.passes) <= run.MOST_PASSES
+    assert journal.seconds < 120
