@@ -51,29 +51,38 @@ class ServedModel:
             InvalidSamples: inputs are missing, unknown, or of another dtype.
             ShapeOutsideProfile: a shape is not one that the engine was built for.
         """
-        return self._engine.run_many(self._prepared(model_input))
+        raw = raw_inputs(self.manifest, model_input)
+        return self._engine.run_many({name: preprocess(raw[name], self.manifest.preprocessing) for name in raw})
 
-    def _prepared(self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        names = [tensor.name for tensor in self.manifest.inputs]
-        if isinstance(model_input, Mapping):
-            given = dict(model_input)
-        else:
-            given = dict.fromkeys(names, model_input) if len(names) == 1 else {}
-        if set(given) != set(names):
+
+def raw_inputs(
+    manifest: BundleManifest, model_input: NDArray[Any] | Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """What `predict` is given, by input name, once names and dtypes are found right.
+
+    Raises:
+        InvalidSamples: inputs are missing, unknown, or of another dtype.
+    """
+    names = [tensor.name for tensor in manifest.inputs]
+    if isinstance(model_input, Mapping):
+        given = dict(model_input)
+    else:
+        given = dict.fromkeys(names, model_input) if len(names) == 1 else {}
+    if set(given) != set(names):
+        raise InvalidSamples(
+            expected=f"inputs {', '.join(sorted(names))} of {manifest.name}",
+            found=", ".join(sorted(map(str, given))) or "one array without a name",
+            remedy="pass a dict of arrays by input name",
+        )
+    dtype = np.dtype(manifest.preprocessing.raw_dtype)
+    for name, raw in given.items():
+        if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
             raise InvalidSamples(
-                expected=f"inputs {', '.join(sorted(names))} of {self.manifest.name}",
-                found=", ".join(sorted(map(str, given))) or "one array without a name",
-                remedy="pass a dict of arrays by input name",
+                expected=f"input {name!r} of {manifest.name} as a {dtype} array, before preprocessing",
+                found=str(getattr(raw, "dtype", type(raw).__name__)),
+                remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
             )
-        dtype = np.dtype(self.manifest.preprocessing.raw_dtype)
-        for name, raw in given.items():
-            if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
-                raise InvalidSamples(
-                    expected=f"input {name!r} of {self.manifest.name} as a {dtype} array, before preprocessing",
-                    found=str(getattr(raw, "dtype", type(raw).__name__)),
-                    remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
-                )
-        return {name: preprocess(raw, self.manifest.preprocessing) for name, raw in given.items()}
+    return given
 
 
 def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:

@@ -1,0 +1,183 @@
+"""Which waiting requests run next, at which operating point, and which are refused: decisions alone.
+
+No threads, no clock, no engine: time is handed in, and a batch is a description of what to run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from regiolect.errors import InvalidSetting
+from regiolect.serving.arrivals import Arrivals
+from regiolect.serving.forecast import Forecast, Point
+
+# A point is kept while its forecast is no more than this times the best one's.
+STAY = 1.1
+# Waiting for so many times the best forecast is a surge that the forecast does not know of.
+SURGE = 1.5
+# Weight of the last batch in what batches take here and now, against what they took when they were measured.
+SMOOTH = 1 / 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What waits: samples of one caller, all of one shape. Only requests of equal `shape` share a batch."""
+
+    ticket: int
+    rows: int
+    shape: Hashable
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be run at once, on one slot of an engine. `telling`: whether its time tells of all slots busy."""
+
+    point: Point
+    requests: tuple[Request, ...]
+    rows: int
+    began: float
+    telling: bool
+
+
+class Dispatcher:
+    """Queue, operating point in use and batches in flight of one served model.
+
+    - A slot that is free takes what waits, in order of arrival; nothing waits for a batch to fill. A batch is an even
+      share for each slot of what waits.
+    - The point is the one with the least forecast 99th percentile at the rate at which requests come, and is kept until
+      another's is a tenth less. When more waits than that rate explains, the point that would empty the queue first is
+      taken until the queue is empty.
+    - Points of two engines are never in flight together: what runs ends before the other begins. Points that differ in
+      the batch alone change at once.
+    - A request is refused if its answer would come after `patience`, so the queue is bounded by patience and rate.
+
+    Attributes:
+        point: the one in use.
+        switches: how often it changed.
+        pace: what a batch takes, over what it took when it was measured.
+        waiting: samples that wait.
+        flying: samples in batches in flight.
+    """
+
+    def __init__(self, points: Sequence[Point], patience: float) -> None:
+        """
+        Args:
+            points: those whose batches take more than half of `patience` are left out: whoever comes while one runs has
+                to wait for it, and for his own.
+            patience: seconds from arrival to answer.
+
+        Raises:
+            InvalidSetting: not even the smallest batch is answered in that time.
+        """
+        usable = [point for point in points if 2 * point.takes(point.batch) <= patience]
+        if not usable:
+            least = 2 * min(point.takes(point.batch) for point in points)
+            raise InvalidSetting(
+                expected=f"a patience of at least {least:.3g} s, in which a batch in flight and the next one are done",
+                found=f"{patience:g} s",
+                remedy="allow more, or release an engine that answers faster",
+            )
+        self.points = tuple(usable)
+        self.patience = patience
+        self._forecast = Forecast(self.points)
+        self._peak = max(self.points, key=lambda point: point.rate)
+        self._arrivals = Arrivals()
+        self._queue: deque[Request] = deque()
+        self._in_flight = 0
+        self.point = self._steady = min(self.points, key=lambda point: point.takes(1))
+        self._surge: Point | None = None
+        self.switches = 0
+        self.pace = 1.0
+        self.waiting = 0
+        self.flying = 0
+
+    @property
+    def capacity(self) -> float:
+        """Samples per second at the point that gives most, at the present pace."""
+        return self._peak.rate / self.pace
+
+    def rate(self, now: float) -> float:
+        """Samples per second that come, refused ones among them."""
+        return self._arrivals.rate(now)
+
+    def came(self, now: float, rows: int) -> None:
+        """A request of `rows` samples came, whatever becomes of it."""
+        self._arrivals.add(now, rows)
+
+    def refusal(self, rows: int) -> float | None:
+        """None if a request may be added now; otherwise the seconds after which it is worth asking again."""
+        ahead = self.waiting + self.flying
+        answer = (ahead + rows) / self.capacity + self.pace * self._peak.takes(self._peak.batch)
+        if ahead == 0 or answer <= self.patience:
+            return None
+        return max(answer - self.patience, self.pace * self.point.takes(1))
+
+    def add(self, request: Request) -> None:
+        """Put a request that was not refused at the end of the queue."""
+        self._queue.append(request)
+        self.waiting += request.rows
+
+    def next(self, now: float) -> Batch | None:
+        """What to run now, taken out of the queue; None if nothing waits, or it has to wait. Ask until it is None."""
+        if not self._queue:
+            return None
+        chosen = self._chosen(now)
+        if self._in_flight and (chosen.engine != self.point.engine or self._in_flight >= self.point.slots):
+            return None
+        if chosen is not self.point:
+            self.point = chosen
+            self.switches += 1
+        requests = self._taken(chosen)
+        rows = sum(request.rows for request in requests)
+        self.waiting -= rows
+        self.flying += rows
+        self._in_flight += 1
+        return Batch(chosen, requests, rows, now, telling=self._in_flight == chosen.slots)
+
+    def ended(self, batch: Batch, now: float, *, worked: bool) -> None:
+        """A batch is done, well or not."""
+        self._in_flight -= 1
+        self.flying -= batch.rows
+        if worked and batch.telling:
+            self.pace += SMOOTH * ((now - batch.began) / batch.point.takes(batch.rows) - self.pace)
+
+    def _chosen(self, now: float) -> Point:
+        if self._surge is not None:
+            # The last that waits leaves the queue with this point yet.
+            if len(self._queue) > 1:
+                return self._surge
+            self._surge = None
+        p99 = dict(zip(self.points, self._forecast.p99(self.rate(now) * self.pace), strict=True))
+        best = min(self.points, key=p99.__getitem__)
+        if p99[self._steady] > STAY * p99[best]:
+            self._steady = best
+        if self.waiting / self._steady.rate > SURGE * p99[best]:
+            recent = self._arrivals.recent_rate(now) * self.pace
+            first = min(self.points, key=lambda point: self._until_empty(point, recent))
+            if first.rate > self._steady.rate:
+                self._surge = first
+                return first
+        return self._steady
+
+    def _until_empty(self, point: Point, rate: float) -> float:
+        """Seconds until nobody would wait, as if samples flowed; long, where they come faster than they go."""
+        return point.takes(point.share(self.waiting)) + self.waiting / max(point.rate - rate, point.rate / 100)
+
+    def _taken(self, point: Point) -> tuple[Request, ...]:
+        wanted = point.share(self.waiting)
+        first = self._queue.popleft()
+        taken, rows, passed = [first], first.rows, []
+        while self._queue and rows < wanted:
+            request = self._queue.popleft()
+            if request.shape != first.shape:
+                passed.append(request)
+            elif rows + request.rows <= point.batch:
+                taken.append(request)
+                rows += request.rows
+            else:
+                passed.append(request)
+                break
+        self._queue.extendleft(reversed(passed))
+        return tuple(taken)
