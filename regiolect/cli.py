@@ -20,6 +20,7 @@ from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
+from regiolect.tune_cli import tune
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
 Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
@@ -47,6 +48,7 @@ app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command()(doctor)
 app.command()(audit)
+app.command()(tune)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from regiolect.contracts import (
     EvaluationResult,
     GateDecision,
     RegionOutcome,
+    TunedEngine,
     short,
 )
 from regiolect.errors import UntrustedEngine, UsageError
@@ -25,6 +26,7 @@ from regiolect.settings import Settings, without_password
 from regiolect.signing.bundles import verify_decision
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import Store
+from regiolect.tune import words as tuning_words
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
         *_of_artifact(approved.engine),
         *_of_attestation(approved.attestation, layers, lambda: (folder / layers).read_bytes()),
         *_of_gate(approved.decision),
+        *_of_tuning(approved.tuning),
         (
             "speed",
             f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 for {timing.batches} x {timing.batch} samples; "
@@ -143,6 +146,7 @@ def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
         )
     if outcome.gate is not None:
         facts.extend(_of_gate(outcome.gate))
+    facts.extend(_of_tuning(outcome.tuning))
     if outcome.failure is not None:
         facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
     return facts
@@ -179,6 +183,21 @@ def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
         ("build key", request.build_key),
         ("files", files),
     ]
+
+
+def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
+    """The default against the operating points; nothing for an engine that was not tuned."""
+    if tuning is None:
+        return []
+    told = [
+        ("tuned", tuning_words.line(tuning)),
+        ("tuned on", tuning_words.device(tuning)),
+        ("journal", tuning.journal.uri),
+    ]
+    for name, batch, at_once, settings, p50, p99, throughput, against in tuning_words.rows(tuning):
+        figures = f"{p50} median, {p99} p99, {throughput} ({against})"
+        told.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
+    return told
 
 
 def _of_gate(gate: GateDecision) -> list[tuple[str, str]]:

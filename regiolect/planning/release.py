@@ -18,6 +18,7 @@ from regiolect.planning.retired import FindStore, kept_elsewhere, kept_places, r
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 from regiolect.storage import Store
+from regiolect.tune.identity import tuning_digest
 
 Stores = Callable[[str], Store]
 """A region's store, by the region's name."""
@@ -222,6 +223,7 @@ def _planned(
         kept=there.build_key if there else None,
         request=request,
         decision=there.decision if there else None,
+        tuning=tuning_digest(there) if there else None,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from regiolect.contracts import BatchProfile
 
+DEFAULT_MINUTES = 5.0
+"""How long measuring one engine may take where nobody says otherwise."""
+
 
 def batch_sizes(profile: BatchProfile) -> tuple[int, ...]:
     """The powers of two that the profile takes, or its buckets where it has some; and always its optimum. Rising."""

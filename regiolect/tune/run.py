@@ -49,9 +49,10 @@ def tune_engine(
 ) -> TunedEngine:
     """Find the operating points of an engine on this machine, which it has to itself while it measures.
 
-    Candidates are measured in turn, in changing order; those that can no longer be chosen are measured no further. After
-    each pass the journal is kept, and a later call goes on from it: whatever stops this one, a killed process or a lost
-    device, costs the pass that was under way. What an earlier call finished within the same time is not measured again.
+    Candidates are measured in turn, in changing order; those that can no longer be chosen are measured no further.
+    After each pass the journal is kept, and a later call goes on from it: whatever stops this one, a killed process or
+    a lost device, costs the pass that was under way. What an earlier call finished within the same time is not measured
+    again.
 
     Args:
         inputs: preprocessed samples of the engine's region, any number.
