@@ -149,17 +149,27 @@ class Dispatcher:
             if len(self._queue) > 1:
                 return self._surge
             self._surge = None
-        p99 = dict(zip(self.points, self._forecast.p99(self.rate(now) * self.pace), strict=True))
-        best = min(self.points, key=p99.__getitem__)
-        if p99[self._steady] > STAY * p99[best]:
+        rate, error = self._arrivals.rate(now) * self.pace, self._arrivals.error()
+        regret = self._regret(rate, error)
+        best = min(self.points, key=regret.__getitem__)
+        if regret[self._steady] > STAY * regret[best]:
             self._steady = best
-        if self.waiting / self._steady.rate > SURGE * p99[best]:
+        if self.waiting / self._steady.rate > SURGE * min(self._forecast.p99(rate)):
             recent = self._arrivals.recent_rate(now) * self.pace
             first = min(self.points, key=lambda point: self._until_empty(point, recent))
             if first.rate > self._steady.rate:
                 self._surge = first
                 return first
         return self._steady
+
+    def _regret(self, rate: float, error: float) -> dict[Point, float]:
+        """Of each point the most that its forecast is above the best one's, at any rate that may be the true one."""
+        regrets = []
+        for possible in (rate * (1 - error), rate, rate * (1 + error)):
+            p99 = self._forecast.p99(possible)
+            best = min(p99)
+            regrets.append([one / best for one in p99])
+        return dict(zip(self.points, map(max, *regrets), strict=True))
 
     def _until_empty(self, point: Point, rate: float) -> float:
         """Seconds until nobody would wait, as if samples flowed; long, where they come faster than they go."""

@@ -14,7 +14,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-ARRIVALS = 3000
+# Near capacity a queue takes thousands of arrivals to become as long as it will be.
+FEW, MANY, BUSY = 4000, 16000, 0.75
 # Closer together where waiting grows fast.
 LOADS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.99)
 
@@ -66,12 +67,18 @@ class Point:
 class Forecast:
     """The 99th percentile of every point's answers, in seconds, by the rate of requests."""
 
-    def __init__(self, points: Sequence[Point], arrivals: int = ARRIVALS) -> None:
+    def __init__(self, points: Sequence[Point]) -> None:
         self._capacity = max(point.rate for point in points)
         # The same arrivals for every point and rate: what differs is the point.
         chance = random.Random(0)  # noqa: S311  (a simulation, no secret)
-        gaps = [chance.expovariate(1.0) for _ in range(arrivals)]
-        self._logs = [[math.log(played(point, load * self._capacity, gaps)) for load in LOADS] for point in points]
+        gaps = [chance.expovariate(1.0) for _ in range(MANY)]
+        self._logs = [
+            [
+                math.log(played(point, load * self._capacity, gaps if load >= BUSY else gaps[:FEW]))
+                for load in LOADS
+            ]
+            for point in points
+        ]
 
     def p99(self, rate: float) -> list[float]:
         """Of each point, at `rate` samples per second; past the points' capacity, as just below it."""
