@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.bundle import BundleManifest
+from regiolect.contracts import Preprocessing
 from regiolect.data import preprocess
 from regiolect.engines.engine import Engine
 from regiolect.engines.inputs import checked_rows, fed_shapes, padded, rows_in
@@ -76,7 +76,7 @@ class AdaptiveModel:
     May be called from any number of threads. A context manager: `close` at its end.
 
     Attributes:
-        manifest: what the bundle says of itself.
+        name: the registry's name, `<model>-<region>`.
         target: name of the target whose engine was loaded here.
         points: the operating points that it chooses from.
         patience: seconds within which an accepted request is expected to be answered.
@@ -84,8 +84,8 @@ class AdaptiveModel:
 
     def __init__(
         self,
-        manifest: BundleManifest,
         engines: Sequence[Engine],
+        preprocessing: Preprocessing,
         points: Sequence[Point],
         patience: float,
         clock: Callable[[], float] = time.monotonic,
@@ -93,17 +93,18 @@ class AdaptiveModel:
         """
         Args:
             engines: one engine file, loaded in different configurations.
+            preprocessing: from raw inputs to the engine's.
             points: `Point.engine` is a place in `engines`.
             clock: tells seconds.
 
         Raises:
             InvalidSetting: no point answers within `patience`.
         """
-        self.manifest = manifest
-        self.target = engines[0].artifact.request.target.name
-        self.patience = patience
         self._request = engines[0].artifact.request
-        self._most = self._request.profile.max
+        self._preprocessing = preprocessing
+        self.name = f"{self._request.model}-{self._request.region}"
+        self.target = self._request.target.name
+        self.patience = patience
         self._engines = engines
         self._clock = clock
         self._dispatcher = Dispatcher(points, patience)
@@ -143,21 +144,22 @@ class AdaptiveModel:
             ShapeOutsideProfile: too many samples, none, or another size that the engine was not built for.
             ModelClosed: `close` was called.
         """
-        raw = raw_inputs(self.manifest, model_input)
-        rows, most = rows_in(self._request.inputs, {name: array.shape for name, array in raw.items()}), self._most
+        specs, most = self._request.inputs, self._request.profile.max
+        raw = raw_inputs(self.name, specs, self._preprocessing, model_input)
+        rows = rows_in(specs, {name: array.shape for name, array in raw.items()})
         if not 1 <= rows <= most:
             raise ShapeOutsideProfile(
                 expected=f"1 to {most} samples in a request, as many as one batch may hold",
                 found=f"{rows}",
                 remedy="ask in several requests, or load the bundle with load_bundle, which takes any number",
             )
-        shapes = fed_shapes(self._request.inputs, raw, self._request.shapes)
+        shapes = fed_shapes(specs, raw, self._request.shapes)
         came = self._clock()
         with self._lock:
             self._dispatcher.came(came, rows)
             self._require_room(rows)
-        inputs = {name: preprocess(array, self.manifest.preprocessing) for name, array in raw.items()}
-        checked_rows(self._request.inputs, inputs)
+        inputs = {name: preprocess(array, self._preprocessing) for name, array in raw.items()}
+        checked_rows(specs, inputs)
         caller = _Caller(padded(inputs, rows, shapes), rows, came, Future())
         with self._lock:
             # Others may have come while this one was prepared.
@@ -207,7 +209,7 @@ class AdaptiveModel:
     def _require_room(self, rows: int) -> None:
         if self._closed:
             raise ModelClosed(
-                expected=f"{self.manifest.name} to be open",
+                expected=f"{self.name} to be open",
                 found="it was closed",
                 remedy="load it again, or stop asking before it is closed",
             )
@@ -216,7 +218,7 @@ class AdaptiveModel:
             self._shed += 1
             now, capacity = self._dispatcher.rate(self._clock()), self._dispatcher.capacity
             error = Overloaded(
-                expected=f"an answer of {self.manifest.name} within {self.patience:g} s",
+                expected=f"an answer of {self.name} within {self.patience:g} s",
                 found=f"{now:.0f} samples a second where {capacity:.0f} can be answered, {self._dispatcher.waiting} "
                 "of them waiting",
                 remedy=f"ask again after {wait:.2g} s, or add another instance",

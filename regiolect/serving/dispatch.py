@@ -32,13 +32,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be run at once, on one slot of an engine. `telling`: whether its time tells of all slots busy."""
+    """What is to be run at once, on one slot of an engine; `expected` to take so many seconds."""
 
     point: Point
     requests: tuple[Request, ...]
     rows: int
     began: float
-    telling: bool
+    expected: float
 
 
 class Dispatcher:
@@ -133,15 +133,16 @@ class Dispatcher:
         rows = sum(request.rows for request in requests)
         self.waiting -= rows
         self.flying += rows
+        expected = chosen.takes(rows, self._in_flight)
         self._in_flight += 1
-        return Batch(chosen, requests, rows, now, telling=self._in_flight == chosen.slots)
+        return Batch(chosen, requests, rows, now, expected)
 
     def ended(self, batch: Batch, now: float, *, worked: bool) -> None:
         """A batch is done, well or not."""
         self._in_flight -= 1
         self.flying -= batch.rows
-        if worked and batch.telling:
-            self.pace += SMOOTH * ((now - batch.began) / batch.point.takes(batch.rows) - self.pace)
+        if worked:
+            self.pace += SMOOTH * ((now - batch.began) / batch.expected - self.pace)
 
     def _chosen(self, now: float) -> Point:
         if self._surge is not None:

@@ -29,6 +29,7 @@ class Point:
         batch: most samples in a batch.
         slots: batches computed side by side.
         seconds: what a batch takes while all slots are busy, by its size; from 1 to `batch`.
+        alone: what it takes while no other batch runs.
         name: for people.
     """
 
@@ -36,20 +37,19 @@ class Point:
     batch: int
     slots: int
     seconds: Mapping[int, float]
+    alone: Mapping[int, float]
     name: str
 
-    def takes(self, rows: int) -> float:
-        """Seconds for a batch of `rows`: between measured sizes on a line, beyond them in proportion."""
-        if rows in self.seconds:
-            return self.seconds[rows]
-        sizes = sorted(self.seconds)
-        place = bisect.bisect(sizes, rows)
-        if place in (0, len(sizes)):
-            nearest = sizes[max(place - 1, 0)]
-            return self.seconds[nearest] * max(rows / nearest, 1.0)
-        below, above = sizes[place - 1], sizes[place]
-        share = (rows - below) / (above - below)
-        return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
+    def takes(self, rows: int, beside: int | None = None) -> float:
+        """Seconds for a batch of `rows`, between what was measured on a line.
+
+        beside: other batches in flight when it begins; on all other slots when None.
+        """
+        together = _on_a_line(self.seconds, rows)
+        if beside is None or beside + 1 >= self.slots:
+            return together
+        alone = _on_a_line(self.alone, rows)
+        return alone + beside / (self.slots - 1) * (together - alone)
 
     @property
     def rate(self) -> float:
@@ -64,6 +64,19 @@ class Point:
         return min(self.batch, -(-waiting // self.slots))
 
 
+def _on_a_line(seconds: Mapping[int, float], rows: int) -> float:
+    """Between two sizes in `seconds` on a line; beyond the largest in proportion."""
+    if rows in seconds:
+        return seconds[rows]
+    sizes = sorted(seconds)
+    place = bisect.bisect(sizes, rows)
+    if place in (0, len(sizes)):
+        nearest = sizes[max(place - 1, 0)]
+        return seconds[nearest] * max(rows / nearest, 1.0)
+    below, above = sizes[place - 1], sizes[place]
+    return seconds[below] + (rows - below) / (above - below) * (seconds[above] - seconds[below])
+
+
 class Forecast:
     """The 99th percentile of every point's answers, in seconds, by the rate of requests."""
 
@@ -73,10 +86,7 @@ class Forecast:
         chance = random.Random(0)  # noqa: S311  (a simulation, no secret)
         gaps = [chance.expovariate(1.0) for _ in range(MANY)]
         self._logs = [
-            [
-                math.log(played(point, load * self._capacity, gaps if load >= BUSY else gaps[:FEW]))
-                for load in LOADS
-            ]
+            [math.log(played(point, load * self._capacity, gaps if load >= BUSY else gaps[:FEW])) for load in LOADS]
             for point in points
         ]
 
@@ -95,7 +105,7 @@ def played(point: Point, rate: float, gaps: Sequence[float]) -> float:
         rate: arrivals per second.
         gaps: between arrivals, in units of their mean.
     """
-    takes = [0.0, *(point.takes(rows) for rows in range(1, point.batch + 1))]
+    takes = [[point.takes(rows, beside) for rows in range(point.batch + 1)] for beside in range(point.slots)]
     arrivals = [after / rate for after in itertools.accumulate(gaps)]
     ends: list[float] = []
     waits: list[float] = []
@@ -108,7 +118,7 @@ def played(point: Point, rate: float, gaps: Sequence[float]) -> float:
             now = heapq.heappop(ends)
         while len(waits) < arrived and len(ends) < point.slots:
             rows = point.share(arrived - len(waits))
-            end = now + takes[rows]
+            end = now + takes[len(ends)][rows]
             heapq.heappush(ends, end)
             waits.extend(end - arrival for arrival in arrivals[len(waits) : len(waits) + rows])
     return sorted(waits)[math.ceil(0.99 * len(waits)) - 1]

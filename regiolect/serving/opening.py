@@ -15,20 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from regiolect.bundle import engine_folder
-from regiolect.contracts import ApprovedEngine, BuildRequest, Configuration
+from regiolect.contracts import ApprovedEngine, BuildRequest, Configuration, OperatingPoint
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.errors import ShapeOutsideProfile
 from regiolect.serving.adaptive import AdaptiveModel
-from regiolect.serving.bundles import load_bundle
+from regiolect.serving.bundles import load_bundle, require_origin
 from regiolect.serving.forecast import Point
+from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
 
 PATIENCE = 1.0
 """Seconds that a caller waits at most, where nothing else is said."""
-# The first batch of a size makes the runtime prepare for it; the fastest of the others is told.
-_ROUNDS = 4
+# After a first one of each size, for which the runtime prepares itself. The fastest tells: the rest is disturbance.
+_ROUNDS = 3
 
 
 def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PATIENCE) -> AdaptiveModel:
@@ -46,13 +47,15 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
         InvalidSetting: no operating point answers within `patience`.
         As `load_bundle`.
     """
+    trust = trust if trust is not None else Keyring.of_environment().load_trust()
+    require_origin(folder, trust)
     served = load_bundle(folder, trust)
     approved = next(one for one in served.manifest.engines if one.engine.request.target.name == served.target)
     backend = catalog.backend(approved.engine.request.target.backend)
     ways = tuned_ways(approved, backend.fingerprint())
     at = folder / engine_folder(served.target)
     engines = [backend.load_from(approved.engine, at, way.configuration) for way in ways]
-    return AdaptiveModel(served.manifest, engines, measured_points(engines, ways), patience)
+    return AdaptiveModel(engines, served.manifest.preprocessing, measured_points(engines, ways), patience)
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ def tuned_ways(approved: ApprovedEngine, device: Mapping[str, str]) -> tuple[Way
             stacklevel=3,
         )
         return (Way(AS_IT_COMES, ()),)
+    return ways_of(tuning.points)
+
+
+def ways_of(points: Sequence[OperatingPoint]) -> tuple[Way, ...]:
+    """The configurations of operating points, each once."""
     batches: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for point in tuning.points:
+    for point in points:
         batches.setdefault(tuple(sorted(point.configuration.items())), []).append(point.batch)
     return tuple(Way(dict(configuration), tuple(sizes)) for configuration, sizes in batches.items())
 
@@ -96,18 +104,22 @@ def measured_points(engines: Sequence[Engine], ways: Sequence[Way]) -> list[Poin
     sample = _sample(request)
     limits = [way.batches or tuple(_doubling(request.profile.opt)) for way in ways]
     sizes = [sorted({*sizes, *_doubling(max(sizes))}) for sizes in limits]
-    seconds: list[dict[int, list[float]]] = [{size: [] for size in some} for some in sizes]
+    fastest: list[dict[int, dict[int, float]]] = [{1: {}, engine.at_once: {}} for engine in engines]
     # All of them in turn: what disturbs one for a while disturbs the others as well.
-    for _ in range(_ROUNDS):
-        for engine, taken in zip(engines, seconds, strict=True):
-            for size, times in taken.items():
-                times.append(_round(engine, {name: np.repeat(one, size, axis=0) for name, one in sample.items()}))
+    for number in range(1 + _ROUNDS):
+        for engine, times, some in zip(engines, fastest, sizes, strict=True):
+            for together, size in itertools.product(times, some):
+                inputs = {name: np.repeat(one, size, axis=0) for name, one in sample.items()}
+                took = _round(engine, inputs, together)
+                if number:
+                    times[together][size] = min(took, times[together].get(size, took))
     return [
         Point(
             engine=place,
             batch=limit,
             slots=engine.at_once,
-            seconds={size: min(times[1:]) for size, times in seconds[place].items() if size <= limit},
+            seconds={size: took for size, took in fastest[place][engine.at_once].items() if size <= limit},
+            alone={size: took for size, took in fastest[place][1].items() if size <= limit},
             name=f"batch {limit}, " + (" ".join(f"{k}={v}" for k, v in way.configuration.items()) or "as it comes"),
         )
         for place, (engine, way) in enumerate(zip(engines, ways, strict=True))
@@ -138,15 +150,15 @@ def _sample(request: BuildRequest) -> Arrays:
     }
 
 
-def _round(engine: Engine, inputs: Arrays) -> float:
-    """Seconds that a batch takes while one runs on every slot: their mean."""
-    size, together = len(next(iter(inputs.values()))), threading.Barrier(engine.at_once)
+def _round(engine: Engine, inputs: Arrays, together: int) -> float:
+    """Seconds that a batch takes while so many run side by side: their mean."""
+    size, start = len(next(iter(inputs.values()))), threading.Barrier(together)
 
     def timed(_: int) -> float:
-        together.wait()
+        start.wait()
         begin = time.perf_counter()
         engine.run_many(inputs, batch=size)
         return time.perf_counter() - begin
 
-    with ThreadPoolExecutor(engine.at_once) as pool:
-        return statistics.fmean(pool.map(timed, range(engine.at_once)))
+    with ThreadPoolExecutor(together) as pool:
+        return statistics.fmean(pool.map(timed, range(together)))
