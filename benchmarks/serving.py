@@ -176,10 +176,10 @@ def drive_all(
 
 
 def compared(load: float, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    """Switching beside the fixed point with the least median, of those that refused nothing; ratios round by round."""
+    """Switching beside the fixed point with the least median, among those that refused least; ratios round by round."""
     p99 = {name: statistics.median(run.p99_ms for run in some) for name, some in runs.items()}
     shed = {name: sum(run.shed for run in some) for name, some in runs.items()}
-    best = min((name for name in p99 if name != SWITCHING and not shed[name]), key=p99.__getitem__)
+    best = min((name for name in p99 if name != SWITCHING), key=lambda name: (shed[name], p99[name]))
     ratios = [ours.p99_ms / its.p99_ms for ours, its in zip(runs[SWITCHING], runs[best], strict=True)]
     return {
         "load": load,
@@ -301,7 +301,8 @@ def as_table(cpu: Mapping[str, str], found: Mapping[str, Any]) -> str:
         cells = [f"{row['p99_ms'][name]:.1f}" if name in row["p99_ms"] else "cannot keep up" for name in names]
         lines.append(
             f"| {100 * row['load']:.0f} % | {' | '.join(cells)} | {row['p99_ms'][SWITCHING]:.1f} | "
-            f"{row['ratio']:.2f}x | {min(row['ratios']):.2f}, {max(row['ratios']):.2f} | {LIMIT}x | {statistics.median(row['switches']):g} |"
+            f"{row['ratio']:.2f}x | {min(row['ratios']):.2f}, {max(row['ratios']):.2f} | "
+            f"{LIMIT}x | {statistics.median(row['switches']):g} |"
         )
     lines += [
         "",

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from regiolect.errors import InvalidSetting
 from regiolect.serving.arrivals import Arrivals
-from regiolect.serving.forecast import Forecast, Point
+from regiolect.serving.forecast import Point, forecast_of
 
-# A point is kept while its forecast is no more than this times the best one's.
-STAY = 1.1
+# A point is kept while its forecast is within 10 % of the best one's; it gives way to one that answers a single request
+# faster when that one's is within 5 %.
+STAY, PREFER = 1.1, 1.05
 # Waiting for so many times the best forecast is a surge that the forecast does not know of.
 SURGE = 1.5
 # Weight of the last batch in what batches take here and now, against what they took when they were measured.
-SMOOTH = 1 / 32
+SMOOTH = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Dispatcher:
 
     - A slot that is free takes what waits, in order of arrival; nothing waits for a batch to fill. A batch is an even
       share for each slot of what waits.
-    - The point is the one with the least forecast 99th percentile at the rate at which requests come, and is kept until
-      another's is a tenth less. When more waits than that rate explains, the point that would empty the queue first is
-      taken until the queue is empty.
+    - The point is, of those with about the least forecast 99th percentile at the rate at which requests come, the one
+      that answers a single request fastest; it is kept until another's forecast is a tenth less. When more waits than
+      that rate explains, the point that would empty the queue first is taken until the queue is empty.
     - Points of two engines are never in flight together: what runs ends before the other begins. Points that differ in
       the batch alone change at once.
     - A request is refused if its answer would come after `patience`, so the queue is bounded by patience and rate.
@@ -81,12 +82,12 @@ class Dispatcher:
             )
         self.points = tuple(usable)
         self.patience = patience
-        self._forecast = Forecast(self.points)
+        self._forecast = forecast_of(self.points)
         self._peak = max(self.points, key=lambda point: point.rate)
         self._arrivals = Arrivals()
         self._queue: deque[Request] = deque()
         self._in_flight = 0
-        self.point = self._steady = min(self.points, key=lambda point: point.takes(1))
+        self.point = self._steady = min(self.points, key=_single)
         self._surge: Point | None = None
         self.switches = 0
         self.pace = 1.0
@@ -145,22 +146,28 @@ class Dispatcher:
             self.pace += SMOOTH * ((now - batch.began) / batch.expected - self.pace)
 
     def _chosen(self, now: float) -> Point:
-        if self._surge is not None:
-            # The last that waits leaves the queue with this point yet.
-            if len(self._queue) > 1:
-                return self._surge
+        # The last that waits leaves the queue at the surge's point yet.
+        if self._surge is None or len(self._queue) <= 1:
             self._surge = None
-        rate, error = self._arrivals.rate(now) * self.pace, self._arrivals.error()
-        regret = self._regret(rate, error)
-        best = min(self.points, key=regret.__getitem__)
-        if regret[self._steady] > STAY * regret[best]:
-            self._steady = best
-        if self.waiting / self._steady.rate > SURGE * min(self._forecast.p99(rate)):
-            recent = self._arrivals.recent_rate(now) * self.pace
-            first = min(self.points, key=lambda point: self._until_empty(point, recent))
-            if first.rate > self._steady.rate:
-                self._surge = first
-                return first
+            rate = self._arrivals.rate(now) * self.pace
+            steady = self._steadied(rate)
+            if self.waiting / steady.rate <= SURGE * min(self._forecast.p99(rate)):
+                return steady
+        recent = self._arrivals.recent_rate(now) * self.pace
+        first = min(self.points, key=lambda point: self._until_empty(point, recent))
+        # A surge that grows is met by a point that gives more, and never by one that gives less.
+        least = self._steady if self._surge is None else self._surge
+        if first.rate > least.rate:
+            self._surge = first
+        return self._surge or self._steady
+
+    def _steadied(self, rate: float) -> Point:
+        """The point for samples that come at `rate`, kept if it is about as good as any."""
+        regret = self._regret(rate, self._arrivals.error())
+        least = min(regret.values())
+        good = min((one for one in self.points if regret[one] <= PREFER * least), key=_single)
+        if regret[self._steady] > STAY * least or _single(good) < _single(self._steady):
+            self._steady = good
         return self._steady
 
     def _regret(self, rate: float, error: float) -> dict[Point, float]:
@@ -192,3 +199,8 @@ class Dispatcher:
                 break
         self._queue.extendleft(reversed(passed))
         return tuple(taken)
+
+
+def _single(point: Point) -> float:
+    """Seconds for one sample while nothing else runs."""
+    return point.takes(1, beside=0)
