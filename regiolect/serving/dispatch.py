@@ -18,6 +18,8 @@ from regiolect.serving.forecast import Point, forecast_of
 STAY, PREFER = 1.1, 1.05
 # Waiting for so many times the best forecast is a surge that the forecast does not know of.
 SURGE = 1.5
+# The share of the patience that the queue may use up by what is known of it: some batches take longer than others.
+FILLED = 0.8
 # Weight of the last batch in what batches take here and now, against what they took when they were measured.
 SMOOTH = 1 / 16
 
@@ -111,9 +113,9 @@ class Dispatcher:
         """None if a request may be added now; otherwise the seconds after which it is worth asking again."""
         ahead = self.waiting + self.flying
         answer = (ahead + rows) / self.capacity + self.pace * self._peak.takes(self._peak.batch)
-        if ahead == 0 or answer <= self.patience:
+        if ahead == 0 or answer <= FILLED * self.patience:
             return None
-        return max(answer - self.patience, self.pace * self.point.takes(1))
+        return max(answer - FILLED * self.patience, self.pace * self.point.takes(1))
 
     def add(self, request: Request) -> None:
         """Put a request that was not refused at the end of the queue."""

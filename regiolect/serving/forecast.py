@@ -18,7 +18,7 @@ from dataclasses import dataclass
 # Near capacity a queue takes thousands of arrivals to become as long as it will be.
 FEW, MANY, BUSY = 4000, 16000, 0.75
 # Closer together where waiting grows fast.
-LOADS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.99)
+LOADS = (1e-6, 0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
