@@ -39,6 +39,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.serving
 
 schema: $(READY)
 	$(BIN)/regiolect policies schema region_policies/schema.json

@@ -34,17 +34,8 @@ def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:
     Raises:
         InvalidSamples: names, a dtype, a dimension or the lengths are wrong, or a value is NaN or infinite.
     """
-    names = [spec.name for spec in specs]
-    if sorted(names) != sorted(inputs):
-        raise InvalidSamples(
-            expected=f"inputs {', '.join(names)}",
-            found=", ".join(sorted(inputs)) or "none",
-            remedy="give one array per input, under the names of the ModelSpec",
-        )
-    sizes: dict[str, int] = {}
-    batch = specs[0].shape[0]
+    rows = rows_in(specs, {name: array.shape for name, array in inputs.items()})
     for spec in specs:
-        shape = (batch, *spec.shape[1:])
         array = inputs[spec.name]
         if array.dtype != np.dtype(spec.dtype):
             raise InvalidSamples(
@@ -52,18 +43,38 @@ def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:
                 found=str(array.dtype),
                 remedy="preprocess raw samples with regiolect.data.model_inputs, or convert with astype",
             )
-        if array.ndim != len(shape) or any(
+        _refuse_non_finite(spec.name, array)
+    return rows
+
+
+def rows_in(specs: Sequence[TensorSpec], given: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of samples in arrays of these shapes, by input name, once they are found to be what `specs` ask for.
+
+    Raises:
+        InvalidSamples: names, a dimension or the lengths are wrong.
+    """
+    names = [spec.name for spec in specs]
+    if sorted(names) != sorted(given):
+        raise InvalidSamples(
+            expected=f"inputs {', '.join(names)}",
+            found=", ".join(sorted(given)) or "none",
+            remedy="give one array per input, under the names of the ModelSpec",
+        )
+    sizes: dict[str, int] = {}
+    batch = specs[0].shape[0]
+    for spec in specs:
+        shape, found = (batch, *spec.shape[1:]), given[spec.name]
+        if len(found) != len(shape) or any(
             (sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted) != size
-            for wanted, size in zip(shape, array.shape, strict=True)
+            for wanted, size in zip(shape, found, strict=True)
         ):
             known = tuple(sizes.get(wanted, wanted) if isinstance(wanted, str) else wanted for wanted in shape)
             raise InvalidSamples(
                 expected=f"input {spec.name!r} of shape {shape}" + (f", here {known}" if sizes else ""),
-                found=f"shape {array.shape}",
+                found=f"shape {found}",
                 remedy="resize or crop the samples to the model's input before running it",
             )
-        _refuse_non_finite(spec.name, array)
-    return len(inputs[names[0]])
+    return given[names[0]][0]
 
 
 def _refuse_non_finite(name: str, array: NDArray[Any]) -> None:

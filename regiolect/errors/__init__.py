@@ -44,6 +44,9 @@ RegiolectError
 │   ├── InvalidConfiguration         a setting that may not be tuned
 │   └── AttestationFailed            an engine says of itself what nobody here can read
 ├── TuningError                      an engine cannot be tuned, or what was found of it cannot be used
+├── ServingError                     a served model does not take a request
+│   ├── Overloaded                   more is asked than is answered in time
+│   └── ModelClosed
 ├── EvaluationError
 │   ├── ReferenceFailed              the FP32 reference gives no answers
 │   ├── NothingWithinLimit           no graph that the policy allows loses little enough
@@ -138,14 +141,17 @@ from regiolect.errors.making import (
     InvalidOnnx,
     InvalidResults,
     MissingThreshold,
+    ModelClosed,
     ModelError,
     NonFiniteActivation,
     NonFiniteOutputs,
     NothingWithinLimit,
     NotRunnableHere,
+    Overloaded,
     ParityFailed,
     PrecisionOverflow,
     ReferenceFailed,
+    ServingError,
     ShapeOutsideProfile,
     TuningError,
     UnsupportedOperator,
@@ -235,6 +241,7 @@ __all__ = [
     "InvalidSigningKey",
     "MissingProfile",
     "MissingThreshold",
+    "ModelClosed",
     "ModelError",
     "NoDeployment",
     "NoLongerAllowed",
@@ -248,6 +255,7 @@ __all__ = [
     "NothingWithinLimit",
     "OrchestratorError",
     "OtherVersion",
+    "Overloaded",
     "ParityFailed",
     "PolicyCycle",
     "PolicyError",
@@ -263,6 +271,7 @@ __all__ = [
     "RunLost",
     "SamplesSeenBefore",
     "ServerFailed",
+    "ServingError",
     "ShapeOutsideProfile",
     "SignatureMismatch",
     "SigningError",

@@ -99,6 +99,27 @@ class TuningError(RegiolectError):
     """An engine cannot be tuned, or what was found of it cannot be used."""
 
 
+class ServingError(RegiolectError):
+    """A served model does not take a request."""
+
+
+class Overloaded(ServingError):
+    """More is asked than is answered in time; nothing was computed for this request.
+
+    Attributes:
+        retry_after: seconds after which it is worth asking again.
+    """
+
+    retry_after: float = 0.0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"retry_after": self.retry_after})
+
+
+class ModelClosed(ServingError):
+    """The served model was closed."""
+
+
 class EvaluationError(RegiolectError):
     """Results cannot be used."""
 

@@ -5,6 +5,16 @@ MLflow finds this package as the loader module of every version, and calls `_loa
 
 from __future__ import annotations
 
+from regiolect.serving.adaptive import AdaptiveModel, Statistics
 from regiolect.serving.bundles import ServedModel, _load_pyfunc, load_bundle, requirements
+from regiolect.serving.opening import load_adaptive
 
-__all__ = ["ServedModel", "_load_pyfunc", "load_bundle", "requirements"]
+__all__ = [
+    "AdaptiveModel",
+    "ServedModel",
+    "Statistics",
+    "_load_pyfunc",
+    "load_adaptive",
+    "load_bundle",
+    "requirements",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regiolect import __version__
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, verify_bundle
+from regiolect.contracts import Preprocessing, TensorSpec
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.engine import Engine
@@ -52,29 +53,42 @@ class ServedModel:
             InvalidSamples: inputs are missing, unknown, or of another dtype.
             ShapeOutsideProfile: a shape is not one that the engine was built for.
         """
-        return self._engine.run_many(self._prepared(model_input))
+        manifest = self.manifest
+        raw = raw_inputs(manifest.name, manifest.inputs, manifest.preprocessing, model_input)
+        return self._engine.run_many({name: preprocess(raw[name], manifest.preprocessing) for name in raw})
 
-    def _prepared(self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        names = [tensor.name for tensor in self.manifest.inputs]
-        if isinstance(model_input, Mapping):
-            given = dict(model_input)
-        else:
-            given = dict.fromkeys(names, model_input) if len(names) == 1 else {}
-        if set(given) != set(names):
+
+def raw_inputs(
+    model: str,
+    inputs: Sequence[TensorSpec],
+    preprocessing: Preprocessing,
+    model_input: NDArray[Any] | Mapping[str, NDArray[Any]],
+) -> dict[str, NDArray[Any]]:
+    """What `predict` is given, by input name, once names and dtypes are found right.
+
+    Raises:
+        InvalidSamples: inputs are missing, unknown, or of another dtype.
+    """
+    names = [tensor.name for tensor in inputs]
+    if isinstance(model_input, Mapping):
+        given = dict(model_input)
+    else:
+        given = dict.fromkeys(names, model_input) if len(names) == 1 else {}
+    if set(given) != set(names):
+        raise InvalidSamples(
+            expected=f"inputs {', '.join(sorted(names))} of {model}",
+            found=", ".join(sorted(map(str, given))) or "one array without a name",
+            remedy="pass a dict of arrays by input name",
+        )
+    dtype = np.dtype(preprocessing.raw_dtype)
+    for name, raw in given.items():
+        if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
             raise InvalidSamples(
-                expected=f"inputs {', '.join(sorted(names))} of {self.manifest.name}",
-                found=", ".join(sorted(map(str, given))) or "one array without a name",
-                remedy="pass a dict of arrays by input name",
+                expected=f"input {name!r} of {model} as a {dtype} array, before preprocessing",
+                found=str(getattr(raw, "dtype", type(raw).__name__)),
+                remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
             )
-        dtype = np.dtype(self.manifest.preprocessing.raw_dtype)
-        for name, raw in given.items():
-            if not isinstance(raw, np.ndarray) or raw.dtype != dtype:
-                raise InvalidSamples(
-                    expected=f"input {name!r} of {self.manifest.name} as a {dtype} array, before preprocessing",
-                    found=str(getattr(raw, "dtype", type(raw).__name__)),
-                    remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
-                )
-        return {name: preprocess(raw, self.manifest.preprocessing) for name, raw in given.items()}
+    return given
 
 
 def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
@@ -130,6 +144,15 @@ def _load_pyfunc(path: str) -> ServedModel:
     """
     folder = Path(path)
     trust = Keyring.of_environment().load_trust()
+    require_origin(folder, trust)
+    return load_bundle(folder, trust)
+
+
+def require_origin(folder: Path, trust: Trust) -> None:
+    """Raises unless a bundle that MLflow downloaded by its registered name has that name, and a champion its promotion.
+
+    A bundle that came any other way is let through.
+    """
     origin = _origin(folder)
     if origin is not None:
         from regiolect.registry.consumer import require_promoted
@@ -139,7 +162,6 @@ def _load_pyfunc(path: str) -> ServedModel:
         require_region(manifest.model, manifest.region, region_here())
         require_name(manifest, *origin)
         require_promoted(*origin, bundle=digest_file(folder / MANIFEST), trust=trust)
-    return load_bundle(folder, trust)
 
 
 def _origin(folder: Path) -> tuple[str, int] | None:

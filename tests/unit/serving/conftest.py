@@ -1,45 +1,75 @@
-"""Real engines of the tiny model, and what they answer."""
+"""A small network, built and loaded for real, that tests of serving ask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from regiolect.contracts import EngineArtifact
-from regiolect.data import preprocess
-from regiolect.engines import catalog
-from tests.tiny_graph import dense
+from regiolect.contracts import (
+    BatchProfile,
+    BuildRequest,
+    DimensionProfile,
+    EngineArtifact,
+    Performance,
+    Precision,
+    Target,
+    TensorSpec,
+)
+from regiolect.engines.catalog import backend
+from regiolect.integrity import digest_bytes
+from regiolect.storage import LocalStore
+
+
+def network() -> bytes:
+    """`total`: what is in every row of x, (batch, 3, width), times 2; as wide as anybody likes."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "two"], ["doubled"], name="double"),
+            helper.make_node("ReduceSum", ["doubled", "axis"], ["total"], name="sum", keepdims=0),
+        ],
+        "sums",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, "width"])],
+        [helper.make_tensor_value_info("total", TensorProto.FLOAT, ["batch", 3])],
+        [
+            numpy_helper.from_array(np.array(2, np.float32), "two"),
+            numpy_helper.from_array(np.array([2], np.int64), "axis"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 @pytest.fixture
-def weights() -> NDArray[np.float32]:
-    return np.random.default_rng(7).normal(size=(16, 3)).astype(np.float32)
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
 
 
 @pytest.fixture
-def images() -> NDArray[np.uint8]:
-    return np.random.default_rng(8).integers(0, 256, (7, 1, 4, 4), np.uint8)
+def built(store: LocalStore) -> Callable[..., EngineArtifact]:
+    """Builds the network by a backend; widths from 1 to 8, or padded to 4 and 8."""
 
-
-@pytest.fixture
-def expected(bundles, weights, images) -> NDArray[np.float32]:
-    prepared = preprocess(images, bundles.exported().preprocessing)
-    return prepared.reshape(len(images), -1) @ weights
-
-
-@pytest.fixture
-def built(bundles, weights) -> Callable[..., EngineArtifact]:
-    """Builds a real engine for a target; `machine` replaces what it tells of the machine that it was built for."""
-
-    def build(target: str, backend: str, region: str = "eu", version: str = "", **machine: str) -> EngineArtifact:
-        request = bundles.request(region, target, backend, dense(weights))
-        made = catalog.backend(backend).build(request, bundles.store)
-        told = {name.replace("_", " "): value for name, value in machine.items()}
-        return made.model_copy(
-            update={"fingerprint": {**made.fingerprint, **told}, "backend_version": version or made.backend_version}
+    def build(name: str = "onnxruntime", buckets: tuple[int, ...] = (), **profile: int) -> EngineArtifact:
+        request = BuildRequest(
+            model="sums",
+            region="me",
+            target=Target(name="here", backend=name),
+            precision=Precision.FP32,
+            graph=store.put_bytes(network()),
+            inputs=(TensorSpec(name="x", shape=("batch", 3, "width")),),
+            outputs=("total",),
+            profile=BatchProfile(**({"min": 1, "opt": 4, "max": 8} | profile)),
+            shapes={"width": DimensionProfile(min=1, opt=4, max=8, buckets=buckets)},
+            performance=Performance.LATENCY,
+            policy=digest_bytes(b"policy"),
+            build_key=digest_bytes(b"key"),
         )
+        return backend(name).build(request, store)
 
     return build

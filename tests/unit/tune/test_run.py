@@ -309,7 +309,7 @@ def test_candidates_that_take_too_long_are_left_out_by_name_and_the_rest_is_meas
                 time.sleep(0.5)
             return super()._run(pieces)
 
-    tuned(artifact, store, inputs, minutes=0.2, load=partial(Steep, artifact, model))
+    tuned(artifact, store, inputs, minutes=0.2, load=partial(Steep, artifact, model, CPU))
     journal = journal_of(artifact, store)
     assert len(journal.passes) >= LEAST_PASSES
     assert {each.batch for each in journal.dropped} == {4}

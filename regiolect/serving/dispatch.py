@@ -1,0 +1,208 @@
+"""Which waiting requests run next, at which operating point, and which are refused: decisions alone.
+
+No threads, no clock, no engine: time is handed in, and a batch is a description of what to run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from regiolect.errors import InvalidSetting
+from regiolect.serving.arrivals import Arrivals
+from regiolect.serving.forecast import Point, forecast_of
+
+# A point is kept while its forecast is within 10 % of the best one's; it gives way to one that answers a single request
+# faster when that one's is within 5 %.
+STAY, PREFER = 1.1, 1.05
+# Waiting for so many times the best forecast is a surge that the forecast does not know of.
+SURGE = 1.5
+# The share of the patience that the queue may use up by what is known of it: some batches take longer than others.
+FILLED = 0.8
+# Weight of the last batch in what batches take here and now, against what they took when they were measured.
+SMOOTH = 1 / 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What waits: samples of one caller, all of one shape. Only requests of equal `shape` share a batch."""
+
+    ticket: int
+    rows: int
+    shape: Hashable
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be run at once, on one slot of an engine; `expected` to take so many seconds."""
+
+    point: Point
+    requests: tuple[Request, ...]
+    rows: int
+    began: float
+    expected: float
+
+
+class Dispatcher:
+    """Queue, operating point in use and batches in flight of one served model.
+
+    - A slot that is free takes what waits, in order of arrival; nothing waits for a batch to fill. A batch is an even
+      share for each slot of what waits.
+    - The point is, of those with about the least forecast 99th percentile at the rate at which requests come, the one
+      that answers a single request fastest; it is kept until another's forecast is a tenth less. When more waits than
+      that rate explains, the point that would empty the queue first is taken until the queue is empty.
+    - Points of two engines are never in flight together: what runs ends before the other begins. Points that differ in
+      the batch alone change at once.
+    - A request is refused if its answer would come after `patience`, so the queue is bounded by patience and rate.
+
+    Attributes:
+        point: the one in use.
+        switches: how often it changed.
+        pace: what a batch takes, over what it took when it was measured.
+        waiting: samples that wait.
+        flying: samples in batches in flight.
+    """
+
+    def __init__(self, points: Sequence[Point], patience: float) -> None:
+        """
+        Args:
+            points: those whose batches take more than half of `patience` are left out: whoever comes while one runs has
+                to wait for it, and for his own.
+            patience: seconds from arrival to answer.
+
+        Raises:
+            InvalidSetting: not even the smallest batch is answered in that time.
+        """
+        usable = [point for point in points if 2 * point.takes(point.batch) <= patience]
+        if not usable:
+            least = 2 * min(point.takes(point.batch) for point in points)
+            raise InvalidSetting(
+                expected=f"a patience of at least {least:.3g} s, in which a batch in flight and the next one are done",
+                found=f"{patience:g} s",
+                remedy="allow more, or release an engine that answers faster",
+            )
+        self.points = tuple(usable)
+        self.patience = patience
+        self._forecast = forecast_of(self.points)
+        self._peak = max(self.points, key=lambda point: point.rate)
+        self._arrivals = Arrivals()
+        self._queue: deque[Request] = deque()
+        self._in_flight = 0
+        self.point = self._steady = min(self.points, key=_single)
+        self._surge: Point | None = None
+        self.switches = 0
+        self.pace = 1.0
+        self.waiting = 0
+        self.flying = 0
+
+    @property
+    def capacity(self) -> float:
+        """Samples per second at the point that gives most, at the present pace."""
+        return self._peak.rate / self.pace
+
+    def rate(self, now: float) -> float:
+        """Samples per second that come, refused ones among them."""
+        return self._arrivals.rate(now)
+
+    def came(self, now: float, rows: int) -> None:
+        """A request of `rows` samples came, whatever becomes of it."""
+        self._arrivals.add(now, rows)
+
+    def refusal(self, rows: int) -> float | None:
+        """None if a request may be added now; otherwise the seconds after which it is worth asking again."""
+        ahead = self.waiting + self.flying
+        answer = (ahead + rows) / self.capacity + self.pace * self._peak.takes(self._peak.batch)
+        if ahead == 0 or answer <= FILLED * self.patience:
+            return None
+        return max(answer - FILLED * self.patience, self.pace * self.point.takes(1))
+
+    def add(self, request: Request) -> None:
+        """Put a request that was not refused at the end of the queue."""
+        self._queue.append(request)
+        self.waiting += request.rows
+
+    def next(self, now: float) -> Batch | None:
+        """What to run now, taken out of the queue; None if nothing waits, or it has to wait. Ask until it is None."""
+        if not self._queue:
+            return None
+        chosen = self._chosen(now)
+        if self._in_flight and (chosen.engine != self.point.engine or self._in_flight >= self.point.slots):
+            return None
+        if chosen is not self.point:
+            self.point = chosen
+            self.switches += 1
+        requests = self._taken(chosen)
+        rows = sum(request.rows for request in requests)
+        self.waiting -= rows
+        self.flying += rows
+        expected = chosen.takes(rows, self._in_flight)
+        self._in_flight += 1
+        return Batch(chosen, requests, rows, now, expected)
+
+    def ended(self, batch: Batch, now: float, *, worked: bool) -> None:
+        """A batch is done, well or not."""
+        self._in_flight -= 1
+        self.flying -= batch.rows
+        if worked:
+            self.pace += SMOOTH * ((now - batch.began) / batch.expected - self.pace)
+
+    def _chosen(self, now: float) -> Point:
+        # The last that waits leaves the queue at the surge's point yet.
+        if self._surge is None or len(self._queue) <= 1:
+            self._surge = None
+            rate = self._arrivals.rate(now) * self.pace
+            steady = self._steadied(rate)
+            if self.waiting / steady.rate <= SURGE * min(self._forecast.p99(rate)):
+                return steady
+        recent = self._arrivals.recent_rate(now) * self.pace
+        first = min(self.points, key=lambda point: self._until_empty(point, recent))
+        # A surge that grows is met by a point that gives more, and never by one that gives less.
+        least = self._steady if self._surge is None else self._surge
+        if first.rate > least.rate:
+            self._surge = first
+        return self._surge or self._steady
+
+    def _steadied(self, rate: float) -> Point:
+        """The point for samples that come at `rate`, kept if it is about as good as any."""
+        regret = self._regret(rate, self._arrivals.error())
+        least = min(regret.values())
+        good = min((one for one in self.points if regret[one] <= PREFER * least), key=_single)
+        if regret[self._steady] > STAY * least or _single(good) < _single(self._steady):
+            self._steady = good
+        return self._steady
+
+    def _regret(self, rate: float, error: float) -> dict[Point, float]:
+        """Of each point the most that its forecast is above the best one's, at any rate that may be the true one."""
+        regrets = []
+        for possible in (rate * (1 - error), rate, rate * (1 + error)):
+            p99 = self._forecast.p99(possible)
+            best = min(p99)
+            regrets.append([one / best for one in p99])
+        return dict(zip(self.points, map(max, *regrets), strict=True))
+
+    def _until_empty(self, point: Point, rate: float) -> float:
+        """Seconds until nobody would wait, as if samples flowed; long, where they come faster than they go."""
+        return point.takes(point.share(self.waiting)) + self.waiting / max(point.rate - rate, point.rate / 100)
+
+    def _taken(self, point: Point) -> tuple[Request, ...]:
+        wanted = point.share(self.waiting)
+        first = self._queue.popleft()
+        taken, rows, passed = [first], first.rows, []
+        while self._queue and rows < wanted:
+            request = self._queue.popleft()
+            if request.shape != first.shape:
+                passed.append(request)
+            elif rows + request.rows <= point.batch:
+                taken.append(request)
+                rows += request.rows
+            else:
+                passed.append(request)
+                break
+        self._queue.extendleft(reversed(passed))
+        return tuple(taken)
+
+
+def _single(point: Point) -> float:
+    """Seconds for one sample while nothing else runs."""
+    return point.takes(1, beside=0)
