@@ -22,7 +22,11 @@ browser:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
-lint: $(READY)
+# Its dependency, TensorRT itself, is on NVIDIA's own index alone.
+.stubs/tensorrt: | $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target .stubs tensorrt-stubs==10.13.0.35.1
+
+lint: $(READY) .stubs/tensorrt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,6 +41,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.verification
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.plans
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
 
@@ -52,4 +57,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .regiolect
+	rm -rf $(VENV) .regiolect .stubs

@@ -16,6 +16,7 @@ from typing import ClassVar, final
 from regiolect.contracts import (
     BuildRequest,
     Configuration,
+    Contract,
     Digest,
     EngineArtifact,
     Misfit,
@@ -65,6 +66,10 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
         )
 
 
+class NoOptions(Contract):
+    """Of a backend whose builder has no settings that a policy may state."""
+
+
 class Backend(ABC):
     """Builds and loads engines through one vendor's library.
 
@@ -73,6 +78,7 @@ class Backend(ABC):
         distribution: the installed distribution that carries the library.
         module: the library's import name.
         file_names: the files of an engine.
+        options: what a policy may state in a target's `options`.
         tunable: names of the settings that a configuration may hold. None of them bears on precision.
         binding: names of the fingerprint's entries in which an engine and a machine must agree for it to run there.
     """
@@ -81,6 +87,7 @@ class Backend(ABC):
     distribution: ClassVar[str]
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
+    options: ClassVar[type[Contract]] = NoOptions
     tunable: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[frozenset[str]] = frozenset({"backend"})
 
@@ -136,6 +143,10 @@ class Backend(ABC):
             for name in told
             if told[name] != here.get(name, "unknown")
         )
+
+    def origin(self, request: BuildRequest) -> Mapping[str, str]:
+        """What an engine of that request says of its origin: `metadata_of`, all of it unless the backend says why not."""
+        return metadata_of(request)
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """What is worth trying on this machine, `AS_IT_COMES` first. Settings are named as the vendor names them."""
@@ -259,9 +270,10 @@ class Backend(ABC):
                 found=excerpt(error),
                 remedy=f"it was built with {self.name} {artifact.backend_version}; build it again with --force",
             ) from error
-        if dict(engine.metadata()) != metadata_of(artifact.request):
+        origin = dict(self.origin(artifact.request))
+        if dict(engine.metadata()) != origin:
             raise IntegrityError(
-                expected=f"an engine file that tells its origin as {metadata_of(artifact.request)}",
+                expected=f"an engine file that tells its origin as {origin}",
                 found=str(dict(engine.metadata())),
                 remedy="the file belongs to another engine; fetch the bundle again from the registry",
             )

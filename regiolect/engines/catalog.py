@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _BACKENDS = {
     "openvino": "regiolect.engines.openvino.backend:OpenVinoBackend",
     "onnxruntime": "regiolect.engines.onnxruntime.backend:OnnxRuntimeBackend",
-    "tensorrt": "regiolect.engines.tensorrt.backend:TensorRtRtxBackend",
+    "tensorrt": "regiolect.engines.tensorrt.backend:TensorRtBackend",
+    "tensorrt-rtx": "regiolect.engines.tensorrt.backend:TensorRtRtxBackend",
 }
 
 
