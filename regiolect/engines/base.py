@@ -254,6 +254,12 @@ class Backend(ABC):
                 found=", ".join(sorted(files)),
                 remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
             )
+        if artifact.request.target.backend != self.name:
+            raise EngineLoadFailed(
+                expected=f"an engine that was built by {self.name}",
+                found=f"one of {artifact.request.target.backend}",
+                remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
+            )
         obstacle = self.obstacle()
         if obstacle is not None:
             raise NotRunnableHere(
