@@ -22,9 +22,12 @@ browser:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
-# Its dependency, TensorRT itself, is on NVIDIA's own index alone.
+# Types of plain TensorRT. What they depend on, TensorRT itself, is on NVIDIA's own index alone. They were generated, and
+# five of their lines are no Python.
 .stubs/tensorrt: | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target .stubs tensorrt-stubs==10.13.0.35.1
+	sed -i.orig -e 's/, channel_axis: int)/, channel_axis: int = ...)/' -e 's/\([(,] *\)in: /\1in_: /' \
+	  .stubs/tensorrt_bindings/tensorrt.pyi
 
 lint: $(READY) .stubs/tensorrt
 	$(BIN)/ruff check .

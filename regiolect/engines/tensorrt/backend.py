@@ -161,7 +161,10 @@ class TensorRtBackend(_TensorRt):
         super()._build(graph, request, folder)
 
     def _outdated(self) -> str | None:
-        version = self.version()
+        try:
+            version = self.version()
+        except BackendUnavailable as error:
+            return f"TensorRT: {error.found}"
         return None if supported(version) else f"TensorRT {version}, and 10.12 to 10.16 or 11 is needed"
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:

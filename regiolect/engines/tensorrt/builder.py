@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from regiolect.contracts import BuildRequest
 from regiolect.engines.base import require_interface
 from regiolect.engines.engine import excerpt
-from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress
+from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, sizes
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json
 from regiolect.progress import note
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import tensorrt as trt
+
+End = Literal["min", "max"]
 
 _MIB = 2**20
 # Parser errors that are told; the others mostly follow from the first.
@@ -33,7 +35,7 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
 
     Raises:
         BuildFailed: the parser or the builder refused the graph, or the policy's profile.
-        BaseException: whatever interrupted the thread meanwhile, where TensorRT asks whether to go on.
+        BaseException: whatever interrupted the thread meanwhile; the builder was stopped.
     """
     library, messages = flavour.library, Messages()
     logger = flavour.logger(messages)
@@ -57,12 +59,13 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
     if workspace is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace * _MIB)
     profile = _profile(library, builder, network, request)
+    _require_within(library, builder, logger, data, request, "min")
+    _require_within(library, builder, logger, data, request, "max")
     if config.add_optimization_profile(profile) < 0:
         raise _refused_profile(request, messages.told())
     progress = Progress(f"{request.region} {request.target.name} {request.precision}: building", note)
     config.progress_monitor = flavour.monitor(progress)
-    plan = flavour.make(builder, network, config, data, request)
-    progress.raise_again()
+    plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
     if plan is None:
         raise _refused(request, messages.told(), flavour, workspace)
     (folder / "engine.plan").write_bytes(plan)
@@ -82,7 +85,7 @@ def _profile(
             (size, size, size) if each is None else (each.min, each.opt, each.max)
             for size, each in zip(tensor.shape, ranges, strict=True)
         ]
-        for name, size, bound in zip(tensor.shape, tuple(parsed[tensor.name].shape), bounds, strict=True):
+        for name, size, bound in zip(tensor.shape, sizes(parsed[tensor.name].shape), bounds, strict=True):
             # A dimension that the graph leaves open is -1 here.
             if size >= 0 and {size} != set(bound):
                 raise BuildFailed(
@@ -91,9 +94,40 @@ def _profile(
                     found=f"{bound[0]} to {bound[2]} in the policy of {request.region!r}",
                     remedy="export the model with that dimension left open, or state this one size in the policy",
                 )
-        smallest, best, largest = (library.Dims(each) for each in zip(*bounds, strict=True))
+        smallest, best, largest = (library.Dims(list(each)) for each in zip(*bounds, strict=True))
         profile.set_shape(tensor.name, smallest, best, largest)
     return profile
+
+
+def _require_within(
+    library: Library, builder: trt.Builder, logger: trt.ILogger, graph: bytes, request: BuildRequest, end: End
+) -> None:
+    """Raises BuildFailed if the graph makes no sense at one end of the profile.
+
+    TensorRT builds a plan for such a profile and fails when it is run; given these very sizes, its parser says why.
+    """
+    import onnx
+
+    model = onnx.load_model_from_string(graph)
+    stated = {"batch": int(getattr(request.profile, end))}
+    specs = {tensor.name: tensor for tensor in request.inputs}
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        for axis, (dimension, name) in enumerate(zip(dimensions, specs[value.name].shape, strict=True)):
+            if not dimension.HasField("dim_value") and isinstance(name, str):
+                size = int(getattr(request.profile if axis == 0 else request.shapes[name], end))
+                stated["batch" if axis == 0 else name] = dimension.dim_value = size
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = library.OnnxParser(network, logger)
+    if not parser.parse(model.SerializeToString()):
+        error = parser.get_error(0)
+        raise BuildFailed(
+            expected=f"{request.model!r} to take every size of its profile; {end} is "
+            + ", ".join(f"{name} {size}" for name, size in stated.items()),
+            found=f"node {error.node_name()!r} ({error.node_operator()}): {excerpt(error.desc(), 300)}",
+            remedy=f"state another `{end}` of {' or '.join(f'shapes.{name}' for name in request.shapes) or 'batch'} in "
+            f"the policy of {request.region!r}",
+        )
 
 
 def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour) -> BuildFailed:
@@ -106,7 +140,7 @@ def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour)
     operators = ", ".join(dict.fromkeys(error.node_operator() for error in errors if error.node_operator()))
     return BuildFailed(
         expected=f"a graph of {request.model!r} ({request.precision}) that {flavour.title} "
-        f"{flavour.library.__version__} parses",
+        f"{flavour.version} parses",
         found="; ".join(told) or "no message",
         remedy=f"replace {operators or 'that operator'} in the model, or name another backend in the policy's targets",
     )
@@ -127,7 +161,7 @@ def _refused(request: BuildRequest, told: str, flavour: Flavour, workspace: int 
         remedy = f"raise or remove `options.workspace_mib` of target {request.target.name!r}, which is {workspace}"
     return BuildFailed(
         expected=f"a {request.precision} graph of {request.model!r} that {flavour.title} "
-        f"{flavour.library.__version__} builds for {request.target.name!r}",
+        f"{flavour.version} builds for {request.target.name!r}",
         found=told,
         remedy=remedy,
     )

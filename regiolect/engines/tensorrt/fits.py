@@ -59,7 +59,7 @@ def rtx_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Misf
     """
     request, told = artifact.request, artifact.fingerprint
     options = RtxOptions.model_validate(request.target.options)
-    stated = options.compute_capabilities or tuple(told.get(f"gpus {request.precision}", "").split())
+    stated: tuple[str, ...] = options.compute_capabilities or tuple(told.get(f"gpus {request.precision}", "").split())
     listed = [dotted(name) for name in stated]
     here = host.get("compute capability", _UNKNOWN)
     found = _differing(told, host, {"version": True, "system": True, "machine": True})

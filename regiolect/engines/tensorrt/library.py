@@ -3,11 +3,13 @@ steps that each flavour takes its own way. Imports no vendor's library."""
 
 from __future__ import annotations
 
+import contextvars
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.engine import excerpt
@@ -15,6 +17,9 @@ from regiolect.engines.engine import excerpt
 if TYPE_CHECKING:
     import tensorrt as trt
 
+_Built = TypeVar("_Built")
+
+_AWAKE_SECONDS = 0.2
 # Severities as both flavours number them: INTERNAL_ERROR, ERROR.
 _WORST = (0, 1)
 
@@ -22,7 +27,6 @@ _WORST = (0, 1)
 class Library(Protocol):
     """What is used of a flavour's module besides what the flavour wraps."""
 
-    __version__: str
     Builder: type[trt.Builder]
     BuilderFlag: type[trt.BuilderFlag]
     Dims: type[trt.Dims]
@@ -36,6 +40,11 @@ class Library(Protocol):
 
     def nptype(self, trt_type: trt.DataType) -> Any:
         """NumPy's type for one of TensorRT's."""
+
+
+def sizes(dims: trt.Dims) -> tuple[int, ...]:
+    """A shape as Python has it."""
+    return tuple(int(dims[axis]) for axis in range(len(dims)))
 
 
 class Messages:
@@ -56,10 +65,10 @@ class Messages:
 
 
 class Progress:
-    """Tells how far a build is, and stops it when somebody interrupts the thread that waits for it.
+    """Runs a build so that it tells how far it is, and stops when the thread that waits for it is interrupted.
 
-    TensorRT asks it from its own frames, which no exception may cross: what is raised is kept, the builder is told to
-    stop, and `raise_again` raises it where it belongs.
+    TensorRT asks whether to go on from frames of its own, where an exception would get lost. So the build has a thread to
+    itself, and what interrupts the caller, a cancelled task or Ctrl-C, is raised in the caller.
 
     Args:
         what: is being built.
@@ -72,42 +81,32 @@ class Progress:
         self._what, self._tell, self._seconds, self._clock = what, tell, seconds, clock
         self._last = clock()
         self._steps: dict[str, int] = {}
-        self._keeper = _Keeper()
+        self._stop = threading.Event()
+
+    def run(self, build: Callable[[], _Built]) -> _Built:
+        """What `build` returns or raises. Whatever interrupts the wait is raised once the build has stopped."""
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as thread:
+            building = thread.submit(context.run, build)
+            try:
+                # Awake now and then: an exception that another thread raises here is only seen between two waits.
+                while not wait([building], timeout=_AWAKE_SECONDS).done:
+                    pass
+            finally:
+                self._stop.set()
+        return building.result()
 
     def started(self, phase: str, steps: int) -> None:
         """A phase of so many steps begins."""
-        with self._keeper:
-            self._steps[phase] = steps
+        self._steps[phase] = steps
 
     def stepped(self, phase: str, step: int) -> bool:
         """A step of a phase, counted from 0, is done. Returns whether the builder is to go on."""
-        with self._keeper:
-            now = self._clock()
-            if now - self._last >= self._seconds:
-                self._last = now
-                self._tell(f"{self._what}: {phase}, {step + 1} of {self._steps.get(phase, step + 1)}")
-        return self._keeper.kept is None
-
-    def raise_again(self) -> None:
-        """Raises what interrupted the build, if anything did."""
-        if self._keeper.kept is not None:
-            raise self._keeper.kept
-
-
-class _Keeper:
-    """Keeps the first thing that is raised within."""
-
-    def __init__(self) -> None:
-        self.kept: BaseException | None = None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self.kept = self.kept or error
-        return True
+        now = self._clock()
+        if now - self._last >= self._seconds:
+            self._last = now
+            self._tell(f"{self._what}: {phase}, {step + 1} of {self._steps.get(phase, step + 1)}")
+        return not self._stop.is_set()
 
 
 class Contexts(ABC):
@@ -139,6 +138,11 @@ class Flavour(ABC):
     @abstractmethod
     def library(self) -> Library:
         """The flavour's module."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Version of that module."""
 
     @abstractmethod
     def logger(self, messages: Messages) -> trt.ILogger:

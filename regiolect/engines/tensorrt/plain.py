@@ -67,6 +67,10 @@ class Plain(Flavour):
     def library(self) -> Library:
         return trt
 
+    @property
+    def version(self) -> str:
+        return trt.__version__
+
     def logger(self, messages: Messages) -> trt.ILogger:
         return _Logger(messages)
 

@@ -23,7 +23,9 @@ def structure(graph: bytes) -> str:
     model = onnx.load_model_from_string(graph)
     bare = ModelProto()
     bare.CopyFrom(model)
-    scaled = {name for each in _graphs(bare.graph) for node in each.node if node.op_type in _SCALED for name in node.input}
+    scaled = {
+        name for each in _graphs(bare.graph) for node in each.node if node.op_type in _SCALED for name in node.input
+    }
     for each in _graphs(bare.graph):
         for tensor in each.initializer:
             if tensor.data_type in _FLOATS and tensor.name not in scaled:

@@ -80,6 +80,10 @@ class Rtx(Flavour):
     def library(self) -> Library:
         return rtx  # type: ignore[no-any-return]  # the vendor ships no types
 
+    @property
+    def version(self) -> str:
+        return str(rtx.__version__)
+
     def logger(self, messages: Messages) -> trt.ILogger:
         return _Logger(messages)
 

@@ -15,7 +15,7 @@ from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.engines.tensorrt.cuda import Buffer, Graph, Stream, use_first_device
 from regiolect.engines.tensorrt.layers import layers_of
-from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, sizes
 from regiolect.errors import EngineError, EngineLoadFailed
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load(
     engine = runtime.deserialize_cuda_engine(files["engine.plan"])
     if engine is None:
         raise EngineLoadFailed(
-            expected=f"a plan that {flavour.title} {flavour.library.__version__} deserializes on this GPU",
+            expected=f"a plan that {flavour.title} {flavour.version} deserializes on this GPU",
             found=messages.told(),
             remedy="build the engine again on its target with --force; a plan belongs to one version of its library",
         )
@@ -64,7 +64,8 @@ class TensorRtEngine(Engine):
         configuration: Configuration,
     ) -> None:
         super().__init__(artifact, at_once=int(configuration.get(CONTEXTS, "1")))
-        self._library, self._title, self._messages = flavour.library, flavour.title, messages
+        self._library, self._title, self._version = flavour.library, flavour.title, flavour.version
+        self._messages = messages
         # The runtime must outlive its engine, and the engine its contexts.
         self._runtime, self._engine = runtime, engine
         self._contexts = flavour.contexts(engine, artifact, configuration)
@@ -85,7 +86,7 @@ class TensorRtEngine(Engine):
 
     def executed_source(self) -> str:
         return (
-            f"{self._title} {self._library.__version__} engine inspector at full detail: types of every layer's tensors "
+            f"{self._title} {self._version} engine inspector at full detail: types of every layer's tensors "
             "and the names of its kernels; how a kernel without a telling name computes inside is not told"
         )
 
@@ -149,7 +150,7 @@ class _Slot:
         for name, is_input in _tensors(library, engine):
             kind = np.dtype(library.nptype(engine.get_tensor_dtype(name)))
             if is_input:
-                largest = tuple(engine.get_tensor_profile_shape(name, 0)[-1])
+                largest = sizes(engine.get_tensor_profile_shape(name, 0)[-1])
                 self._set_shape(name, largest)
                 self._buffers[name] = Buffer(int(np.prod(largest)) * kind.itemsize)
             else:
@@ -181,7 +182,7 @@ class _Slot:
         """Wait for the batch, and take its outputs."""
         outputs = {}
         for name, kind in self._outputs.items():
-            shape = tuple(self._context.get_tensor_shape(name))
+            shape = sizes(self._context.get_tensor_shape(name))
             if any(size < 0 for size in shape):
                 raise EngineError(
                     expected=f"an output {name!r} whose shape follows from the inputs' shapes",
@@ -209,4 +210,3 @@ class _Slot:
             found=self._messages.told(),
             remedy="free memory on the GPU or choose a smaller batch; if it stays, build the engine again with --force",
         )
-

@@ -33,7 +33,9 @@ RTX = {"backend": "tensorrt-rtx", "flavour": "rtx", "version": "1.7.1.116", "sys
 GPUS = {"gpus FP16": "SM75 SM80 SM86 SM89 SM120 SM121", "gpus FP32": "SM80 SM86 SM89 SM120 SM121"}
 
 
-def artifact(name: str, fingerprint: dict[str, str], precision: Precision = Precision.FP16, **options: Any) -> EngineArtifact:
+def artifact(
+    name: str, fingerprint: dict[str, str], precision: Precision = Precision.FP16, **options: Any
+) -> EngineArtifact:
     blob = Blob(uri="here", digest=digest_bytes(b"plan"), size=4)
     request = BuildRequest(
         model="net",
@@ -139,7 +141,9 @@ def test_this_machine_says_what_it_lacks() -> None:
 
 
 def test_versions_of_plain_tensorrt_that_are_supported() -> None:
-    assert [version for version in ("10.9.0.34", "10.12.0.36", "10.16.1.11", "11.4.0.106", "12.0") if supported(version)] == [
+    assert [
+        version for version in ("10.9.0.34", "10.12.0.36", "10.16.1.11", "11.4.0.106", "12.0") if supported(version)
+    ] == [
         "10.12.0.36",
         "10.16.1.11",
         "11.4.0.106",

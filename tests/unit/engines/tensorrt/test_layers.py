@@ -14,10 +14,18 @@ from regiolect.errors import AttestationFailed
 
 
 def tensor(told: str, name: str = "t", **more: str) -> dict[str, Any]:
-    return {"Name": name, "Location": "Device", "Dimensions": [1, 8], **({"Format/Datatype": told} if told else {}), **more}
+    return {
+        "Name": name,
+        "Location": "Device",
+        "Dimensions": [1, 8],
+        **({"Format/Datatype": told} if told else {}),
+        **more,
+    }
 
 
-def layer(kind: str, reads: list[Any], writes: list[Any], kernel: str = "", metadata: str = "", name: str = "layer") -> Any:
+def layer(
+    kind: str, reads: list[Any], writes: list[Any], kernel: str = "", metadata: str = "", name: str = "layer"
+) -> Any:
     return {
         "Name": name,
         "LayerType": kind,
@@ -48,7 +56,9 @@ INT8 = tensor("Thirty-two wide channel vectorized row major Int8 format")
 
 @pytest.mark.parametrize("eleven", [False, True])
 def test_bindings_of_10_and_io_tensors_of_11_are_both_read(eleven: bool) -> None:
-    text = told(layer("CaskConvolution", [HALF], [HALF], metadata="[ONNX Layer: c1]\u001e[ONNX Layer: r1]"), eleven=eleven)
+    text = told(
+        layer("CaskConvolution", [HALF], [HALF], metadata="[ONNX Layer: c1]\u001e[ONNX Layer: r1]"), eleven=eleven
+    )
     (found,) = layers_of(text, ["y", "x"])
     assert (found.kind, found.precision, found.nodes) == ("CaskConvolution", Execution.FP16, ("c1", "r1"))
 
