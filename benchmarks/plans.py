@@ -5,8 +5,8 @@
 Each example is exported once and written as an FP32, an FP16 and an INT8 graph by the backend's own recipe; each graph
 becomes a plan for every compute capability that it may be for, and one for a single GPU. Batch and width vary as the
 built-in policy of Japan says. INT8 thresholds come from a few of the region's calibration samples: a plan takes as long
-to build whatever they are. Seconds are of the builds alone, one after the other, from the graph in the store to the plan
-in the store.
+to build whatever they are. Seconds are of the builds alone, one after the other, from the graph in the store to the
+plan in the store.
 
 Writes benchmarks/results/plans.json and plans.md, unless --quick.
 """
@@ -68,7 +68,7 @@ class Example:
                 REGION,
                 precision,
                 recipe(precision),
-                table if precision is Precision.INT8 else None,
+                None if precision is Precision.FP32 else table,
                 store,
             )
             for precision in Precision

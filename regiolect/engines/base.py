@@ -145,7 +145,7 @@ class Backend(ABC):
         )
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
-        """What an engine of that request says of its origin: `metadata_of`, all of it unless the backend says why not."""
+        """What an engine of that request says of its origin: `metadata_of`, or less where the backend says why."""
         return metadata_of(request)
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:

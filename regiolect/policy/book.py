@@ -264,7 +264,8 @@ def _option_errors(target: Mapping[str, Any]) -> list[Any]:
         text = json.dumps(target["options"], default=str)
         catalog.backend(target["backend"]).options.model_validate_json(text, strict=True)
     except ValidationError as error:
-        return list(error.errors())
+        # One for an option: a wrong item of a list may also leave the list too short.
+        return list({each["loc"][:1]: each for each in reversed(error.errors())}.values())
     return []
 
 

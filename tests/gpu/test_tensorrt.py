@@ -126,7 +126,7 @@ def test_no_layer_is_coarser_than_the_precision(
     assert Execution.TF32 not in attestation.executed
 
 
-# ------------------------------------------------------------------------------------------------ what fits, and what not
+# -------------------------------------------------------------------------------- what fits, and what not
 
 
 def test_a_plan_fits_the_machine_it_was_built_on(name: str, build: Build) -> None:
@@ -205,7 +205,7 @@ def test_timings_that_tensorrt_does_not_take_are_set_aside(
     assert list(caches.glob("*.foreign-*"))
 
 
-# ------------------------------------------------------------------------------------------------ options of plain TensorRT
+# -------------------------------------------------------------------------------- options of plain TensorRT
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ class TensorRtBackend(_TensorRt):
             raise BuildFailed(
                 expected=f"a machine that builds plans of TensorRT for {request.target.name!r}",
                 found=found,
-                remedy=f"start a worker of the pool {request.target.name!r} on such a machine; the backend tensorrt-rtx "
-                "builds without a GPU",
+                remedy=f"start a worker of the pool {request.target.name!r} on such a machine; "
+                "the backend tensorrt-rtx builds without a GPU",
             )
         super()._build(graph, request, folder)
 

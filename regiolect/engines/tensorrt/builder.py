@@ -139,8 +139,7 @@ def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour)
     ]
     operators = ", ".join(dict.fromkeys(error.node_operator() for error in errors if error.node_operator()))
     return BuildFailed(
-        expected=f"a graph of {request.model!r} ({request.precision}) that {flavour.title} "
-        f"{flavour.version} parses",
+        expected=f"a graph of {request.model!r} ({request.precision}) that {flavour.title} {flavour.version} parses",
         found="; ".join(told) or "no message",
         remedy=f"replace {operators or 'that operator'} in the model, or name another backend in the policy's targets",
     )

@@ -68,7 +68,7 @@ class Stream:
         checked(cudart.cudaStreamSynchronize(self._stream))
 
     def recorded(self, work: Callable[[], bool]) -> Graph | None:
-        """What `work` puts into the stream, as a graph that can be launched again; None if `work` says that it failed."""
+        """What `work` puts into the stream, as a graph that can be launched again; None if `work` says it failed."""
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         checked(cudart.cudaStreamBeginCapture(self._stream, mode))
         done = False

@@ -1,4 +1,4 @@
-"""Whether a plan runs on a machine, by what the plan's artifact and the machine are: no library, no plan, no GPU asked."""
+"""Whether a plan runs on a machine, by what its artifact and the machine are: no library, plan or GPU is asked."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ _ORIGIN = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]+)\]")
 def layers_of(told: str, tensors: Iterable[str]) -> tuple[LayerReport, ...]:
     """Every layer of an engine, in the inspector's order.
 
-    A layer counts as coarse as the coarsest of its inputs, its outputs and the types in its kernel's name; one that only
-    moves or converts values counts only where it rounds them to a half type.
+    A layer counts as coarse as the coarsest of its inputs, its outputs and the types in its kernel's name; one that
+    only moves or converts values counts only where it rounds them to a half type.
 
     Args:
         told: the inspector's JSON of the whole engine.

@@ -67,8 +67,8 @@ class Messages:
 class Progress:
     """Runs a build so that it tells how far it is, and stops when the thread that waits for it is interrupted.
 
-    TensorRT asks whether to go on from frames of its own, where an exception would get lost. So the build has a thread to
-    itself, and what interrupts the caller, a cancelled task or Ctrl-C, is raised in the caller.
+    TensorRT asks whether to go on from frames of its own, where an exception would get lost. So the build has a thread
+    to itself, and what interrupts the caller, a cancelled task or Ctrl-C, is raised in the caller.
 
     Args:
         what: is being built.
@@ -121,6 +121,7 @@ class Contexts(ABC):
     def create(self) -> trt.IExecutionContext | None:
         """A new context; None where there is no device memory for it."""
 
+    @abstractmethod
     def warmed(self) -> None:
         """A context has run shapes that it had not seen before."""
 

@@ -1,7 +1,7 @@
-"""What plain TensorRT does its own way: timings of kernels kept for exactly this GPU and these versions, plans for other
-GPUs or versions if a policy asks for them, and plans that are refitted when only weights changed.
+"""What plain TensorRT does its own way: timings of kernels kept for exactly this GPU and these versions, plans for
+other GPUs or versions if a policy asks for them, and plans that are refitted when only weights changed.
 
-Written for 10.12 to 10.16 and 11: names that 11 dropped are not used, and flags that it ignores are passed all the same.
+Written for 10.12 to 10.16 and 11: names that 11 dropped are not used, and a flag that it ignores is passed all the same.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class _Contexts(Contexts):
 
     def create(self) -> trt.IExecutionContext | None:
         return self._engine.create_execution_context()
+
+    def warmed(self) -> None:
+        """Nothing is compiled at run time."""
 
 
 class Plain(Flavour):

@@ -10,8 +10,8 @@ from onnx import GraphProto, ModelProto, TensorProto
 from regiolect.integrity import digest_bytes
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
-# A scale decides how kernels are fused and what constants they hold, and quantized weights come with scales of their own:
-# INT8 is built anew.
+# A scale decides how kernels are fused and what constants they hold, and quantized weights come with scales of their
+# own: INT8 is built anew.
 _SCALED = ("QuantizeLinear", "DequantizeLinear")
 
 

@@ -32,7 +32,8 @@ for name in names():
         backend(name).fingerprint(), backend(name).obstacle() is None, [backend(name).recipe(p) for p in Precision]
     except BackendUnavailable:
         pass
-loaded = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "torch", "mlflow", "prefect"} & set(sys.modules)
+heavy = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "torch", "mlflow", "prefect"}
+loaded = heavy & set(sys.modules)
 sys.exit(", ".join(loaded) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

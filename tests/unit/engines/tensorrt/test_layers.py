@@ -1,5 +1,5 @@
-"""Reading the engine inspector. The JSON here is SYNTHETIC, written after its documented form: no machine here has run a
-plan. Real answers are read in tests/gpu."""
+"""Reading the engine inspector. The JSON here is SYNTHETIC, written after its documented form: nothing here has
+run a plan. Real answers are read in tests/gpu."""
 
 from __future__ import annotations
 
