@@ -1,7 +1,7 @@
 """What plain TensorRT does its own way: timings of kernels kept for exactly this GPU and these versions, plans for
 other GPUs or versions if a policy asks for them, and plans that are refitted when only weights changed.
 
-Written for 10.12 to 10.16 and 11: names that 11 dropped are not used, and a flag that it ignores is passed all the same.
+Written for 10.12 to 10.16 and 11: what 11 dropped is not used, and a flag that it ignores is passed all the same.
 """
 
 from __future__ import annotations
