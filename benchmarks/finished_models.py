@@ -15,7 +15,9 @@ from regiolect.contracts import Decision, RegionOutcome
 from regiolect.model import load_model_spec
 from regiolect.planning import RegionRequest, finished, keep, plan_release
 from regiolect.policy import PolicyBook
+from regiolect.registry.promotions import promote, promotions_of
 from regiolect.settings import Settings
+from regiolect.signing.envelope import Signing
 
 CHAMPION = "champion"
 
@@ -29,9 +31,14 @@ def keep_as_built(addresses: Sequence[str], settings: Settings) -> None:
 
 
 def register_as_built(addresses: Sequence[str], settings: Settings) -> None:
-    """Register one version for every model and region, tagged as the first model's is, and make it champion."""
+    """Register one version for every model and region, as the first model's is, and make it champion, signed."""
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-    first = load_model_spec(addresses[0])
+    first, keyring = load_model_spec(addresses[0]), settings.keyring()
+    trust, signing = keyring.load_trust(), Signing(keyring.signer())
+    promoted = {
+        region: next(iter(promotions_of(client.get_registered_model(f"{first.name}-{region}"), trust).values()))
+        for region in {request.region for request in requests_of(addresses[0], settings)}
+    }
     for address in addresses[1:]:
         for request in requests_of(address, settings):
             registered = client.get_model_version_by_alias(f"{first.name}-{request.region}", CHAMPION)
@@ -40,6 +47,8 @@ def register_as_built(addresses: Sequence[str], settings: Settings) -> None:
             tags: Mapping[str, str] = registered.tags | own | {"build_key": request.build_key}
             client.create_registered_model(name, tags=own)
             version = client.create_model_version(name, str(registered.source), registered.run_id, tags=dict(tags))
+            own_promotion = {"name": name, "version": int(version.version), "build_keys": (request.build_key,)}
+            promote(client, promoted[request.region].model_copy(update=own_promotion), signing)
             client.set_registered_model_alias(name, CHAMPION, version.version)
 
 

@@ -13,6 +13,7 @@ from regiolect.contracts import (
     BuildRequest,
     CalibrationTable,
     DimensionProfile,
+    EngineArtifact,
     ExportedModel,
     Performance,
     Precision,
@@ -39,6 +40,42 @@ class Times(TypedDict):
     rounds: int
 
 
+def built(
+    name: str,
+    region: RegionId,
+    model: ExportedModel,
+    recipe: Recipe,
+    table: CalibrationTable | None,
+    store: LocalStore,
+    *,
+    precision: Precision,
+    wider: Collection[str] = (),
+    shapes: Mapping[str, DimensionProfile] | None = None,
+    tf32: bool = False,
+) -> EngineArtifact:
+    """The engine of a recipe.
+
+    name: the backend's. wider: operators that INT8 leaves out, by their outputs. shapes, tf32: as of a build request.
+    """
+    graph = typed_graph(model, region, precision, recipe, table, store, wider)
+    request = BuildRequest(
+        model=model.name,
+        region=region,
+        target=Target(name="benchmark", backend=name),
+        precision=precision,
+        graph=graph,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        profile=BatchProfile(),
+        shapes=shapes or {},
+        performance=Performance.LATENCY,
+        policy=digest_of({"policy": "benchmark"}),
+        build_key=digest_of({"backend": name, "graph": graph.digest}),
+        tf32=tf32,
+    )
+    return backend(name).build(request, store, calibration=digest_of(table) if table else None)
+
+
 def engine(
     name: str,
     region: RegionId,
@@ -50,28 +87,10 @@ def engine(
     wider: Collection[str] = (),
     shapes: Mapping[str, DimensionProfile] | None = None,
 ) -> Engine:
-    """The engine of a recipe, loaded: INT8 with a table, FP32 without one.
-
-    name: the backend's. wider: operators that INT8 leaves out, by their outputs. shapes: as of a build request.
-    """
+    """The same, loaded: INT8 with a table, FP32 without one."""
     precision = Precision.FP32 if table is None else Precision.INT8
-    graph = typed_graph(model, region, precision, recipe, table, store, wider)
-    request = BuildRequest(
-        model=model.name,
-        region=region,
-        target=Target(name="cpu-x86", backend=name),
-        precision=precision,
-        graph=graph,
-        inputs=model.inputs,
-        outputs=model.outputs,
-        profile=BatchProfile(),
-        shapes=shapes or {},
-        performance=Performance.LATENCY,
-        policy=digest_of({"policy": "benchmark"}),
-        build_key=digest_of({"backend": name, "graph": graph.digest}),
-    )
-    chosen = backend(name)
-    return chosen.load(chosen.build(request, store, calibration=digest_of(table) if table else None), store)
+    artifact = built(name, region, model, recipe, table, store, precision=precision, wider=wider, shapes=shapes)
+    return backend(name).load(artifact, store)
 
 
 def times(narrow: Engine, wide: Engine, inputs: Mapping[str, NDArray[np.generic]], seconds: float) -> Times:

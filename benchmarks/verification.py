@@ -30,10 +30,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from regiolect import serving
 from regiolect.bundle import engine_folder, read_bundle
 from regiolect.engines import catalog
+from regiolect.engines.base import AS_IT_COMES
 from regiolect.integrity import digest_file, write_atomic
+from regiolect.serving import bundles as serving
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
@@ -76,7 +77,7 @@ def ways(folder: Path, keyring: Keyring) -> Mapping[str, Callable[[], object]]:
     files = [at / file.path for file in artifact.files]
 
     def unchecked() -> object:
-        return backend._load({path.name: path.read_bytes() for path in files}, artifact)
+        return backend._load({path.name: path.read_bytes() for path in files}, artifact, AS_IT_COMES)
 
     def unsigned() -> object:
         with mock.patch.object(serving, "verify_decisions"):

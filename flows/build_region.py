@@ -16,6 +16,7 @@ from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
 from tasks.evaluate import evaluate, gate
+from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
 
 
@@ -55,10 +56,11 @@ def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: flo
     chosen = choose(request, model, data, observed, force)
     engine = build(request, model, data, chosen)
     attestation = attest_engine(engine)
-    evaluation = decision = None
+    evaluation = decision = tuning = None
     if attestation.executed is not None:
-        evaluation = evaluate(request, model, engine, data)
+        if request.policy.tuning is not None:
+            tuning = tune_engine(request, model, engine, data, request.policy.tuning.minutes, force)
+        evaluation = evaluate(request, model, engine, data, tuning)
         decision = gate(request, engine, attestation, evaluation)
-    return conclude(
-        request, data, chosen, engine, attestation, evaluation, decision, seconds=time.perf_counter() - clock
-    )
+    seconds = time.perf_counter() - clock
+    return conclude(request, data, chosen, engine, attestation, evaluation, decision, seconds, tuning)

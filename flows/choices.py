@@ -108,6 +108,16 @@ Force = Annotated[
     bool,
     _field("Force", "Build again what did not change, and ask again whoever said no. Takes as long as the first time."),
 ]
+RegionName = Annotated[str, OneOf(regions), _field("Region", "Which region's engine.")]
+TargetName = Annotated[str, OneOf(targets), _field("Target", "The engine's target, in whose pool this runs.")]
+Minutes = Annotated[
+    float,
+    _field("Minutes", "How long measuring may take, on each engine. The machine does nothing else meanwhile."),
+]
+Anew = Annotated[
+    bool,
+    _field("Anew", "Forget what was measured before; else an interrupted tuning goes on where it was stopped."),
+]
 Drills = Annotated[
     bool,
     _field("Drills", "Also try two engines that must be refused, and say whether they were."),

@@ -7,7 +7,7 @@ Plain data: nothing here needs Prefect. `flows.pools` puts it on a server; `pref
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import yaml
@@ -25,7 +25,7 @@ NIGHTLY = "nightly"
 # By this tag a deployment is known as one of this list, also after its region or target is gone from the policies, and
 # a run as one that tells every HEARTBEAT_SECONDS that it lives.
 TAG = "regiolect"
-FLOWS = ("audit", "build-region", "nightly", "release")
+FLOWS = ("audit", "build-region", "nightly", "release", "tune")
 # Prefect's least. A run is told from a dead one by it: see `flows.pools`.
 HEARTBEAT_SECONDS = 30
 
@@ -159,8 +159,8 @@ def pools(book: PolicyBook) -> tuple[Pool, ...]:
 
 
 def deployments(book: PolicyBook) -> tuple[Deployment, ...]:
-    """Every deployment: the release that people start, the daily audit, a nightly per region, a build per region and
-    target.
+    """Every deployment: the release that people start, the daily audit, a nightly per region, a build and a tuning per
+    region and target.
 
     Raises:
         InvalidPolicy: two builds would have the same name.
@@ -169,7 +169,8 @@ def deployments(book: PolicyBook) -> tuple[Deployment, ...]:
     policies = book.all()
     builds = [build for policy in policies for build in _builds(policy)]
     _require_names(builds, book)
-    return (_release(), _audit(), *(_nightly(policy) for policy in policies), *builds)
+    tunings = [tuning for policy in policies for tuning in _tunings(policy)]
+    return (_release(), _audit(), *(_nightly(policy) for policy in policies), *builds, *tunings)
 
 
 def _release() -> Deployment:
@@ -229,6 +230,18 @@ def _builds(policy: RegionPolicy) -> Iterator[Deployment]:
             gpu=gpu,
             # A second build of the same waits, and then finds that there is nothing left to do.
             collision="ENQUEUE",
+        )
+
+
+def _tunings(policy: RegionPolicy) -> Iterator[Deployment]:
+    for build in _builds(policy):
+        yield replace(
+            build,
+            flow="tune",
+            entrypoint="flows.tune_on_target.tune",
+            description=f"Tune an approved engine where it runs: {policy.title} on {build.pool}. The next release "
+            "publishes what comes of it. Choose the model; leave region and target as they are.",
+            parameters={"region": policy.region, "target": build.pool},
         )
 
 

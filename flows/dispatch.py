@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import State, runtime, task
@@ -57,7 +57,7 @@ def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAn
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
     if state.name == "TimedOut":
-        raise _too_long(request, f"it was stopped: {_said(state)}")
+        raise _too_long(request, f"it was stopped: {_said(state)}", _deadline(request))
     result = state.result(raise_on_failure=False)
     if isinstance(result, RegionAnswer):
         return result
@@ -65,28 +65,38 @@ def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAn
 
 
 def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
+    parameters = {"request": request.model_dump(mode="json"), "model": model.model_dump(mode="json"), "force": force}
+    return in_pool(request, deployment_name(request), parameters, _deadline(request))
+
+
+def in_pool(request: RegionRequest, deployment: str, parameters: dict[str, Any], deadline: float) -> RegionAnswer:
+    """What a worker of the target's pool tells of a run of one of its deployments.
+
+    Args:
+        request: the region and target that the run is for.
+        deadline: seconds after which it is cancelled.
+
+    Raises:
+        NoDeployment, NoWorker, DeadlineExceeded, RunLost: it was not started, took too long, or died.
+    """
     clock, settings = time.perf_counter(), load_settings()
     try:
         # Called from a task in a thread it is not awaited; its annotation cannot tell.
         run = cast(
             FlowRun,
             run_deployment(
-                deployment_name(request),
-                parameters={
-                    "request": request.model_dump(mode="json"),
-                    "model": model.model_dump(mode="json"),
-                    "force": force,
-                },
+                deployment,
+                parameters=parameters,
                 # Prefect names a run by its flow's template only once it starts.
                 flow_run_name=f"{request.name}-{request.region}-{request.target.name}",
                 work_queue_name=NIGHTLY if NIGHTLY in runtime.flow_run.tags else INTERACTIVE,
-                timeout=min(settings.worker_wait_seconds, _deadline(request)),
+                timeout=min(settings.worker_wait_seconds, deadline),
                 poll_interval=_POLL_SECONDS,
             ),
         )
     except ObjectNotFound as error:
         raise NoDeployment(
-            expected=f"a deployment {deployment_name(request)} on the Prefect server",
+            expected=f"a deployment {deployment} on the Prefect server",
             found="none",
             remedy="regiolect pools apply; or REGIOLECT_BUILD_ON=here to build on this machine",
         ) from error
@@ -97,10 +107,10 @@ def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> Regio
             found=f"the run {run.name!r} still {_said(run.state)}; it is cancelled",
             remedy=f"start one on the target: prefect worker start --pool {request.target.name}; then run again",
         )
-    run = _when_over(run, _deadline(request) - (time.perf_counter() - clock))
+    run = _when_over(run, deadline - (time.perf_counter() - clock))
     if not _is_over(run):
         _cancel(run.id)
-        raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled")
+        raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline)
     told = answer_of(str(run.id), settings.store(request.region))
     if told is None:
         raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
@@ -141,10 +151,9 @@ def _said(state: State | None) -> str:
     return f"{state.name} ({state.message})" if state.message else state.name or state.type.value
 
 
-def _too_long(request: RegionRequest, found: str) -> DeadlineExceeded:
-    minutes = request.policy.nightly.deadline_minutes
+def _too_long(request: RegionRequest, found: str, seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(
-        expected=f"{request.region} on {request.target.name} within {minutes:g} minutes",
+        expected=f"{request.region} on {request.target.name} within {seconds / 60:g} minutes",
         found=found,
         remedy="look into the run's log, or raise nightly.deadline_minutes in the region's policy",
     )
@@ -152,7 +161,7 @@ def _too_long(request: RegionRequest, found: str) -> DeadlineExceeded:
 
 def _lost(request: RegionRequest, found: str) -> RunLost:
     return RunLost(
-        expected=f"an answer from the run that builds {request.region} for {request.target.name}",
+        expected=f"an answer from the run that works on {request.region} for {request.target.name}",
         found=found,
         remedy="run again: what was finished is not built twice; if it stays, read the flow run's log in Prefect",
     )

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from regiolect.contracts import AuditedVersion, AuditResult
+    from regiolect.contracts import AuditedEngine, AuditedVersion, AuditResult
 
 
 def audit(
@@ -68,13 +68,17 @@ def _print(console: Console, version: AuditedVersion) -> None:
     console.print(
         f"{verdict} "
         + escape(f"{name} ({pointing})  ")
-        + escape("; ".join(f"{engine.target} {engine.precision}" for engine in version.engines))
+        + escape("; ".join(map(_told, version.engines)))
         + (f"  signed by {escape(signers)}" if signers else "")
     )
     for target, failure in found:
         console.print(f"      [red]{failure.kind}[/]{f' ({escape(target)})' if target else ''}")
         for name in ("expected", "found", "remedy"):
             console.print(f"        {name:<9} {escape(getattr(failure, name))}")
+
+
+def _told(engine: AuditedEngine) -> str:
+    return f"{engine.target} {engine.precision}{', tuned' if engine.tuned else ''}"
 
 
 def _print_summary(console: Console, result: AuditResult) -> None:

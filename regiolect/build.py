@@ -78,6 +78,7 @@ def build_engine(
         performance=request.policy.performance,
         policy=request.policy.digest(),
         build_key=request.build_key,
+        tf32=request.policy.allows(Execution.TF32),
     )
     # Kept by content, so that the digest that the engine names can be looked up.
     calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None

@@ -6,6 +6,7 @@
     attestations/<target>.json      what graph and engine say of their precision, layer by layer
     policy.json                     what the region demands, as canonical JSON
     calibration/<target>.json       the sealed ranges that an engine's graph was made with, where it needed any
+    tuning/<target>.json            every measurement behind an engine's operating points, where it was tuned
     decisions/<target>.json         the gate's decision on an engine, signed (regiolect.signing.decisions)
 
 The digest of a bundle is the digest of its manifest, which names the digest of every other file. Bundles of format 1
@@ -123,6 +124,8 @@ class BundleManifest(Contract):
             yield results_path(target), approved.evaluation.results
             if approved.attestation.layers is not None:
                 yield attestation_path(target), approved.attestation.layers
+            if approved.tuning is not None:
+                yield tuning_path(target), approved.tuning.journal
         for file in self.attached:
             yield file.path, file.blob
 
@@ -135,6 +138,11 @@ def engine_folder(target: str) -> str:
 def attestation_path(target: str) -> str:
     """Where the layers behind a target's attestation lie in a bundle; older bundles have none."""
     return f"attestations/{target}.json"
+
+
+def tuning_path(target: str) -> str:
+    """Where the journal of a target's tuning lies in a bundle, if the engine was tuned."""
+    return f"tuning/{target}.json"
 
 
 def decision_path(target: str) -> str:
@@ -274,8 +282,12 @@ def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
     results = _at(approved.evaluation.results, results_path(target))
     layers = approved.attestation.layers
     layers = layers and _at(layers, attestation_path(target))
+    tuning = approved.tuning
+    if tuning is not None:
+        tuning = tuning.model_copy(update={"journal": _at(tuning.journal, tuning_path(target))})
     return approved.model_copy(
         update={
+            "tuning": tuning,
             "engine": artifact.model_copy(update={"files": files, "request": request}),
             "attestation": approved.attestation.model_copy(update={"layers": layers}),
             "evaluation": approved.evaluation.model_copy(update={"results": results}),
@@ -350,7 +362,7 @@ def _verify(folder: Path, manifest: BundleManifest, later: Collection[str]) -> N
                 remedy="do not use this bundle; fetch or register it again",
             )
         if relative not in later:
-            verify_file(folder / relative, blob.digest)
+            verify_file(folder / relative, blob.digest, blob.size)
 
 
 def _first(error: ValidationError) -> str:

@@ -20,6 +20,7 @@ from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
 from regiolect.study_cli import study_app
+from regiolect.tune_cli import tune
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
 Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
@@ -47,6 +48,7 @@ app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command()(doctor)
 app.command()(audit)
+app.command()(tune)
 
 
 def main() -> None:
@@ -169,8 +171,8 @@ def show(
         str, typer.Argument(help="MODEL-REGION, MODEL-REGION@ALIAS, a bundle's folder, or the start of a build key.")
     ],
 ) -> None:
-    """Say what an engine is: region, precision, what executes, calibration, gate figures, and whether its bytes are
-    those that were approved."""
+    """Say what an engine is: region, precision, what executes, calibration, gate figures, whether its bytes are those
+    that were approved, and whether it runs on this machine."""
     from regiolect.console import print_engine
     from regiolect.inspect_engine import find_engine
 

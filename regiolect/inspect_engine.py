@@ -15,16 +15,19 @@ from regiolect.contracts import (
     EvaluationResult,
     GateDecision,
     RegionOutcome,
+    TunedEngine,
     short,
 )
-from regiolect.errors import UntrustedEngine, UsageError
+from regiolect.errors import ForeignRegion, UntrustedEngine, UsageError
 from regiolect.planning import OUTCOMES
+from regiolect.preflight import preflight, require_region
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.settings import Settings, without_password
 from regiolect.signing.bundles import verify_decision
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import Store
+from regiolect.tune import words as tuning_words
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     """
     folder = Path(name)
     if (folder / MANIFEST).is_file():
-        return _of_bundle(folder, str(folder.absolute()), settings.keyring())
+        return _of_bundle(folder, str(folder.absolute()), settings.keyring(), settings.region)
     outcome = _by_build_key(name, settings)
     if outcome is not None:
-        return EngineView(facts=tuple(_of_outcome(outcome, settings.store())))
+        return EngineView(facts=tuple(_of_outcome(outcome, settings.store(), settings.region)))
     model, _, alias = name.removeprefix("models:/").partition("@")
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     # MLflow refuses to be asked for a path.
@@ -65,7 +68,7 @@ def find_engine(name: str, settings: Settings) -> EngineView:
             remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
         )
     with registry.downloaded(version) as bundle:
-        view = _of_bundle(bundle, version.uri, registry.keyring)
+        view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
     if not version.champion:
         return view
     promoted = (
@@ -82,14 +85,26 @@ def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
     return next((o for o in outcomes if o.build_key.removeprefix("sha256:").startswith(digits)), None)
 
 
-def _of_bundle(folder: Path, where: str, keyring: Keyring) -> EngineView:
+def _of_bundle(folder: Path, where: str, keyring: Keyring, here: str | None) -> EngineView:
     manifest = read_bundle(folder)
     verify_bundle(folder, manifest)
-    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest)]
-    for approved in manifest.engines:
+    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest, here)]
+    report = preflight([approved.engine for approved in manifest.engines])
+    for approved, fit in zip(manifest.engines, report.engines, strict=True):
         facts.extend(_of_approved(approved, folder))
         facts.append(("signed", _signed(folder, manifest, approved, keyring)))
+        facts.append(("this host", fit.summary()))
     return EngineView(facts=tuple(facts))
+
+
+def _of_region(model: str, region: str, title: str, here: str | None) -> list[tuple[str, str]]:
+    """The region, and why nothing of it is loaded on this host, if so."""
+    facts = [("region", f"{region} ({title})")]
+    try:
+        require_region(model, region, here)
+    except ForeignRegion as error:
+        facts.append(("", f"REFUSED HERE: expected {error.expected}; {error.remedy}"))
+    return facts
 
 
 def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, keyring: Keyring) -> str:
@@ -101,11 +116,11 @@ def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, ke
     return f"by {opened.key.who()} on {opened.signed:%Y-%m-%d %H:%M} UTC, trusted here"
 
 
-def _of_manifest(manifest: BundleManifest) -> list[tuple[str, str]]:
+def _of_manifest(manifest: BundleManifest, here: str | None) -> list[tuple[str, str]]:
     inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in manifest.inputs)
     return [
         ("model", manifest.model),
-        ("region", f"{manifest.region} ({manifest.title})"),
+        *_of_region(manifest.model, manifest.region, manifest.title, here),
         ("policy", manifest.policy),
         ("inputs", inputs),
         ("preprocessing", manifest.preprocessing.model_dump_json()),
@@ -119,6 +134,7 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
         *_of_artifact(approved.engine),
         *_of_attestation(approved.attestation, layers, lambda: (folder / layers).read_bytes()),
         *_of_gate(approved.decision),
+        *_of_tuning(approved.tuning),
         (
             "speed",
             f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 for {timing.batches} x {timing.batch} samples; "
@@ -127,8 +143,9 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     ]
 
 
-def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
-    facts = [("region", f"{outcome.region} ({outcome.title})"), ("decision", outcome.decision.value)]
+def _of_outcome(outcome: RegionOutcome, store: Store, here: str | None) -> list[tuple[str, str]]:
+    facts = _of_region(outcome.model, outcome.region, outcome.title, here)
+    facts.append(("decision", outcome.decision.value))
     if outcome.engine is not None:
         facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
         facts.extend(_of_artifact(outcome.engine))
@@ -143,6 +160,9 @@ def _of_outcome(outcome: RegionOutcome, store: Store) -> list[tuple[str, str]]:
         )
     if outcome.gate is not None:
         facts.extend(_of_gate(outcome.gate))
+    facts.extend(_of_tuning(outcome.tuning))
+    if outcome.engine is not None:
+        facts += [("this host", fit.summary()) for fit in preflight([outcome.engine]).engines]
     if outcome.failure is not None:
         facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
     return facts
@@ -179,6 +199,21 @@ def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
         ("build key", request.build_key),
         ("files", files),
     ]
+
+
+def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
+    """The default against the operating points; nothing for an engine that was not tuned."""
+    if tuning is None:
+        return []
+    told = [
+        ("tuned", tuning_words.line(tuning)),
+        ("tuned on", tuning_words.device(tuning)),
+        ("journal", tuning.journal.uri),
+    ]
+    for name, batch, at_once, settings, p50, p99, throughput, against in tuning_words.rows(tuning):
+        figures = f"{p50} median, {p99} p99, {throughput} ({against})"
+        told.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
+    return told
 
 
 def _of_gate(gate: GateDecision) -> list[tuple[str, str]]:

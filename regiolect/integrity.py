@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from regiolect.errors import IntegrityError, StorageError
+from regiolect.errors import IntegrityError, StorageError, TruncatedFile
 from regiolect.once import once
 
 _CHUNK = 1 << 20
@@ -72,15 +72,30 @@ def _version(distribution: str) -> str:
         return "absent"
 
 
-def verify_file(path: Path, digest: str) -> None:
-    """Raises IntegrityError unless the file at `path` has `digest`."""
-    found = digest_file(path)
-    if found != digest:
-        raise IntegrityError(
-            expected=f"{path} with {digest}",
-            found=found,
-            remedy="the file was changed or damaged after it was written; delete it and run again to rebuild it",
+def verify_file(path: Path, digest: str, size: int | None = None) -> None:
+    """Raises IntegrityError unless the file at `path` has `digest`, TruncatedFile if it is shorter than `size`."""
+    require_digest(path, digest_file(path), path.stat().st_size, digest, size)
+
+
+def require_digest(path: Path, found: str, length: int, digest: str, size: int | None = None) -> None:
+    """`verify_file`, of a file whose digest and length were found out already.
+
+    Args:
+        size: what belongs to `digest`; None: nobody kept it.
+    """
+    if found == digest:
+        return
+    if size is not None and length < size:
+        raise TruncatedFile(
+            expected=f"{path} with {size} bytes, {digest}",
+            found=f"{length} bytes, {found}",
+            remedy="a copy or download of it ended early: delete it and run again to rebuild it, or fetch it again",
         )
+    raise IntegrityError(
+        expected=f"{path} with {digest}",
+        found=found,
+        remedy="the file was changed or damaged after it was written; delete it and run again, or fetch it again",
+    )
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from filelock import ReadWriteLock
 
+UNKNOWN = "unknown"
+"""A fact that a machine does not tell. It is no value: two machines that do not tell need not be alike."""
+
 # Instruction sets that change which kernels a backend picks, and so what an engine built here would be.
 _TELLING = (
     "avx2",
@@ -32,7 +35,7 @@ def cpu_fingerprint() -> dict[str, str]:
 
     Linux tells them in /proc/cpuinfo; elsewhere `isa` is `unknown`, which is a value of its own in a build key.
     """
-    name, isa = platform.processor() or "unknown", "unknown"
+    name, isa = platform.processor() or UNKNOWN, UNKNOWN
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = dict(line.split(":", 1) for line in cpuinfo.read_text().split("\n\n")[0].splitlines() if ":" in line)
@@ -41,6 +44,17 @@ def cpu_fingerprint() -> dict[str, str]:
         flags = set((fields.get("flags") or fields.get("Features") or "").split())
         isa = " ".join(flag for flag in _TELLING if flag in flags) or "baseline"
     return {"machine": platform.machine(), "system": platform.system(), "cpu": name, "isa": isa}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def core_counts() -> tuple[int, ...]:
+    """The powers of two up to `cores`, and that itself: numbers of threads or streams that are worth trying."""
+    most = cores()
+    return tuple(sorted({*(1 << power for power in range(most.bit_length())), most}))
 
 
 @contextmanager

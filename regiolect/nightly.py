@@ -58,8 +58,10 @@ def _regions_with_work(plan: Plan, champions: Mapping[str, RegisteredEngine] | N
 
 
 def _is_served(engines: Sequence[PlannedEngine], champion: RegisteredEngine | None) -> bool:
-    approved = {e.kept for e in engines if e.action == "reuse" and e.decision is Decision.APPROVED}
-    return approved <= set(champion.build_keys if champion else ())
+    approved = {(e.kept, e.tuning) for e in engines if e.action == "reuse" and e.decision is Decision.APPROVED}
+    # An engine that was tuned since is another bundle under the same build key.
+    served = {(key, champion.tuning_of(key)) for key in champion.build_keys} if champion else set()
+    return approved <= served
 
 
 def troubles_of(plans: Sequence[ModelPlan]) -> tuple[Trouble, ...]:

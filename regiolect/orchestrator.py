@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from regiolect.contracts import NightlyResult, ReleaseResult
+from regiolect.contracts import NightlyResult, RegionAnswer, ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
 from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
@@ -66,6 +66,29 @@ def run_nightly(
     nightly = flows_module("nightly").nightly
     result: NightlyResult = _run(nightly, models=models, regions=regions, dry_run=dry_run)
     return result
+
+
+def run_tuning(
+    settings: Settings,
+    model: str,
+    regions: list[str] | None,
+    *,
+    targets: list[str] | None,
+    minutes: float,
+    force: bool,
+) -> tuple[RegionAnswer, ...]:
+    """Tune approved engines on their targets, embedded or against the server that PREFECT_API_URL names.
+
+    Raises:
+        As `run_release`.
+    """
+    _require_ready(settings)
+    plan_here(settings, model, regions, targets=targets, force=False)
+    tune_all = flows_module("tune_on_target").tune_all
+    answers: tuple[RegionAnswer, ...] = _run(
+        tune_all, model, regions=regions, targets=targets, minutes=minutes, force=force
+    )
+    return answers
 
 
 def _require_ready(settings: Settings) -> None:

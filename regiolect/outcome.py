@@ -16,9 +16,11 @@ from regiolect.contracts import (
     RegionOutcome,
     RegisteredEngine,
     ReleaseRow,
+    TunedEngine,
     ValidatedCalibration,
     failure_of,
 )
+from regiolect.errors import TuningError
 from regiolect.planning import Plan, PlannedEngine, RegionRequest
 
 
@@ -31,6 +33,7 @@ def conclude(
     evaluation: EvaluationResult | None,
     gate: GateDecision | None,
     seconds: float,
+    tuning: TunedEngine | None = None,
 ) -> RegionOutcome:
     """The outcome of a build that ran to its end. Without a gate decision the engine is built, not attested."""
     return RegionOutcome(
@@ -43,7 +46,27 @@ def conclude(
         attestation=attestation,
         evaluation=evaluation,
         gate=gate,
+        tuning=tuning,
     )
+
+
+def retuned(
+    outcome: RegionOutcome, tuning: TunedEngine, evaluation: EvaluationResult, gate: GateDecision
+) -> RegionOutcome:
+    """An approved outcome whose engine was tuned after it: timed anew and judged anew on the same results.
+
+    Raises:
+        TuningError: as it is tuned, the gate would not approve it. What is kept of it stays.
+    """
+    if gate.outcome is not Decision.APPROVED:
+        raise TuningError(
+            expected=f"an engine of {outcome.region} on {outcome.target.name} that the gate approves as tuned",
+            found=f"{gate.outcome}: {'; '.join(gate.reasons)}",
+            remedy="it stays as it was; tune it again when the machine is quiet: regiolect tune MODEL --force",
+        )
+    kept = outcome.reasons[len(outcome.gate.reasons) :] if outcome.gate is not None else ()
+    changed = {"evaluation": evaluation, "gate": gate, "tuning": tuning, "reasons": (*gate.reasons, *kept)}
+    return outcome.model_copy(update=changed)
 
 
 def refuse(request: RegionRequest, error: BaseException, seconds: float) -> RegionOutcome:
@@ -91,6 +114,7 @@ def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:
             "attestation": outcome.attestation,
             "evaluation": outcome.evaluation,
             "decision": outcome.gate,
+            "tuning": outcome.tuning,
         }
     )
 

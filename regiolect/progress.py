@@ -6,6 +6,7 @@ import logging
 
 from regiolect.contracts import Decision, RegionOutcome
 from regiolect.report.words import UNITS
+from regiolect.tune.words import line
 
 logger = logging.getLogger("regiolect.progress")
 # A run on a server shows these lines in its own log; nobody there asks for a level.
@@ -32,13 +33,25 @@ def done(outcome: RegionOutcome) -> None:
         detail = f"{outcome.failure.kind}: {outcome.failure.found}"
     else:
         detail = outcome.reasons[0]
+    _log(outcome, str(outcome.decision), detail)
+
+
+def tuned(outcome: RegionOutcome) -> None:
+    """A region's engine was tuned, or was not: one line."""
+    if outcome.tuning is not None:
+        _log(outcome, "tuned", line(outcome.tuning))
+    elif outcome.failure is not None:
+        _log(outcome, "not tuned", f"{outcome.failure.kind}: {outcome.failure.found}")
+
+
+def _log(outcome: RegionOutcome, what: str, detail: str) -> None:
     level = logging.INFO if outcome.decision in (Decision.APPROVED, Decision.NOT_ATTESTED) else logging.WARNING
     logger.log(
         level,
         "%-4s %-8s %s (%s; %.1f s)",
         outcome.region,
         outcome.target.name,
-        outcome.decision,
+        what,
         detail,
         outcome.seconds,
     )

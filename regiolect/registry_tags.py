@@ -9,8 +9,15 @@ from pydantic import ValidationError
 from regiolect.bundle import BundleManifest
 from regiolect.contracts import ApprovedEngine, RegisteredEngine
 from regiolect.errors import RegistryError
+from regiolect.tune.identity import tuning_digest
 
-_BETWEEN = ", "
+_BETWEEN, _NONE = ", ", "none"
+
+
+def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
+    """`tuning_digest` of each engine; empty if none was tuned."""
+    found = tuple(map(tuning_digest, manifest.engines))
+    return found if any(found) else ()
 
 
 def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
@@ -19,7 +26,9 @@ def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
     def each(value: Callable[[ApprovedEngine], object]) -> str:
         return _BETWEEN.join(str(value(approved)) for approved in manifest.engines)
 
+    tuned = {"tuning": each(lambda approved: tuning_digest(approved) or _NONE)} if tunings_of(manifest) else {}
     return {
+        **tuned,
         "model": manifest.model,
         "region": manifest.region,
         "title": manifest.title,
@@ -68,6 +77,7 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
             policy=tags.get("policy"),
             targets=_several(tags, "targets"),
             build_keys=_several(tags, "build_key"),
+            tunings=tuple(None if told == _NONE else told for told in _several(tags, "tuning")),
         )
     except ValidationError as error:
         first = error.errors()[0]

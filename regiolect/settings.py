@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from regiolect.contracts import RegionId
 from regiolect.errors import InvalidSetting
 from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     models: addresses of ModelSpecs, separated by commas, that people may choose beside the installed entry points.
     signing_key: file of the private key that releases sign decisions with; in the user's configuration when unset.
     trust: file of the public keys whose signatures count here; beside the default key when unset.
+    region: the region that this machine is in: engines of another region are not loaded on it; any when unset.
     image, image_gpu: the workers' image on Docker and Kubernetes pools; on pools of GPUs `image_gpu`, if it is set.
     """
 
@@ -61,10 +63,11 @@ class Settings(BaseSettings):
     models: str = ""
     signing_key: Path | None = None
     trust: Path | None = None
+    region: RegionId | None = None
     image: str = ""
     image_gpu: str = ""
 
-    @field_validator("signing_key", "trust", mode="before")
+    @field_validator("signing_key", "trust", "region", mode="before")
     @classmethod
     def _unset_when_empty(cls, given: object) -> object:
         return given or None

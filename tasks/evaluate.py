@@ -11,9 +11,10 @@ from regiolect.contracts import (
     EvaluationResult,
     ExportedModel,
     GateDecision,
+    TunedEngine,
     ValidatedCalibration,
 )
-from regiolect.evaluate.evaluate import evaluate_engine
+from regiolect.evaluate.evaluate import evaluate_engine, timed_again
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.model import load_model_spec
@@ -23,11 +24,28 @@ from regiolect.settings import load_settings
 
 @task(name="evaluate", tags=["benchmark"], cache_policy=NO_CACHE)
 def evaluate(
-    request: RegionRequest, model: ExportedModel, engine: EngineArtifact, data: ValidatedCalibration
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    tuning: TunedEngine | None = None,
 ) -> EvaluationResult:
     spec = load_model_spec(request.model)
     store = load_settings().store(request.region)
-    return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy, store)
+    return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy, store, tuning)
+
+
+@task(name="time again", tags=["benchmark"], cache_policy=NO_CACHE)
+def time_again(
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    evaluation: EvaluationResult,
+    tuning: TunedEngine,
+) -> EvaluationResult:
+    store = load_settings().store(request.region)
+    return timed_again(model, engine, data.dataset.gate, request.policy, store, evaluation, tuning)
 
 
 @task(name="gate", cache_policy=NO_CACHE)

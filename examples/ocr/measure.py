@@ -29,7 +29,7 @@ Reader = Callable[[NDArray[Any]], list[str | None]]
 
 def reader() -> Reader:
     """Texts from preprocessed images of shape (n, 3, 48, width), by the network's own file."""
-    from regiolect.engines.onnxruntime.runtime import open_session
+    from regiolect.engines.onnxruntime.session import open_session
 
     session = open_session(model_file().read_bytes())
     return lambda images: read({"answer": session.run(None, {"x": images})[0]})

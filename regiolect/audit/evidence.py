@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from regiolect.attest import read_layers
-from regiolect.bundle import POLICY, BundleManifest, attestation_path, calibration_path, results_path
+from regiolect.bundle import (
+    POLICY,
+    BundleManifest,
+    attestation_path,
+    calibration_path,
+    results_path,
+    tuning_path,
+)
 from regiolect.calibrate.archive import table_from_bytes
-from regiolect.contracts import ApprovedEngine, CalibrationTable, Precision, short
+from regiolect.contracts import (
+    ApprovedEngine,
+    CalibrationTable,
+    OperatingPoint,
+    Precision,
+    TuningJournal,
+    short,
+)
 from regiolect.errors import (
     ForeignCalibration,
     IntegrityError,
@@ -17,6 +34,8 @@ from regiolect.errors import (
 )
 from regiolect.evaluate.results import PairedResults
 from regiolect.policy import RegionPolicy
+from regiolect.tune.figures import measured
+from regiolect.tune.journal import engine_digest
 
 RELEASE = "release the region again; until then consumers should not load this version"
 
@@ -58,6 +77,35 @@ def require_attested(folder: Path, approved: ApprovedEngine) -> None:
             found=f"those of build {short(layers.build_key)}",
             remedy=RELEASE,
         )
+
+
+def require_tuned(folder: Path, approved: ApprovedEngine) -> None:
+    """Raises IntegrityError unless an engine's operating points are what its journal's measurements come to.
+
+    Which points were taken is left to the version that tuned; every figure of theirs is worked out again.
+    """
+    tuning, request = approved.tuning, approved.engine.request
+    if tuning is None:
+        return
+    expected = f"a journal of the engine for {request.target.name!r} that gives the operating points it is served with"
+    try:
+        journal = TuningJournal.model_validate_json((folder / tuning_path(request.target.name)).read_bytes())
+    except ValidationError as error:
+        raise IntegrityError(expected, f"no journal of format 1: {error.errors()[0]['msg']}", RELEASE) from error
+    if (journal.build_key, journal.engine) != (request.build_key, engine_digest(approved.engine)):
+        raise IntegrityError(expected, f"one of build {short(journal.build_key)}", RELEASE)
+    if dict(journal.device) != dict(tuning.device):
+        raise IntegrityError(expected, "one of another device", RELEASE)
+    known = [each.point for each in measured(journal).values()]
+    for point in (tuning.default, *tuning.points, tuning.point):
+        if not any(_same_point(point, other) for other in known):
+            raise IntegrityError(expected, f"none for batch {point.batch} with {dict(point.configuration)}", RELEASE)
+
+
+def _same_point(one: OperatingPoint, other: OperatingPoint) -> bool:
+    same = (one.batch, dict(one.configuration), one.at_once) == (other.batch, dict(other.configuration), other.at_once)
+    pairs = ((one.p50_ms, other.p50_ms), (one.p99_ms, other.p99_ms), (one.throughput, other.throughput))
+    return same and all(math.isclose(told, found, rel_tol=1e-9) for told, found in pairs)
 
 
 def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable | None:

@@ -16,6 +16,7 @@ from regiolect.audit.evidence import (
     calibration_of,
     own_policy,
     require_attested,
+    require_tuned,
     require_unseen,
     results_of,
 )
@@ -30,6 +31,7 @@ from regiolect.registry import LiveVersion, Registry, require_loader
 from regiolect.settings import without_password
 from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
+from regiolect.tune import words
 
 # While one is judged, others are hashed, or waited for where the registry is far away.
 _SIDE_BY_SIDE = 2 * (os.cpu_count() or 1)
@@ -145,6 +147,7 @@ class _Examiner:
             target=approved.engine.request.target.name,
             precision=approved.engine.request.precision.value,
             executed=approved.attestation.summary(),
+            tuned=words.line(approved.tuning) if approved.tuning is not None else None,
             signed_by=opened.key.who() if opened else None,
             signed=opened.signed if opened else None,
             findings=tuple(kept.found),
@@ -153,6 +156,8 @@ class _Examiner:
     def _judge(self, folder: Path, manifest: BundleManifest, approved: ApprovedEngine, kept: _Findings) -> None:
         with kept.kept():
             require_attested(folder, approved)
+        with kept.kept():
+            require_tuned(folder, approved)
         then, rows = own_policy(folder, manifest), results_of(folder, approved)
         with kept.kept():
             require_reproduced(approved, then, rows)

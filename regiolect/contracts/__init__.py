@@ -57,7 +57,14 @@ from regiolect.contracts.repair import (
     RepairStep,
     SensitiveOperator,
 )
-from regiolect.contracts.tuning import OperatingPoint, TunedEngine
+from regiolect.contracts.tuning import (
+    DroppedCandidate,
+    OperatingPoint,
+    TunedEngine,
+    TuningCandidate,
+    TuningJournal,
+    TuningSlice,
+)
 
 __all__ = [
     "ApprovedEngine",
@@ -80,6 +87,7 @@ __all__ = [
     "Digest",
     "DimensionProfile",
     "Drill",
+    "DroppedCandidate",
     "EngineArtifact",
     "EvaluationResult",
     "Execution",
@@ -124,6 +132,9 @@ __all__ = [
     "Timing",
     "Trouble",
     "TunedEngine",
+    "TuningCandidate",
+    "TuningJournal",
+    "TuningSlice",
     "ValidatedCalibration",
     "failure_of",
     "short",

@@ -11,12 +11,17 @@ from regiolect.contracts.base import Contract, RegionId, TargetId
 from regiolect.contracts.release import Failure
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class AuditedEngine(Contract):
     """One target's engine in a version: who vouches for it, and what speaks against it."""
 
     target: TargetId
     precision: str
     executed: str
+    tuned: str | None = Field(default=None, exclude_if=_absent, description="what it was tuned to on its target")
     signed_by: str | None = Field(default=None, description="the key's comment and short id; None: nobody who counts")
     signed: AwareDatetime | None = None
     findings: tuple[Failure, ...] = ()

@@ -9,6 +9,12 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from regiolect.contracts.base import Blob, Contract, Digest
 from regiolect.contracts.engine import Attestation, EngineArtifact
+from regiolect.contracts.tuning import TunedEngine
+
+
+def _absent(value: object) -> bool:
+    """What is not there is left out of what is written, as it was before there could be any."""
+    return value is None
 
 
 class Timing(Contract):
@@ -111,6 +117,9 @@ class ApprovedEngine(Contract):
     attestation: Attestation
     evaluation: EvaluationResult
     decision: GateDecision
+    tuning: TunedEngine | None = Field(
+        default=None, exclude_if=_absent, description="its operating points, if it was tuned on its target"
+    )
 
     @model_validator(mode="after")
     def _is_approved_and_its_own(self) -> Self:
@@ -120,4 +129,6 @@ class ApprovedEngine(Contract):
             raise ValueError("the engine is not attested")
         if self.evaluation.build_key != self.engine.request.build_key:
             raise ValueError("the evaluation belongs to another engine")
+        if self.tuning is not None and self.tuning.build_key != self.engine.request.build_key:
+            raise ValueError("the tuning belongs to another engine")
         return self

@@ -13,6 +13,12 @@ from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target
 from regiolect.contracts.gate import Decision, EvaluationResult, GateDecision, LossUnit
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
+from regiolect.contracts.tuning import TunedEngine
+
+
+def _absent(value: object) -> bool:
+    """What is not there is left out of what is written, as it was before there could be any."""
+    return not value
 
 
 class Failure(Contract):
@@ -59,6 +65,7 @@ class RegionOutcome(Contract):
     attestation: Attestation | None = None
     evaluation: EvaluationResult | None = None
     gate: GateDecision | None = None
+    tuning: TunedEngine | None = Field(default=None, exclude_if=_absent)
     failure: Failure | None = None
 
     @property
@@ -89,6 +96,13 @@ class RegisteredEngine(Contract):
     policy: Digest | None = Field(default=None, description="digest of the policy under which it was approved")
     targets: tuple[TargetId, ...] = ()
     build_keys: tuple[Digest, ...] = Field(default=(), description="in the order of `targets`")
+    tunings: tuple[Digest | None, ...] = Field(
+        default=(), exclude_if=_absent, description="what each was tuned to, in that order; empty: none was"
+    )
+
+    def tuning_of(self, build_key: str) -> str | None:
+        """Digest of the tuning of one of its engines, or None."""
+        return dict(zip(self.build_keys, self.tunings, strict=False)).get(build_key)
 
 
 class Drill(Contract):

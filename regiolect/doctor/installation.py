@@ -12,7 +12,7 @@ from regiolect import __version__
 from regiolect.contracts import short
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.engines import catalog
-from regiolect.errors import BackendUnavailable
+from regiolect.errors import BackendUnavailable, DeviceLost
 from regiolect.integrity import own_code
 
 DISTRIBUTION = "regiolect"
@@ -110,10 +110,10 @@ def backends(targets: Mapping[str, Sequence[str]], *, elsewhere: bool) -> Iterat
         expected = f"{backend.distribution} to load, for {', '.join(names)}"
         try:
             backend.require()
-        except BackendUnavailable as error:
+            obstacle = backend.obstacle()
+        except (BackendUnavailable, DeviceLost) as error:
             yield told(name, error, "note" if elsewhere else "wrong")
             continue
-        obstacle = backend.obstacle()
         if obstacle is None:
             yield ok(name, expected, f"{backend.distribution} {backend.version()}, for {', '.join(names)}")
         else:

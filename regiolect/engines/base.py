@@ -10,6 +10,7 @@ import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, final
 
@@ -35,7 +36,7 @@ from regiolect.errors import (
     NotRunnableHere,
     StorageError,
 )
-from regiolect.machine import cpu_fingerprint
+from regiolect.machine import UNKNOWN, cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -76,6 +77,7 @@ class Backend(ABC):
     Attributes:
         name: as policies write it.
         distribution: the installed distribution that carries the library.
+        builds_with: distributions of the same module that build engines as well, and may not run them.
         module: the library's import name.
         file_names: the files of an engine.
         options: what a policy may state in a target's `options`.
@@ -85,6 +87,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     distribution: ClassVar[str]
+    builds_with: ClassVar[tuple[str, ...]] = ()
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
     options: ClassVar[type[Contract]] = NoOptions
@@ -98,10 +101,10 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: it is not installed.
         """
-        try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise self._unavailable("it is not installed") from error
+        for name in (self.distribution, *self.builds_with):
+            with suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version(name)
+        raise self._unavailable("it is not installed")
 
     @final
     def require(self) -> None:
@@ -127,22 +130,29 @@ class Backend(ABC):
     def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         """In what an engine and this machine differ; imports no vendor's library and reads no file of the engine.
 
-        One that `blocks` says that the engine does not run here. Any other: nobody measured it on such a machine.
+        One that `blocks` says that the engine does not run here. Any other: nobody measured it on such a machine, for
+        engines that are compiled when they are loaded run on every machine that has the library. What one side does not
+        know is taken for a difference.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
         """
         try:
-            here = self.fingerprint()
+            here = dict(self.fingerprint())
         except BackendUnavailable as error:
             needed = f"{self.distribution} {artifact.backend_version}"
             return (Misfit(what="library", engine=needed, host=error.found, blocks=True),)
-        obstacle = self.obstacle()
-        if obstacle is not None:
-            return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True),)
-        told = artifact.fingerprint
-        return tuple(
-            Misfit(what=name, engine=told[name], host=here.get(name, "unknown"), blocks=name in self.binding)
-            for name in told
-            if told[name] != here.get(name, "unknown")
+        told = {"backend": self.name, **artifact.fingerprint, "version": artifact.backend_version}
+        differing = tuple(
+            Misfit(what=name, engine=theirs, host=ours, blocks=name in self.binding)
+            for name in dict.fromkeys([*told, *here])
+            for theirs, ours in [(told.get(name, UNKNOWN), here.get(name, UNKNOWN))]
+            if theirs != ours or theirs == UNKNOWN
         )
+        obstacle = self.obstacle()
+        if obstacle is None:
+            return differing
+        return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True), *differing)
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
         """What an engine of that request says of its origin: `metadata_of`, or less where the backend says why."""
@@ -247,7 +257,7 @@ class Backend(ABC):
                 remedy="tune the engine again with this version: regiolect tune MODEL --force",
             )
         # The bytes that were verified are the bytes that are deserialized: the file is not opened a second time.
-        files = {file.path: verified_bytes(locate(file), file.blob.digest) for file in artifact.files}
+        files = {file.path: verified_bytes(locate(file), file.blob) for file in artifact.files}
         if sorted(files) != sorted(self.file_names):
             raise EngineLoadFailed(
                 expected=f"an engine of {self.name} with the files {', '.join(self.file_names)}",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regiolect.errors import EngineLoadFailed, IntegrityError
-from regiolect.integrity import digest_bytes
+from regiolect.contracts import Blob
+from regiolect.errors import EngineLoadFailed
+from regiolect.integrity import digest_bytes, require_digest
 
 
-def verified_bytes(path: Path, digest: str) -> bytes:
+def verified_bytes(path: Path, blob: Blob) -> bytes:
     """The content of a file of an engine.
+
+    Args:
+        blob: whose digest and size the file must have, wherever it lies.
 
     Raises:
         EngineLoadFailed: it cannot be read.
-        IntegrityError: it has another digest.
+        IntegrityError: it has another digest; TruncatedFile: and is shorter.
     """
     try:
         data = path.read_bytes()
@@ -23,11 +27,5 @@ def verified_bytes(path: Path, digest: str) -> bytes:
             found=f"{error.strerror or error} ({type(error).__name__})",
             remedy="fetch the bundle again, or build the engine again with --force",
         ) from error
-    found = digest_bytes(data)
-    if found != digest:
-        raise IntegrityError(
-            expected=f"{path} with {digest}",
-            found=found,
-            remedy="the file was changed or damaged after it was written; delete it and run again or fetch it again",
-        )
+    require_digest(path, digest_bytes(data), len(data), blob.digest, blob.size)
     return data

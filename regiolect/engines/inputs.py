@@ -67,6 +67,10 @@ def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:
 
 
 def _refuse_non_finite(name: str, array: NDArray[Any]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is finite only if all its terms are, and is had in less than half the time of a look at each.
+        if np.isfinite(array.sum()):
+            return
     finite = np.isfinite(array)
     if not finite.all():
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))

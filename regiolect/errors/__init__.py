@@ -39,6 +39,7 @@ RegiolectError
 │   ├── EngineLoadFailed
 │   ├── ShapeOutsideProfile
 │   ├── NotRunnableHere
+│   ├── ForeignRegion                the engine is another region's than the host
 │   ├── DeviceLost                   it went away while an engine ran on it
 │   ├── InvalidConfiguration         a setting that may not be tuned
 │   └── AttestationFailed            an engine says of itself what nobody here can read
@@ -55,6 +56,7 @@ RegiolectError
 │   ├── NoLongerAllowed              by today's policy
 │   └── CalibrationTooOld
 ├── IntegrityError                   bytes differ from their digest
+│   ├── TruncatedFile                some of them are missing at the end
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
 ├── UntrustedEngine                  nobody who is trusted here says that this engine was approved
 │   ├── NoTrust                      no trust file, or one that cannot be read
@@ -129,6 +131,7 @@ from regiolect.errors.making import (
     EvaluationError,
     ExportFailed,
     ForeignCalibration,
+    ForeignRegion,
     GateRefused,
     InvalidCalibration,
     InvalidConfiguration,
@@ -184,6 +187,7 @@ from regiolect.errors.trust import (
     SignatureMismatch,
     SigningError,
     StatementMismatch,
+    TruncatedFile,
     UnknownKey,
     UnsignedEngine,
     UntrustedEngine,
@@ -215,6 +219,7 @@ __all__ = [
     "EvaluationError",
     "ExportFailed",
     "ForeignCalibration",
+    "ForeignRegion",
     "ForeignSamples",
     "ForeignStore",
     "GateRefused",
@@ -267,6 +272,7 @@ __all__ = [
     "StoreFull",
     "StoreUnreachable",
     "TooFewSamples",
+    "TruncatedFile",
     "UnknownBackend",
     "UnknownKey",
     "UnknownModel",

@@ -79,6 +79,10 @@ class NotRunnableHere(EngineError):
     """The engine was built for a device that this machine does not have."""
 
 
+class ForeignRegion(EngineError):
+    """An engine is another region's than the host that would load it."""
+
+
 class DeviceLost(EngineError):
     """The device went away while an engine ran on it: a GPU fell off the bus, or its driver was restarted."""
 

@@ -29,6 +29,10 @@ class IntegrityError(RegiolectError):
     """Bytes differ from the digest they are kept under."""
 
 
+class TruncatedFile(IntegrityError):
+    """A file is shorter than it was when its digest was taken."""
+
+
 class InvalidBundle(IntegrityError):
     """A bundle is unfinished, of an unknown format, or contradicts itself."""
 

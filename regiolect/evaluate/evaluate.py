@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,8 +20,10 @@ from regiolect.contracts import (
     SampleSet,
     Split,
     Timing,
+    TunedEngine,
 )
 from regiolect.data import Samples, model_inputs, read_samples
+from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
@@ -50,6 +53,7 @@ def evaluate_engine(
     gate: SampleSet,
     policy: RegionPolicy,
     store: Store,
+    tuning: TunedEngine | None = None,
 ) -> EvaluationResult:
     """Reference and engine on the same gate samples, then engine and FP32 baseline interleaved on this machine.
 
@@ -62,6 +66,7 @@ def evaluate_engine(
         artifact: the engine; it must run here.
         gate: the region's gate set.
         policy: the region's policy: metric, confidence and limit on latency.
+        tuning: what the engine was tuned to: it answers and is timed at the point that was chosen, and FP32 with it.
 
     Raises:
         InvalidModelSpec: the model does not offer the policy's metric.
@@ -78,15 +83,14 @@ def evaluate_engine(
     with sharing_machine():
         samples = own_samples(gate, Split.GATE, artifact.request.region, store)
         inputs = model_inputs(samples, model.preprocessing)
-        engine = backend(artifact.request.target.backend).load(artifact, store)
+        engine = _loaded(artifact, store, tuning)
         rows = paired_results(
             samples,
             scores_of("reference", score, partial(reference_outputs, model, store=store), inputs, samples),
             scores_of("engine", score, engine.run_many, inputs, samples),
             columns_of(policy),
         )
-        baseline_artifact = fp32_baseline(model, artifact.request, store)
-        baseline = backend(artifact.request.target.backend).load(baseline_artifact, store)
+        baseline = _loaded(fp32_baseline(model, artifact.request, store), store, tuning)
     return EvaluationResult(
         build_key=artifact.request.build_key,
         dataset=gate.digest,
@@ -95,8 +99,43 @@ def evaluate_engine(
         reference_score=float(rows.reference.mean()),
         engine_score=float(rows.engine.mean()),
         results=store.put_bytes(rows.to_csv()),
-        timing=time_against(engine, baseline, inputs, policy),
+        timing=time_against(engine, baseline, inputs, policy, tuning),
     )
+
+
+def timed_again(
+    model: ExportedModel,
+    artifact: EngineArtifact,
+    gate: SampleSet,
+    policy: RegionPolicy,
+    store: Store,
+    evaluation: EvaluationResult,
+    tuning: TunedEngine,
+) -> EvaluationResult:
+    """An engine's evaluation with its times taken anew at the point that it was tuned to. Its answers stay as judged:
+    no setting that may be tuned bears on precision.
+
+    Raises:
+        ForeignSamples, InvalidSamples: the gate set is not the one that was judged by, or cannot be read.
+        EngineError: the engine cannot be loaded or run.
+    """
+    if gate.digest != evaluation.dataset:
+        raise ForeignSamples(
+            expected=f"the gate set of region {gate.region!r} that the engine was judged by, {evaluation.dataset}",
+            found=gate.digest,
+            remedy="the region's data changed: release it again",
+        )
+    with sharing_machine():
+        samples = own_samples(gate, Split.GATE, artifact.request.region, store)
+        inputs = model_inputs(samples, model.preprocessing)
+        engine = _loaded(artifact, store, tuning)
+        baseline = _loaded(fp32_baseline(model, artifact.request, store), store, tuning)
+    return evaluation.model_copy(update={"timing": time_against(engine, baseline, inputs, policy, tuning)})
+
+
+def _loaded(artifact: EngineArtifact, store: Store, tuning: TunedEngine | None) -> Engine:
+    configuration = tuning.point.configuration if tuning is not None else AS_IT_COMES
+    return backend(artifact.request.target.backend).load(artifact, store, configuration)
 
 
 def metric_of(spec: ModelSpec, policy: RegionPolicy) -> Metric:
@@ -222,7 +261,9 @@ def _require_finite(whose: str, outputs: Arrays, samples: Samples) -> None:
             )
 
 
-def time_against(engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy) -> Timing:
+def time_against(
+    engine: Engine, baseline: Engine, inputs: Arrays, policy: RegionPolicy, tuning: TunedEngine | None = None
+) -> Timing:
     """Times of an engine and of another one of the same model, interleaved on this machine, which both have alone.
 
     Args:
@@ -231,12 +272,17 @@ def time_against(engine: Engine, baseline: Engine, inputs: Arrays, policy: Regio
         inputs: preprocessed samples, as many as there are.
         policy: where it limits the latency, single batches are timed, as often as a bound of p99 takes; where it states
             a speed, more rounds are, for a tighter bound.
+        tuning: what both are loaded with; its point's batch counts, but for a limit on latency.
     """
     request, confidence = engine.artifact.request, policy.accuracy.confidence
-    batch, limited = request.profile.opt, policy.latency is not None
+    limited = policy.latency is not None
+    batch = request.profile.opt if tuning is None or limited else tuning.point.batch
     gated = limited or policy.speed is not None
     # A limit on latency is on one batch, also where the engine is tuned for throughput.
     batches = 1 if limited else _BATCHES_AT_ONCE[request.performance]
+    if batches > 1:
+        # No stream waits for the others' last batches.
+        batches = math.ceil(batches / engine.at_once) * engine.at_once
     # Around the set again when it is smaller than a round.
     index = np.arange(batch * batches) % len(next(iter(inputs.values())))
     a_round = {name: array[index] for name, array in inputs.items()}
@@ -267,6 +313,7 @@ def fp32_baseline(model: ExportedModel, request: BuildRequest, store: Store) -> 
             "precision": Precision.FP32,
             "graph": graph,
             "build_key": digest_of({"baseline_of": request.build_key}),
+            "tf32": False,
         }
     )
     return backend(request.target.backend).build(wide, store, calibration=None)

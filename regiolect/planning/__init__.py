@@ -7,7 +7,18 @@ look, `plan` and `document` say it. Import from here.
 
 from regiolect.planning.changes import Difference, differences, policy_changes
 from regiolect.planning.document import EngineEntry, ModelEntry, PlanDocument, document_of, engines_of
-from regiolect.planning.kept import LATEST, OUTCOMES, POLICIES, RUNS, answer, answer_of, finished, keep, latest_key
+from regiolect.planning.kept import (
+    LATEST,
+    OUTCOMES,
+    POLICIES,
+    RUNS,
+    answer,
+    answer_of,
+    finished,
+    keep,
+    latest_key,
+    tell,
+)
 from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
 from regiolect.planning.plan import SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
 from regiolect.planning.release import Stores, plan_here, plan_release
@@ -49,4 +60,5 @@ __all__ = [
     "policy_changes",
     "require_planned",
     "summary_of",
+    "tell",
 ]

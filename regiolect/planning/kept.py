@@ -62,6 +62,11 @@ def answer(run: str, outcome: RegionOutcome, request: RegionRequest, store: Stor
         keep(outcome, request, store)
     else:
         store.put_record(LATEST, latest_key(request), outcome)
+    return tell(run, outcome, store, built=built)
+
+
+def tell(run: str, outcome: RegionOutcome, store: Store, *, built: bool) -> RegionAnswer:
+    """Tell whoever waits for a run what it came to, and leave what is kept of the engine as it is."""
     told = RegionAnswer(outcome=outcome, built=built)
     store.put_record(RUNS, run, told)
     return told

@@ -50,6 +50,7 @@ class PlannedEngine(Contract):
     kept: Digest | None = Field(default=None, description="build key of the engine that is there")
     request: RegionRequest | None = None
     decision: Decision | None = Field(default=None, description="what the gate said of the engine that is there")
+    tuning: Digest | None = Field(default=None, description="what the engine that is there was tuned to")
     failure: Failure | None = None
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from regiolect.contracts import Decision, RegionOutcome, Target, failure_of, short
-from regiolect.errors import BackendUnavailable, RegiolectError, UnknownRegion, UnknownTarget
+from regiolect.errors import BackendUnavailable, DeviceLost, RegiolectError, UnknownRegion, UnknownTarget
 from regiolect.model import ModelSpec, load_model_spec
 from regiolect.once import one_look
 from regiolect.planning.changes import Difference, differences
@@ -18,6 +18,7 @@ from regiolect.planning.retired import FindStore, kept_elsewhere, kept_places, r
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 from regiolect.storage import Store
+from regiolect.tune.identity import tuning_digest
 
 Stores = Callable[[str], Store]
 """A region's store, by the region's name."""
@@ -38,7 +39,8 @@ def plan_release(
     """Compare what is asked for with what the stores hold. Reads files' digests, runs nothing.
 
     A region whose policy or data is unusable is planned as refused, so that it does not stop the others; so is a target
-    whose backend is not installed. Every file is read in this very call, once: no digest of an earlier plan is trusted.
+    whose backend is not installed, or whose device does not answer. Every file is read in this very call, once: no
+    digest of an earlier plan is trusted.
 
     Args:
         address: where the spec was found; workers find it there again.
@@ -179,7 +181,7 @@ def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> tuple[Pla
     def planned(target: Target) -> PlannedEngine:
         try:
             request = request_for(asked.address, asked.spec, policy, target, shared, store, on_pools=asked.on_pools)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, DeviceLost) as error:
             refused = _refused(policy.region, error, policy, target)
             left_out = {"action": "skip", "reason": f"left out of this release ({refused.reason})", "failure": None}
             return refused if asked.wants(target) else refused.model_copy(update=left_out)
@@ -222,6 +224,7 @@ def _planned(
         kept=there.build_key if there else None,
         request=request,
         decision=there.decision if there else None,
+        tuning=tuning_digest(there) if there else None,
     )
 
 

@@ -82,6 +82,7 @@ def request_for(
 
     Raises:
         BackendUnavailable: the engine is to be built here, and the backend's library is not installed.
+        DeviceLost: the engine is to be built here, and the device does not answer.
     """
     recipe, machine = ("recipe", target.backend, policy.precision), ("machine", target.backend)
     parts = {

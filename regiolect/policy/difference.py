@@ -133,6 +133,7 @@ def _inherited(key: Key, region: str, old: PolicyBook, new: PolicyBook) -> str |
 _ABSENT = {
     "latency": "no limit",
     "approval": "nobody is asked",
+    "tuning": "engines run as they come",
     "extends": "nothing",
     "calibration.max_age_days": "no limit",
     "repair.fallback": "every wider precision that is not forbidden",

@@ -28,7 +28,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import MissingProfile
 from regiolect.integrity import canonical_json, digest_bytes
-from regiolect.precision import wider_or_equal, width
+from regiolect.precision import coarser_than, wider_or_equal, width
 
 
 def _unstated(value: object) -> bool:
@@ -171,6 +171,12 @@ class NightlyRules(Contract):
         return timezone
 
 
+class TuningRules(Contract):
+    """Each new engine is tuned on its target before it is timed and judged."""
+
+    minutes: PositiveFloat = Field(description="how long measuring may take, within the build's deadline")
+
+
 class ApprovalRules(Contract):
     """A person must agree, with the gate's figures in front of them, before an engine is served."""
 
@@ -201,6 +207,9 @@ class RegionPolicy(Contract):
     repair: RepairRules = RepairRules()
     samples: SampleMinimum = SampleMinimum()
     targets: Annotated[tuple[Target, ...], Field(min_length=1, description="where engines run; one engine each")]
+    tuning: TuningRules | None = Field(
+        default=None, exclude_if=_unstated, description="when stated, each new engine is tuned on its target"
+    )
     approval: ApprovalRules | None = Field(default=None, description="when stated, a person approves each new engine")
     nightly: NightlyRules = NightlyRules()
 
@@ -220,6 +229,11 @@ class RegionPolicy(Contract):
                 found.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
             if precision is self.precision or not wider_or_equal(precision, self.precision):
                 found.append(f"repair.fallback lists {precision}, which is not wider than precision {self.precision}")
+        if self.tuning is not None and self.tuning.minutes >= self.nightly.deadline_minutes:
+            found.append(
+                f"tuning.minutes {self.tuning.minutes:g} leave nothing of nightly.deadline_minutes "
+                f"{self.nightly.deadline_minutes:g} for the build"
+            )
         if found:
             raise ValueError("\n".join(found))
         return self
@@ -240,6 +254,10 @@ class RegionPolicy(Contract):
             and wider_or_equal(precision, self.precision)
             and Execution(precision) not in self.forbidden
         )
+
+    def allows(self, execution: Execution) -> bool:
+        """Whether a kernel may compute in a type."""
+        return execution not in self.forbidden and not coarser_than(execution, self.precision)
 
     def shapes_for(self, inputs: Sequence[TensorSpec]) -> dict[str, DimensionProfile]:
         """The profile of each symbolic dimension besides the batch that `inputs` have; others are left out.

@@ -24,6 +24,7 @@ from regiolect.integrity import write_atomic
 from regiolect.report import words
 from regiolect.report.charts import loss_plot, speed_plot
 from regiolect.report.layers import LayerLists, LayerView, layer_view, most_lines
+from regiolect.tune import words as tuning_words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -117,6 +118,8 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome], layers: Lay
             unserved=[entry for entry in entries if entry.unserved],
             attested=[entry for entry in entries if entry.layers],
             choices=[entry for entry in entries if entry.outcome and entry.outcome.repair],
+            tuned=[entry for entry in entries if entry.outcome and entry.outcome.tuning],
+            tuning_words=tuning_words,
             units=words.UNITS,
             provenance=_provenance(entries),
             uncalibrated=_uncalibrated(entries),

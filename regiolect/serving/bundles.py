@@ -16,8 +16,9 @@ from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundl
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.engine import Engine
-from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, NotRunnableHere
+from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
 from regiolect.integrity import digest_file
+from regiolect.preflight import Fit, not_runnable, preflight, region_here, require_region
 from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
@@ -77,46 +78,41 @@ class ServedModel:
 
 
 def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
-    """Verify the bundle at `folder` and load the first of its engines that runs on this machine.
+    """Verify the bundle at `folder` and load the engine that is right for this machine.
 
-    Warns when the runtime here is of another version than the one that built the engine and passed the gate.
+    That is the first, in the bundle's order, that was measured on a machine like this one; else the first that runs
+    here, which is warned of. Nothing of the others is read but to compare digests.
 
     Args:
         trust: whose signatures count; those of the trust file that the environment names when None.
 
     Raises:
+        ForeignRegion: it is another region's than the one that REGIOLECT_REGION says this machine is in.
         IntegrityError: a file is missing, changed or unnamed; nothing was deserialized.
         UntrustedEngine: no trusted key signed that its engines were approved as they are; nothing was deserialized.
         NotRunnableHere: none of its engines runs here; the error says why, engine by engine.
     """
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     manifest = read_bundle(folder)
-    first = manifest.engines[0].engine
-    at = engine_folder(first.request.target.name)
+    require_region(manifest.model, manifest.region, region_here())
+    engines = {approved.engine.request.target.name: approved.engine for approved in manifest.engines}
+    report = preflight(tuple(engines.values()))
+    fitting = report.to_try()
     # The engine to be loaded is hashed once, from the bytes that are then deserialized.
-    verify_bundle(folder, manifest, later={f"{at}/{file.path}" for file in first.files})
+    later = {f"{engine_folder(fit.target)}/{file.path}" for fit in fitting[:1] for file in engines[fit.target].files}
+    verify_bundle(folder, manifest, later=later)
     verify_decisions(folder, manifest, trust)
-    reasons = []
-    for approved in manifest.engines:
-        artifact, target = approved.engine, approved.engine.request.target.name
-        backend = catalog.backend(artifact.request.target.backend)
+    failed = {}
+    for fit in fitting:
         try:
-            engine = backend.load_from(artifact, folder / engine_folder(target))
+            engine = catalog.backend(fit.backend).load_from(engines[fit.target], folder / engine_folder(fit.target))
         except EngineError as error:
-            reasons.append(f"{target}: {error.found}")
+            failed[fit.target] = error
         else:
-            if artifact.backend_version != backend.version():
-                warnings.warn(
-                    f"the engine of {manifest.name} on {target} was built and approved with {backend.distribution} "
-                    f"{artifact.backend_version} and runs here on {backend.version()}, on which nobody measured it",
-                    stacklevel=2,
-                )
-            return ServedModel(manifest, target, engine)
-    raise NotRunnableHere(
-        expected=f"an engine of {manifest.name} that runs on this machine",
-        found="; ".join(reasons),
-        remedy="install one of the runtimes that the bundle was built for, or release the region for this target",
-    )
+            if fit.fit is Fit.UNMEASURED:
+                warnings.warn(fit.warning(manifest.name), stacklevel=2)
+            return ServedModel(manifest, fit.target, engine)
+    raise not_runnable(manifest.name, report, failed)
 
 
 def requirements(manifest: BundleManifest) -> tuple[str, ...]:
@@ -138,7 +134,10 @@ def _load_pyfunc(path: str) -> ServedModel:
     if origin is not None:
         from regiolect.registry.consumer import require_promoted
 
-        require_name(read_bundle(folder), *origin)
+        manifest = read_bundle(folder)
+        # Known before the registry is asked for anything.
+        require_region(manifest.model, manifest.region, region_here())
+        require_name(manifest, *origin)
         require_promoted(*origin, bundle=digest_file(folder / MANIFEST), trust=trust)
     return load_bundle(folder, trust)
 

@@ -25,6 +25,8 @@ def decision_statement(approved: ApprovedEngine, source: str, preprocessing: Pre
         folder: where the engine's files lie in the bundle.
     """
     engine, request = approved.engine, approved.engine.request
+    # An engine that was not tuned has the statement that it had before engines could be.
+    tuning = {"tuning": digest_of(as_written(approved.tuning))} if approved.tuning is not None else {}
     return statement(
         GATE_DECISION,
         {f"{folder}/{file.path}": file.blob.digest for file in engine.files},
@@ -44,6 +46,7 @@ def decision_statement(approved: ApprovedEngine, source: str, preprocessing: Pre
                 "preprocessing": digest_of(as_written(preprocessing)),
                 "attestation": digest_of(as_written(approved.attestation)),
                 "evaluation": digest_of(as_written(approved.evaluation)),
+                **tuning,
             },
             "decision": as_written(approved.decision),
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import PositiveInt, ValidationError
+import operator
+
+from pydantic import Field, PositiveInt, ValidationError
 
 from regiolect.contracts import Contract, Digest, RegisteredEngine, TargetId
 from regiolect.errors import AliasMoved, StatementMismatch
@@ -16,6 +18,7 @@ class Promotion(Contract):
     """A version that a release made champion, with all that anybody asks of it without reading its bundle.
 
     replaced: the version that was champion before.
+    tunings: what each engine was tuned to, in the order of `targets`; left out where none was.
     """
 
     name: str
@@ -25,6 +28,7 @@ class Promotion(Contract):
     targets: tuple[TargetId, ...]
     build_keys: tuple[Digest, ...]
     replaced: PositiveInt | None = None
+    tunings: tuple[Digest | None, ...] = Field(default=(), exclude_if=operator.not_)
 
     def engine(self) -> RegisteredEngine:
         """The version as the champion it is."""
@@ -36,6 +40,7 @@ class Promotion(Contract):
             policy=self.policy,
             targets=self.targets,
             build_keys=self.build_keys,
+            tunings=self.tunings,
         )
 
     def signed(self, signing: Signing) -> str:

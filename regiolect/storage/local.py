@@ -57,7 +57,7 @@ class LocalStore:
                 remedy="run again with --force to make it anew, or restore the store from a backup",
             )
         try:
-            verify_file(path, blob.digest)
+            verify_file(path, blob.digest, blob.size)
         except OSError as error:
             raise StorageError(
                 expected=f"to read {path}", found=str(error), remedy="mend the permissions of the store"

@@ -41,7 +41,7 @@ def installed(name: str) -> bool:
 
 INSTALLED = [name for name in names() if installed(name)]
 RUNNABLE = [name for name in INSTALLED if backend(name).obstacle() is None]
-REPRODUCIBLE = ["openvino", "onnxruntime"]
+REPRODUCIBLE = ["openvino", "onnxruntime", "onnxruntime-cuda"]
 BUILDS = [(name, precision) for name in INSTALLED for precision in Precision]
 RUNS = [(name, precision) for name in RUNNABLE for precision in Precision]
 # Largest deviation from FP32 of outputs that reach about 1.
@@ -79,7 +79,7 @@ def origin_told_by_vendor(artifact: EngineArtifact, store: LocalStore) -> dict[s
             weights = openvino.Tensor(np.fromfile(paths["engine.bin"], np.uint8))
             model = openvino.Core().read_model(paths["engine.xml"].read_bytes(), weights)
             return {key: value.astype(str) for key, value in model.get_rt_info("regiolect").astype(dict).items()}
-        case "onnxruntime":
+        case "onnxruntime" | "onnxruntime-cuda":
             found = onnxruntime.InferenceSession(paths["engine.onnx"]).get_modelmeta().custom_metadata_map
             return {key.removeprefix("regiolect."): value for key, value in found.items()}
         case _:

@@ -12,9 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from regiolect.data import preprocess
 from regiolect.engines import catalog
@@ -22,6 +20,7 @@ from regiolect.errors import IntegrityError, InvalidSamples, NotRunnableHere, Re
 from regiolect.registry import CHAMPION, Registry
 from regiolect.registry.connection import mlflow_client
 from regiolect.serving import load_bundle
+from tests.tiny_graph import dense
 
 CONSUMER = """
 import sys, numpy as np, mlflow
@@ -54,21 +53,9 @@ def expected(bundles, weights, images) -> np.ndarray:
 @pytest.fixture
 def real(bundles, weights):
     """Builds a real engine of the tiny model."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["image"], ["flat"], name="flatten"),
-            helper.make_node("MatMul", ["flat", "w"], ["logits"], name="dense"),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
 
     def build(target: str, backend: str):
-        request = bundles.request("eu", target, backend, model.SerializeToString())
+        request = bundles.request("eu", target, backend, dense(weights))
         return catalog.backend(backend).build(request, bundles.store)
 
     return build
@@ -202,7 +189,7 @@ def test_the_first_engine_that_runs_here_is_taken(bundles, real, images, expecte
 def test_a_runtime_of_another_version_is_told(bundles, real, images, expected, tmp_path):
     built = real("cpu", "onnxruntime")
     bundles.write(tmp_path / "older", built.model_copy(update={"backend_version": "1.2.3"}))
-    with pytest.warns(UserWarning, match=rf"onnxruntime 1\.2\.3 and runs here on {re.escape(built.backend_version)}"):
+    with pytest.warns(UserWarning, match=rf"version 1\.2\.3 there, {re.escape(built.backend_version)} here$"):
         model = load_bundle(tmp_path / "older")
     np.testing.assert_allclose(model.predict(images)["logits"], expected, rtol=1e-4, atol=1e-4)
     bundles.write(tmp_path / "same", built)

@@ -167,7 +167,7 @@ def test_deployments_of_a_lost_region_are_told_and_go_when_asked_to(
     ours = find(client, "nightly/dune")
     foreign = client.create_deployment(flow_id=ours.flow_id, name="of-somebody-else")
     (folder / "dune.yaml").unlink()
-    gone = {"nightly/dune", "build-region/dune-cpu-fjord"}
+    gone = {"nightly/dune", "build-region/dune-cpu-fjord", "tune/dune-cpu-fjord"}
     try:
         told = again(folder)
         # The forms of the others no longer offer the region.
@@ -237,6 +237,7 @@ def test_prefects_own_deploy_makes_the_same(
         "flows.audit.audit",
         "flows.nightly.nightly",
         "flows.build_region.build_region",
+        "flows.tune_on_target.tune",
     }
     assert again(folder) == {}
 

@@ -1,4 +1,4 @@
-"""The network of tests/contract, for engines that run on a GPU."""
+"""What the contract tests build engines from."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.contracts import Decision
+from regiolect.engines.catalog import backend
 from regiolect.errors import IntegrityError, StorageError, UsageError
 from regiolect.inspect_engine import EngineView, find_engine
 from regiolect.planning import OUTCOMES
@@ -137,6 +138,35 @@ def test_who_signed_is_told_and_whether_they_are_trusted_here(kept, settings, tm
     assert "NOT TRUSTED HERE: UnknownKey" in _facts(find_engine("bundle", elsewhere))["signed"]
     shutil.copytree(GOLDEN, tmp_path / "old")
     assert "NOT TRUSTED HERE: UnsignedEngine" in _facts(find_engine("old", settings))["signed"]
+
+
+def test_whether_each_engine_runs_on_this_host_is_told(kept, settings):
+    here = dict(backend("onnxruntime").fingerprint())
+    own = kept.artifact().model_copy(update={"fingerprint": here, "backend_version": here["version"]})
+    other = kept.artifact(target="edge", content=b"other").model_copy(
+        update={"fingerprint": {**here, "cpu": "AMD Opteron 244"}, "backend_version": here["version"]}
+    )
+    later = kept.artifact(target="later", backend="quantum", content=b"later")
+    kept.write(Path("bundle"), own, other, later)
+    fits, runs, stopped = [fact for name, fact in find_engine("bundle", settings).facts if name == "this host"]
+    assert fits == "fits here"
+    assert runs.startswith(f"runs here, measured on another host: cpu AMD Opteron 244 there, {here['cpu']} here; pool")
+    assert stopped.startswith("does not run here: backend quantum needed, Regiolect ")
+    assert "the engine for cpu runs here" in stopped
+    outcome = kept.outcome(other)
+    kept.store.put_record(OUTCOMES, outcome.build_key, outcome)
+    assert _facts(find_engine(outcome.build_key, settings))["this host"] == runs
+
+
+@pytest.mark.parametrize("place", ["store", "bundle"])
+def test_another_regions_engine_is_shown_and_told_to_be_refused_here(kept, settings, place):
+    kept.write(Path("bundle"))
+    name = _keep(kept)[1] if place == "store" else "bundle"
+    told = [fact for _, fact in find_engine(name, settings.model_copy(update={"region": "na"})).facts]
+    (refused,) = [fact for fact in told if fact.startswith("REFUSED HERE")]
+    assert "models:/tiny-na@champion" in refused
+    own = [fact for _, fact in find_engine(name, settings.model_copy(update={"region": "eu"})).facts]
+    assert not [fact for fact in own if fact.startswith("REFUSED HERE")]
 
 
 def test_the_registrys_password_is_not_shown(settings, tmp_path):

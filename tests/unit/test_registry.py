@@ -59,7 +59,7 @@ def _kept(home: Path, region: str, path: str) -> Path:
 def _state(registry: Registry, region: str) -> dict[str, Any]:
     """All that a person could see of a region, less what names the region, the time or a random id."""
     client, name = _client(registry), f"tiny-{region}"
-    own = ("region", "bundle", "build_key")
+    own = ("region", "bundle", "build_key", "policy")
     versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
     experiment = client.get_experiment_by_name("regiolect/tiny")
     runs = client.search_runs([experiment.experiment_id], f"tags.region = '{region}'", order_by=["start_time"])
@@ -94,7 +94,9 @@ def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register
     assert (made.policy, made.targets) == (manifest.policy, ("cpu",))
     assert made.build_keys == (artifact.request.build_key,)
     expected = {"region": "first", "model": "tiny", "targets": "cpu", "precision": "FP32", "executed": "FP32 2"}
-    expected |= {"decision": "approved", "loss": "0.0", "loss_upper": "0.3", "threshold": "0.5", "calibration": "none"}
+    decision = manifest.engines[0].decision
+    figures = {name: str(getattr(decision, name)) for name in ("loss", "loss_upper", "threshold")}
+    expected |= {"decision": "approved", "calibration": "none", **figures}
     assert {key: tags[key] for key in expected} == expected
 
 

@@ -45,6 +45,20 @@ def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch
         load_settings()
 
 
+@pytest.mark.parametrize(("given", "read"), [("eu", "eu"), ("", None)])
+def test_the_hosts_region_is_read_and_may_be_left_open(
+    monkeypatch: pytest.MonkeyPatch, given: str, read: str | None
+) -> None:
+    monkeypatch.setenv("REGIOLECT_REGION", given)
+    assert load_settings().region == read
+
+
+def test_a_region_that_no_policy_could_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGIOLECT_REGION", "Europe!")
+    with pytest.raises(InvalidSetting, match=r"REGIOLECT_REGION.*Europe!"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
+from regiolect.engines.onnxruntime.configurations import TUNABLE, configurations
 from regiolect.engines.onnxruntime.recipe import RECIPES
 from regiolect.precision import Recipe
 
@@ -19,6 +20,10 @@ class OnnxRuntimeBackend(Backend):
     distribution = "onnxruntime"
     module = "onnxruntime"
     file_names = ("engine.onnx",)
+    tunable = TUNABLE
+
+    def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
+        return configurations()
 
     def recipe(self, precision: Precision) -> Recipe:
         return RECIPES[precision]
@@ -34,6 +39,6 @@ class OnnxRuntimeBackend(Backend):
         return load(files, artifact, configuration)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
-        from regiolect.engines.onnxruntime.runtime import ERRORS
+        from regiolect.engines.onnxruntime.session import ERRORS
 
         return ERRORS

@@ -8,18 +8,19 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import AS_IT_COMES, metadata_of, require_interface
+from regiolect.engines.base import metadata_of, require_interface
 from regiolect.engines.engine import excerpt
-from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX, open_session
+from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX
+from regiolect.engines.onnxruntime.session import open_session
 from regiolect.errors import BuildFailed
 
 
 def build(graph: Path, request: BuildRequest, folder: Path) -> None:
-    """Write engine.onnx into `folder`, after ONNX Runtime opened it once.
+    """Write engine.onnx into `folder`, after ONNX Runtime opened it once, on the processor.
 
     Raises:
         BuildFailed: the file is no ONNX graph, or its inputs or outputs are not the request's.
-        One of `runtime.ERRORS`: ONNX Runtime has no kernel for an operator, or finds the graph invalid.
+        One of `session.ERRORS`: ONNX Runtime has no kernel for an operator, or finds the graph invalid.
     """
     try:
         model = onnx.load(graph)
@@ -33,7 +34,7 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
     own = {f"{METADATA_PREFIX}{key}": value for key, value in metadata_of(request).items()}
     onnx.helper.set_model_props(model, {**kept, **own})
     data = model.SerializeToString(deterministic=True)
-    session = open_session(data, AS_IT_COMES)
+    session = open_session(data)
     require_interface(
         request, [tensor.name for tensor in session.get_inputs()], [tensor.name for tensor in session.get_outputs()]
     )

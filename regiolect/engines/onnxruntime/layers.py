@@ -37,6 +37,8 @@ _NO_COMPUTE = frozenset(
         "Identity",
         "If",
         "Loop",
+        "MemcpyFromHost",
+        "MemcpyToHost",
         "Pad",
         "QuantizeLinear",
         "ReorderInput",
@@ -59,12 +61,13 @@ _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_nchwc|_token_\d+|/duplicated
 _Seen = Mapping[tuple[str, str], list[dict[str, Any]]]
 
 
-def layers_of(optimized: Path, profile: Path) -> tuple[LayerReport, ...]:
+def layers_of(optimized: Path, profile: Path, provider: str) -> tuple[LayerReport, ...]:
     """Every kernel of the optimised graph, branches that the run did not take among them; each once, in graph order.
 
     Args:
         optimized: the graph that the session runs, as the session wrote it.
         profile: the same session's profile of at least one run.
+        provider: the session's own; a kernel that runs on another one says so.
 
     Raises:
         AttestationFailed: a kernel that computes has an element type that is unknown, or that nothing tells; or the
@@ -89,7 +92,7 @@ def layers_of(optimized: Path, profile: Path) -> tuple[LayerReport, ...]:
             remedy="use the ONNX Runtime version in the constraints file",
         )
     inferred = _inferred(graph, seen) if any((node.name, node.op_type) not in seen for node in nodes) else {}
-    return tuple(_report(place, node, seen, inferred) for place, node in enumerate(nodes))
+    return tuple(_report(place, node, seen, inferred, provider) for place, node in enumerate(nodes))
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -100,7 +103,7 @@ def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
         yield node
 
 
-def _report(place: int, node: NodeProto, seen: _Seen, inferred: Mapping[str, str]) -> LayerReport:
+def _report(place: int, node: NodeProto, seen: _Seen, inferred: Mapping[str, str], provider: str) -> LayerReport:
     events = seen.get((node.name, node.op_type))
     if events is not None:
         types = {
@@ -110,7 +113,8 @@ def _report(place: int, node: NodeProto, seen: _Seen, inferred: Mapping[str, str
             for tensor in event[f"{side}_type_shape"]
             for kind in tensor
         }
-        how = "seen in a run"
+        elsewhere = {event["provider"] for event in events} - {provider}
+        how = f"seen in a run{''.join(f', on {name}' for name in sorted(elsewhere))}"
     else:
         types = {inferred.get(name, "") for name in (*node.input, *node.output) if name}
         how = "inferred: the run did not come here"

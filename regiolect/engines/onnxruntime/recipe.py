@@ -1,4 +1,4 @@
-"""How ONNX Runtime's CPU provider wants each precision written into the graph."""
+"""How ONNX Runtime's providers want each precision written into the graph."""
 
 from __future__ import annotations
 
@@ -17,5 +17,14 @@ RECIPES = {
         operators=QUANTIZED_OPERATORS,
         residual_add=True,
         integer_bias=True,
+    ),
+}
+
+# The CUDA provider has no integer convolution: it computes what is quantized in the scales' type, and more slowly than
+# that type alone (benchmarks/results/gpu.md). So the recipe is that of the tensor cores, for the comparison to show it.
+CUDA_RECIPES = {
+    **FLOAT_RECIPES,
+    Precision.INT8: Recipe(
+        activation="int8", remainder=Precision.FP16, operators=QUANTIZED_OPERATORS, residual_add=True
     ),
 }

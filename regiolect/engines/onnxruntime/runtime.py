@@ -4,62 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine, excerpt
 from regiolect.engines.inputs import padded_size
+from regiolect.engines.onnxruntime.configurations import side_by_side
 from regiolect.engines.onnxruntime.layers import layers_of
+from regiolect.engines.onnxruntime.session import CPU, ERRORS, OPTIMIZED, Provider, open_session
 from regiolect.errors import AttestationFailed
 
 METADATA_PREFIX = "regiolect."
-OPTIMIZED = "optimized.onnx"
-ERRORS: tuple[type[Exception], ...] = (
-    state.EPFail,
-    state.Fail,
-    state.InvalidArgument,
-    state.InvalidGraph,
-    state.InvalidProtobuf,
-    state.NoSuchFile,
-    state.NotImplemented,
-    state.RuntimeException,
-    RuntimeError,
-)
-
-# Settings by which ONNX Runtime computes FP32 in another type, with their values that forbid it. None is left to its
-# default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
-_WIDE = {"mlas.enable_gemm_fastmath_arm64_bfloat16": "0"}
 # Size given in the run that is profiled to a symbolic dimension without a profile, as older requests have them.
 _PROBE_SIZE = 64
-
-
-def open_session(
-    model: bytes, configuration: Configuration, tell_into: Path | None = None
-) -> onnxruntime.InferenceSession:
-    """A session on the CPU provider, silent and without telemetry.
-
-    Args:
-        configuration: entries of the session's configuration.
-        tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
-    """
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in {**configuration, **_WIDE}.items():
-        options.add_session_config_entry(name, value)
-    if tell_into is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(tell_into / "profile")
-        options.optimized_model_filepath = str(tell_into / OPTIMIZED)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OnnxRuntimeEngine:
@@ -69,26 +32,31 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
         configuration: in place of ONNX Runtime's own choices.
 
     Raises:
-        One of `ERRORS`: ONNX Runtime cannot read or run it.
+        One of `session.ERRORS`: ONNX Runtime cannot read or run it.
     """
-    return OnnxRuntimeEngine(artifact, files["engine.onnx"], configuration)
+    return OnnxRuntimeEngine(artifact, files["engine.onnx"], CPU, configuration)
 
 
 class OnnxRuntimeEngine(Engine):
-    """A session. It has one mode: the latency and the throughput profile are the same to it."""
+    """A session. It has one mode: the latency and the throughput profile are the same to it. Several runs are computed
+    side by side only where the configuration gives each of them some of the cores."""
 
     strength = "graph"
 
-    def __init__(self, artifact: EngineArtifact, model: bytes, configuration: Configuration) -> None:
-        super().__init__(artifact)
+    def __init__(
+        self, artifact: EngineArtifact, model: bytes, provider: Provider, configuration: Configuration
+    ) -> None:
+        super().__init__(artifact, at_once=side_by_side(configuration))
         self._model = model
+        self._provider = provider
         self._configuration = configuration
-        self._session = open_session(model, configuration)
+        self._session = open_session(model, provider, configuration)
+        self._threads = ThreadPoolExecutor(self.at_once) if self.at_once > 1 else None
 
     def layers(self) -> tuple[LayerReport, ...]:
         zeros = self._zeros()
         with tempfile.TemporaryDirectory(prefix="regiolect-profile-") as folder:
-            session = open_session(self._model, self._configuration, tell_into=Path(folder))
+            session = open_session(self._model, self._provider, self._telling(), tell_into=Path(folder))
             try:
                 session.run(None, zeros)
             except self._vendor_errors() as error:
@@ -97,7 +65,11 @@ class OnnxRuntimeEngine(Engine):
                     found=excerpt(error),
                     remedy="state an `opt` that the model takes under `shapes` in the region's policy",
                 ) from error
-            return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()))
+            return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()), self._provider.name)
+
+    def _telling(self) -> Configuration:
+        """The configuration of the session that tells of its kernels: they are the same."""
+        return self._configuration
 
     def settings(self) -> Mapping[str, str]:
         options = self._session.get_session_options()
@@ -109,7 +81,7 @@ class OnnxRuntimeEngine(Engine):
         return {
             "providers": ", ".join(self._session.get_providers()),
             **providers,
-            **{name: options.get_session_config_entry(name) for name in _WIDE},
+            **{name: options.get_session_config_entry(name) for name in self._provider.entries},
         }
 
     def executed_source(self) -> str:
@@ -126,8 +98,13 @@ class OnnxRuntimeEngine(Engine):
         }
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
+        if self._threads is None or len(pieces) == 1:
+            return [self._run_one(piece) for piece in pieces]
+        return list(self._threads.map(self._run_one, pieces))
+
+    def _run_one(self, piece: Arrays) -> Arrays:
         names = list(self.artifact.request.outputs)
-        return [dict(zip(names, self._session.run(names, dict(piece)), strict=True)) for piece in pieces]
+        return dict(zip(names, self._session.run(names, dict(piece)), strict=True))
 
     def _zeros(self) -> dict[str, NDArray[Any]]:
         request = self.artifact.request

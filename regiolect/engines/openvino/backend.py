@@ -8,6 +8,7 @@ from pathlib import Path
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
+from regiolect.engines.openvino.configurations import TUNABLE, configurations
 from regiolect.engines.openvino.recipe import RECIPES
 from regiolect.precision import Recipe
 
@@ -19,6 +20,10 @@ class OpenVinoBackend(Backend):
     distribution = "openvino"
     module = "openvino"
     file_names = ("engine.xml", "engine.bin")
+    tunable = TUNABLE
+
+    def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
+        return configurations(request.performance)
 
     def recipe(self, precision: Precision) -> Recipe:
         return RECIPES[precision]

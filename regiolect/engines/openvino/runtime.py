@@ -19,9 +19,10 @@ from openvino.frontend import (
     OpValidationFailure,
 )
 
-from regiolect.contracts import Configuration, EngineArtifact, LayerReport, Performance
+from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.base import metadata_of
 from regiolect.engines.engine import Arrays, Engine
+from regiolect.engines.openvino.configurations import HINTS
 from regiolect.engines.openvino.layers import layers_of
 
 RT_INFO = "regiolect"
@@ -42,7 +43,6 @@ PRECISION_HINTS = {
     # Left alone, matrix products over compressed weights quantize their activations on the fly.
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
-_HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
 
 
 def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> OpenVinoEngine:
@@ -56,7 +56,7 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
     """
     weights = openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8))
     model = _core().read_model(model=files["engine.xml"], weights=weights)
-    hints = {"PERFORMANCE_HINT": _HINTS[artifact.request.performance], **configuration}
+    hints = {"PERFORMANCE_HINT": HINTS[artifact.request.performance], **configuration}
     return OpenVinoEngine(artifact, model, _core().compile_model(model, "CPU", hints | PRECISION_HINTS))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ WIDTH, HEIGHT = 1240, 1400
 MARGIN = 24
 _SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 10.0
 _NAMED = (
     "//*[self::a or self::button or @role='tab' or @role='menuitem' or @role='option']"
     "[normalize-space()='{name}' or .//h3[normalize-space()='{name}']]"
@@ -117,6 +119,23 @@ class Person:
             leading_to: part of the address that a link leads to, where several have the same name.
         """
         self._press(_NAMED.format(name=name), leading_to, repr(name), within)
+
+    def submit(self, button: str, then: str) -> None:
+        """Press a form's button, then what follows; a form that stands there for long is submitted again."""
+        pressed = -math.inf
+
+        def follows() -> bool:
+            nonlocal pressed
+            if found := self._shown(_NAMED.format(name=then)):
+                found[-1].click()
+                return True
+            buttons = self._shown(_NAMED.format(name=button))
+            if time.monotonic() - pressed > _PATIENCE_SECONDS and buttons and buttons[-1].is_enabled():
+                buttons[-1].click()
+                pressed = time.monotonic()
+            return False
+
+        self.wait_for(follows, f"{then!r} after {button!r}")
 
     def follow(self, leading_to: str) -> None:
         """Press the first link to such an address, whatever it says."""

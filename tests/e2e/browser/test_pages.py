@@ -47,8 +47,7 @@ def test_a_person_fills_in_the_form_and_reads_what_would_be_built(office: Office
     assert person.choose("Targets") == TARGETS
     person.switch_on("Dry run")
     person.picture("form", down_to="//button[normalize-space()='Submit']")
-    person.press("Submit")
-    person.press("View run")
+    person.submit("Submit", then="View run")
     person.sees_run(f"release-{FASHION}", "Completed", within=START_SECONDS)
     run = office.ask(f"/flow_runs/{person.run_id()}")
     assert run["parameters"] == {

@@ -1,4 +1,4 @@
-"""Releases that meet a fault at an exact point. Runs in processes of its own: see test_faults.py."""
+"""Releases that meet a fault at an exact point. Runs in processes of its own: see yard.py."""
 
 from __future__ import annotations
 

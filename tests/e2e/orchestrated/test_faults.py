@@ -1,29 +1,19 @@
-"""Something dies at the end of every stage, and the next release completes the work: nothing that was finished is
-built twice, every engine is registered once, and no champion is an orphan.
+"""A server dies at the end of a stage, and the next release completes the work: nothing that was finished is built
+twice, every engine is registered once, and no champion is an orphan.
 
-`flow` is the process that releases; the others are the servers. test_release.py kills a worker.
+test_killed_flow.py kills the process that releases, test_release.py a worker.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from mlflow import MlflowClient
 
-from regiolect.bundle import read_bundle, verify_bundle
-from regiolect.contracts import RegionOutcome
-from regiolect.planning import LATEST
-from regiolect.registry import CHAMPION, PREVIOUS, Registry
 from regiolect.servers.local import LocalServers
-from regiolect.storage import open_store
-from tests.e2e.orchestrated.conftest import Site, Sites
-from tests.e2e.orchestrated.faulty import BORDERS, release_with_fault
-from tests.flows.tiny_models import ADDRESS
+from tests.e2e.orchestrated.conftest import Sites
+from tests.e2e.orchestrated.faulty import BORDERS
+from tests.e2e.orchestrated.yard import Yard, opened
 
 # Which server dies where: where it is needed next, and once where it is not.
 SERVERS_DIE = [
@@ -37,99 +27,12 @@ SERVERS_DIE = [
     ("version made", "mlflow"),
     ("aliases moved", "prefect"),
 ]
-REGION = "east"
-
-
-@dataclass
-class Yard:
-    """One region of one model, released again and again by processes that share nothing but folder and servers."""
-
-    site: Site
-    servers: LocalServers
-    log: Path
-    released: int = 0
-
-    def new_work(self) -> None:
-        """Another model and other data: every stage has something to do."""
-        self.released += 1
-        self.site.workshop.write_model(seed=self.released)
-        self.site.workshop.write_data(REGION, seed=self.released)
-        self.log.unlink(missing_ok=True)
-
-    def release(self, border: str | None = None, victim: str | None = None) -> int:
-        """The exit code of a release: 0 when every engine is served, -9 when the process was killed."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.e2e.orchestrated.faulty", "flows.release", "mlflow", "openvino"])
-        child = context.Process(
-            target=release_with_fault, args=(ADDRESS, border, victim, self.servers.root.parent, self.log)
-        )
-        child.start()
-        child.join(120)
-        hangs = child.exitcode is None
-        child.kill()
-        for server in ("postgres", "s3", "mlflow", "prefect"):
-            self.servers.start(server)
-        assert not hangs, "the release hangs"
-        return int(child.exitcode or 0)
-
-    def stages(self) -> Counter[str]:
-        """How often each stage ended since the last new work."""
-        return Counter(self.log.read_text().splitlines() if self.log.exists() else [])
-
-    def assert_served_once(self) -> None:
-        """The latest outcome is what the champion holds; one version per bundle; what is served is whole."""
-        environment = self.site.environment
-        store = open_store(environment["REGIOLECT_STORE"], self.site.folder / "reader", REGION)
-        outcome = store.get_record(LATEST, f"tiny--{REGION}--cpu", RegionOutcome)
-        assert outcome is not None
-        champion = self._champion()
-        assert champion is not None
-        assert champion.build_keys == (outcome.build_key,)
-        client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
-        versions = client.search_model_versions(f"name = 'tiny-{REGION}'")
-        assert len(versions) == self.released, "one version for each new engine, no matter how often it was tried"
-        assert len({version.tags["bundle"] for version in versions}) == self.released
-        aliases = client.get_registered_model(f"tiny-{REGION}").aliases
-        assert int(aliases[CHAMPION]) == self.released
-        assert int(aliases.get(PREVIOUS, 0)) == self.released - 1
-
-    def assert_nothing_half_registered(self) -> None:
-        """Whatever is champion in between is whole."""
-        champion = self._champion()
-        if champion is not None:
-            with Registry(self.site.environment["MLFLOW_TRACKING_URI"]).downloaded(champion) as bundle:
-                verify_bundle(bundle, read_bundle(bundle))
-
-    def _champion(self):
-        return Registry(self.site.environment["MLFLOW_TRACKING_URI"]).by_alias(f"tiny-{REGION}", CHAMPION)
 
 
 @pytest.fixture(scope="module")
-def yard(sites: Sites, servers: LocalServers):
-    site = sites.site("yard", REGIOLECT_BUILD_ON="here", PREFECT_CLIENT_MAX_RETRIES="1")
-    site.workshop.write_model()
-    site.workshop.add(REGION)
-    with pytest.MonkeyPatch.context() as patch:
-        # The fork server is started with this environment, and every release with it.
-        for name, value in {**site.environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}.items():
-            patch.setenv(name, value)
-        patch.chdir(site.folder)
-        yield Yard(site, servers, site.folder / "stages.log")
-        multiprocessing.forkserver._forkserver._stop()
-
-
-def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
-    """One piece of work, killed once at each border, taken up by the next process each time."""
-    yard.new_work()
-    for border in BORDERS:
-        assert yard.release(border, "flow") == -signal.SIGKILL, f"{border} was not reached"
-        yard.assert_nothing_half_registered()
-    assert yard.release() == 0
-    yard.assert_served_once()
-    again = {stage: count for stage, count in yard.stages().items() if count > 1}
-    assert yard.stages()["exported"] >= 1
-    for finished in ("outcome kept", "version made"):
-        assert again.get(finished, 1) == 1, f"{finished} {again[finished]} times"
+def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
+    with opened(sites, servers) as made:
+        yield made
 
 
 @pytest.mark.parametrize(("border", "victim"), SERVERS_DIE)

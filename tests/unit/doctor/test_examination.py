@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 
 from regiolect.doctor import installation
 from regiolect.doctor.finding import Check, Diagnosis, Finding, ok
+from regiolect.engines.catalog import backend
+from regiolect.errors import DeviceLost
 from regiolect.registry import Registry
 from tests.flows.tiny_models import CPU, GPU, Workshop
 
@@ -113,6 +115,18 @@ def test_plans_that_are_built_here_and_run_elsewhere_are_a_note(workshop: Worksh
     assert found["backend tensorrt-rtx"].verdict == "note"
     assert "built, not attested" in found["backend tensorrt-rtx"].found
     assert "backend openvino" not in found, "no policy asks for it"
+
+
+def test_a_device_that_does_not_answer_is_wrong_and_told_with_its_remedy(
+    workshop: Workshop, examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> str:
+        raise DeviceLost("an NVIDIA GPU that answers its driver", "GPU is lost", "look at `nvidia-smi`")
+
+    workshop.write_policy("north", GPU)
+    monkeypatch.setattr(backend(GPU["backend"]), "obstacle", lost)
+    found = examined()[f"backend {GPU['backend']}"]
+    assert (found.verdict, found.found, found.remedy) == ("wrong", "DeviceLost: GPU is lost", "look at `nvidia-smi`")
 
 
 def test_a_home_that_cannot_be_written_is_wrong(workshop: Workshop, examined: Examined) -> None:

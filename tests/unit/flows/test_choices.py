@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, create_model
 
-from flows.choices import ModelName, Models, Regions, Targets, offering
+from flows.choices import ModelName, Models, RegionName, Regions, TargetName, Targets, offering
 from regiolect.policy import PolicyBook, builtin_policies
 from regiolect.settings import Settings
 
@@ -33,6 +33,8 @@ def test_forms_offer_the_known_models_regions_and_targets(policies: Path) -> Non
     assert schema(Models)["items"]["enum"] == offered
     assert schema(Regions)["items"]["enum"] == ["eu", "jp"]
     assert schema(Targets)["items"]["enum"] == ["cpu-x86", "gpu-rtx"]
+    assert schema(RegionName)["enum"] == ["eu", "jp"]
+    assert schema(TargetName)["enum"] == ["cpu-x86", "gpu-rtx"]
 
 
 def test_lists_are_plain_ones_of_which_none_means_all(policies: Path) -> None:

@@ -52,6 +52,19 @@ def test_every_region_has_a_nightly_and_a_build_in_the_pool_of_each_of_its_targe
     assert {each.pool for each in found.values()} == {pool.name for pool in pools(builtin)}
 
 
+def test_every_build_has_a_tuning_beside_it_in_the_same_pool(tmp_path: Path) -> None:
+    policies = book(tmp_path, north="gpu-t4 cpu-x86", south="cpu-x86")
+    for target in ("gpu-t4", "cpu-x86"):
+        build, tuning = (named(f"{flow}/north-{target}", policies) for flow in ("build-region", "tune"))
+        assert (tuning.pool, tuning.tags, tuning.gpu, tuning.collision) == (
+            build.pool,
+            build.tags,
+            build.gpu,
+            build.collision,
+        )
+        assert tuning.parameters == {"region": "north", "target": target}
+
+
 def test_builds_for_gpus_are_tagged_so_and_others_are_not(tmp_path: Path) -> None:
     policies = book(tmp_path, north="gpu-t4 cpu-x86")
     assert "gpu" in named("build-region/north-gpu-t4", policies).tags
@@ -60,7 +73,7 @@ def test_builds_for_gpus_are_tagged_so_and_others_are_not(tmp_path: Path) -> Non
 
 def test_what_waits_for_builds_never_takes_a_place_in_their_pools(tmp_path: Path) -> None:
     policies = book(tmp_path, north="gpu-t4 cpu-x86", south="cpu-x86")
-    parents = [each for each in deployments(policies) if each.flow != "build-region"]
+    parents = [each for each in deployments(policies) if each.flow not in ("build-region", "tune")]
     assert {each.flow for each in parents} == {"release", "nightly", "audit"}
     assert {each.pool for each in parents} == {CONTROL}
 

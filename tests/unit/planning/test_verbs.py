@@ -10,7 +10,7 @@ import pytest
 
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
-from regiolect.errors import BackendUnavailable, StoreUnreachable
+from regiolect.errors import BackendUnavailable, DeviceLost, StoreUnreachable
 from regiolect.outcome import refuse, rows_of
 from regiolect.planning import LATEST, Plan, PlannedEngine, has_work, keep, plan_release
 from regiolect.policy import PolicyBook
@@ -128,6 +128,19 @@ def test_a_backend_that_is_not_here_refuses_its_targets_alone(
     assert planned.untouched("wide") == ("cpu",), "a champion that serves it is not to be replaced"
     (row,) = rows_of(planned.model_copy(update={"engines": (refused,)}), {}, (), {})
     assert (row.target, row.decision) == ("cpu", Decision.REFUSED)
+
+
+def test_a_device_that_does_not_answer_refuses_its_target_alone(plan: Planned, workshop: Workshop, monkeypatch) -> None:
+    def lost() -> dict[str, str]:
+        raise DeviceLost("an NVIDIA GPU that answers its driver", "GPU is lost", "look at `nvidia-smi`")
+
+    workshop.add("wide", CPU, PORTABLE)
+    monkeypatch.setattr(backend("openvino"), "fingerprint", lost)
+    planned = plan("wide")
+    assert actions(planned) == {"wide cpu": "refuse", "wide portable": "build"}
+    failure = planned.engines[0].failure
+    assert failure is not None
+    assert (failure.kind, failure.remedy) == ("DeviceLost", "look at `nvidia-smi`")
 
 
 def test_a_backend_that_is_not_here_and_not_asked_for_refuses_nothing(

@@ -23,7 +23,7 @@ from regiolect.contracts import BatchProfile, BuildRequest, Performance, Precisi
 from regiolect.data import model_inputs, preprocess
 from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
-from regiolect.engines.onnxruntime.runtime import open_session
+from regiolect.engines.onnxruntime.session import open_session
 from regiolect.errors import ShapeOutsideProfile
 from regiolect.export import export_model
 from regiolect.integrity import digest_bytes

@@ -1,0 +1,365 @@
+"""ONNX Runtime's CUDA provider on a real GPU, beside PyTorch: ResNet-50 in FP32, TF32, FP16 and INT8.
+
+    python -m benchmarks.gpu [--rounds 60] [--batches 1,8,64] [--uncompiled]
+    python -m benchmarks.gpu --quick     few rounds, no compiled PyTorch; prints, and writes nothing
+
+Needs an NVIDIA GPU, `regiolect[onnxruntime-cuda]` and a PyTorch with CUDA. Every configuration of the backend is tried
+for FP16 and INT8 first, and the best of each batch goes on. Then everything is measured in one run, in changing order:
+once with inputs and outputs on the GPU already, once from and to this machine's memory. Medians; a call waits for the
+GPU. Last, a region whose policy states INT8 chooses its graph here, as a release does. Writes
+benchmarks/results/gpu.json and gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks import resnet50
+from benchmarks.pairs import built
+from benchmarks.unchecked import samples_of, validated
+from regiolect.calibrate import keep_observed, observe, read_observed, table_of
+from regiolect.contracts import (
+    CalibrationMethod,
+    ChosenGraph,
+    Configuration,
+    EngineArtifact,
+    ExportedModel,
+    Observation,
+    Precision,
+    Target,
+    ValidatedCalibration,
+)
+from regiolect.engines.base import AS_IT_COMES
+from regiolect.engines.catalog import backend
+from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
+from regiolect.engines.onnxruntime.cuda_runtime import CudaEngine
+from regiolect.engines.onnxruntime.session import ERRORS
+from regiolect.errors import RegiolectError
+from regiolect.export import export_model
+from regiolect.gpus import Gpu, gpu
+from regiolect.integrity import digest_of, write_atomic
+from regiolect.planning import RegionRequest
+from regiolect.policy import RegionPolicy
+from regiolect.repair import choose_graph
+from regiolect.storage import LocalStore
+
+BACKEND = "onnxruntime-cuda"
+RESULTS = Path(__file__).parent / "results"
+CALIBRATION = 32
+AT_A_TIME = 3
+Call = Callable[[], object]
+Images = NDArray[np.float32]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that answers batches. `on_gpu` and `in_all` make a call for a batch: without and with transfers."""
+
+    name: str
+    on_gpu: Callable[[Images], Call]
+    in_all: Callable[[Images], Call]
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The network, and its engines: built once, and loaded in one configuration after the other."""
+
+    store: LocalStore
+    model: ExportedModel
+    data: ValidatedCalibration
+    observed: Observation
+    artifacts: Mapping[str, EngineArtifact]
+
+    def load(self, name: str, configuration: Configuration = AS_IT_COMES) -> CudaEngine:
+        """An engine of one of `artifacts`."""
+        return cast(CudaEngine, backend(BACKEND).load(self.artifacts[name], self.store, configuration))
+
+
+def main() -> None:
+    """Measure, print tables, write JSON and Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--batches", default="1,8,64", help="separated by commas")
+    parser.add_argument("--uncompiled", action="store_true", help="without torch.compile, which tunes for minutes")
+    parser.add_argument("--quick", action="store_true", help="few rounds, no compiled PyTorch; writes nothing")
+    arguments = parser.parse_args()
+    rounds = 10 if arguments.quick else arguments.rounds
+    batches = [int(batch) for batch in arguments.batches.split(",")]
+    device = gpu()
+    if device is None:
+        raise SystemExit("an NVIDIA GPU is needed; its driver and nvidia-ml-py tell of none here")
+    with tempfile.TemporaryDirectory() as folder:
+        engines = build(Path(folder))
+        tried = [row for batch in batches for name in ("FP16", "INT8") for row in trials(engines, name, batch)]
+        rows = []
+        for batch in batches:
+            contenders = contenders_of(engines, tried, batch, compiled=not (arguments.uncompiled or arguments.quick))
+            rows += measured(contenders, batch, rounds)
+        chosen = chosen_graph(engines)
+    report = tables(device, rows, tried, chosen)
+    print(report)
+    if not arguments.quick:
+        RESULTS.mkdir(exist_ok=True)
+        figures = {"device": vars(device), "versions": versions(), "rows": rows, "tried": tried, "kept": kept(rows)}
+        figures["chosen"] = chosen.model_dump(mode="json", exclude={"table"})
+        write_atomic(RESULTS / "gpu.json", (json.dumps(figures, indent=2) + "\n").encode())
+        write_atomic(RESULTS / "gpu.md", report.encode())
+
+
+def build(folder: Path) -> Engines:
+    """The typed graphs of all precisions, INT8's from a calibration on random images."""
+    images = np.random.default_rng(0).random((CALIBRATION, 3, 224, 224), np.float32)
+    store = LocalStore(folder / "store")
+    samples = samples_of("bench", {"image": images})
+    model, data = export_model(resnet50.spec(), store, samples), validated(samples, store)
+    observed = keep_observed(observe(model, data, store, ranges=True), store)
+    table = table_of(read_observed(observed, store), CalibrationMethod.PERCENTILE)
+    artifacts = {}
+    for name, precision in (("FP32", "FP32"), ("TF32", "FP32"), ("FP16", "FP16"), ("INT8", "INT8")):
+        recipe = backend(BACKEND).recipe(Precision(precision))
+        ranges = None if precision == "FP32" else table
+        artifacts[name] = built(
+            BACKEND, "bench", model, recipe, ranges, store, precision=Precision(precision), tf32=name == "TF32"
+        )
+    return Engines(store, model, data, observed, artifacts)
+
+
+def images_of(batch: int) -> Images:
+    """The same random images in every call."""
+    return np.random.default_rng(batch).random((batch, 3, 224, 224), np.float32)
+
+
+def trials(engines: Engines, name: str, batch: int, rounds: int = 15) -> list[Row]:
+    """Each configuration of the backend on a batch: the median with the batch on the GPU, or why it does not run."""
+    artifact, images = engines.artifacts[name], images_of(batch)
+    rows: list[Row] = []
+    for configuration in backend(BACKEND).configurations(artifact.request):
+        row: Row = {"engine": name, "batch": batch, "configuration": dict(configuration)}
+        try:
+            call = _bound(engines.load(name, configuration), images)
+            for _ in range(5):
+                call()
+            row["ms"] = round(float(np.median([_timed(call) for _ in range(rounds)])), 4)
+        except (RegiolectError, *ERRORS) as error:
+            # The table says which configuration fails, and how.
+            row["failed"] = " ".join(str(error).split())[:300]
+        rows.append(row)
+    return rows
+
+
+def best(tried: Sequence[Row], name: str, batch: int, graphs: bool = True) -> Configuration:
+    """The fastest configuration of those tried; `graphs`: CUDA graphs may be in it."""
+    ran = [row for row in tried if (row["engine"], row["batch"]) == (name, batch) and "ms" in row]
+    fitting = [row for row in ran if graphs or CUDA_GRAPH not in row["configuration"]]
+    found: Configuration = min(fitting, key=lambda row: row["ms"])["configuration"]
+    return found
+
+
+def contenders_of(engines: Engines, tried: Sequence[Row], batch: int, compiled: bool) -> list[Contender]:
+    """All that run against each other at a batch."""
+    found = [of_engine("FP32, no TF32", engines.load("FP32")), of_engine("TF32", engines.load("TF32"))]
+    found.append(of_engine("FP16 as it comes", engines.load("FP16")))
+    for title, name, graphs in (
+        ("FP16 tuned, no CUDA graph", "FP16", False),
+        ("FP16 tuned", "FP16", True),
+        ("INT8 tuned", "INT8", True),
+    ):
+        configuration = best(tried, name, batch, graphs)
+        told = ", ".join(f"{key}={value}" for key, value in configuration.items()) or "as it comes"
+        found.append(of_engine(title, engines.load(name, configuration), told))
+    network = resnet50.resnet50().cuda().half().to(memory_format=torch.channels_last)
+    found.append(of_torch("PyTorch eager, FP16 channels-last", network))
+    if compiled:
+        tuned = torch.compile(network, mode="max-autotune", dynamic=False)
+        found.append(of_torch("PyTorch compiled, max-autotune", tuned))
+    return found
+
+
+def of_engine(name: str, engine: CudaEngine, told: str = "") -> Contender:
+    """One of ours."""
+    return Contender(
+        name,
+        on_gpu=lambda images: _bound(engine, images),
+        in_all=lambda images: lambda: engine.run({"image": images}),
+        told=told,
+    )
+
+
+def _bound(engine: CudaEngine, images: Images) -> Call:
+    batch = engine.bound({"image": images})
+    batch.copy_in({"image": images})
+    return batch.compute
+
+
+def of_torch(name: str, network: nn.Module) -> Contender:
+    """PyTorch's own: float32 images and logits in this machine's memory, FP16 and channels-last on the GPU."""
+
+    def to_gpu(images: Images) -> torch.Tensor:
+        return torch.from_numpy(images).cuda().half().contiguous(memory_format=torch.channels_last)
+
+    def on_gpu(images: Images) -> Call:
+        there = to_gpu(images)
+
+        def call() -> None:
+            with torch.inference_mode():
+                network(there)
+            torch.cuda.synchronize()
+
+        return call
+
+    def in_all(images: Images) -> Call:
+        def call() -> NDArray[Any]:
+            with torch.inference_mode():
+                return network(to_gpu(images)).float().cpu().numpy()
+
+        return call
+
+    return Contender(name, on_gpu, in_all)
+
+
+def chosen_graph(engines: Engines) -> ChosenGraph:
+    """What a region ships whose policy states INT8 and lets wider precisions take its place."""
+    policy = RegionPolicy.model_validate(
+        {
+            "region": "bench",
+            "title": "Benchmark",
+            "reason": "stated here to see what a release chooses on this GPU",
+            "precision": "INT8",
+            # Of random weights nobody knows the answers: speed alone decides.
+            "accuracy": {"metric": "accuracy", "limit": 100},
+            "samples": {"calibration": CALIBRATION, "selection": CALIBRATION, "gate": CALIBRATION},
+            "batch": {"min": 1, "opt": 64, "max": 64},
+            "targets": [{"name": "gpu-here", "backend": BACKEND}],
+        }
+    )
+    request = RegionRequest(
+        model="benchmarks.resnet50",
+        name=engines.model.name,
+        policy=policy,
+        target=Target(name="gpu-here", backend=BACKEND),
+        build_key=digest_of("benchmark"),
+        key_parts={},
+    )
+    return choose_graph(request, resnet50.spec(), engines.model, engines.data, engines.observed, engines.store)
+
+
+def measured(contenders: Sequence[Contender], batch: int, rounds: int) -> list[Row]:
+    """Medians of all contenders, a few calls of each in turn, in an order that changes from round to round."""
+    images = images_of(batch)
+    calls = {
+        (contender.name, kind): getattr(contender, kind)(images)
+        for contender in contenders
+        for kind in ("on_gpu", "in_all")
+    }
+    for call in calls.values():
+        for _ in range(5):
+            call()
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    order = list(calls)
+    for number in range(rounds):
+        shift = number % len(order)
+        for key in order[shift:] + order[:shift]:
+            # The first one finds caches and buffers as the contender before left them.
+            calls[key]()
+            times[key] += [_timed(calls[key]) for _ in range(AT_A_TIME)]
+    rows = []
+    for contender in contenders:
+        row: Row = {"batch": batch, "contender": contender.name, "configuration": contender.told}
+        for kind in ("on_gpu", "in_all"):
+            median = float(np.median(times[contender.name, kind]))
+            row |= {f"{kind}_ms": round(median, 4), f"{kind}_images_s": round(batch / median * 1e3)}
+        rows.append(row)
+    return rows
+
+
+def _timed(call: Call) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e3
+
+
+def kept(rows: Sequence[Row]) -> list[Row]:
+    """What was promised, and what was measured: ratios of images per second, batches on the GPU."""
+    speed = {(row["batch"], row["contender"]): row["on_gpu_images_s"] for row in rows}
+    eager = "PyTorch eager, FP16 channels-last"
+    promised = (
+        (64, "FP16 tuned", "FP32, no TF32", 3.8),
+        (64, "FP16 tuned", "TF32", 1.4),
+        (64, "FP16 tuned", eager, 0.95),
+        (64, "FP16 as it comes", eager, 0.85),
+        (64, "FP16 tuned", "INT8 tuned", 1.0),
+        (1, "FP16 tuned", "FP16 tuned, no CUDA graph", 1.0),
+    )
+    return [
+        {
+            "batch": batch,
+            "of": ours,
+            "over": other,
+            "at_least": least,
+            "measured": round(speed[batch, ours] / speed[batch, other], 3),
+        }
+        for batch, ours, other, least in promised
+        if (batch, ours) in speed and (batch, other) in speed
+    ]
+
+
+def versions() -> dict[str, str]:
+    """What ran."""
+    return {
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "cudnn": str(torch.backends.cudnn.version()),
+        "measured": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def tables(device: Gpu, rows: Sequence[Row], tried: Sequence[Row], chosen: ChosenGraph) -> str:
+    """Markdown."""
+    ran = versions()
+    lines = [
+        f"ResNet-50 on one {device.name} (compute capability {device.compute_capability}, driver {device.driver}), "
+        f"ONNX Runtime {ran['onnxruntime']}, PyTorch {ran['torch']}, {ran['measured']}. Medians of one run, all in "
+        "turn.",
+        "",
+        "| batch | engine | on the GPU, images/s | ms | with transfers, images/s | ms | configuration |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {row['batch']} | {row['contender']} | {row['on_gpu_images_s']:,} | {row['on_gpu_ms']:.3f} | "
+        f"{row['in_all_images_s']:,} | {row['in_all_ms']:.3f} | {row['configuration']} |"
+        for row in rows
+    ]
+    lines += ["", "| batch | promised | measured | |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {row['batch']} | {row['of']} at least {row['at_least']}x of {row['over']} | {row['measured']}x | "
+        f"{'kept' if row['measured'] >= row['at_least'] else 'MISSED'} |"
+        for row in kept(rows)
+    ]
+    told = chosen.journal.reason if chosen.journal is not None else "as stated"
+    lines += ["", f"A region that states INT8 here ships {chosen.choice.summary()}: {told}."]
+    lines += ["", "Every configuration that was tried, batches on the GPU:", ""]
+    lines += ["| engine | batch | configuration | ms |", "| --- | --- | --- | --- |"]
+    for row in tried:
+        configuration = ", ".join(f"{key}={value}" for key, value in row["configuration"].items()) or "as it comes"
+        lines.append(f"| {row['engine']} | {row['batch']} | {configuration} | {row.get('ms', row.get('failed'))} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

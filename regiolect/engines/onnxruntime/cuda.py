@@ -1,0 +1,70 @@
+"""ONNX Runtime's CUDA provider as a backend of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+from collections.abc import Mapping
+
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.engines.base import AS_IT_COMES
+from regiolect.engines.engine import Engine
+from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
+from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
+from regiolect.gpus import gpu
+from regiolect.precision import Recipe
+
+CUDA_GRAPH = "enable_cuda_graph"
+# What a GPU without TensorRT may gain by, each with the value that differs from the provider's own. `fuse_conv_bias` is
+# not among them: with ONNX Runtime 1.31 it gave wrong answers in FP32 beside CUDA graphs, failed in FP16 where a sum
+# follows a convolution, and gained nothing (tests/gpu, benchmarks/results/gpu.md).
+_CHOICES = {"prefer_nhwc": "1", CUDA_GRAPH: "1", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
+    """Engines are the typed graph (engine.onnx), optimized for the GPU when they are loaded.
+
+    The graph is written and checked on any machine, also with the `onnxruntime` for processors; only a GPU runs it.
+    """
+
+    name = "onnxruntime-cuda"
+    distribution = "onnxruntime-gpu"
+    builds_with = ("onnxruntime",)
+    tunable = frozenset(_CHOICES)
+
+    def recipe(self, precision: Precision) -> Recipe:
+        return CUDA_RECIPES[precision]
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """The library, and the GPU of this machine: an engine runs on others too, but nobody measured it there."""
+        found = gpu()
+        here = found.fingerprint() if found is not None else {"gpu": "none"}
+        return {"backend": self.name, "version": self.version(), **here}
+
+    def obstacle(self) -> str | None:
+        """No driver or GPU here, or a library without the CUDA provider."""
+        if gpu() is None:
+            return "no NVIDIA GPU that its driver and nvidia-ml-py tell of"
+        try:
+            importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return "a GPU, but no onnxruntime with a CUDA provider: pip install 'regiolect[onnxruntime-cuda]'"
+        return None
+
+    def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
+        """Every combination of channels-last layout, CUDA graphs and the heuristic search for convolutions.
+
+        A CUDA graph is captured per shape, so it is only tried where shapes are few: none varies but the batch, or all
+        that vary have buckets.
+        """
+        few = all(profile.buckets for profile in request.shapes.values())
+        names = [name for name in _CHOICES if few or name != CUDA_GRAPH]
+        combinations = itertools.chain.from_iterable(
+            itertools.combinations(names, count) for count in range(1, len(names) + 1)
+        )
+        return (AS_IT_COMES, *({name: _CHOICES[name] for name in chosen} for chosen in combinations))
+
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
+        from regiolect.engines.onnxruntime.cuda_runtime import load
+
+        return load(files, artifact, configuration)

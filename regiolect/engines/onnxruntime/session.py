@@ -1,0 +1,91 @@
+"""Opening an ONNX Runtime session on one execution provider, with nothing about precision left to a default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from regiolect.contracts import Configuration
+from regiolect.engines.onnxruntime.configurations import ATTRIBUTES
+
+OPTIMIZED = "optimized.onnx"
+NOTHING_SET: Configuration = {}
+ERRORS: tuple[type[Exception], ...] = (
+    state.EPFail,
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NoSuchFile,
+    state.NotImplemented,
+    state.RuntimeException,
+    RuntimeError,
+)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One of ONNX Runtime's execution providers.
+
+    Attributes:
+        name: as ONNX Runtime calls it.
+        entries: the session's configuration.
+        options: the provider's own.
+    """
+
+    name: str
+    entries: Mapping[str, str]
+    options: Mapping[str, str]
+
+
+# Settings by which ONNX Runtime computes FP32 in another type, with their values that forbid it. None is left to its
+# default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
+CPU = Provider("CPUExecutionProvider", entries={"mlas.enable_gemm_fastmath_arm64_bfloat16": "0"}, options={})
+
+
+def open_session(
+    model: bytes, provider: Provider = CPU, configuration: Configuration = NOTHING_SET, tell_into: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on a provider, silent and without telemetry.
+
+    Args:
+        provider: its entries and options go before those of `configuration`.
+        configuration: attributes of SessionOptions, entries of the session's configuration, which have a dot in their
+            name, and options of the provider.
+        tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
+    """
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    # What fails is raised as well.
+    options.log_severity_level = 4
+    # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    own = {}
+    for name, value in {**configuration, **provider.entries}.items():
+        if name in ATTRIBUTES:
+            setattr(options, name, _attribute(name, value))
+        elif "." in name:
+            options.add_session_config_entry(name, value)
+        else:
+            own[name] = value
+    if tell_into is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tell_into / "profile")
+        options.optimized_model_filepath = str(tell_into / OPTIMIZED)
+    return onnxruntime.InferenceSession(model, options, providers=[(provider.name, {**own, **provider.options})])
+
+
+def _attribute(name: str, value: str) -> object:
+    """An attribute's value from its text; RuntimeError, as of ONNX Runtime itself, if there is none such."""
+    made = onnxruntime.ExecutionMode.__members__.get(value) if name == "execution_mode" else _whole(value)
+    if made is None:
+        raise RuntimeError(f"SessionOptions.{name} cannot be {value!r}")
+    return made
+
+
+def _whole(value: str) -> int | None:
+    return int(value) if value.isdigit() else None

@@ -1,0 +1,211 @@
+"""Which engines run on a host, found out before anything of them is read.
+
+What is compared are facts: the fingerprint that an engine's manifest tells, with what the host is. No vendor's library
+is imported for that. An engine *fits* a host that is like the one on which it was measured; where host and fingerprint
+differ in nothing that binds it runs as well, but nobody measured it on such a host.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+from regiolect import __version__
+from regiolect.contracts import Contract, EngineArtifact, Misfit, Precision, RegionId, TargetId
+from regiolect.engines import catalog
+from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, UnknownBackend
+
+REGION_SETTING = "REGIOLECT_REGION"
+Misfits = Callable[[EngineArtifact], Sequence[Misfit]]
+"""In what an engine and a host differ, as `Backend.misfits`."""
+
+# Integer kernels of one processor saturate where those of another do not.
+_KERNELS = ("machine", "isa")
+
+
+class Fit(StrEnum):
+    """How an engine and a host go together."""
+
+    FITS = "fits"
+    UNMEASURED = "fits, but was not measured on such a host"
+    NONE = "does not fit"
+
+
+class EngineFit(Contract):
+    """One engine and a host.
+
+    misfits: in what they differ.
+    remedy: what to do about that; empty where there is nothing.
+    instead: another engine of the bundle that runs on the host, where this one does not.
+    """
+
+    target: TargetId
+    backend: str
+    precision: Precision
+    fit: Fit
+    misfits: tuple[Misfit, ...]
+    remedy: str
+    instead: TargetId | None = None
+
+    def differences(self) -> str:
+        """Both sides of each misfit; of an engine that does not run, of those that keep it from running."""
+        stopped = self.fit is Fit.NONE
+        return "; ".join(_said(misfit) for misfit in self.misfits if misfit.blocks or not stopped)
+
+    def summary(self) -> str:
+        """For people, with the remedy."""
+        if self.fit is Fit.FITS:
+            return "fits here"
+        if self.fit is Fit.NONE:
+            other = f"the engine for {self.instead} runs here; or " if self.instead is not None else ""
+            return f"does not run here: {self.differences()}; {other}{self.remedy}"
+        return f"runs here, measured on another host: {self.differences()}{self._caution()}; {self.remedy}"
+
+    def warning(self, name: str) -> str:
+        """What whoever loads an engine should know that nobody measured on such a host."""
+        return (
+            f"the engine of {name} for {self.target} was measured and approved on another host than this one: "
+            f"{self.differences()}{self._caution()}"
+        )
+
+    def _caution(self) -> str:
+        kernels = self.precision is Precision.INT8 and any(misfit.what in _KERNELS for misfit in self.misfits)
+        return " (INT8 answers depend on the processor's kernels)" if kernels else ""
+
+
+class Preflight(Contract):
+    """Every engine of a bundle and a host, in the bundle's order of preference."""
+
+    engines: tuple[EngineFit, ...]
+
+    def to_try(self) -> tuple[EngineFit, ...]:
+        """What runs on the host: first what was measured on one like it, each in the bundle's order."""
+        return tuple(each for fit in (Fit.FITS, Fit.UNMEASURED) for each in self.engines if each.fit is fit)
+
+
+def misfits_here(artifact: EngineArtifact) -> Sequence[Misfit]:
+    """In what an engine and this machine differ.
+
+    Raises:
+        UnknownBackend: this version of Regiolect does not know its backend.
+        DeviceLost: the machine's device does not answer.
+    """
+    return catalog.backend(artifact.request.target.backend).misfits(artifact)
+
+
+def preflight(engines: Sequence[EngineArtifact], misfits: Misfits = misfits_here) -> Preflight:
+    """Compare engines, in order of preference, with a host.
+
+    Args:
+        engines: what a manifest tells of them; none of their files is read.
+        misfits: what is known of the host.
+    """
+    report = Preflight(engines=tuple(_fit_of(artifact, misfits) for artifact in engines))
+    first = next(iter(report.to_try()), None)
+    if first is None:
+        return report
+    instead = {"instead": first.target}
+    return Preflight(
+        engines=tuple(each.model_copy(update=instead) if each.fit is Fit.NONE else each for each in report.engines)
+    )
+
+
+def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]) -> NotRunnableHere:
+    """The error of a bundle of which nothing runs on this machine.
+
+    Args:
+        failed: what loading said of engines that fit, by target.
+    """
+    found, remedies = [], []
+    for each in report.engines:
+        error = failed.get(each.target)
+        found.append(f"{each.target}: {each.differences()}" if error is None else _loading(each.target, error))
+        remedies.append(f"{each.target}: {each.remedy if error is None else error.remedy}")
+    return NotRunnableHere(
+        expected=f"an engine of {name} that runs on this machine",
+        found="; ".join(found),
+        remedy=f"one of these: {'; '.join(remedies)}",
+    )
+
+
+def region_here() -> str | None:
+    """The region that this machine is said to be in; None: nobody said."""
+    return os.environ.get(REGION_SETTING) or None
+
+
+def require_region(model: str, region: RegionId, here: str | None) -> None:
+    """Raises ForeignRegion unless an engine's region is that of the host, or nobody said where the host is.
+
+    Args:
+        model: the engine's.
+        region: the engine's.
+        here: the host's.
+    """
+    if here is not None and region != here:
+        raise ForeignRegion(
+            expected=f"an engine of region {here!r}, in which this host is ({REGION_SETTING})",
+            found=f"one of {model} for region {region!r}; nothing of it was loaded",
+            remedy=f"load models:/{model}-{here}@champion; or set {REGION_SETTING}={region} if this host is there",
+        )
+
+
+def _fit_of(artifact: EngineArtifact, misfits: Misfits) -> EngineFit:
+    request = artifact.request
+    target, remedy = request.target, ""
+    try:
+        found = tuple(misfits(artifact))
+    except UnknownBackend:
+        known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
+        found = (Misfit(what="backend", engine=target.backend, host=known, blocks=True),)
+        remedy = "install the version of Regiolect that released it, or a newer one"
+    except DeviceLost as error:
+        found = (Misfit(what="device", engine=target.name, host=error.found, blocks=True),)
+        remedy = error.remedy
+    return EngineFit(
+        target=target.name,
+        backend=target.backend,
+        precision=request.precision,
+        fit=_fit(found),
+        misfits=found,
+        remedy=remedy or _remedy(artifact, found),
+    )
+
+
+def _fit(misfits: Sequence[Misfit]) -> Fit:
+    if any(misfit.blocks for misfit in misfits):
+        return Fit.NONE
+    return Fit.UNMEASURED if misfits else Fit.FITS
+
+
+def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
+    if not misfits:
+        return ""
+    blocking = {misfit.what for misfit in misfits if misfit.blocks}
+    target, region = artifact.request.target, artifact.request.region
+    if blocking and blocking <= {"library", "version"}:
+        return f"pip install {catalog.backend(target.backend).distribution}=={artifact.backend_version}"
+    if "device" in blocking:
+        return (
+            f"load it on a machine of target {target.name}, or name a target for machines like this one in the policy "
+            f"of {region} and release again"
+        )
+    does = "build" if blocking else "measure"
+    return (
+        f"pool {target.name} would {does} it: prefect worker start --pool {target.name} on a machine like this one, "
+        f"then regiolect run MODEL --regions {region} --targets {target.name}"
+    )
+
+
+def _said(misfit: Misfit) -> str:
+    if misfit.what == "library":
+        return f"{misfit.engine} needed, {misfit.host}"
+    if misfit.what == "device":
+        return f"a device of {misfit.engine} needed, {misfit.host}"
+    if misfit.what == "backend":
+        return f"backend {misfit.engine} needed, {misfit.host}"
+    return f"{misfit.what} {misfit.engine} {'needed' if misfit.blocks else 'there'}, {misfit.host} here"
+
+
+def _loading(target: str, error: EngineError) -> str:
+    return f"{target}: fits, but did not load: expected {error.expected}, found {error.found}"

@@ -1,0 +1,112 @@
+"""A region's engine, tuned on the region's own samples for what its policy asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regiolect.contracts import (
+    Attestation,
+    EngineArtifact,
+    EvaluationResult,
+    ExportedModel,
+    Performance,
+    RegionOutcome,
+    Split,
+    TunedEngine,
+    ValidatedCalibration,
+)
+from regiolect.data import model_inputs
+from regiolect.engines.catalog import backend
+from regiolect.errors import TuningError
+from regiolect.evaluate.evaluate import own_samples
+from regiolect.machine import sharing_machine
+from regiolect.outcome import approved_engine
+from regiolect.planning import RegionRequest, plan_here
+from regiolect.policy import RegionPolicy
+from regiolect.settings import Settings
+from regiolect.storage import Store
+from regiolect.tune.journal import Say
+from regiolect.tune.run import tune_engine
+
+
+def aim(policy: RegionPolicy) -> Performance:
+    """What a region's engine is tuned for: latency also where the policy limits it, which the gate then judges by."""
+    return Performance.LATENCY if policy.latency is not None else policy.performance
+
+
+def tune_region(
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    minutes: float,
+    store: Store,
+    *,
+    force: bool,
+    say: Say,
+) -> TunedEngine:
+    """Tune an engine on samples of its region's selection set, as `tune_engine` does.
+
+    Raises:
+        TuningError, EngineError, StorageError: as `tune_engine`.
+        ForeignSamples, InvalidSamples: the selection set cannot be read.
+    """
+    with sharing_machine():
+        samples = own_samples(data.dataset.selection, Split.SELECTION, request.region, store)
+        inputs = model_inputs(samples, model.preprocessing)
+    return tune_engine(
+        backend(request.target.backend),
+        engine,
+        inputs,
+        store,
+        minutes=minutes,
+        tuned_for=aim(request.policy),
+        force=force,
+        say=lambda told: say(f"{request.region} {request.target.name}: {told}"),
+    )
+
+
+@dataclass(frozen=True)
+class ApprovedParts:
+    """A finished, approved outcome, and what it then has."""
+
+    outcome: RegionOutcome
+    engine: EngineArtifact
+    attestation: Attestation
+    evaluation: EvaluationResult
+
+
+def request_to_tune(settings: Settings, model: str, region: str, target: str) -> RegionRequest:
+    """The request for a region's engine on a target, as a release would make it.
+
+    Raises:
+        UnknownModel, UnknownRegion, UnknownTarget, PolicyError: there is no such.
+        TuningError: the target's backend is not installed here, or data or policy are unusable.
+    """
+    planned = plan_here(settings, model, [region], targets=[target], force=False).engines
+    refused = [engine for engine in planned if engine.request is None]
+    found = [engine.request for engine in planned if engine.request is not None and engine.target == target]
+    if not found:
+        raise TuningError(
+            expected=f"an engine of {region} on {target} that this machine can run",
+            found="; ".join(engine.reason for engine in refused) or "none",
+            remedy=refused[0].failure.remedy if refused and refused[0].failure else "regiolect plan says more",
+        )
+    return found[0]
+
+
+def approved_parts(outcome: RegionOutcome | None, request: RegionRequest) -> ApprovedParts:
+    """What is tuned, timed and judged: all of an approved engine.
+
+    Raises:
+        TuningError: there is no finished, approved outcome of the request's build key.
+    """
+    approved = approved_engine(outcome) if outcome is not None else None
+    if outcome is None or approved is None:
+        raise TuningError(
+            expected=f"an approved engine of {request.name} for {request.region} on {request.target.name}, as its "
+            "model, data, policy and this machine are now",
+            found="none was built yet" if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
+            remedy=f"regiolect run {request.model} --regions {request.region} --targets {request.target.name}",
+        )
+    return ApprovedParts(outcome, approved.engine, approved.attestation, approved.evaluation)

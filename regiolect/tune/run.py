@@ -1,0 +1,201 @@
+"""Tune one engine on this machine: measure, keep the journal, and work out what it comes to."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from regiolect.contracts import (
+    DroppedCandidate,
+    EngineArtifact,
+    Performance,
+    TunedEngine,
+    TuningJournal,
+    TuningSlice,
+)
+from regiolect.engines.base import Backend
+from regiolect.errors import DeviceLost, EngineError
+from regiolect.integrity import canonical_json
+from regiolect.machine import sharing_machine, whole_machine
+from regiolect.storage import Store
+from regiolect.tune.bench import Bench, Load, left_out
+from regiolect.tune.candidates import batch_sizes
+from regiolect.tune.figures import CONTROL, DEFAULT, LEAST_PASSES, standing, tuned_engine
+from regiolect.tune.journal import Say, begun, journal_key, keep, resumable
+
+MOST_PASSES = 24
+# The share of the time that finding out how long a round takes may use up.
+_TO_WARM_UP = 0.3
+
+
+def tune_engine(
+    backend: Backend,
+    artifact: EngineArtifact,
+    inputs: Mapping[str, NDArray[Any]],
+    store: Store,
+    *,
+    minutes: float,
+    tuned_for: Performance,
+    force: bool = False,
+    say: Say = lambda told: None,
+    load: Load | None = None,
+) -> TunedEngine:
+    """Find the operating points of an engine on this machine, which it has to itself while it measures.
+
+    Candidates are measured in turn, in changing order; those that can no longer be chosen are measured no further.
+    After each pass the journal is kept, and a later call goes on from it: whatever stops this one, a killed process or
+    a lost device, costs the pass that was under way. What an earlier call finished within the same time is not measured
+    again.
+
+    Args:
+        inputs: preprocessed samples of the engine's region, any number.
+        minutes: how long it may measure and wait for engines to load, in all calls together; waiting for the machine to
+            be quiet does not count.
+        tuned_for: what decides which point is `chosen`.
+        force: begin anew.
+        say: told of journals that are not gone on from.
+        load: gives a loaded engine; through the backend when None.
+
+    Raises:
+        TuningError: the time is too short for any answer.
+        EngineError: the engine cannot be loaded or run as the backend comes; DeviceLost: nor by now with anything else.
+        StorageError: the journal cannot be kept.
+    """
+    device, request = dict(backend.fingerprint()), artifact.request
+    offered, batches = backend.configurations(request), batch_sizes(request.profile)
+    key = journal_key(artifact, device)
+    known = None if force else resumable(artifact, device, tuned_for, offered, batches, store, say)
+    if known is not None:
+        known = _with_more_time(known, minutes)
+    run = _Run(Bench(load or partial(backend.load, artifact, store), inputs), key, store, minutes)
+    if known is not None and not run.goes_on(known):
+        return tuned_engine(known, store.put_bytes(canonical_json(known)))
+    if known is None:
+        with sharing_machine(), run.timed():
+            candidates, dropped = run.bench.candidates(offered, batches, request.profile.opt)
+        known = begun(artifact, device, tuned_for, candidates, dropped)
+        # What an older journal held is gone from here on, also where this call is stopped before its first pass.
+        keep(known, key, store)
+    journal = run.measured(known)
+    return tuned_engine(journal, store.put_bytes(canonical_json(journal)))
+
+
+def _with_more_time(journal: TuningJournal, minutes: float) -> TuningJournal:
+    """The journal, in which nothing is left out any more for want of less time than there is."""
+    kept = tuple(each for each in journal.dropped if each.minutes is None or each.minutes >= minutes)
+    return journal.model_copy(update={"dropped": kept})
+
+
+@dataclass
+class _Run:
+    """One call's part of a tuning."""
+
+    bench: Bench
+    key: str
+    store: Store
+    minutes: float
+    spent: float = field(default=0.0)
+
+    def goes_on(self, journal: TuningJournal) -> bool:
+        """Whether more is to be measured."""
+        if len(journal.passes) >= MOST_PASSES or journal.seconds >= self.minutes * 60:
+            return False
+        return len(journal.passes) < LEAST_PASSES or len(standing(journal)) > 2
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent += time.perf_counter() - started
+
+    def measured(self, journal: TuningJournal) -> TuningJournal:
+        """The journal with all passes that there was time for; it is kept after each of them."""
+        before = journal.seconds
+        with sharing_machine(), self.timed():
+            journal = self._warmed_up(journal)
+        while self.goes_on(journal.model_copy(update={"seconds": before + self.spent})):
+            taken, dropped = self._pass(journal, before)
+            if taken is None:
+                break
+            journal = TuningJournal(
+                **{
+                    **dict(journal),
+                    "passes": (*journal.passes, taken),
+                    "dropped": (*journal.dropped, *dropped),
+                    "seconds": before + self.spent,
+                }
+            )
+            keep(journal, self.key, self.store)
+            self.bench.forget(journal.candidates[place] for place in standing(journal))
+        return journal
+
+    def _warmed_up(self, journal: TuningJournal) -> TuningJournal:
+        """Every candidate run once, and those dropped for which the time is too short."""
+        started, allowed = time.perf_counter(), self.minutes * 60 - journal.seconds
+        measured = {piece.candidate for taken in journal.passes for piece in taken}
+
+        def enough(place: int) -> bool:
+            return place not in measured and time.perf_counter() - started > _TO_WARM_UP * allowed
+
+        dropped = self.bench.warm_up(journal.candidates, standing(journal), self.minutes, enough)
+        journal = journal.model_copy(update={"dropped": (*journal.dropped, *dropped)})
+        left = allowed - (time.perf_counter() - started)
+        too_long = self._too_long(journal, set(standing(journal)) - measured, left)
+        return journal.model_copy(update={"dropped": (*journal.dropped, *too_long)})
+
+    def _too_long(self, journal: TuningJournal, unseen: set[int], seconds: float) -> list[DroppedCandidate]:
+        """Of the candidates that were never measured those that take longest, until the rest can be measured."""
+        costs = {place: self.bench.cost_seconds(place) for place in standing(journal)}
+        found = []
+        # What the default is compared with at its own batch is given up last.
+        givable = sorted(
+            unseen - {DEFAULT, CONTROL},
+            key=lambda place: (journal.candidates[place].batch != journal.default_batch, costs[place]),
+        )
+        while givable and LEAST_PASSES * sum(costs.values()) > seconds:
+            place = givable.pop()
+            reason = f"too long for {self.minutes:g} minutes: {costs.pop(place):.2f} s in each pass"
+            found.append(left_out(journal.candidates[place], reason, self.minutes))
+        return found
+
+    def _pass(
+        self, journal: TuningJournal, before: float
+    ) -> tuple[tuple[TuningSlice, ...] | None, list[DroppedCandidate]]:
+        """Each standing candidate's slice; None if the time is up before the last of them."""
+        number = len(journal.passes)
+        slices, dropped = [], []
+        with whole_machine(), self.timed():
+            started = time.perf_counter()
+            for place in _shuffled(standing(journal), number):
+                if before + self.spent + time.perf_counter() - started >= self.minutes * 60:
+                    return None, []
+                candidate = journal.candidates[place]
+                try:
+                    slices.append(self.bench.slice(place, candidate, number))
+                except DeviceLost:
+                    raise
+                except EngineError as error:
+                    if place in (DEFAULT, CONTROL):
+                        raise
+                    dropped.append(
+                        DroppedCandidate(
+                            configuration=candidate.configuration, batch=candidate.batch, reason=error.found
+                        )
+                    )
+        return tuple(slices), dropped
+
+
+def _shuffled(places: Sequence[int], number: int) -> list[int]:
+    """Another order in every pass; the same one in every run, so that journals can be compared."""
+    order = list(places)
+    random.Random(number).shuffle(order)  # noqa: S311 - an order, not a secret
+    return order

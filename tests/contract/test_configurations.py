@@ -1,0 +1,86 @@
+"""What backends offer for tuning: it loads, gives the same answers in the same types, and never bears on precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from regiolect.contracts import BuildRequest, Performance, Precision
+from regiolect.engines.base import AS_IT_COMES
+from regiolect.engines.catalog import backend
+from regiolect.engines.onnxruntime.configurations import THREADS
+from regiolect.engines.openvino.runtime import PRECISION_HINTS
+from regiolect.errors import EngineLoadFailed, InvalidConfiguration
+from regiolect.machine import core_counts, cores
+from regiolect.storage import LocalStore
+
+BACKENDS = ("openvino", "onnxruntime")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("performance", Performance)
+def test_what_is_offered_begins_with_the_default_and_is_of_tunable_settings_alone(
+    name: str, performance: Performance, request_for: Callable[..., BuildRequest]
+) -> None:
+    chosen = backend(name)
+    found = [dict(each) for each in chosen.configurations(request_for(name, Precision.FP32, performance=performance))]
+    assert found[0] == dict(AS_IT_COMES)
+    assert 2 <= len(found) <= 16
+    assert all(found.count(each) == 1 for each in found)
+    assert set().union(*found) <= chosen.tunable
+    assert not any("PRECISION" in setting or "QUANTIZATION" in setting for setting in chosen.tunable)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_every_configuration_computes_what_the_default_computes(
+    name: str, precision: Precision, request_for: Callable[..., BuildRequest], store: LocalStore, samples: np.ndarray
+) -> None:
+    chosen = backend(name)
+    artifact = chosen.build(request_for(name, precision), store)
+    default = chosen.load(artifact, store)
+    answer = default.run_many({"x": samples}, 2)["y"]
+    for configuration in chosen.configurations(artifact.request):
+        engine = chosen.load(artifact, store, configuration)
+        assert engine.executed() == default.executed(), configuration
+        assert engine.settings() == default.settings(), configuration
+        assert 1 <= engine.at_once <= 2 * cores()
+        np.testing.assert_allclose(engine.run_many({"x": samples}, 2)["y"], answer, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("hint", PRECISION_HINTS)
+def test_a_hint_on_precision_is_no_setting_that_may_be_tuned(
+    hint: str, request_for: Callable[..., BuildRequest], store: LocalStore
+) -> None:
+    artifact = backend("openvino").build(request_for("openvino", Precision.FP32), store)
+    with pytest.raises(InvalidConfiguration, match=hint):
+        backend("openvino").load(artifact, store, {hint: "bf16"})
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration"),
+    [
+        ("openvino", {"NUM_STREAMS": "many"}),
+        ("onnxruntime", {THREADS: "many"}),
+        ("onnxruntime", {"execution_mode": "ORT_SIDEWAYS"}),
+    ],
+)
+def test_a_value_that_the_library_refuses_is_an_engine_that_does_not_load(
+    name: str, configuration: dict[str, str], request_for: Callable[..., BuildRequest], store: LocalStore
+) -> None:
+    artifact = backend(name).build(request_for(name, Precision.FP32), store)
+    with pytest.raises(EngineLoadFailed, match=r"many|ORT_SIDEWAYS"):
+        backend(name).load(artifact, store, configuration)
+
+
+def test_onnx_runtime_runs_side_by_side_what_leaves_cores_free(
+    request_for: Callable[..., BuildRequest], store: LocalStore
+) -> None:
+    chosen = backend("onnxruntime")
+    artifact = chosen.build(request_for("onnxruntime", Precision.FP32), store)
+    assert chosen.load(artifact, store).at_once == 1
+    assert chosen.load(artifact, store, {THREADS: "1"}).at_once == cores()
+    assert chosen.load(artifact, store, {THREADS: str(cores())}).at_once == 1
+    assert core_counts()[-1] == cores()

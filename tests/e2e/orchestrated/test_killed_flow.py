@@ -1,0 +1,33 @@
+"""The process that releases dies at the end of every stage; the next takes the work up, and nothing is done twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from regiolect.servers.local import LocalServers
+from tests.e2e.orchestrated.conftest import Sites
+from tests.e2e.orchestrated.faulty import BORDERS
+from tests.e2e.orchestrated.yard import Yard, opened
+
+
+@pytest.fixture(scope="module")
+def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
+    with opened(sites, servers) as made:
+        yield made
+
+
+def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
+    """One piece of work, killed once at each border, taken up by the next process each time."""
+    yard.new_work()
+    for border in BORDERS:
+        assert yard.release(border, "flow") == -signal.SIGKILL, f"{border} was not reached"
+        yard.assert_nothing_half_registered()
+    assert yard.release() == 0
+    yard.assert_served_once()
+    again = {stage: count for stage, count in yard.stages().items() if count > 1}
+    assert yard.stages()["exported"] >= 1
+    for finished in ("outcome kept", "version made"):
+        assert again.get(finished, 1) == 1, f"{finished} {again[finished]} times"

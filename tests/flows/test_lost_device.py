@@ -1,0 +1,92 @@
+"""A device that goes away while it builds, attests or scores costs its region that run, by name, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+import tasks.build
+import tasks.choose
+import tasks.evaluate
+from flows.release import release
+from regiolect.console import exit_code
+from regiolect.contracts import Decision
+from regiolect.engines.openvino.backend import OpenVinoBackend
+from regiolect.engines.openvino.runtime import OpenVinoEngine
+from regiolect.errors import DeviceLost
+from tests.flows.kept import is_served, plan
+from tests.flows.tiny_models import ADDRESS, Workshop
+
+# Each region is named after the stage in which its device goes away: the task's module, the function that its body
+# calls, and what is done then that needs the device.
+STAGES: dict[str, tuple[Any, str, tuple[type, str]]] = {
+    "choose": (tasks.choose, "choose_graph", (OpenVinoEngine, "_run")),
+    "build": (tasks.build, "build_engine", (OpenVinoBackend, "_build")),
+    "attest": (tasks.build, "attest", (OpenVinoEngine, "layers")),
+    "evaluate": (tasks.evaluate, "evaluate_engine", (OpenVinoEngine, "_run")),
+}
+_stage = ContextVar("stage", default="")
+
+
+def _in_stage(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*given: Any, **how: Any) -> Any:
+        token = _stage.set(stage)
+        try:
+            return work(*given, **how)
+        finally:
+            _stage.reset(token)
+
+    return run
+
+
+def _with_device(work: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: Any, *given: Any) -> Any:
+        asked = self.artifact.request if isinstance(self, OpenVinoEngine) else given[1]
+        if asked.region == _stage.get():
+            raise DeviceLost("an NVIDIA GPU that answers its driver", f"lost to {asked.region}", "look at `nvidia-smi`")
+        return work(self, *given)
+
+    return run
+
+
+@contextmanager
+def _devices_go_away() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for stage, (module, function, _) in STAGES.items():
+            patch.setattr(module, function, _in_stage(stage, getattr(module, function)))
+        for kind, method in {needs for _, _, needs in STAGES.values()}:
+            patch.setattr(kind, method, _with_device(getattr(kind, method)))
+        yield
+
+
+def test_a_lost_device_refuses_its_region_and_the_next_release_completes_it(workshop: Workshop) -> None:
+    for region in (*STAGES, "north"):
+        # Where a graph is chosen its engine is built for that already.
+        workshop.add(region, precision="FP32" if region == "build" else "INT8")
+    with _devices_go_away():
+        result = release(ADDRESS)
+    rows = {row.region: row for row in result.rows}
+    for stage in STAGES:
+        failure = rows[stage].failure
+        assert rows[stage].decision is Decision.REFUSED
+        assert failure is not None
+        assert (failure.kind, failure.found) == ("DeviceLost", f"lost to {stage}")
+        assert failure.remedy == "look at `nvidia-smi`"
+        assert rows[stage].model_uri is None
+        assert not is_served(stage)
+    assert (rows["north"].decision, rows["north"].model_uri) == (Decision.APPROVED, "models:/tiny-north@champion")
+    assert exit_code(result) == 1
+    assert {engine.region: engine.reason for engine in plan().engines if engine.action == "build"} == dict.fromkeys(
+        STAGES, "the last run ended in DeviceLost"
+    )
+
+    mended = release(ADDRESS, regions=["evaluate", "north"])
+    assert [(row.decision, row.rebuilt) for row in mended.rows] == [
+        (Decision.APPROVED, True),
+        (Decision.APPROVED, False),
+    ]
+    assert is_served("evaluate")

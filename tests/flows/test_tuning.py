@@ -1,0 +1,166 @@
+"""Tuned on the target: because the policy says so, or on demand; signed, served, and never in the way of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import tune_on_target
+from flows.release import release
+from flows.tune_on_target import tune_all
+from regiolect.audit import audit
+from regiolect.bundle import tuning_path
+from regiolect.cli import app
+from regiolect.contracts import Decision, EvaluationResult, ReleaseRow, TunedEngine, TuningJournal
+from regiolect.inspect_engine import find_engine
+from regiolect.nightly import plan_night, work_of
+from regiolect.policy import PolicyBook
+from regiolect.registry import Registry
+from regiolect.serving import load_bundle
+from regiolect.settings import load_settings
+from regiolect.tune.identity import tuning_digest
+from regiolect.tune.journal import TUNINGS
+from tests.flows.kept import aliases, outcome_of
+from tests.flows.tiny_models import ADDRESS, GPU, PORTABLE, Workshop
+
+SMALL = {"batch": {"min": 1, "opt": 2, "max": 2}}
+MINUTES = 0.1
+
+
+def registry() -> Registry:
+    settings = load_settings()
+    return Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+
+
+def waiting() -> tuple[str, ...]:
+    """Regions that the nightly would release."""
+    settings = load_settings()
+    plans = plan_night((ADDRESS,), PolicyBook(settings.policies), settings.store)
+    return tuple(region for work in work_of(plans, registry().champions()) for region in work.regions)
+
+
+def journals() -> list[TuningJournal]:
+    return list(load_settings().store().records(TUNINGS, TuningJournal))
+
+
+@pytest.fixture
+def approved(workshop: Workshop) -> ReleaseRow:
+    """A region's engine, released and served."""
+    workshop.add("north", PORTABLE, precision="FP32", **SMALL)
+    (row,) = release(ADDRESS).rows
+    assert row.decision is Decision.APPROVED
+    return row
+
+
+def test_tuned_on_demand_an_engine_is_published_by_the_next_release_and_not_built_again(
+    approved: ReleaseRow,
+) -> None:
+    before = outcome_of(approved)
+    assert waiting() == ()
+    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
+    after = outcome_of(approved)
+    assert after == answer.outcome
+    assert after.tuning is not None
+    assert (after.engine, after.build_key, after.decision) == (before.engine, before.build_key, Decision.APPROVED)
+    assert after.gate is not None and before.gate is not None
+    assert (after.gate.loss, after.gate.samples) == (before.gate.loss, before.gate.samples)
+    assert waiting() == ("north",), "the nightly sees that what is served is not what is kept"
+
+    (row,) = release(ADDRESS).rows
+    assert not row.rebuilt
+    assert row.model_uri == "models:/tiny-north@champion"
+    assert aliases("tiny-north") == {"champion": 2, "previous": 1}
+    champion = registry().champion("tiny", "north")
+    assert champion is not None
+    assert champion.tunings == (tuning_digest(after),)
+    assert waiting() == ()
+    release(ADDRESS)
+    assert aliases("tiny-north") == {"champion": 2, "previous": 1}, "the same bundle is the same version"
+
+    with registry().downloaded(champion) as bundle:
+        served = load_bundle(bundle).manifest.engines[0]
+        assert served.tuning is not None and tuning_digest(served) == tuning_digest(after)
+        journal = TuningJournal.model_validate_json((bundle / tuning_path("portable")).read_bytes())
+    assert journal.build_key == approved.build_key
+    facts = dict(find_engine("tiny-north", load_settings()).facts)
+    assert "operating point" in facts["tuned"]
+    assert facts["  default"].startswith("batch 2 x 1:")
+    found = audit(registry(), PolicyBook(load_settings().policies))
+    assert found.clean
+    assert found.versions[-1].engines[0].tuned is not None, "its second version"
+
+
+def test_a_policy_that_states_it_has_engines_tuned_before_they_are_judged(workshop: Workshop) -> None:
+    workshop.add("north", PORTABLE, precision="FP32", tuning={"minutes": MINUTES}, **SMALL)
+    result = release(ADDRESS)
+    (row,) = result.rows
+    outcome = outcome_of(row)
+    assert row.decision is Decision.APPROVED
+    assert isinstance(outcome.tuning, TunedEngine)
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.timing.batch == outcome.tuning.point.batch == 2
+    assert aliases("tiny-north") == {"champion": 1}
+    assert result.report is not None
+    page = Path(result.report).read_text()
+    assert "Tuned on the target" in page
+    assert outcome.tuning.journal.digest in page
+
+
+def test_what_was_never_approved_or_cannot_run_here_is_not_tuned_and_says_why(workshop: Workshop) -> None:
+    workshop.add("north", PORTABLE, precision="FP32", **SMALL)
+    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
+    failure = answer.outcome.failure
+    assert failure is not None
+    assert (failure.kind, failure.found) == ("TuningError", "none was built yet")
+    assert "regiolect run" in failure.remedy
+    assert journals() == []
+
+
+def test_a_tuning_that_the_gate_would_not_approve_leaves_the_engine_as_it_was(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.add("north", PORTABLE, precision="FP32", latency={"p99_ms": 500.0}, **SMALL)
+    (row,) = release(ADDRESS).rows
+    before = outcome_of(row)
+
+    def slow(*_: object) -> EvaluationResult:
+        assert before.evaluation is not None
+        slower = before.evaluation.timing.model_copy(update={"p99_ms": 900.0, "p99_upper_ms": 900.0})
+        return before.evaluation.model_copy(update={"timing": slower})
+
+    monkeypatch.setattr(tune_on_target, "time_again", slow)
+    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
+    failure = answer.outcome.failure
+    assert failure is not None
+    assert failure.kind == "TuningError"
+    assert "latency" in failure.found
+    assert outcome_of(row) == before
+    assert len(journals()) == 1
+
+
+def test_a_changed_journal_is_found_by_the_audit(approved: ReleaseRow) -> None:
+    tune_all(ADDRESS, minutes=MINUTES)
+    release(ADDRESS)
+    settings = load_settings()
+    (file,) = settings.artifact_root.rglob(tuning_path("portable"))
+    file.write_bytes(file.read_bytes().replace(b'"format":1', b'"format":1 '))
+    (version,) = audit(registry(), PolicyBook(settings.policies)).versions[-1:]
+    assert {failure.kind for _, failure in version.all_findings()} == {"IntegrityError"}
+
+
+def test_the_command_prints_the_default_against_the_points(approved: ReleaseRow) -> None:
+    done = CliRunner().invoke(app, ["tune", ADDRESS, "--minutes", str(MINUTES)])
+    assert done.exit_code == 0, done.output
+    assert "default" in done.output and "noise" in done.output
+    assert "regiolect run MODEL" in done.output
+
+
+def test_a_target_that_cannot_be_attested_here_is_told_and_the_others_are_tuned(workshop: Workshop) -> None:
+    workshop.add("north", PORTABLE, GPU, precision="FP32", **SMALL)
+    release(ADDRESS)
+    answers = {answer.outcome.target.name: answer.outcome for answer in tune_all(ADDRESS, minutes=MINUTES)}
+    assert answers["portable"].tuning is not None
+    failure = answers["gpu"].failure
+    assert failure is not None and "built, not attested" in failure.found
