@@ -22,7 +22,14 @@ browser:
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
-lint: $(READY)
+# Types of plain TensorRT. What they depend on, TensorRT itself, is on NVIDIA's own index alone. They were generated, and
+# five of their lines are no Python.
+.stubs/tensorrt: | $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target .stubs tensorrt-stubs==10.13.0.35.1
+	sed -i.orig -e 's/, channel_axis: int)/, channel_axis: int = ...)/' -e 's/\([(,] *\)in: /\1in_: /' \
+	  .stubs/tensorrt_bindings/tensorrt.pyi
+
+lint: $(READY) .stubs/tensorrt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,6 +44,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.verification
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.plans
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.serving
@@ -53,4 +61,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .regiolect
+	rm -rf $(VENV) .regiolect .stubs

@@ -54,11 +54,26 @@ Configuration = Mapping[str, str]
 """Settings of a loaded engine, by the vendor's names for them. They bear on speed, never on precision."""
 
 
+Options = Mapping[str, bool | int | str | tuple[str, ...]]
+"""Settings of a backend's builder, by the vendor's names for them; each backend says which there are."""
+
+
 class Target(Contract):
     """Where an engine runs, and through what."""
 
     name: TargetId
     backend: str
+    options: Options = Field(
+        default={}, exclude_if=operator.not_, description="how the backend builds for it; docs/targets.md lists them"
+    )
+
+    def described(self) -> str:
+        """The backend with its options, for people: `tensorrt (builder_optimization_level: 5)`."""
+        told = ", ".join(
+            f"{name}: {' '.join(value) if isinstance(value, tuple) else value}"
+            for name, value in sorted(self.options.items())
+        )
+        return f"{self.backend} ({told})" if told else self.backend
 
 
 class TargetMachine(Contract):

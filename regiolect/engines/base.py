@@ -17,6 +17,7 @@ from typing import ClassVar, final
 from regiolect.contracts import (
     BuildRequest,
     Configuration,
+    Contract,
     Digest,
     EngineArtifact,
     Misfit,
@@ -66,6 +67,10 @@ def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Seq
         )
 
 
+class NoOptions(Contract):
+    """Of a backend whose builder has no settings that a policy may state."""
+
+
 class Backend(ABC):
     """Builds and loads engines through one vendor's library.
 
@@ -75,6 +80,7 @@ class Backend(ABC):
         builds_with: distributions of the same module that build engines as well, and may not run them.
         module: the library's import name.
         file_names: the files of an engine.
+        options: what a policy may state in a target's `options`.
         tunable: names of the settings that a configuration may hold. None of them bears on precision.
         binding: names of the fingerprint's entries in which an engine and a machine must agree for it to run there.
     """
@@ -84,6 +90,7 @@ class Backend(ABC):
     builds_with: ClassVar[tuple[str, ...]] = ()
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
+    options: ClassVar[type[Contract]] = NoOptions
     tunable: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[frozenset[str]] = frozenset({"backend"})
 
@@ -146,6 +153,10 @@ class Backend(ABC):
         if obstacle is None:
             return differing
         return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True), *differing)
+
+    def origin(self, request: BuildRequest) -> Mapping[str, str]:
+        """What an engine of that request says of its origin: `metadata_of`, or less where the backend says why."""
+        return metadata_of(request)
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """What is worth trying on this machine, `AS_IT_COMES` first. Settings are named as the vendor names them."""
@@ -253,6 +264,12 @@ class Backend(ABC):
                 found=", ".join(sorted(files)),
                 remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
             )
+        if artifact.request.target.backend != self.name:
+            raise EngineLoadFailed(
+                expected=f"an engine that was built by {self.name}",
+                found=f"one of {artifact.request.target.backend}",
+                remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
+            )
         obstacle = self.obstacle()
         if obstacle is not None:
             raise NotRunnableHere(
@@ -269,9 +286,10 @@ class Backend(ABC):
                 found=excerpt(error),
                 remedy=f"it was built with {self.name} {artifact.backend_version}; build it again with --force",
             ) from error
-        if dict(engine.metadata()) != metadata_of(artifact.request):
+        origin = dict(self.origin(artifact.request))
+        if dict(engine.metadata()) != origin:
             raise IntegrityError(
-                expected=f"an engine file that tells its origin as {metadata_of(artifact.request)}",
+                expected=f"an engine file that tells its origin as {origin}",
                 found=str(dict(engine.metadata())),
                 remedy="the file belongs to another engine; fetch the bundle again from the registry",
             )

@@ -16,7 +16,8 @@ _BACKENDS = {
     "openvino": "regiolect.engines.openvino.backend:OpenVinoBackend",
     "onnxruntime": "regiolect.engines.onnxruntime.backend:OnnxRuntimeBackend",
     "onnxruntime-cuda": "regiolect.engines.onnxruntime.cuda:OnnxRuntimeCudaBackend",
-    "tensorrt": "regiolect.engines.tensorrt.backend:TensorRtRtxBackend",
+    "tensorrt": "regiolect.engines.tensorrt.backend:TensorRtBackend",
+    "tensorrt-rtx": "regiolect.engines.tensorrt.backend:TensorRtRtxBackend",
 }
 
 

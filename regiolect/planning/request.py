@@ -88,7 +88,7 @@ def request_for(
     parts = {
         **shared,
         "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe(policy.precision))),
-        "target": f"{target.name}/{target.backend}",
+        "target": f"{target.name}/{target.described()}",
         "regiolect": own_code(),
         **(_last_seen(target, store) if on_pools else once(machine, lambda: machine_parts(target))),
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.integrity import write_atomic
@@ -151,7 +153,7 @@ class PolicyBook:
         if not file.readable:
             return _Examined(None, {}, file.mistakes)
         wrong, parent, base = self._parent(region, file)
-        wrong = [*file.mistakes, *wrong, *_misnamed(region, file), *_unknown_backends(file)]
+        wrong = [*file.mistakes, *wrong, *_misnamed(region, file), *_unknown_backends(file), *_wrong_options(file)]
         complete = parent is not None or not isinstance(file.stated.get("extends"), str)
         policy, fields, invalid = validated(file, base, complete=complete)
         wrong += invalid
@@ -243,6 +245,44 @@ def _unknown_backends(file: PolicyFile) -> list[Mistake]:
         for number, name in names
         if name not in known and (key := ("targets", str(number), "backend"))
     ]
+
+
+def _wrong_options(file: PolicyFile) -> list[Mistake]:
+    """Options of targets that their backend does not have, or not with such values."""
+    targets = file.stated.get("targets")
+    return [
+        _wrong_option(file, str(number), target, error)
+        for number, target in enumerate(targets if isinstance(targets, list) else ())
+        if isinstance(target, Mapping) and isinstance(target.get("options"), Mapping)
+        if isinstance(target.get("backend"), str) and target["backend"] in catalog.names()
+        for error in _option_errors(target)
+    ]
+
+
+def _option_errors(target: Mapping[str, Any]) -> list[Any]:
+    try:
+        text = json.dumps(target["options"], default=str)
+        catalog.backend(target["backend"]).options.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        # One for an option: a wrong item of a list may also leave the list too short.
+        return list({each["loc"][:1]: each for each in reversed(error.errors())}.values())
+    return []
+
+
+def _wrong_option(file: PolicyFile, number: str, target: Mapping[str, Any], error: Any) -> Mistake:
+    known = catalog.backend(target["backend"]).options.model_fields
+    name = str(error["loc"][0]) if error["loc"] else ""
+    key = ("targets", number, "options", *([name] if name else []))
+    unknown = error["type"] == "extra_forbidden"
+    return Mistake.of_field(
+        file.where,
+        file.line(key),
+        key,
+        f"unknown option {name!r}" if unknown else f"{name}: {error['msg']}, found {error['input']!r}",
+        expected=f"options of {target['backend']} in {file.where}: {', '.join(known) or 'it has none'}",
+        remedy="name one of those" if known else "remove `options`",
+        near=nearest(name, list(known)) if unknown else None,
+    )
 
 
 def _loosening(file: PolicyFile, parent: RegionPolicy, child: RegionPolicy) -> list[Mistake]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
-from regiolect.contracts import Contract, Digest, RegionId
+from regiolect.contracts import Contract, Digest, RegionId, Target
 from regiolect.policy.book import PolicyBook
 from regiolect.policy.inheritance import loosened
 from regiolect.policy.mistakes import Key, mentioned
@@ -94,7 +94,9 @@ def _leaves(key: Key, old: Any, new: Any) -> Iterator[tuple[Key, tuple[Any, Any]
     if old == new:
         return
     if key == ("targets",):
-        was, now = ({target["name"]: target["backend"] for target in each} for each in (old, new))
+        was, now = (
+            {target["name"]: Target.model_validate(target).described() for target in each} for each in (old, new)
+        )
         # The order is part of what a policy says, if only that differs.
         yield from _leaves_of(key, was, now) if was != now else [(key, (list(was), list(now)))]
     elif isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -239,9 +239,9 @@ def test_nodes_without_names_are_told_by_what_they_make(
 
 
 def test_an_engine_that_cannot_run_here_keeps_the_nodes_of_its_graph(build: Build, store: LocalStore) -> None:
-    if (obstacle := backend("tensorrt").obstacle()) is None:
+    if (obstacle := backend("tensorrt-rtx").obstacle()) is None:
         pytest.skip("plans run here")
-    attestation = attest(backend("tensorrt"), build("tensorrt", Precision.INT8), store)
+    attestation = attest(backend("tensorrt-rtx"), build("tensorrt-rtx", Precision.INT8), store)
     layers = layers_behind(attestation, store)
     assert (attestation.executed, attestation.kernels, attestation.strength, layers.engine) == (None, None, None, ())
     assert sum(node.precision is Precision.INT8 for node in layers.graph) == attestation.graph[Precision.INT8] > 0

@@ -164,8 +164,8 @@ def test_openvino_itself_knows_the_bounds(build: Callable[..., EngineArtifact], 
     assert (width.get_min_length(), width.get_max_length()) == (8, 32)
 
 
-def test_a_tensorrt_plan_holds_the_profile(build: Callable[..., EngineArtifact], store: LocalStore) -> None:
-    artifact = build("tensorrt", {"width": DimensionProfile(min=1013, opt=2027, max=3041)})
+def test_a_tensorrt_rtx_plan_holds_the_profile(build: Callable[..., EngineArtifact], store: LocalStore) -> None:
+    artifact = build("tensorrt-rtx", {"width": DimensionProfile(min=1013, opt=2027, max=3041)})
     plan = store.path_of(artifact.files[0].blob).read_bytes()
     # Reading a plan takes a GPU; its profile lies in it as plain numbers: smallest, best and largest shape.
     places = [plan.find(struct.pack("<4q", *shape)) for shape in ((1, 2, 3, 1013), (2, 2, 3, 2027), (4, 2, 3, 3041))]
@@ -173,7 +173,7 @@ def test_a_tensorrt_plan_holds_the_profile(build: Callable[..., EngineArtifact],
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", [*RUNNABLE, "tensorrt"])
+@pytest.mark.parametrize("name", [*RUNNABLE, "tensorrt-rtx"])
 def test_a_varying_size_without_a_profile_is_refused_with_the_policys_field(
     name: str, build: Callable[..., EngineArtifact]
 ) -> None:

@@ -160,7 +160,7 @@ def test_policies_are_listed_one_a_line(terminal: Terminal) -> None:
     lines = {line.split()[1]: line for line in said.stdout.splitlines() if line.startswith("│")}
     assert set(lines) == {"east", "north"}
     assert "5 pt at 95%" in lines["north"]
-    assert "cpu (openvino), gpu (tensorrt)" in lines["north"]
+    assert "cpu (openvino), gpu (tensorrt-rtx)" in lines["north"]
     assert said.stdout.splitlines()[-1] == "loaded []"
 
 

@@ -53,7 +53,7 @@ def test_json_is_the_whole_plan_and_nothing_else(terminal: Terminal) -> None:
     assert [(engine.region, engine.target, engine.backend, engine.action) for engine in model.engines] == [
         ("east", "cpu", "openvino", "build"),
         ("north", "cpu", "openvino", "build"),
-        ("north", "gpu", "tensorrt", "build"),
+        ("north", "gpu", "tensorrt-rtx", "build"),
     ]
     assert terminal("plan", ADDRESS, "--json").stdout == said.stdout, "the same state of things, the same bytes"
 

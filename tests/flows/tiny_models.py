@@ -39,7 +39,7 @@ WHITE = 4095  # of a camera with 12 bits
 SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
 CPU = {"name": "cpu", "backend": "openvino"}
 PORTABLE = {"name": "portable", "backend": "onnxruntime"}
-GPU = {"name": "gpu", "backend": "tensorrt"}
+GPU = {"name": "gpu", "backend": "tensorrt-rtx"}
 
 
 def __getattr__(name: str) -> ModelSpec:

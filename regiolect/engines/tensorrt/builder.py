@@ -1,68 +1,81 @@
-"""Build a TensorRT-RTX plan. Needs neither a GPU nor a driver."""
+"""Build a plan of either flavour from a typed graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import tensorrt_rtx as trt
+from typing import TYPE_CHECKING, Literal
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import metadata_of, require_interface
+from regiolect.engines.base import require_interface
 from regiolect.engines.engine import excerpt
-from regiolect.engines.tensorrt.recipe import COMPUTE_CAPABILITIES
+from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, sizes
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json
+from regiolect.progress import note
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import tensorrt as trt
+
+End = Literal["min", "max"]
+
+_MIB = 2**20
+# Parser errors that are told; the others mostly follow from the first.
+_TOLD = 3
+# TensorRT's own words for a limit on memory that leaves a layer without any kernel.
+_OF_MEMORY = ("workspace", "memory pool", "scratch")
 
 
-class _Errors(trt.ILogger):  # type: ignore[misc]  # the vendor ships no types
-    """Keeps what TensorRT reports as an error instead of printing it."""
-
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.messages: list[str] = []
-
-    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
-        if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-            self.messages.append(message)
-
-
-def build(graph: Path, request: BuildRequest, folder: Path) -> None:
+def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, origin: Mapping[str, str]) -> None:
     """Write engine.plan into `folder`: strongly typed, one optimization profile, its origin as JSON in its name.
 
+    Args:
+        origin: what the plan is to say of itself.
+
     Raises:
-        BuildFailed: the parser or the builder refused the graph.
+        BuildFailed: the parser or the builder refused the graph, or the policy's profile.
+        BaseException: whatever interrupted the thread meanwhile; the builder was stopped.
     """
-    errors = _Errors()
-    builder = trt.Builder(errors)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, errors)
-    if not parser.parse(graph.read_bytes()):
-        raise _refused_by(parser, request)
+    library, messages = flavour.library, Messages()
+    logger = flavour.logger(messages)
+    builder = library.Builder(logger)
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = library.OnnxParser(network, logger)
+    data = graph.read_bytes()
+    if not parser.parse(data):
+        raise _refused_by(parser, request, flavour)
     require_interface(
         request,
-        [network.get_input(i).name for i in range(network.num_inputs)],
-        [network.get_output(i).name for i in range(network.num_outputs)],
+        [network.get_input(place).name for place in range(network.num_inputs)],
+        [network.get_output(place).name for place in range(network.num_outputs)],
     )
-    network.name = canonical_json(metadata_of(request)).decode()
+    network.name = canonical_json(dict(origin)).decode()
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.add_optimization_profile(_profile(builder, request))
-    capabilities = COMPUTE_CAPABILITIES[request.precision]
-    config.num_compute_capabilities = len(capabilities)
-    for index, name in enumerate(capabilities):
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    plan = builder.build_serialized_network(network, config)
+    # TensorRT sets TF32 by itself. An FP32 policy means FP32 unless it says otherwise.
+    (config.set_flag if request.tf32 else config.clear_flag)(library.BuilderFlag.TF32)
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    workspace = flavour.workspace_mib(request)
+    if workspace is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace * _MIB)
+    profile = _profile(library, builder, network, request)
+    _require_within(library, builder, logger, data, request, "min")
+    _require_within(library, builder, logger, data, request, "max")
+    if config.add_optimization_profile(profile) < 0:
+        raise _refused_profile(request, messages.told())
+    progress = Progress(f"{request.region} {request.target.name} {request.precision}: building", note)
+    config.progress_monitor = flavour.monitor(progress)
+    plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
     if plan is None:
-        raise BuildFailed(
-            expected=f"a {request.precision} graph of {request.model!r} that builds for {', '.join(capabilities)}",
-            found=excerpt(" ".join(errors.messages)),
-            remedy="replace the operator named here in the model, or name another backend in the policy's targets",
-        )
+        raise _refused(request, messages.told(), flavour, workspace)
     (folder / "engine.plan").write_bytes(plan)
 
 
-def _profile(builder: trt.Builder, request: BuildRequest) -> trt.IOptimizationProfile:
+def _profile(
+    library: Library, builder: trt.Builder, network: trt.INetworkDefinition, request: BuildRequest
+) -> trt.IOptimizationProfile:
     profile = builder.create_optimization_profile()
+    parsed = {network.get_input(place).name: network.get_input(place) for place in range(network.num_inputs)}
     for tensor in request.inputs:
         ranges = [
             request.profile,
@@ -72,15 +85,82 @@ def _profile(builder: trt.Builder, request: BuildRequest) -> trt.IOptimizationPr
             (size, size, size) if each is None else (each.min, each.opt, each.max)
             for size, each in zip(tensor.shape, ranges, strict=True)
         ]
-        profile.set_shape(tensor.name, *zip(*bounds, strict=True))
+        for name, size, bound in zip(tensor.shape, sizes(parsed[tensor.name].shape), bounds, strict=True):
+            # A dimension that the graph leaves open is -1 here.
+            if size >= 0 and {size} != set(bound):
+                raise BuildFailed(
+                    expected=f"a profile within what {request.model!r} takes: {name!r} of input {tensor.name!r} is "
+                    f"always {size}",
+                    found=f"{bound[0]} to {bound[2]} in the policy of {request.region!r}",
+                    remedy="export the model with that dimension left open, or state this one size in the policy",
+                )
+        smallest, best, largest = (library.Dims(list(each)) for each in zip(*bounds, strict=True))
+        profile.set_shape(tensor.name, smallest, best, largest)
     return profile
 
 
-def _refused_by(parser: trt.OnnxParser, request: BuildRequest) -> BuildFailed:
-    first = parser.get_error(0)
-    where = f"node {first.node_name()!r} ({first.node_operator()}): " if first.node_name() else ""
+def _require_within(
+    library: Library, builder: trt.Builder, logger: trt.ILogger, graph: bytes, request: BuildRequest, end: End
+) -> None:
+    """Raises BuildFailed if the graph makes no sense at one end of the profile.
+
+    TensorRT builds a plan for such a profile and fails when it is run; given these very sizes, its parser says why.
+    """
+    import onnx
+
+    model = onnx.load_model_from_string(graph)
+    stated = {"batch": int(getattr(request.profile, end))}
+    specs = {tensor.name: tensor for tensor in request.inputs}
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        for axis, (dimension, name) in enumerate(zip(dimensions, specs[value.name].shape, strict=True)):
+            if not dimension.HasField("dim_value") and isinstance(name, str):
+                size = int(getattr(request.profile if axis == 0 else request.shapes[name], end))
+                stated["batch" if axis == 0 else name] = dimension.dim_value = size
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = library.OnnxParser(network, logger)
+    if not parser.parse(model.SerializeToString()):
+        error = parser.get_error(0)
+        raise BuildFailed(
+            expected=f"{request.model!r} to take every size of its profile; {end} is "
+            + ", ".join(f"{name} {size}" for name, size in stated.items()),
+            found=f"node {error.node_name()!r} ({error.node_operator()}): {excerpt(error.desc(), 300)}",
+            remedy=f"state another `{end}` of {' or '.join(f'shapes.{name}' for name in request.shapes) or 'batch'} in "
+            f"the policy of {request.region!r}",
+        )
+
+
+def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour) -> BuildFailed:
+    errors = [parser.get_error(place) for place in range(min(parser.num_errors, _TOLD))]
+    told = [
+        (f"node {error.node_name()!r} ({error.node_operator()}): " if error.node_operator() else "")
+        + excerpt(error.desc(), 300)
+        for error in errors
+    ]
+    operators = ", ".join(dict.fromkeys(error.node_operator() for error in errors if error.node_operator()))
     return BuildFailed(
-        expected=f"a graph of {request.model!r} ({request.precision}) that TensorRT-RTX {trt.__version__} parses",
-        found=f"{where}{excerpt(first.desc())}",
-        remedy="write the graph by this backend's own recipe, or replace that operator in the model",
+        expected=f"a graph of {request.model!r} ({request.precision}) that {flavour.title} {flavour.version} parses",
+        found="; ".join(told) or "no message",
+        remedy=f"replace {operators or 'that operator'} in the model, or name another backend in the policy's targets",
+    )
+
+
+def _refused_profile(request: BuildRequest, told: str) -> BuildFailed:
+    return BuildFailed(
+        expected=f"a profile that {request.model!r} can be built for",
+        found=told,
+        remedy=f"mend `batch` and `shapes` in the policy of {request.region!r}: min <= opt <= max, all of them sizes "
+        "that the model takes",
+    )
+
+
+def _refused(request: BuildRequest, told: str, flavour: Flavour, workspace: int | None) -> BuildFailed:
+    remedy = "replace the operator named here in the model, or name another backend in the policy's targets"
+    if workspace is not None and any(word in told.lower() for word in _OF_MEMORY):
+        remedy = f"raise or remove `options.workspace_mib` of target {request.target.name!r}, which is {workspace}"
+    return BuildFailed(
+        expected=f"a {request.precision} graph of {request.model!r} that {flavour.title} "
+        f"{flavour.version} builds for {request.target.name!r}",
+        found=told,
+        remedy=remedy,
     )

@@ -1,8 +1,16 @@
-"""How TensorRT-RTX wants each precision written into the graph, and which GPUs it is built for."""
+"""How TensorRT wants each precision written into the graph, what it is built for, and what a policy may ask of it.
+
+What is not stated in a target's `options` is TensorRT's own default, except where a comment here says otherwise.
+"""
 
 from __future__ import annotations
 
-from regiolect.contracts import Precision
+from typing import Annotated, Literal
+
+from packaging.version import Version
+from pydantic import Field, PositiveInt, field_validator
+
+from regiolect.contracts import Contract, Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # The parser takes zero point 0 only. FP16 scales make the part that is not quantized FP16, for the tensor cores.
@@ -13,10 +21,70 @@ RECIPES = {
     ),
 }
 
-_AMPERE_AND_LATER = ("SM80", "SM86", "SM89", "SM120", "SM121")
-# One plan runs on every GPU it lists. Turing has no FP32 matrix kernels in TensorRT-RTX.
-COMPUTE_CAPABILITIES = {
+ComputeCapability = Literal["SM75", "SM80", "SM86", "SM89", "SM120", "SM121"]
+_AMPERE_AND_LATER: tuple[ComputeCapability, ...] = ("SM80", "SM86", "SM89", "SM120", "SM121")
+# One plan of TensorRT-RTX runs on every GPU it lists. Turing has no FP32 matrix kernels there.
+COMPUTE_CAPABILITIES: dict[Precision, tuple[ComputeCapability, ...]] = {
     Precision.FP32: _AMPERE_AND_LATER,
     Precision.FP16: ("SM75", *_AMPERE_AND_LATER),
     Precision.INT8: ("SM75", *_AMPERE_AND_LATER),
 }
+
+_OLDEST, _FIRST_UNKNOWN = Version("10.12"), Version("12")
+
+
+def supported(version: str) -> bool:
+    """Whether plans are built and run with that version of plain TensorRT: 10.12 and later, 11 included.
+
+    Before 10.12 strongly typed graphs with Q/DQ miss what the recipes ask for.
+    """
+    return _OLDEST <= Version(version) < _FIRST_UNKNOWN
+
+
+def dotted(capability: str) -> str:
+    """`SM89` as CUDA tells it: `8.9`."""
+    digits = capability.removeprefix("SM")
+    return f"{digits[:-1]}.{digits[-1]}"
+
+
+_WORKSPACE = Field(default=None, description="most device memory that a kernel may take for scratch, in MiB")
+
+
+class RtxOptions(Contract):
+    """What a policy may state in a target's `options` for TensorRT-RTX."""
+
+    compute_capabilities: Annotated[tuple[ComputeCapability, ...], Field(min_length=1)] | None = Field(
+        default=None, description="GPUs that a plan is for; every one that the precision has kernels for"
+    )
+    workspace_mib: PositiveInt | None = _WORKSPACE
+
+    @field_validator("compute_capabilities")
+    @classmethod
+    def _each_once(cls, given: tuple[ComputeCapability, ...] | None) -> tuple[ComputeCapability, ...] | None:
+        if given is not None and len(set(given)) != len(given):
+            raise ValueError(f"each compute capability once, found {', '.join(given)}")
+        return given
+
+    def listed(self, precision: Precision) -> tuple[ComputeCapability, ...]:
+        """The compute capabilities that a plan of that precision is built for."""
+        return self.compute_capabilities or COMPUTE_CAPABILITIES[precision]
+
+
+class PlainOptions(Contract):
+    """What a policy may state in a target's `options` for plain TensorRT."""
+
+    builder_optimization_level: Annotated[int, Field(ge=0, le=5)] = Field(
+        default=3, description="0 builds fastest, 5 looks longest for fast kernels"
+    )
+    workspace_mib: PositiveInt | None = _WORKSPACE
+    hardware_compatibility: Literal["none", "same_compute_capability", "ampere_plus"] = Field(
+        default="none", description="GPUs that a plan runs on besides the model that it was built on; costs speed"
+    )
+    version_compatible: bool = Field(
+        default=False,
+        description="the plan carries a runtime of its own, and runs with later versions of TensorRT; that is code",
+    )
+    refittable: bool = Field(
+        default=False,
+        description="when only weights changed, they are put into the plan that was built before; costs speed",
+    )

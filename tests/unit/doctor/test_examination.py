@@ -112,8 +112,8 @@ def test_a_policy_that_asks_for_a_metric_the_model_does_not_have_is_wrong(
 def test_plans_that_are_built_here_and_run_elsewhere_are_a_note(workshop: Workshop, examined: Examined) -> None:
     workshop.write_policy("north", GPU)
     found = examined()
-    assert found["backend tensorrt"].verdict == "note"
-    assert "built, not attested" in found["backend tensorrt"].found
+    assert found["backend tensorrt-rtx"].verdict == "note"
+    assert "built, not attested" in found["backend tensorrt-rtx"].found
     assert "backend openvino" not in found, "no policy asks for it"
 
 

@@ -27,7 +27,7 @@ PARENT: dict[str, Any] = {
     "samples": {"gate": 2000},
     "shapes": {"width": {"min": 48, "opt": 320, "max": 640}},
     "approval": {"wait_minutes": 30},
-    "targets": [{"name": "cpu-x86", "backend": "openvino"}, {"name": "gpu-rtx", "backend": "tensorrt"}],
+    "targets": [{"name": "cpu-x86", "backend": "openvino"}, {"name": "gpu-rtx", "backend": "tensorrt-rtx"}],
 }
 CHILD: dict[str, Any] = {
     "region": "child",
@@ -89,7 +89,7 @@ def said(change: RegionChange) -> list[str]:
         ({"repair": {"fallback": [], "least_speedup": 1.2, "steps": 3}}, "changes repair.steps: 10 -> 3"),
         ({"approval": None}, "loosens approval: wait_minutes 30 -> nobody is asked"),
         ({"approval": {"wait_minutes": 60}}, "changes approval.wait_minutes: 30 -> 60"),
-        ({"targets": PARENT["targets"][:1]}, "changes targets.gpu-rtx: tensorrt -> not named"),
+        ({"targets": PARENT["targets"][:1]}, "changes targets.gpu-rtx: tensorrt-rtx -> not named"),
         ({"targets": PARENT["targets"][::-1]}, "changes targets: cpu-x86, gpu-rtx -> gpu-rtx, cpu-x86"),
         ({"shapes": {"width": {"min": 48, "opt": 320, "max": 512}}}, "changes shapes.width.max: 640 -> 512"),
         ({"shapes": {}}, "changes shapes.width: min 48, opt 320, max 640 -> none"),

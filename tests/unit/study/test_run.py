@@ -196,7 +196,7 @@ def test_policies_that_judge_by_different_metrics_need_a_choice(workshop: Worksh
     assert run(workshop, metric="accuracy").metric == "accuracy"
 
 
-@pytest.mark.skipif(backend("tensorrt").obstacle() is None, reason="engines of TensorRT run here")
+@pytest.mark.skipif(backend("tensorrt-rtx").obstacle() is None, reason="engines of TensorRT-RTX run here")
 def test_a_backend_that_builds_but_does_not_run_here_is_refused_before_any_work(workshop: Workshop) -> None:
     with pytest.raises(NotRunnableHere, match="--backend openvino"):
-        run(workshop, backend="tensorrt")
+        run(workshop, backend="tensorrt-rtx")

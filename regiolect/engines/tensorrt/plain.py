@@ -1,0 +1,195 @@
+"""What plain TensorRT does its own way: timings of kernels kept for exactly this GPU and these versions, plans for
+other GPUs or versions if a policy asks for them, and plans that are refitted when only weights changed.
+
+Written for 10.12 to 10.16 and 11: what 11 dropped is not used, and a flag that it ignores is passed all the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+
+import tensorrt as trt
+
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
+from regiolect.engines.tensorrt.caches import MachineCache
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, Progress
+from regiolect.engines.tensorrt.recipe import PlainOptions
+from regiolect.engines.tensorrt.refit import structure
+from regiolect.errors import NotRunnableHere
+from regiolect.gpus import gpu
+from regiolect.integrity import digest_of
+from regiolect.progress import note
+
+CUDA_GRAPHS = "cuda_graphs"
+_DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
+
+
+class _Logger(trt.ILogger):
+    def __init__(self, messages: Messages) -> None:
+        trt.ILogger.__init__(self)
+        self._messages = messages
+
+    def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+        self._messages.take(int(severity), msg)
+
+
+class _Monitor(trt.IProgressMonitor):
+    def __init__(self, progress: Progress) -> None:
+        trt.IProgressMonitor.__init__(self)
+        self._progress = progress
+
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        self._progress.started(phase_name, num_steps)
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        return self._progress.stepped(phase_name, step)
+
+    def phase_finish(self, phase_name: str) -> None:
+        """Nothing is told of it."""
+
+
+class _Contexts(Contexts):
+    def __init__(self, engine: trt.ICudaEngine, configuration: Configuration) -> None:
+        self._engine = engine
+        self.graphs = configuration.get(CUDA_GRAPHS) == "1"
+
+    def create(self) -> trt.IExecutionContext | None:
+        return self._engine.create_execution_context()
+
+    def warmed(self) -> None:
+        """Nothing is compiled at run time."""
+
+
+class Plain(Flavour):
+    """NVIDIA TensorRT."""
+
+    title = "TensorRT"
+
+    @property
+    def library(self) -> Library:
+        return trt
+
+    @property
+    def version(self) -> str:
+        return trt.__version__
+
+    def logger(self, messages: Messages) -> trt.ILogger:
+        return _Logger(messages)
+
+    def monitor(self, progress: Progress) -> trt.IProgressMonitor:
+        return _Monitor(progress)
+
+    def workspace_mib(self, request: BuildRequest) -> int | None:
+        return _options(request).workspace_mib
+
+    def make(
+        self,
+        builder: trt.Builder,
+        network: trt.INetworkDefinition,
+        config: trt.IBuilderConfig,
+        graph: bytes,
+        request: BuildRequest,
+    ) -> bytes | None:
+        options, machine = _options(request), machine_key()
+        config.builder_optimization_level = options.builder_optimization_level
+        level = trt.HardwareCompatibilityLevel.__members__[options.hardware_compatibility.upper()]
+        config.hardware_compatibility_level = level
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if not options.refittable:
+            return _built(builder, network, config, machine)
+        # A plan says of itself what it was built for, all but the build key: it is refitted under other ones.
+        config.set_flag(trt.BuilderFlag.REFIT)
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        built_for = digest_of(request.model_dump(mode="json", include={"profile", "shapes", "tf32", "target"}))
+        key = {**machine, "structure": structure(graph), "name": network.name, "built for": built_for}
+        kept = MachineCache("stripped", key)
+        stripped = kept.load()
+        if stripped is not None:
+            refitted = _refitted(stripped, graph, _Logger(Messages()), options)
+            if refitted is not None:
+                note(f"{request.region} {request.target.name}: only weights changed, the plan is refitted")
+                return refitted
+            note(f"{request.region} {request.target.name}: TensorRT does not refit the plan, it is built anew")
+        stripped = _built(builder, network, config, machine)
+        if stripped is None:
+            return None
+        kept.keep(stripped)
+        return _refitted(stripped, graph, builder.logger, options)
+
+    def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
+        runtime = trt.Runtime(logger)
+        # A version compatible plan carries the runtime that it was built with, and only such a plan may bring code.
+        runtime.engine_host_code_allowed = _options(artifact.request).version_compatible
+        return runtime
+
+    def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:
+        return _Contexts(engine, configuration)
+
+
+def machine_key() -> Mapping[str, str]:
+    """Everything that the timing of a kernel depends on.
+
+    Raises:
+        NotRunnableHere: there is no GPU.
+    """
+    device = gpu()
+    if device is None:
+        raise NotRunnableHere(
+            expected="the NVIDIA GPU that a plan of TensorRT is built for",
+            found="no GPU that the driver shows to this process",
+            remedy="build on a worker of the target's own pool, or name tensorrt-rtx, whose plans need no GPU to build",
+        )
+    installed = {name: _installed(name) for name in _DISTRIBUTIONS}
+    return {**device.fingerprint(), "cuda": device.cuda, "tensorrt": trt.__version__, **installed}
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _options(request: BuildRequest) -> PlainOptions:
+    return PlainOptions.model_validate(request.target.options)
+
+
+def _built(
+    builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig, machine: Mapping[str, str]
+) -> bytes | None:
+    """Build with the timings that are known on this machine, and add what was learnt to them."""
+    cache = MachineCache("timing", machine)
+    known = cache.load()
+    if not config.set_timing_cache(config.create_timing_cache(known or b""), ignore_mismatch=False):
+        cache.set_aside("foreign", "TensorRT does not take it")
+        known = None
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        return None
+    learnt = config.get_timing_cache()
+    with cache.alone():
+        meanwhile = cache.load()
+        if meanwhile is not None and meanwhile != known:
+            learnt.combine(config.create_timing_cache(meanwhile), ignore_mismatch=False)
+        cache.keep(bytes(learnt.serialize()))
+    return bytes(plan)
+
+
+def _refitted(stripped: bytes, graph: bytes, logger: trt.ILogger, options: PlainOptions) -> bytes | None:
+    """A whole plan: the kernels of `stripped` with the weights of `graph`; None if TensorRT does not refit it."""
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = options.version_compatible
+    engine = runtime.deserialize_cuda_engine(stripped)
+    if engine is None:
+        return None
+    refitter = trt.Refitter(engine, logger)
+    if not trt.OnnxParserRefitter(refitter, logger).refit_from_bytes(graph):
+        return None
+    if refitter.get_missing_weights() or not refitter.refit_cuda_engine():
+        return None
+    config = engine.create_serialization_config()
+    config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)
+    return bytes(engine.serialize_with_config(config))

@@ -1,0 +1,123 @@
+"""What TensorRT-RTX does its own way: one plan for several compute capabilities, built without a GPU; what is compiled
+when it is first run is kept on the machine. It has no timing cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tensorrt_rtx as rtx
+
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
+from regiolect.engines.tensorrt.caches import MachineCache
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, Progress
+from regiolect.engines.tensorrt.recipe import RtxOptions
+from regiolect.gpus import gpu
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+CUDA_GRAPHS = "cuda_graph_strategy"
+SPECIALIZATION = "dynamic_shapes_kernel_specialization_strategy"
+
+
+class _Logger(rtx.ILogger):  # type: ignore[misc]  # the vendor ships no types
+    def __init__(self, messages: Messages) -> None:
+        rtx.ILogger.__init__(self)
+        self._messages = messages
+
+    def log(self, severity: rtx.ILogger.Severity, message: str) -> None:
+        self._messages.take(int(severity), message)
+
+
+class _Monitor(rtx.IProgressMonitor):  # type: ignore[misc]  # the vendor ships no types
+    def __init__(self, progress: Progress) -> None:
+        rtx.IProgressMonitor.__init__(self)
+        self._progress = progress
+
+    def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+        self._progress.started(phase, steps)
+
+    def step_complete(self, phase: str, step: int) -> bool:
+        return self._progress.stepped(phase, step)
+
+    def phase_finish(self, phase: str) -> None:
+        """Nothing is told of it."""
+
+
+class _Contexts(Contexts):
+    """Contexts that share the kernels which TensorRT-RTX compiles for this GPU at run time."""
+
+    def __init__(self, engine: Any, cache: MachineCache, configuration: Configuration) -> None:
+        self._engine, self._kept = engine, cache
+        self._config = engine.create_runtime_config()
+        self._cache = self._config.create_runtime_cache()
+        known = cache.load()
+        if known is not None and not self._cache.deserialize(known):
+            cache.set_aside("foreign", "TensorRT-RTX does not take it")
+            self._cache.reset()
+        self._config.set_runtime_cache(self._cache)
+        if CUDA_GRAPHS in configuration:
+            self._config.cuda_graph_strategy = rtx.CudaGraphStrategy.__members__[configuration[CUDA_GRAPHS]]
+        if SPECIALIZATION in configuration:
+            strategies = rtx.DynamicShapesKernelSpecializationStrategy.__members__
+            self._config.dynamic_shapes_kernel_specialization_strategy = strategies[configuration[SPECIALIZATION]]
+
+    def create(self) -> trt.IExecutionContext | None:
+        made: trt.IExecutionContext | None = self._engine.create_execution_context(self._config)
+        return made
+
+    def warmed(self) -> None:
+        with self._kept.alone():
+            self._kept.keep(bytes(self._cache.serialize()))
+
+
+class Rtx(Flavour):
+    """TensorRT-RTX."""
+
+    title = "TensorRT-RTX"
+
+    @property
+    def library(self) -> Library:
+        return rtx  # type: ignore[no-any-return]  # the vendor ships no types
+
+    @property
+    def version(self) -> str:
+        return str(rtx.__version__)
+
+    def logger(self, messages: Messages) -> trt.ILogger:
+        return _Logger(messages)
+
+    def monitor(self, progress: Progress) -> trt.IProgressMonitor:
+        return _Monitor(progress)
+
+    def workspace_mib(self, request: BuildRequest) -> int | None:
+        return RtxOptions.model_validate(request.target.options).workspace_mib
+
+    def make(
+        self,
+        builder: trt.Builder,
+        network: trt.INetworkDefinition,
+        config: trt.IBuilderConfig,
+        graph: bytes,
+        request: BuildRequest,
+    ) -> bytes | None:
+        options: Any = config
+        names = RtxOptions.model_validate(request.target.options).listed(request.precision)
+        options.num_compute_capabilities = len(names)
+        for place, name in enumerate(names):
+            options.set_compute_capability(rtx.ComputeCapability.__members__[name], place)
+        plan = builder.build_serialized_network(network, config)
+        return None if plan is None else bytes(plan)
+
+    def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
+        made: trt.Runtime = rtx.Runtime(logger)
+        return made
+
+    def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:
+        device = gpu()
+        key = {
+            **({} if device is None else device.fingerprint()),
+            "version": str(rtx.__version__),
+            "plan": artifact.files[0].blob.digest,
+        }
+        return _Contexts(engine, MachineCache("runtime", key), configuration)

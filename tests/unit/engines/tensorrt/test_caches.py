@@ -1,0 +1,100 @@
+"""What is kept on a machine is loaded for exactly its key, and never when it is damaged."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from regiolect.engines.tensorrt.caches import MachineCache, cache_folder
+
+KEY = {"gpu": "NVIDIA L4", "compute capability": "8.9", "driver": "580.1", "cuda": "13.0", "tensorrt": "11.4.0.106"}
+
+
+def kept(folder: Path, data: bytes = b"timings\n\x00of kernels", **changes: str) -> MachineCache:
+    cache = MachineCache("timing", {**KEY, **changes}, folder)
+    cache.keep(data)
+    return cache
+
+
+def test_a_cache_comes_back_for_its_own_key(tmp_path: Path) -> None:
+    kept(tmp_path)
+    assert MachineCache("timing", KEY, tmp_path).load() == b"timings\n\x00of kernels"
+
+
+@pytest.mark.parametrize("part", sorted(KEY))
+def test_another_gpu_capability_driver_cuda_or_version_has_a_cache_of_its_own(part: str, tmp_path: Path) -> None:
+    kept(tmp_path)
+    other = MachineCache("timing", {**KEY, part: "another"}, tmp_path)
+    assert other.load() is None
+    other.keep(b"other timings")
+    assert MachineCache("timing", KEY, tmp_path).load() == b"timings\n\x00of kernels"
+
+
+def test_another_kind_of_the_same_key_is_another_cache(tmp_path: Path) -> None:
+    kept(tmp_path)
+    assert MachineCache("runtime", KEY, tmp_path).load() is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:30],
+        lambda data: b"",
+        lambda data: data.replace(b"kernels", b"kernel5"),
+        lambda data: b"[]\n" + data,
+    ],
+    ids=["cut short", "cut in the header", "empty", "one byte changed", "another header"],
+)
+def test_a_corrupt_cache_is_named_set_aside_and_never_used(
+    damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = kept(tmp_path)
+    broken = damage(cache.path.read_bytes())  # type: ignore[operator]
+    cache.path.write_bytes(broken)
+    with caplog.at_level(logging.INFO, "regiolect.progress"):
+        assert cache.load() is None
+    assert str(cache.path) in caplog.text and "is corrupt" in caplog.text
+    (aside,) = tmp_path.glob("*.corrupt-*")
+    assert aside.read_bytes() == broken
+    assert aside.name in caplog.text
+    assert cache.load() is None
+    cache.keep(b"learnt anew")
+    assert cache.load() == b"learnt anew"
+
+
+def test_another_machines_cache_under_this_ones_name_is_set_aside_as_foreign(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign, own = kept(tmp_path, gpu="NVIDIA T4"), MachineCache("timing", KEY, tmp_path)
+    foreign.path.rename(own.path)
+    with caplog.at_level(logging.INFO, "regiolect.progress"):
+        assert own.load() is None
+    assert "is foreign" in caplog.text and "NVIDIA T4" in caplog.text and "NVIDIA L4" in caplog.text
+    assert len(list(tmp_path.glob("*.foreign-*"))) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_breaks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    cache = MachineCache("timing", KEY, tmp_path / "file")
+    with caplog.at_level(logging.INFO, "regiolect.progress"), cache.alone():
+        cache.keep(b"timings")
+    assert "is not kept" in caplog.text
+    assert "without a lock" in caplog.text
+
+
+def test_what_is_kept_is_whole_whoever_reads_meanwhile(tmp_path: Path) -> None:
+    cache = kept(tmp_path)
+    with cache.alone():
+        cache.keep(b"more timings")
+        assert cache.load() == b"more timings"
+    assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == [".cache"]
+
+
+def test_caches_lie_in_the_users_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "regiolect" / "tensorrt"
