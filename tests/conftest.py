@@ -34,15 +34,11 @@ from regiolect.contracts import (
 )
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
-from regiolect.gpus import gpu
 from regiolect.integrity import canonical_json, digest_bytes, digest_of
 from regiolect.policy import RegionPolicy
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
-
-# What runs on an NVIDIA GPU is collected where there is one; tests/gpu/README.md keeps the log of its last run.
-collect_ignore = [] if gpu() is not None else ["gpu"]
 
 POLICY = RegionPolicy.model_validate(
     {

@@ -15,6 +15,7 @@ from regiolect.attest import attest, read_layers
 from regiolect.contracts import (
     Attestation,
     BuildRequest,
+    Configuration,
     Decision,
     EngineArtifact,
     EvaluationResult,
@@ -48,7 +49,7 @@ class HintedOpenVino(OpenVinoBackend):
         kept = {name: value for name, value in PRECISION_HINTS.items() if name != "INFERENCE_PRECISION_HINT"}
         self._hints = kept if hint is None else kept | {"INFERENCE_PRECISION_HINT": hint}
 
-    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact) -> Engine:
+    def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         core = openvino.Core()
         model = core.read_model(files["engine.xml"], openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8)))
         return OpenVinoEngine(artifact, model, core.compile_model(model, "CPU", self._hints))

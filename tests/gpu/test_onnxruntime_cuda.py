@@ -18,6 +18,7 @@ from regiolect.gpus import gpu
 from regiolect.storage import LocalStore
 
 BACKEND = backend("onnxruntime-cuda")
+pytestmark = pytest.mark.skipif(BACKEND.obstacle() is not None, reason=str(BACKEND.obstacle()))
 # Largest deviation from FP32 on the processor, of outputs that reach about 1.
 TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 5e-3, Precision.INT8: 0.1}
 GRAPH = {CUDA_GRAPH: "1"}

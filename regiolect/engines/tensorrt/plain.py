@@ -7,6 +7,7 @@ Written for 10.12 to 10.16 and 11: what 11 dropped is not used, and a flag that 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Mapping
 
 import tensorrt as trt
@@ -22,6 +23,7 @@ from regiolect.integrity import digest_of
 from regiolect.progress import note
 
 CUDA_GRAPHS = "cuda_graphs"
+LEAN = "REGIOLECT_TENSORRT_LEAN"
 _DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
 
 
@@ -97,6 +99,8 @@ class Plain(Flavour):
         config.hardware_compatibility_level = level
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            # The runtime of the plan's version is code, and no bundle carries any: a host has its own.
+            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         if not options.refittable:
             return _built(builder, network, config, machine)
         # A plan says of itself what it was built for, all but the build key: it is refitted under other ones.
@@ -107,7 +111,7 @@ class Plain(Flavour):
         kept = MachineCache("stripped", key)
         stripped = kept.load()
         if stripped is not None:
-            refitted = _refitted(stripped, graph, _Logger(Messages()), options)
+            refitted = _refitted(stripped, graph, _Logger(Messages()))
             if refitted is not None:
                 note(f"{request.region} {request.target.name}: only weights changed, the plan is refitted")
                 return refitted
@@ -116,13 +120,21 @@ class Plain(Flavour):
         if stripped is None:
             return None
         kept.keep(stripped)
-        return _refitted(stripped, graph, builder.logger, options)
+        return _refitted(stripped, graph, builder.logger)
 
     def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
         runtime = trt.Runtime(logger)
-        # A version compatible plan carries the runtime that it was built with, and only such a plan may bring code.
-        runtime.engine_host_code_allowed = _options(artifact.request).version_compatible
-        return runtime
+        if artifact.backend_version == self.version:
+            return runtime
+        lean = os.environ.get(LEAN)
+        if not lean:
+            raise NotRunnableHere(
+                expected=f"the lean runtime of TensorRT {artifact.backend_version}, which built this plan, in {LEAN}: "
+                f"{self.version} here runs it through that",
+                found="nothing",
+                remedy=f"export {LEAN}=/path/to/libnvinfer_lean.so.{artifact.backend_version.partition('.')[0]}",
+            )
+        return runtime.load_runtime(lean)
 
     def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:
         return _Contexts(engine, configuration)
@@ -178,10 +190,9 @@ def _built(
     return bytes(plan)
 
 
-def _refitted(stripped: bytes, graph: bytes, logger: trt.ILogger, options: PlainOptions) -> bytes | None:
+def _refitted(stripped: bytes, graph: bytes, logger: trt.ILogger) -> bytes | None:
     """A whole plan: the kernels of `stripped` with the weights of `graph`; None if TensorRT does not refit it."""
     runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = options.version_compatible
     engine = runtime.deserialize_cuda_engine(stripped)
     if engine is None:
         return None

@@ -82,7 +82,7 @@ class PlainOptions(Contract):
     )
     version_compatible: bool = Field(
         default=False,
-        description="the plan carries a runtime of its own, and runs with later versions of TensorRT; that is code",
+        description="the plan also runs with later versions of TensorRT, on hosts with its own version's lean runtime",
     )
     refittable: bool = Field(
         default=False,

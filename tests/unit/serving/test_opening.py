@@ -84,7 +84,7 @@ def test_an_engine_from_before_profiles_is_refused_by_name(sums: EngineArtifact,
 
 
 @pytest.fixture
-def bundle(bundles, sums: EngineArtifact, tmp_path: Path) -> Path:
+def bundle(bundles, store: LocalStore, sums: EngineArtifact, tmp_path: Path) -> Path:
     """A signed bundle whose engine really runs."""
     policy = bundles.policy.model_copy(update={"region": "me"})
     own = dataclasses.replace(bundles, model="sums", inputs=sums.request.inputs, outputs=("total",))
