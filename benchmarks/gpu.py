@@ -1,13 +1,14 @@
 """ONNX Runtime's CUDA provider on a real GPU, beside PyTorch: ResNet-50 in FP32, TF32, FP16 and INT8.
 
-    python -m benchmarks.gpu [--rounds 60] [--batches 1,8,64] [--uncompiled]
-    python -m benchmarks.gpu --quick     few rounds, no compiled PyTorch; prints, and writes nothing
+    python -m benchmarks.gpu [--rounds 20] [--batches 1,8,64] [--compiled 64]
+    python -m benchmarks.gpu --quick     few rounds, nothing tuned or compiled; prints, and writes nothing
 
 Needs an NVIDIA GPU, `regiolect[onnxruntime-cuda]` and a PyTorch with CUDA. Every configuration of the backend is tried
 for FP16 and INT8 first, and the best of each batch goes on. Then everything is measured in one run, in changing order:
 once with inputs and outputs on the GPU already, once from and to this machine's memory. Medians; a call waits for the
-GPU. Last, a region whose policy states INT8 chooses its graph here, as a release does. Writes
-benchmarks/results/gpu.json and gpu.md.
+GPU. A region whose policy states INT8 chooses its graph here, as a release does, and the tuner finds FP16's operating
+points. Last comes torch.compile, which tunes itself for minutes at each batch, beside FP16 and eager once more. Writes
+benchmarks/results/gpu.json and gpu.md, before torch.compile and after.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -33,14 +34,17 @@ from benchmarks.pairs import built
 from benchmarks.unchecked import samples_of, validated
 from regiolect.calibrate import keep_observed, observe, read_observed, table_of
 from regiolect.contracts import (
+    BatchProfile,
     CalibrationMethod,
     ChosenGraph,
     Configuration,
     EngineArtifact,
     ExportedModel,
     Observation,
+    Performance,
     Precision,
     Target,
+    TunedEngine,
     ValidatedCalibration,
 )
 from regiolect.engines.base import AS_IT_COMES
@@ -56,11 +60,13 @@ from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
 from regiolect.repair import choose_graph
 from regiolect.storage import LocalStore
+from regiolect.tune.run import tune_engine
 
 BACKEND = "onnxruntime-cuda"
 RESULTS = Path(__file__).parent / "results"
 CALIBRATION = 32
 AT_A_TIME = 3
+EAGER = "PyTorch eager, FP16 channels-last"
 Call = Callable[[], object]
 Images = NDArray[np.float32]
 Row = dict[str, Any]
@@ -94,12 +100,12 @@ class Engines:
 def main() -> None:
     """Measure, print tables, write JSON and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batches", default="1,8,64", help="separated by commas")
-    parser.add_argument("--uncompiled", action="store_true", help="without torch.compile, which tunes for minutes")
-    parser.add_argument("--quick", action="store_true", help="few rounds, no compiled PyTorch; writes nothing")
+    parser.add_argument("--compiled", default="64", help="batches for torch.compile, separated by commas; may be empty")
+    parser.add_argument("--minutes", type=float, default=2.0, help="for the tuner")
+    parser.add_argument("--quick", action="store_true", help="few rounds, nothing tuned or compiled; writes nothing")
     arguments = parser.parse_args()
-    rounds = 10 if arguments.quick else arguments.rounds
     batches = [int(batch) for batch in arguments.batches.split(",")]
     device = gpu()
     if device is None:
@@ -107,19 +113,107 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engines = build(Path(folder))
         tried = [row for batch in batches for name in ("FP16", "INT8") for row in trials(engines, name, batch)]
-        rows = []
-        for batch in batches:
-            contenders = contenders_of(engines, tried, batch, compiled=not (arguments.uncompiled or arguments.quick))
-            rows += measured(contenders, batch, rounds)
-        chosen = chosen_graph(engines)
-    report = tables(device, rows, tried, chosen)
-    print(report)
-    if not arguments.quick:
+        rounds = 5 if arguments.quick else arguments.rounds
+        rows = [row for batch in batches for row in measured(contenders_of(engines, tried, batch), batch, rounds)]
+        found = Found(device, rows, tried, chosen_graph(engines))
+        if arguments.quick:
+            print(found.report())
+            return
+        found = replace(found, tuned=tuned(engines, batches, arguments.minutes))
+        found.write()
+        print(found.report())
+        for batch in map(int, filter(None, arguments.compiled.split(","))):
+            beside = measured(beside_compiled(engines, tried, batch), batch, rounds)
+            found = replace(found, compiled=(*found.compiled, *beside))
+            found.write()
+            print(found.report())
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that one run tells."""
+
+    device: Gpu
+    rows: Sequence[Row]
+    tried: Sequence[Row]
+    chosen: ChosenGraph
+    tuned: TunedEngine | None = None
+    compiled: Sequence[Row] = ()
+
+    def write(self) -> None:
+        """Write JSON and Markdown."""
+        figures = {
+            "device": vars(self.device),
+            "versions": versions(),
+            "rows": self.rows,
+            "kept": kept(self.rows),
+            "chosen": self.chosen.model_dump(mode="json", exclude={"table"}),
+            "tuned": self.tuned and self.tuned.model_dump(mode="json", exclude={"journal"}),
+            "compiled": self.compiled,
+            "tried": self.tried,
+        }
         RESULTS.mkdir(exist_ok=True)
-        figures = {"device": vars(device), "versions": versions(), "rows": rows, "tried": tried, "kept": kept(rows)}
-        figures["chosen"] = chosen.model_dump(mode="json", exclude={"table"})
         write_atomic(RESULTS / "gpu.json", (json.dumps(figures, indent=2) + "\n").encode())
-        write_atomic(RESULTS / "gpu.md", report.encode())
+        write_atomic(RESULTS / "gpu.md", self.report().encode())
+
+    def report(self) -> str:
+        """Markdown."""
+        ran = versions()
+        lines = [
+            f"ResNet-50 on one {self.device.name} (compute capability {self.device.compute_capability}, driver "
+            f"{self.device.driver}), ONNX Runtime {ran['onnxruntime']}, PyTorch {ran['torch']}, {ran['measured']}. "
+            "Medians of one run, all in turn.",
+            *_table(self.rows),
+            "",
+            "| batch | promised | measured | |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| {row['batch']} | {row['of']} at least {row['at_least']}x of {row['over']} | {row['measured']}x | "
+            f"{'kept' if row['measured'] >= row['at_least'] else 'MISSED'} |"
+            for row in kept(self.rows)
+        ]
+        told = self.chosen.journal.reason if self.chosen.journal is not None else "as stated"
+        lines += ["", f"A region that states INT8 here ships {self.chosen.choice.summary()}: {told}."]
+        if self.tuned is not None:
+            lines += [
+                "",
+                f"FP16's operating points by the tuner, transfers included; noise {self.tuned.noise:.1%}:",
+                "",
+            ]
+            lines += ["| batch | p50 ms | p99 ms | images/s | configuration |", "| --- | --- | --- | --- | --- |"]
+            lines += [
+                f"| {point.batch} | {point.p50_ms:.3f} | {point.p99_ms:.3f} | {point.throughput:,.0f} | "
+                f"{_settings(point.configuration)} |"
+                for point in self.tuned.points
+            ]
+        if self.compiled:
+            lines += ["", "Beside torch.compile, in turn after its own tuning:", *_table(self.compiled)]
+        lines += ["", "Every configuration that was tried, batches on the GPU:", ""]
+        lines += ["| engine | batch | configuration | ms |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {row['engine']} | {row['batch']} | {_settings(row['configuration'])} | "
+            f"{row.get('ms', row.get('failed'))} |"
+            for row in self.tried
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    return [
+        "",
+        "| batch | engine | on the GPU, images/s | ms | with transfers, images/s | ms | configuration |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {row['batch']} | {row['contender']} | {row['on_gpu_images_s']:,} | {row['on_gpu_ms']:.3f} | "
+            f"{row['in_all_images_s']:,} | {row['in_all_ms']:.3f} | {row['configuration']} |"
+            for row in rows
+        ),
+    ]
+
+
+def _settings(configuration: Configuration) -> str:
+    return ", ".join(f"{key}={value}" for key, value in configuration.items()) or "as it comes"
 
 
 def build(folder: Path) -> Engines:
@@ -171,7 +265,7 @@ def best(tried: Sequence[Row], name: str, batch: int, graphs: bool = True) -> Co
     return found
 
 
-def contenders_of(engines: Engines, tried: Sequence[Row], batch: int, compiled: bool) -> list[Contender]:
+def contenders_of(engines: Engines, tried: Sequence[Row], batch: int) -> list[Contender]:
     """All that run against each other at a batch."""
     found = [of_engine("FP32, no TF32", engines.load("FP32")), of_engine("TF32", engines.load("TF32"))]
     found.append(of_engine("FP16 as it comes", engines.load("FP16")))
@@ -181,14 +275,35 @@ def contenders_of(engines: Engines, tried: Sequence[Row], batch: int, compiled: 
         ("INT8 tuned", "INT8", True),
     ):
         configuration = best(tried, name, batch, graphs)
-        told = ", ".join(f"{key}={value}" for key, value in configuration.items()) or "as it comes"
-        found.append(of_engine(title, engines.load(name, configuration), told))
-    network = resnet50.resnet50().cuda().half().to(memory_format=torch.channels_last)
-    found.append(of_torch("PyTorch eager, FP16 channels-last", network))
-    if compiled:
-        tuned = torch.compile(network, mode="max-autotune", dynamic=False)
-        found.append(of_torch("PyTorch compiled, max-autotune", tuned))
-    return found
+        found.append(of_engine(title, engines.load(name, configuration), _settings(configuration)))
+    return [*found, of_torch(EAGER, network())]
+
+
+def beside_compiled(engines: Engines, tried: Sequence[Row], batch: int) -> list[Contender]:
+    """FP16 as tuned, PyTorch as it comes, and PyTorch compiled for this batch."""
+    configuration = best(tried, "FP16", batch)
+    compiled = torch.compile(network(), mode="max-autotune", dynamic=False)
+    return [
+        of_engine("FP16 tuned", engines.load("FP16", configuration), _settings(configuration)),
+        of_torch(EAGER, network()),
+        of_torch("PyTorch compiled, max-autotune", compiled),
+    ]
+
+
+def network() -> nn.Module:
+    """The network as PyTorch runs it fastest without compiling it."""
+    return resnet50.resnet50().cuda().half().to(memory_format=torch.channels_last)
+
+
+def tuned(engines: Engines, batches: Sequence[int], minutes: float) -> TunedEngine:
+    """FP16's operating points at these batches."""
+    artifact = engines.artifacts["FP16"]
+    profile = BatchProfile(min=1, opt=batches[-1], max=batches[-1], buckets=tuple(batches))
+    asked = artifact.model_copy(update={"request": artifact.request.model_copy(update={"profile": profile})})
+    images = {"image": images_of(CALIBRATION)}
+    return tune_engine(
+        backend(BACKEND), asked, images, engines.store, minutes=minutes, tuned_for=Performance.THROUGHPUT
+    )
 
 
 def of_engine(name: str, engine: CudaEngine, told: str = "") -> Contender:
@@ -207,7 +322,7 @@ def _bound(engine: CudaEngine, images: Images) -> Call:
     return batch.compute
 
 
-def of_torch(name: str, network: nn.Module) -> Contender:
+def of_torch(name: str, model: nn.Module) -> Contender:
     """PyTorch's own: float32 images and logits in this machine's memory, FP16 and channels-last on the GPU."""
 
     def to_gpu(images: Images) -> torch.Tensor:
@@ -218,7 +333,7 @@ def of_torch(name: str, network: nn.Module) -> Contender:
 
         def call() -> None:
             with torch.inference_mode():
-                network(there)
+                model(there)
             torch.cuda.synchronize()
 
         return call
@@ -226,7 +341,7 @@ def of_torch(name: str, network: nn.Module) -> Contender:
     def in_all(images: Images) -> Call:
         def call() -> NDArray[Any]:
             with torch.inference_mode():
-                return network(to_gpu(images)).float().cpu().numpy()
+                return model(to_gpu(images)).float().cpu().numpy()
 
         return call
 
@@ -297,12 +412,11 @@ def _timed(call: Call) -> float:
 def kept(rows: Sequence[Row]) -> list[Row]:
     """What was promised, and what was measured: ratios of images per second, batches on the GPU."""
     speed = {(row["batch"], row["contender"]): row["on_gpu_images_s"] for row in rows}
-    eager = "PyTorch eager, FP16 channels-last"
     promised = (
         (64, "FP16 tuned", "FP32, no TF32", 3.8),
         (64, "FP16 tuned", "TF32", 1.4),
-        (64, "FP16 tuned", eager, 0.95),
-        (64, "FP16 as it comes", eager, 0.85),
+        (64, "FP16 tuned", EAGER, 0.95),
+        (64, "FP16 as it comes", EAGER, 0.85),
         (64, "FP16 tuned", "INT8 tuned", 1.0),
         (1, "FP16 tuned", "FP16 tuned, no CUDA graph", 1.0),
     )
@@ -327,38 +441,6 @@ def versions() -> dict[str, str]:
         "cudnn": str(torch.backends.cudnn.version()),
         "measured": f"{datetime.now(UTC):%Y-%m-%d}",
     }
-
-
-def tables(device: Gpu, rows: Sequence[Row], tried: Sequence[Row], chosen: ChosenGraph) -> str:
-    """Markdown."""
-    ran = versions()
-    lines = [
-        f"ResNet-50 on one {device.name} (compute capability {device.compute_capability}, driver {device.driver}), "
-        f"ONNX Runtime {ran['onnxruntime']}, PyTorch {ran['torch']}, {ran['measured']}. Medians of one run, all in "
-        "turn.",
-        "",
-        "| batch | engine | on the GPU, images/s | ms | with transfers, images/s | ms | configuration |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['batch']} | {row['contender']} | {row['on_gpu_images_s']:,} | {row['on_gpu_ms']:.3f} | "
-        f"{row['in_all_images_s']:,} | {row['in_all_ms']:.3f} | {row['configuration']} |"
-        for row in rows
-    ]
-    lines += ["", "| batch | promised | measured | |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {row['batch']} | {row['of']} at least {row['at_least']}x of {row['over']} | {row['measured']}x | "
-        f"{'kept' if row['measured'] >= row['at_least'] else 'MISSED'} |"
-        for row in kept(rows)
-    ]
-    told = chosen.journal.reason if chosen.journal is not None else "as stated"
-    lines += ["", f"A region that states INT8 here ships {chosen.choice.summary()}: {told}."]
-    lines += ["", "Every configuration that was tried, batches on the GPU:", ""]
-    lines += ["| engine | batch | configuration | ms |", "| --- | --- | --- | --- |"]
-    for row in tried:
-        configuration = ", ".join(f"{key}={value}" for key, value in row["configuration"].items()) or "as it comes"
-        lines.append(f"| {row['engine']} | {row['batch']} | {configuration} | {row.get('ms', row.get('failed'))} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
