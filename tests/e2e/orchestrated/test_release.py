@@ -162,13 +162,16 @@ def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_al
 
 
 def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_else(plant: Plant) -> None:
-    """New data for both regions; the machine of `portable` dies while it scores its engine."""
+    """New data for both regions; the machine of `portable` dies while it scores its engine on the gate set."""
+    client = MlflowClient(plant.control.servers["MLFLOW_TRACKING_URI"])
+    before = client.get_model_version_by_alias("tiny-north", "champion").version
     for region in ("north", "south"):
         plant.control.workshop.write_data(region, seed=5)
     plant.control.workshop.write_policy("north", CPU, PORTABLE, nightly={"deadline_minutes": 2})
     plant.deploy_everywhere()
     dying = plant.at["portable"]
-    dying.workshop.fuse.write_text("0")
+    # What it chose its graph by was scored with the first two.
+    dying.workshop.fuse.write_text("2")
     dying.workshop.kills_worker.touch()
     result = plant.control.release(code=1, REGIOLECT_WORKER_WAIT_SECONDS="110")
     lost = _row(result, "north", "portable")
@@ -177,6 +180,11 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     for region in ("north", "south"):
         assert _row(result, region, "cpu").decision is Decision.APPROVED
     assert _row(result, "north", "cpu").model_uri is None, "the champion serves both targets and stays"
+    assert client.get_model_version_by_alias("tiny-north", "champion").version == before
+    registered = [version.tags["build_key"] for version in client.search_model_versions("name = 'tiny-north'")]
+    assert not [keys for keys in registered if str(lost.build_key) in keys], "nothing of it is registered"
+    store = open_store(S3, plant.control.folder / "reader", "north")
+    assert store.get_record(OUTCOMES, str(lost.build_key), RegionOutcome) is None, "nothing passes for finished"
     assert plant.sites.workers[1].wait(timeout=30) == -signal.SIGKILL
     states = {name: state for name, state, _ in reversed(plant.builds())}
     assert states["tiny-north-portable"] in ("Cancelled", "Crashed"), "the child does not outlive its parent's wait"
