@@ -45,6 +45,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.verification
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.plans
+	$(BIN)/python -m benchmarks.tuning
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.serving
