@@ -5,6 +5,8 @@ No threads, no clock, no engine: time is handed in, and a batch is a description
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -85,6 +87,7 @@ class Dispatcher:
         self.points = tuple(usable)
         self.patience = patience
         self._forecast = forecast_of(self.points)
+        self._regrets = functools.lru_cache(maxsize=4096)(self._regret)
         self._peak = max(self.points, key=lambda point: point.rate)
         self._arrivals = Arrivals()
         self._queue: deque[Request] = deque()
@@ -165,17 +168,22 @@ class Dispatcher:
 
     def _steadied(self, rate: float) -> Point:
         """The point for samples that come at `rate`, kept if it is about as good as any."""
-        regret = self._regret(rate, self._arrivals.error())
+        # In steps of a hundredth, so that hardly any has to be worked out twice.
+        step = round(100 * math.log(max(rate, 1e-9)))
+        regret = self._regrets(step, round(1 / self._arrivals.error()))
         least = min(regret.values())
         good = min((one for one in self.points if regret[one] <= PREFER * least), key=_single)
         if regret[self._steady] > STAY * least or _single(good) < _single(self._steady):
             self._steady = good
         return self._steady
 
-    def _regret(self, rate: float, error: float) -> dict[Point, float]:
-        """Of each point the most that its forecast is above the best one's, at any rate that may be the true one."""
-        regrets = []
-        for possible in (rate * (1 - error), rate, rate * (1 + error)):
+    def _regret(self, step: int, precision: int) -> dict[Point, float]:
+        """Of each point the most that its forecast is above the best one's, at any rate that may be the true one.
+
+        step: a hundred times the logarithm of the rate. precision: one over its standard error.
+        """
+        rate, regrets = math.exp(step / 100), []
+        for possible in (rate * (1 - 1 / precision), rate, rate * (1 + 1 / precision)):
             p99 = self._forecast.p99(possible)
             best = min(p99)
             regrets.append([one / best for one in p99])
