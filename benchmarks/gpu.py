@@ -8,7 +8,7 @@ for FP16 and INT8 first, and the best of each batch goes on. Then everything is 
 once with inputs and outputs on the GPU already, once from and to this machine's memory. Medians; a call waits for the
 GPU. A region whose policy states INT8 chooses its graph here, as a release does, and the tuner finds FP16's operating
 points. Last comes torch.compile, which tunes itself for minutes at each batch, beside FP16 and eager once more. Writes
-benchmarks/results/gpu.json and gpu.md, before torch.compile and after.
+benchmarks/results/gpu.json and gpu.md as soon as there is something to tell.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def main() -> None:
         if arguments.quick:
             print(found.report())
             return
+        found.write()
         found = replace(found, tuned=tuned(engines, batches, arguments.minutes))
         found.write()
         print(found.report())
