@@ -12,6 +12,7 @@ import pytest
 import tasks.build
 import tasks.choose
 import tasks.evaluate
+import tasks.tune
 from flows.release import release
 from regiolect.console import exit_code
 from regiolect.contracts import Decision
@@ -27,6 +28,7 @@ STAGES: dict[str, tuple[Any, str, tuple[type, str]]] = {
     "choose": (tasks.choose, "choose_graph", (OpenVinoEngine, "_run")),
     "build": (tasks.build, "build_engine", (OpenVinoBackend, "_build")),
     "attest": (tasks.build, "attest", (OpenVinoEngine, "layers")),
+    "tune": (tasks.tune, "tune_region", (OpenVinoEngine, "_run")),
     "evaluate": (tasks.evaluate, "evaluate_engine", (OpenVinoEngine, "_run")),
 }
 _stage = ContextVar("stage", default="")
@@ -66,7 +68,8 @@ def _devices_go_away() -> Iterator[None]:
 def test_a_lost_device_refuses_its_region_and_the_next_release_completes_it(workshop: Workshop) -> None:
     for region in (*STAGES, "north"):
         # Where a graph is chosen its engine is built for that already.
-        workshop.add(region, precision="FP32" if region == "build" else "INT8")
+        rules = {"tuning": {"minutes": 0.1}} if region == "tune" else {}
+        workshop.add(region, precision="FP32" if region == "build" else "INT8", **rules)
     with _devices_go_away():
         result = release(ADDRESS)
     rows = {row.region: row for row in result.rows}
