@@ -8,8 +8,8 @@ from collections import deque
 # What is older than AGE seconds is forgotten, as long as LEAST are left, of which the rate is known within 3 %.
 AGE = 30.0
 LEAST, MOST = 1024, 16384
-RECENT = 64
-# Four standard errors of the recent rate, which load that stays the same hardly ever reaches.
+RECENT = 128
+# Load that stays the same hardly ever looks so: it takes about four standard errors of the last RECENT requests' time.
 CHANGED = 1.5
 
 
@@ -17,7 +17,7 @@ class Arrivals:
     """The rate at which samples come. Time is handed in, in seconds on any clock.
 
     It is taken over the last 30 seconds, or 1,024 requests if that is longer, so that it hardly moves while the load
-    stays what it is. Once the last 64 came half as fast again, or that much slower, the older ones are forgotten.
+    stays what it is. Once the last 128 came half as fast again, or that much slower, the older ones are forgotten.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Arrivals:
         return 1 / math.sqrt(max(len(self._times), 4))
 
     def recent_rate(self, now: float) -> float:
-        """Samples per second over the last 64 requests at most; 0 before three came."""
+        """Samples per second over the last 128 requests at most; 0 before three came."""
         if len(self._times) < 3:
             return 0.0
         first = self._times[-min(RECENT, len(self._times))][0]
