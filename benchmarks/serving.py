@@ -1,6 +1,6 @@
 """Whether switching by load keeps up with the best fixed operating point at every load, and what is answered past it.
 
-    python -m benchmarks.serving [--seconds 20] [--rounds 5] [--minutes 3] [--size 128]
+    python -m benchmarks.serving [--seconds 15] [--rounds 3] [--minutes 2] [--size 128]
 
 MLCommons' load generator asks in its Server scenario: requests of one sample at random times, Poisson, that do not wait
 for answers. The engine is INT8 through OpenVINO, of a network of ResNet-50's depth and width on smaller images, so that
@@ -84,9 +84,9 @@ class Run:
 def main() -> None:
     """Measure, print a table, write JSON and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of one drive")
-    parser.add_argument("--rounds", type=int, default=5, help="drives of everything at each load")
-    parser.add_argument("--minutes", type=float, default=3.0, help="that tuning may take")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of one drive")
+    parser.add_argument("--rounds", type=int, default=3, help="drives of everything at each load")
+    parser.add_argument("--minutes", type=float, default=2.0, help="that tuning may take")
     parser.add_argument("--size", type=int, default=128, help="of the images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -88,7 +88,7 @@ def bundle(bundles, store: LocalStore, sums: EngineArtifact, tmp_path: Path) -> 
     """A signed bundle whose engine really runs."""
     policy = bundles.policy.model_copy(update={"region": "me"})
     own = dataclasses.replace(bundles, model="sums", inputs=sums.request.inputs, outputs=("total",))
-    artifact = backend("openvino").build(sums.request.model_copy(update={"policy": policy.digest()}), store)
+    artifact = backend("openvino").build(sums.request.model_copy(update={"policy": policy.digest()}), bundles.store)
     own.write(tmp_path / "bundle", artifact, region="me")
     return tmp_path / "bundle"
 
