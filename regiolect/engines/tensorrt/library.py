@@ -87,8 +87,10 @@ class Progress:
         """What `build` returns or raises. Whatever interrupts the wait is raised once the build has stopped."""
         context = contextvars.copy_context()
         with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as thread:
-            building = thread.submit(context.run, build)
+            # Made before anything can be interrupted: nobody would wait for a thread whose start was.
+            thread.submit(bool).result()
             try:
+                building = thread.submit(context.run, build)
                 # Awake now and then: an exception that another thread raises here is only seen between two waits.
                 while not wait([building], timeout=_AWAKE_SECONDS).done:
                     pass
