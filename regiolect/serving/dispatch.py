@@ -24,6 +24,8 @@ SURGE = 1.5
 FILLED = 0.8
 # Weight of the last batch in what batches take here and now, against what they took when they were measured.
 SMOOTH = 1 / 16
+# A batch counts for no more, nor for less than its inverse: a machine that slept for a minute is not slow.
+MOST = 8.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ class Dispatcher:
         self._in_flight -= 1
         self.flying -= batch.rows
         if worked:
-            self.pace += SMOOTH * ((now - batch.began) / batch.expected - self.pace)
+            took = (now - batch.began) / batch.expected
+            self.pace += SMOOTH * (min(max(took, 1 / MOST), MOST) - self.pace)
 
     def _chosen(self, now: float) -> Point:
         # The last that waits leaves the queue at the surge's point yet.

@@ -118,6 +118,16 @@ def test_past_capacity_what_can_be_answered_is_answered_in_time(
     assert seen.longest_queue <= patience * capacity * slower + 1
 
 
+def test_a_machine_that_slept_is_not_taken_for_a_slow_one() -> None:
+    dispatcher = Dispatcher(GPU, 1.0)
+    capacity = dispatcher.capacity
+    dispatcher.add(Request(0, 1, ()))
+    batch = dispatcher.next(0.0)
+    assert batch is not None
+    dispatcher.ended(batch, 3600.0, worked=True)
+    assert dispatcher.capacity > capacity / 2
+
+
 def test_a_load_that_is_met_sheds_nothing() -> None:
     capacity = max(point.rate for point in PROCESSOR)
     assert simulate(Dispatcher(PROCESSOR, 2.0), poisson(0.8 * capacity, 4000, seed=5)).shed == 0
