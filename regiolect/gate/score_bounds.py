@@ -173,6 +173,9 @@ class Game:
             high = most
         while high - low > slack * (high - seen):
             middle = (low + high) / 2
+            if not low < middle < high:
+                # Neighbours: no number lies between them.
+                break
             low, high = (low, middle) if reaches(middle) else (middle, high)
         return high
 

@@ -19,7 +19,9 @@ Said = subprocess.CompletedProcess[str]
 
 
 def said(python: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> Said:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHON"))}
+    # Nothing of what other tests in this process have set.
+    others = ("MLFLOW_", "PREFECT_", "PYTHON", "REGIOLECT_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return subprocess.run(
         [str(python), *arguments],
         cwd=cwd,

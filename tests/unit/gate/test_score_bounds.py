@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -46,6 +46,9 @@ def test_both_bounds_hold_as_often_as_stated(unit: LossUnit, n: int, rate: float
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(fractions, fractions), min_size=1, max_size=60), units)
+@example([(0.9999999999999999, 0.0)], POINTS)
+@example([(0.0, 0.9999999999999999)], POINTS)
+@example([(0.5, 5e-17)], PERCENT)
 def test_the_bounds_hold_the_loss_seen_between_them(pairs: list[tuple[float, float]], unit: LossUnit) -> None:
     reference, engine = (np.array(column) for column in zip(*pairs, strict=True))
     if unit is PERCENT and reference.sum() < 1e-3:
