@@ -7,6 +7,7 @@ would who can write to registry and artifacts but has no key. The count of cases
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -69,6 +70,16 @@ def registered(released: Registered, tmp_path: Path, keyring: Keyring) -> Iterat
     shutil.rmtree(released.home / "mlartifacts")
     shutil.copytree(saved["mlartifacts"], released.home / "mlartifacts")
     shutil.copyfile(saved["mlflow.db"], released.home / "mlflow.db")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def mlflow_as_others_find_it() -> Iterator[None]:
+    """MLflow keeps the address that `load` sets for the whole process, where later tests would ask it."""
+    found = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    mlflow.set_tracking_uri(None)
+    if found is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = found
 
 
 def load() -> Any:
