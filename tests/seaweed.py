@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sysconfig
 import time
@@ -18,6 +17,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from regiolect.servers.ports import becomes_free, choose_ports
 
 HOST = "127.0.0.1"
 _PARTS = ("master", "volume", "filer", "s3")
@@ -55,7 +56,7 @@ class Seaweed:
         self.admin = Identity("admin", ("Admin", "Read", "List", "Tagging", "Write"))
         self.identities = (self.admin, *identities)
         self._options = dict(options or {})
-        self._ports = _free_ports([*_PARTS, *(f"{part}.grpc" for part in _PARTS)])
+        self._ports = _free_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,6 +99,17 @@ class Seaweed:
         config = self.folder / "s3.json"
         config.touch(mode=0o600)
         config.write_text(json.dumps({"identities": [_configured(identity) for identity in self.identities]}))
+        try:
+            self._launch(config, timeout_s)
+        except RuntimeError:
+            if all(becomes_free(port) for port in self._ports.values()):
+                raise
+            # Another test's server took a port between its choice and this start.
+            self._ports = _free_ports()
+            self._launch(config, timeout_s)
+        return self
+
+    def _launch(self, config: Path, timeout_s: float) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(config),
@@ -112,7 +124,6 @@ class Seaweed:
         except BaseException:
             self.kill()
             raise
-        return self
 
     def stop(self) -> None:
         """End it. Content is written at once; the rest of an orderly end waits long for streams between its own parts,
@@ -199,17 +210,6 @@ def _configured(identity: Identity) -> dict[str, object]:
     }
 
 
-def _free_ports(names: Sequence[str]) -> dict[str, int]:
-    """Ports that are free now. They lie below those that outgoing connections are given, so that they stay free between
-    an end and a restart."""
-    ports: dict[str, int] = {}
-    while len(ports) < len(names):
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        if port not in ports.values():
-            ports[names[len(ports)]] = port
-    return ports
+def _free_ports() -> dict[str, int]:
+    uses = [*_PARTS, *(f"{part}.grpc" for part in _PARTS)]
+    return choose_ports(dict.fromkeys(uses, 0), (), lambda _: False)

@@ -88,20 +88,15 @@ class LocalServers:
         make_folder(self.root)
         make_folder(self.root / "logs")
         with self._locked():
-            place = replace(self._assign(wanted), buckets=self._buckets())
-            seconds: dict[str, float] = {}
             try:
-                for stage in STAGES:
-                    names = [name for name in stage if name in wanted]
-                    _side_by_side(lambda name: self._bring_up(server_of(place, name), seconds), names)
-            except BaseException:
-                self._stop(tuple(seconds))
-                raise
+                started = self._bring_all_up(wanted)
+            except ServerFailed:
+                if not self._lost_a_port(wanted):
+                    raise
+                note("another program took a port before its server did; once more, on others")
+                started = self._bring_all_up(wanted)
             self._write_env_file()
-            return tuple(
-                Status(server.name, server.address, self._pid(server.name), None, server.log, seconds.get(server.name))
-                for server in (server_of(place, name) for name in wanted)
-            )
+            return started
 
     def down(self) -> tuple[str, ...]:
         """Stop every server that runs, cleanly; their data stays. Returns the names of those that ran.
@@ -173,6 +168,27 @@ class LocalServers:
         return said
 
     # ------------------------------------------------------------------------------------------------ one server
+
+    def _bring_all_up(self, wanted: Sequence[str]) -> tuple[Status, ...]:
+        place = replace(self._assign(wanted), buckets=self._buckets())
+        seconds: dict[str, float] = {}
+        try:
+            for stage in STAGES:
+                names = [name for name in stage if name in wanted]
+                _side_by_side(lambda name: self._bring_up(server_of(place, name), seconds), names)
+        except BaseException:
+            self._stop(tuple(seconds))
+            raise
+        return tuple(
+            Status(server.name, server.address, self._pid(server.name), None, server.log, seconds.get(server.name))
+            for server in (server_of(place, name) for name in wanted)
+        )
+
+    def _lost_a_port(self, names: Sequence[str]) -> bool:
+        """Whether a port of a server that does not run was taken after it was chosen."""
+        state = self._state()
+        idle = [state.servers[name].ports.values() for name in names if self._pid(name) is None]
+        return not all(becomes_free(port) for ports in idle for port in ports)
 
     def _bring_up(self, server: Server, seconds: dict[str, float]) -> None:
         """Make sure that one server answers. Puts it into `seconds` if it had to be started."""

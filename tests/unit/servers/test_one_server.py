@@ -10,13 +10,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from regiolect.errors import BackendUnavailable, ServerFailed, StorageError, UsageError
+from regiolect.servers import processes
 from regiolect.servers.local import LocalServers
 from regiolect.servers.ports import HOST
+from regiolect.servers.processes import ProcessId
+from regiolect.servers.state import read_state
 
 ROOT = Path(__file__).parents[3]
 USUAL = 5432
@@ -48,6 +52,26 @@ def test_a_foreign_program_on_the_usual_port_is_left_alone(home: Path, usual_por
     (server,) = LocalServers(home).up(["postgres"])
     assert server.problem is None
     assert server.address != f"postgresql://{HOST}:{USUAL}"
+
+
+def test_a_port_that_is_lost_between_its_choice_and_the_start_is_replaced(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[socket.socket] = []
+    launch = processes.launch
+
+    def too_late(*how: Any) -> ProcessId:
+        if not others:
+            (known,) = read_state(home / "servers" / "state.json").servers.values()
+            others.extend(socket.create_server((HOST, port)) for port in known.ports.values())
+        return launch(*how)
+
+    monkeypatch.setattr(processes, "launch", too_late)
+    (server,) = LocalServers(home, usual_ports=False).up(["postgres"])
+    assert server.problem is None
+    for other in others:
+        assert server.address != f"postgresql://{HOST}:{other.getsockname()[1]}"
+        other.close()
 
 
 def test_a_server_that_cannot_start_is_named_with_its_log_and_what_was_started_with_it_is_stopped(home: Path) -> None:
