@@ -14,22 +14,20 @@ benchmarks/results/gpu.json and gpu.md as soon as there is something to tell.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks import resnet50
+from benchmarks.gpu_report import EAGER, Found, Row, settings
 from benchmarks.pairs import built
 from benchmarks.unchecked import samples_of, validated
 from regiolect.calibrate import keep_observed, observe, read_observed, table_of
@@ -54,8 +52,8 @@ from regiolect.engines.onnxruntime.cuda_runtime import CudaEngine
 from regiolect.engines.onnxruntime.session import ERRORS
 from regiolect.errors import RegiolectError
 from regiolect.export import export_model
-from regiolect.gpus import Gpu, gpu
-from regiolect.integrity import digest_of, write_atomic
+from regiolect.gpus import gpu
+from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
 from regiolect.repair import choose_graph
@@ -63,13 +61,10 @@ from regiolect.storage import LocalStore
 from regiolect.tune.run import tune_engine
 
 BACKEND = "onnxruntime-cuda"
-RESULTS = Path(__file__).parent / "results"
 CALIBRATION = 32
 AT_A_TIME = 3
-EAGER = "PyTorch eager, FP16 channels-last"
 Call = Callable[[], object]
 Images = NDArray[np.float32]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,93 +123,6 @@ def main() -> None:
             found = replace(found, compiled=(*found.compiled, *beside))
             found.write()
             print(found.report())
-
-
-@dataclass(frozen=True)
-class Found:
-    """All that one run tells."""
-
-    device: Gpu
-    rows: Sequence[Row]
-    tried: Sequence[Row]
-    chosen: ChosenGraph
-    tuned: TunedEngine | None = None
-    compiled: Sequence[Row] = ()
-
-    def write(self) -> None:
-        """Write JSON and Markdown."""
-        figures = {
-            "device": vars(self.device),
-            "versions": versions(),
-            "rows": self.rows,
-            "kept": kept(self.rows),
-            "chosen": self.chosen.model_dump(mode="json", exclude={"table"}),
-            "tuned": self.tuned and self.tuned.model_dump(mode="json", exclude={"journal"}),
-            "compiled": self.compiled,
-            "tried": self.tried,
-        }
-        RESULTS.mkdir(exist_ok=True)
-        write_atomic(RESULTS / "gpu.json", (json.dumps(figures, indent=2) + "\n").encode())
-        write_atomic(RESULTS / "gpu.md", self.report().encode())
-
-    def report(self) -> str:
-        """Markdown."""
-        ran = versions()
-        lines = [
-            f"ResNet-50 on one {self.device.name} (compute capability {self.device.compute_capability}, driver "
-            f"{self.device.driver}), ONNX Runtime {ran['onnxruntime']}, PyTorch {ran['torch']}, {ran['measured']}. "
-            "Medians of one run, all in turn.",
-            *_table(self.rows),
-            "",
-            "| batch | promised | measured | |",
-            "| --- | --- | --- | --- |",
-        ]
-        lines += [
-            f"| {row['batch']} | {row['of']} at least {row['at_least']}x of {row['over']} | {row['measured']}x | "
-            f"{'kept' if row['measured'] >= row['at_least'] else 'MISSED'} |"
-            for row in kept(self.rows)
-        ]
-        told = self.chosen.journal.reason if self.chosen.journal is not None else "as stated"
-        lines += ["", f"A region that states INT8 here ships {self.chosen.choice.summary()}: {told}."]
-        if self.tuned is not None:
-            lines += [
-                "",
-                f"FP16's operating points by the tuner, transfers included; noise {self.tuned.noise:.1%}:",
-                "",
-            ]
-            lines += ["| batch | p50 ms | p99 ms | images/s | configuration |", "| --- | --- | --- | --- | --- |"]
-            lines += [
-                f"| {point.batch} | {point.p50_ms:.3f} | {point.p99_ms:.3f} | {point.throughput:,.0f} | "
-                f"{_settings(point.configuration)} |"
-                for point in self.tuned.points
-            ]
-        if self.compiled:
-            lines += ["", "Beside torch.compile, in turn after its own tuning:", *_table(self.compiled)]
-        lines += ["", "Every configuration that was tried, batches on the GPU:", ""]
-        lines += ["| engine | batch | configuration | ms |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {row['engine']} | {row['batch']} | {_settings(row['configuration'])} | "
-            f"{row.get('ms', row.get('failed'))} |"
-            for row in self.tried
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    return [
-        "",
-        "| batch | engine | on the GPU, images/s | ms | with transfers, images/s | ms | configuration |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {row['batch']} | {row['contender']} | {row['on_gpu_images_s']:,} | {row['on_gpu_ms']:.3f} | "
-            f"{row['in_all_images_s']:,} | {row['in_all_ms']:.3f} | {row['configuration']} |"
-            for row in rows
-        ),
-    ]
-
-
-def _settings(configuration: Configuration) -> str:
-    return ", ".join(f"{key}={value}" for key, value in configuration.items()) or "as it comes"
 
 
 def build(folder: Path) -> Engines:
@@ -276,7 +184,7 @@ def contenders_of(engines: Engines, tried: Sequence[Row], batch: int) -> list[Co
         ("INT8 tuned", "INT8", True),
     ):
         configuration = best(tried, name, batch, graphs)
-        found.append(of_engine(title, engines.load(name, configuration), _settings(configuration)))
+        found.append(of_engine(title, engines.load(name, configuration), settings(configuration)))
     return [*found, of_torch(EAGER, network())]
 
 
@@ -285,7 +193,7 @@ def beside_compiled(engines: Engines, tried: Sequence[Row], batch: int) -> list[
     configuration = best(tried, "FP16", batch)
     compiled = torch.compile(network(), mode="max-autotune", dynamic=False)
     return [
-        of_engine("FP16 tuned", engines.load("FP16", configuration), _settings(configuration)),
+        of_engine("FP16 tuned", engines.load("FP16", configuration), settings(configuration)),
         of_torch(EAGER, network()),
         of_torch("PyTorch compiled, max-autotune", compiled),
     ]
@@ -408,40 +316,6 @@ def _timed(call: Call) -> float:
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1e3
-
-
-def kept(rows: Sequence[Row]) -> list[Row]:
-    """What was promised, and what was measured: ratios of images per second, batches on the GPU."""
-    speed = {(row["batch"], row["contender"]): row["on_gpu_images_s"] for row in rows}
-    promised = (
-        (64, "FP16 tuned", "FP32, no TF32", 3.8),
-        (64, "FP16 tuned", "TF32", 1.4),
-        (64, "FP16 tuned", EAGER, 0.95),
-        (64, "FP16 as it comes", EAGER, 0.85),
-        (64, "FP16 tuned", "INT8 tuned", 1.0),
-        (1, "FP16 tuned", "FP16 tuned, no CUDA graph", 1.0),
-    )
-    return [
-        {
-            "batch": batch,
-            "of": ours,
-            "over": other,
-            "at_least": least,
-            "measured": round(speed[batch, ours] / speed[batch, other], 3),
-        }
-        for batch, ours, other, least in promised
-        if (batch, ours) in speed and (batch, other) in speed
-    ]
-
-
-def versions() -> dict[str, str]:
-    """What ran."""
-    return {
-        "onnxruntime": onnxruntime.__version__,
-        "torch": torch.__version__,
-        "cudnn": str(torch.backends.cudnn.version()),
-        "measured": f"{datetime.now(UTC):%Y-%m-%d}",
-    }
 
 
 if __name__ == "__main__":
