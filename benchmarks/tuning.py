@@ -5,8 +5,9 @@
 Each backend's INT8 and FP32 engine of the example `fashion`, and of a network of ResNet-50's size, is tuned for latency
 and for throughput, with Regiolect's own tuner and within `--minutes`. Then every candidate of the same grid, none given
 up, is measured for `--seconds` each, in turn and in changing order, and what the tuner chose is looked up there. So the
-judge has other measurements than the tuner, and more of them. Its own noise is told: the default against itself.
-Writes benchmarks/results/tuning.json and tuning.md.
+judge has other measurements than the tuner, and more of them. Every other pass says which candidate is the best, the
+rest how long it takes: the best of many by the same measurements would look better than it is. The judge's own noise is
+told: the default against itself. Writes benchmarks/results/tuning.json and tuning.md after each engine.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from regiolect.calibrate import calibrate
 from regiolect.contracts import (
     BatchProfile,
     CalibrationMethod,
+    DroppedCandidate,
     EngineArtifact,
     OperatingPoint,
     Performance,
@@ -52,6 +54,7 @@ PROFILES = {"fashion": BatchProfile(min=1, opt=8, max=64), "resnet50": BatchProf
 # What the project promises: time of the choice over that of the best of the grid, and over that of the default.
 WITHIN = 1.03
 RESULTS = Path(__file__).parent / "results"
+_LEAST_PASSES = 12
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -86,7 +89,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for network in asked.networks.split(","):
             for name in asked.backends.split(","):
-                rows.extend(measured(network, name, LocalStore(Path(folder)), asked.minutes, asked.seconds))
+                for row in measured(network, name, LocalStore(Path(folder)), asked.minutes, asked.seconds):
+                    rows.append(row)
+                    write(rows, asked)
+    print((RESULTS / "tuning.md").read_text())
+
+
+def write(rows: Sequence[Row], asked: argparse.Namespace) -> None:
+    """Write the rows as JSON and as Markdown."""
     result = {
         "cpu": cpu_fingerprint(),
         "cores": cores(),
@@ -97,9 +107,7 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     write_atomic(RESULTS / "tuning.json", (json.dumps(result, indent=2) + "\n").encode())
-    table = as_table(result)
-    write_atomic(RESULTS / "tuning.md", table.encode())
-    print(table)
+    write_atomic(RESULTS / "tuning.md", as_table(result).encode())
 
 
 def measured(network: str, name: str, store: LocalStore, minutes: float, seconds: float) -> Iterator[Row]:
@@ -113,11 +121,11 @@ def measured(network: str, name: str, store: LocalStore, minutes: float, seconds
             )
             took = time.perf_counter() - started
             # One search serves both aims: it measures everything.
-            found = searched.medians(seconds)
-            of_aim = {place: ms for place, ms in found.items() if _counts(searched.candidates[place], aim, artifact)}
-            cost = {place: _cost(searched.candidates[place], ms, aim) for place, ms in of_aim.items()}
-            best, default = min(cost, key=lambda place: cost[place]), 0
-            chosen = searched.place_of(tuned.point)
+            to_choose, found = searched.medians(seconds)
+            counting = [place for place in found if _counts(searched.candidates[place], aim, artifact)]
+            best = min(counting, key=lambda place: _cost(searched.candidates[place], to_choose[place], aim))
+            cost = {place: _cost(searched.candidates[place], found[place], aim) for place in counting}
+            chosen, default = searched.place_of(tuned.point), 0
             row = Row(
                 network=network,
                 backend=name,
@@ -169,31 +177,38 @@ class Search:
         self._bench = Bench(lambda configuration: chosen.load(artifact, store, configuration), inputs)
         offered = chosen.configurations(request)
         self.candidates, _ = self._bench.candidates(offered, batch_sizes(request.profile), request.profile.opt)
-        self._found: dict[int, float] = {}
+        self._found: list[dict[int, float]] = []
 
-    def medians(self, seconds: float) -> dict[int, float]:
-        """Milliseconds of a round by candidate, each for about `seconds`; measured once.
+    def medians(self, seconds: float) -> Sequence[dict[int, float]]:
+        """Milliseconds of a round by candidate, each measured for about `seconds`: by even passes, and by odd ones.
+        Measured once.
 
         Taken relative to the default in the same pass, as the machine may become slower in between.
         """
         if self._found:
             return self._found
-        places = list(range(len(self.candidates)))
-        self._bench.warm_up(self.candidates, places, 0.0)
+        every = range(len(self.candidates))
+        # What answers otherwise than the default is no choice at all.
+        gone = self._bench.warm_up(self.candidates, every, 0.0)
+        places = [place for place in every if not any(_is(self.candidates[place], dropped) for dropped in gone)]
         taken: dict[int, list[float]] = {place: [] for place in places}
         spent, passes = 0.0, 0
         with whole_machine():
-            while passes < 8 or spent < seconds * len(places):
+            while passes < _LEAST_PASSES or spent < seconds * len(places):
                 random.Random(-passes - 1).shuffle(places)  # noqa: S311 - an order, not a secret
                 started = time.perf_counter()
                 for place in places:
                     piece = self._bench.slice(place, self.candidates[place], 9)
                     taken[place].append(float(np.median(piece.rounds_ms)))
                 spent, passes = spent + time.perf_counter() - started, passes + 1
-        whole = float(np.median(taken[0]))
-        self._found = {
-            place: round(whole * float(np.median(np.divide(rounds, taken[0]))), 4) for place, rounds in taken.items()
-        }
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            whole = float(np.median(taken[0][half]))
+            self._found.append(
+                {
+                    place: round(whole * float(np.median(np.divide(rounds[half], taken[0][half]))), 4)
+                    for place, rounds in taken.items()
+                }
+            )
         return self._found
 
     def place_of(self, point: OperatingPoint) -> int:
@@ -203,6 +218,10 @@ class Search:
             for place, each in enumerate(self.candidates)
             if (each.batch, dict(each.configuration)) == (point.batch, dict(point.configuration)) and not each.control
         )
+
+
+def _is(candidate: TuningCandidate, dropped: DroppedCandidate) -> bool:
+    return (candidate.batch, candidate.configuration) == (dropped.batch, dropped.configuration)
 
 
 def _counts(candidate: TuningCandidate, aim: Performance, artifact: EngineArtifact) -> bool:
