@@ -55,6 +55,30 @@ def gpu() -> Gpu | None:
 
 
 @contextmanager
+def lost_if_gone(target: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Tell what an engine raises on a GPU that went away from what is its own fault.
+
+    Args:
+        target: where the engine was loaded.
+        failures: what it may raise.
+
+    Raises:
+        DeviceLost: one of `failures` was raised, and the GPU does not answer any more.
+        What was raised: otherwise.
+    """
+    try:
+        yield
+    except failures as error:
+        if gpu() is None:
+            raise DeviceLost(
+                expected=f"the GPU that {target} was loaded on",
+                found=f"none any more: {error}",
+                remedy="look at `nvidia-smi` and the kernel's log, then start this process again",
+            ) from error
+        raise
+
+
+@contextmanager
 def _driver() -> Iterator[Any]:
     """NVML, or None where it is not installed or finds no driver."""
     try:

@@ -16,8 +16,8 @@ from regiolect.engines.engine import Arrays
 from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
 from regiolect.engines.onnxruntime.runtime import OnnxRuntimeEngine
 from regiolect.engines.onnxruntime.session import Provider
-from regiolect.errors import DeviceLost, EngineLoadFailed
-from regiolect.gpus import gpu
+from regiolect.errors import EngineLoadFailed
+from regiolect.gpus import gpu, lost_if_gone
 
 _NAME = "CUDAExecutionProvider"
 _DEVICE = "cuda"
@@ -115,18 +115,10 @@ class CudaEngine(OnnxRuntimeEngine):
         with self._turn:
             for piece in pieces:
                 batch = self.bound(piece)
-                try:
+                with lost_if_gone(self.artifact.request.target.name, self._vendor_errors()):
                     batch.copy_in(piece)
                     batch.compute()
                     results.append(batch.copy_out())
-                except self._vendor_errors() as error:
-                    if gpu() is None:
-                        raise DeviceLost(
-                            expected=f"the GPU that {self.artifact.request.target.name} was loaded on",
-                            found=f"none any more: {error}",
-                            remedy="look at `nvidia-smi` and the kernel's log, then start this process again",
-                        ) from error
-                    raise
         return results
 
 

@@ -9,6 +9,7 @@ from regiolect.contracts import BuildRequest
 from regiolect.engines.base import require_interface
 from regiolect.engines.engine import excerpt
 from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, sizes
+from regiolect.engines.tensorrt.listeners import logger_of, monitor_of
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json
 from regiolect.progress import note
@@ -38,7 +39,7 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
         BaseException: whatever interrupted the thread meanwhile; the builder was stopped.
     """
     library, messages = flavour.library, Messages()
-    logger = flavour.logger(messages)
+    logger = logger_of(library, messages)
     builder = library.Builder(logger)
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
@@ -64,7 +65,7 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
     if config.add_optimization_profile(profile) < 0:
         raise _refused_profile(request, messages.told())
     progress = Progress(f"{request.region} {request.target.name} {request.precision}: building", note)
-    config.progress_monitor = flavour.monitor(progress)
+    config.progress_monitor = monitor_of(library, progress)
     plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
     if plan is None:
         raise _refused(request, messages.told(), flavour, workspace)

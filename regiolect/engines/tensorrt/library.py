@@ -30,6 +30,8 @@ class Library(Protocol):
     Builder: type[trt.Builder]
     BuilderFlag: type[trt.BuilderFlag]
     Dims: type[trt.Dims]
+    ILogger: type[trt.ILogger]
+    IProgressMonitor: type[trt.IProgressMonitor]
     LayerInformationFormat: type[trt.LayerInformationFormat]
     MemoryPoolType: type[trt.MemoryPoolType]
     NetworkDefinitionCreationFlag: type[trt.NetworkDefinitionCreationFlag]
@@ -146,14 +148,6 @@ class Flavour(ABC):
     @abstractmethod
     def version(self) -> str:
         """Version of that module."""
-
-    @abstractmethod
-    def logger(self, messages: Messages) -> trt.ILogger:
-        """A logger that gives everything to `messages`."""
-
-    @abstractmethod
-    def monitor(self, progress: Progress) -> trt.IProgressMonitor:
-        """A monitor that gives everything to `progress`."""
 
     @abstractmethod
     def workspace_mib(self, request: BuildRequest) -> int | None:

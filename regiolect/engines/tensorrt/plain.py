@@ -14,7 +14,8 @@ import tensorrt as trt
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import MachineCache
-from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, Progress
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages
+from regiolect.engines.tensorrt.listeners import logger_of
 from regiolect.engines.tensorrt.recipe import PlainOptions
 from regiolect.engines.tensorrt.refit import structure
 from regiolect.errors import NotRunnableHere
@@ -25,30 +26,6 @@ from regiolect.progress import note
 CUDA_GRAPHS = "cuda_graphs"
 LEAN = "REGIOLECT_TENSORRT_LEAN"
 _DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
-
-
-class _Logger(trt.ILogger):
-    def __init__(self, messages: Messages) -> None:
-        trt.ILogger.__init__(self)
-        self._messages = messages
-
-    def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
-        self._messages.take(int(severity), msg)
-
-
-class _Monitor(trt.IProgressMonitor):
-    def __init__(self, progress: Progress) -> None:
-        trt.IProgressMonitor.__init__(self)
-        self._progress = progress
-
-    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        self._progress.started(phase_name, num_steps)
-
-    def step_complete(self, phase_name: str, step: int) -> bool:
-        return self._progress.stepped(phase_name, step)
-
-    def phase_finish(self, phase_name: str) -> None:
-        """Nothing is told of it."""
 
 
 class _Contexts(Contexts):
@@ -75,12 +52,6 @@ class Plain(Flavour):
     @property
     def version(self) -> str:
         return trt.__version__
-
-    def logger(self, messages: Messages) -> trt.ILogger:
-        return _Logger(messages)
-
-    def monitor(self, progress: Progress) -> trt.IProgressMonitor:
-        return _Monitor(progress)
 
     def workspace_mib(self, request: BuildRequest) -> int | None:
         return _options(request).workspace_mib
@@ -111,7 +82,7 @@ class Plain(Flavour):
         kept = MachineCache("stripped", key)
         stripped = kept.load()
         if stripped is not None:
-            refitted = _refitted(stripped, graph, _Logger(Messages()))
+            refitted = _refitted(stripped, graph, logger_of(trt, Messages()))
             if refitted is not None:
                 note(f"{request.region} {request.target.name}: only weights changed, the plan is refitted")
                 return refitted

@@ -9,7 +9,7 @@ import tensorrt_rtx as rtx
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import MachineCache
-from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, Progress
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library
 from regiolect.engines.tensorrt.recipe import RtxOptions
 from regiolect.gpus import gpu
 
@@ -18,30 +18,6 @@ if TYPE_CHECKING:
 
 CUDA_GRAPHS = "cuda_graph_strategy"
 SPECIALIZATION = "dynamic_shapes_kernel_specialization_strategy"
-
-
-class _Logger(rtx.ILogger):  # type: ignore[misc]  # the vendor ships no types
-    def __init__(self, messages: Messages) -> None:
-        rtx.ILogger.__init__(self)
-        self._messages = messages
-
-    def log(self, severity: rtx.ILogger.Severity, message: str) -> None:
-        self._messages.take(int(severity), message)
-
-
-class _Monitor(rtx.IProgressMonitor):  # type: ignore[misc]  # the vendor ships no types
-    def __init__(self, progress: Progress) -> None:
-        rtx.IProgressMonitor.__init__(self)
-        self._progress = progress
-
-    def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-        self._progress.started(phase, steps)
-
-    def step_complete(self, phase: str, step: int) -> bool:
-        return self._progress.stepped(phase, step)
-
-    def phase_finish(self, phase: str) -> None:
-        """Nothing is told of it."""
 
 
 class _Contexts(Contexts):
@@ -83,12 +59,6 @@ class Rtx(Flavour):
     @property
     def version(self) -> str:
         return str(rtx.__version__)
-
-    def logger(self, messages: Messages) -> trt.ILogger:
-        return _Logger(messages)
-
-    def monitor(self, progress: Progress) -> trt.IProgressMonitor:
-        return _Monitor(progress)
 
     def workspace_mib(self, request: BuildRequest) -> int | None:
         return RtxOptions.model_validate(request.target.options).workspace_mib

@@ -16,7 +16,9 @@ from regiolect.engines.engine import Arrays, Engine
 from regiolect.engines.tensorrt.cuda import Buffer, Graph, Stream, use_first_device
 from regiolect.engines.tensorrt.layers import layers_of
 from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, sizes
+from regiolect.engines.tensorrt.listeners import logger_of
 from regiolect.errors import EngineError, EngineLoadFailed
+from regiolect.gpus import lost_if_gone
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -37,7 +39,7 @@ def load(
     """
     use_first_device()
     messages = Messages()
-    runtime = flavour.runtime(flavour.logger(messages), artifact)
+    runtime = flavour.runtime(logger_of(flavour.library, messages), artifact)
     engine = runtime.deserialize_cuda_engine(files["engine.plan"])
     if engine is None:
         raise EngineLoadFailed(
@@ -103,7 +105,8 @@ class TensorRtEngine(Engine):
         results: list[dict[str, NDArray[Any]]] = []
         for start in range(0, len(pieces), self.at_once):
             at_once = pieces[start : start + self.at_once]
-            with self._slots(len(at_once)) as slots:
+            target = self.artifact.request.target.name
+            with lost_if_gone(target, (EngineError, *ERRORS)), self._slots(len(at_once)) as slots:
                 for slot, piece in zip(slots, at_once, strict=True):
                     slot.start(piece)
                 results += [slot.finish() for slot in slots]

@@ -9,13 +9,13 @@ import pytest
 
 from regiolect.servers.local import LocalServers
 from tests.e2e.orchestrated.conftest import Sites
-from tests.e2e.orchestrated.faulty import BORDERS
+from tests.e2e.orchestrated.faulty import BORDERS, PASSES
 from tests.e2e.orchestrated.yard import Yard, opened
 
 
 @pytest.fixture(scope="module")
 def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
-    with opened(sites, servers) as made:
+    with opened(sites, servers, tuning={"minutes": 1.0}, batch={"min": 1, "opt": 2, "max": 2}) as made:
         yield made
 
 
@@ -29,5 +29,8 @@ def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
     yard.assert_served_once()
     again = {stage: count for stage, count in yard.stages().items() if count > 1}
     assert yard.stages()["exported"] >= 1
+    # The journal was kept when it was begun and after each pass, and no pass was measured again: tuning that is killed
+    # goes on from its journal, and has nothing left to measure once it was at its end.
+    assert 1 < yard.stages()["measured once"] <= 1 + PASSES
     for finished in ("outcome kept", "version made"):
         assert again.get(finished, 1) == 1, f"{finished} {again[finished]} times"

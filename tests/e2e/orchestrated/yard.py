@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -90,11 +91,11 @@ class Yard:
 
 
 @contextmanager
-def opened(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
-    """A yard of its own, as long as the block lasts."""
+def opened(sites: Sites, servers: LocalServers, **rules: Any) -> Iterator[Yard]:
+    """A yard of its own, as long as the block lasts; `rules` of its region's policy as for `write_policy`."""
     site = sites.site("yard", REGIOLECT_BUILD_ON="here", PREFECT_CLIENT_MAX_RETRIES="1")
     site.workshop.write_model()
-    site.workshop.add(REGION)
+    site.workshop.add(REGION, **rules)
     with pytest.MonkeyPatch.context() as patch:
         # The fork server is started with this environment, and every release with it.
         for name, value in {**site.environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}.items():
