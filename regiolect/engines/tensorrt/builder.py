@@ -56,9 +56,11 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
     # TensorRT sets TF32 by itself. An FP32 policy means FP32 unless it says otherwise.
     (config.set_flag if request.tf32 else config.clear_flag)(library.BuilderFlag.TF32)
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
-    workspace = flavour.workspace_mib(request)
-    if workspace is not None:
-        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace * _MIB)
+    options = flavour.options(request)
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib * _MIB)
+    if options.max_aux_streams is not None:
+        config.max_aux_streams = options.max_aux_streams
     profile = _profile(library, builder, network, request)
     _require_within(library, builder, logger, data, request, "min")
     _require_within(library, builder, logger, data, request, "max")
@@ -68,7 +70,7 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
     config.progress_monitor = monitor_of(library, progress)
     plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
     if plan is None:
-        raise _refused(request, messages.told(), flavour, workspace)
+        raise _refused(request, messages.told(), flavour, options.workspace_mib)
     (folder / "engine.plan").write_bytes(plan)
 
 

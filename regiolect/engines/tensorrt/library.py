@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.engine import excerpt
+from regiolect.engines.tensorrt.recipe import Options
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -150,8 +151,8 @@ class Flavour(ABC):
         """Version of that module."""
 
     @abstractmethod
-    def workspace_mib(self, request: BuildRequest) -> int | None:
-        """Most scratch memory of a kernel; None: as TensorRT has it."""
+    def options(self, request: BuildRequest) -> Options:
+        """What the policy states of the target; the flavour's own type."""
 
     @abstractmethod
     def make(

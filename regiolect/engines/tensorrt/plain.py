@@ -53,8 +53,8 @@ class Plain(Flavour):
     def version(self) -> str:
         return trt.__version__
 
-    def workspace_mib(self, request: BuildRequest) -> int | None:
-        return _options(request).workspace_mib
+    def options(self, request: BuildRequest) -> PlainOptions:
+        return PlainOptions.model_validate(request.target.options)
 
     def make(
         self,
@@ -64,7 +64,7 @@ class Plain(Flavour):
         graph: bytes,
         request: BuildRequest,
     ) -> bytes | None:
-        options, machine = _options(request), machine_key()
+        options, machine = self.options(request), machine_key()
         config.builder_optimization_level = options.builder_optimization_level
         level = trt.HardwareCompatibilityLevel.__members__[options.hardware_compatibility.upper()]
         config.hardware_compatibility_level = level
@@ -133,10 +133,6 @@ def _installed(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
-
-
-def _options(request: BuildRequest) -> PlainOptions:
-    return PlainOptions.model_validate(request.target.options)
 
 
 def _built(

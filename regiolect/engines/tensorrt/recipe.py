@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from packaging.version import Version
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from regiolect.contracts import Contract, Precision
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
@@ -47,16 +47,23 @@ def dotted(capability: str) -> str:
     return f"{digits[:-1]}.{digits[-1]}"
 
 
-_WORKSPACE = Field(default=None, description="most device memory that a kernel may take for scratch, in MiB")
+class Options(Contract):
+    """What a policy may state in a target's `options` for either flavour."""
+
+    workspace_mib: PositiveInt | None = Field(
+        default=None, description="most device memory that a kernel may take for scratch, in MiB"
+    )
+    max_aux_streams: NonNegativeInt | None = Field(
+        default=None, description="most streams beside its own on which a plan runs kernels that wait for nothing"
+    )
 
 
-class RtxOptions(Contract):
+class RtxOptions(Options):
     """What a policy may state in a target's `options` for TensorRT-RTX."""
 
     compute_capabilities: Annotated[tuple[ComputeCapability, ...], Field(min_length=1)] | None = Field(
         default=None, description="GPUs that a plan is for; every one that the precision has kernels for"
     )
-    workspace_mib: PositiveInt | None = _WORKSPACE
 
     @field_validator("compute_capabilities")
     @classmethod
@@ -70,13 +77,12 @@ class RtxOptions(Contract):
         return self.compute_capabilities or COMPUTE_CAPABILITIES[precision]
 
 
-class PlainOptions(Contract):
+class PlainOptions(Options):
     """What a policy may state in a target's `options` for plain TensorRT."""
 
     builder_optimization_level: Annotated[int, Field(ge=0, le=5)] = Field(
         default=3, description="0 builds fastest, 5 looks longest for fast kernels"
     )
-    workspace_mib: PositiveInt | None = _WORKSPACE
     hardware_compatibility: Literal["none", "same_compute_capability", "ampere_plus"] = Field(
         default="none", description="GPUs that a plan runs on besides the model that it was built on; costs speed"
     )

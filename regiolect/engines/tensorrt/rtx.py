@@ -60,8 +60,8 @@ class Rtx(Flavour):
     def version(self) -> str:
         return str(rtx.__version__)
 
-    def workspace_mib(self, request: BuildRequest) -> int | None:
-        return RtxOptions.model_validate(request.target.options).workspace_mib
+    def options(self, request: BuildRequest) -> RtxOptions:
+        return RtxOptions.model_validate(request.target.options)
 
     def make(
         self,
@@ -71,11 +71,11 @@ class Rtx(Flavour):
         graph: bytes,
         request: BuildRequest,
     ) -> bytes | None:
-        options: Any = config
-        names = RtxOptions.model_validate(request.target.options).listed(request.precision)
-        options.num_compute_capabilities = len(names)
+        settings: Any = config
+        names = self.options(request).listed(request.precision)
+        settings.num_compute_capabilities = len(names)
         for place, name in enumerate(names):
-            options.set_compute_capability(rtx.ComputeCapability.__members__[name], place)
+            settings.set_compute_capability(rtx.ComputeCapability.__members__[name], place)
         plan = builder.build_serialized_network(network, config)
         return None if plan is None else bytes(plan)
 

@@ -39,6 +39,8 @@ def written(folder: Path, backend: str, option: str) -> PolicyBook:
         ("tensorrt", "refittable: true"),
         ("tensorrt-rtx", "compute_capabilities: [SM75, SM89]"),
         ("tensorrt-rtx", "workspace_mib: 512"),
+        ("tensorrt-rtx", "max_aux_streams: 0"),
+        ("tensorrt", "max_aux_streams: 2"),
     ],
 )
 def test_options_of_the_backend_are_taken(backend: str, option: str, tmp_path: Path) -> None:
@@ -57,6 +59,7 @@ def test_options_of_the_backend_are_taken(backend: str, option: str, tmp_path: P
         ("tensorrt-rtx", "compute_capabilities: []", "compute_capabilities", "at least 1 item"),
         ("tensorrt-rtx", "compute_capabilities: [SM89, SM89]", "compute_capabilities", "each compute capability once"),
         ("tensorrt-rtx", "workspace_mib: 0", "workspace_mib", "greater than 0, found 0"),
+        ("tensorrt", "max_aux_streams: -1", "max_aux_streams", "greater than or equal to 0, found -1"),
         ("openvino", "streams: 4", "streams", "unknown option 'streams'"),
     ],
 )
@@ -73,7 +76,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest_and_another_backends_is_
     (mistake,) = written(tmp_path, "tensorrt", "builder_optimisation_level: 5").mistakes("xx")
     assert mistake.mend == "did you mean 'builder_optimization_level'?"
     (mistake,) = written(tmp_path, "tensorrt-rtx", "builder_optimization_level: 5").mistakes("xx")
-    assert "unknown option" in mistake.found and "compute_capabilities, workspace_mib" in mistake.expected
+    assert "unknown option" in mistake.found and "compute_capabilities, max_aux_streams, workspace_mib" in mistake.expected
 
 
 def test_an_option_changes_the_policys_digest_and_none_leaves_it_as_it_was(tmp_path: Path) -> None:
