@@ -279,7 +279,7 @@ def _wrong_option(file: PolicyFile, number: str, target: Mapping[str, Any], erro
         file.line(key),
         key,
         f"unknown option {name!r}" if unknown else f"{name}: {error['msg']}, found {error['input']!r}",
-        expected=f"options of {target['backend']} in {file.where}: {', '.join(known) or 'it has none'}",
+        expected=f"options of {target['backend']} in {file.where}: {', '.join(sorted(known)) or 'it has none'}",
         remedy="name one of those" if known else "remove `options`",
         near=nearest(name, list(known)) if unknown else None,
     )
