@@ -36,7 +36,7 @@ from regiolect.errors import (
     NotRunnableHere,
     StorageError,
 )
-from regiolect.machine import UNKNOWN, cpu_fingerprint
+from regiolect.machine import UNKNOWN, cores, cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -122,6 +122,15 @@ class Backend(ABC):
     def fingerprint(self) -> Mapping[str, str]:
         """What an engine built now depends on besides its request: library, and the machine it is for. Cheap."""
         return {"backend": self.name, "version": self.version(), **cpu_fingerprint()}
+
+    def device(self) -> Mapping[str, str]:
+        """What the speed of an engine here depends on: the fingerprint, and what it leaves out because an engine built
+        for one runs on the others as well. Cheap.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
+        """
+        return {**self.fingerprint(), "cores": str(cores())}
 
     def obstacle(self) -> str | None:
         """Why engines of this backend cannot run on this machine; None if they can."""

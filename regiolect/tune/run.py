@@ -70,7 +70,7 @@ def tune_engine(
         EngineError: the engine cannot be loaded or run as the backend comes; DeviceLost: nor by now with anything else.
         StorageError: the journal cannot be kept.
     """
-    device, request = dict(backend.fingerprint()), artifact.request
+    device, request = dict(backend.device()), artifact.request
     offered, batches = backend.configurations(request), batch_sizes(request.profile)
     key = journal_key(artifact, device)
     known = None if force else resumable(artifact, device, tuned_for, offered, batches, store, say)

@@ -41,6 +41,10 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
         here = found.fingerprint() if found is not None else {"gpu": "none"}
         return {"backend": self.name, "version": self.version(), **here}
 
+    def device(self) -> Mapping[str, str]:
+        """The fingerprint: what runs on a GPU does not depend on the processor's cores."""
+        return self.fingerprint()
+
     def obstacle(self) -> str | None:
         """No driver or GPU here, or a library without the CUDA provider."""
         if gpu() is None:

@@ -49,6 +49,12 @@ class _TensorRt(Backend):
             "machine": platform.machine(),
         }
 
+    def device(self) -> Mapping[str, str]:
+        """The fingerprint, and this machine's GPU, which a plan of TensorRT-RTX may run on without being built for it
+        alone."""
+        found = gpu()
+        return {**self.fingerprint(), **({} if found is None else found.fingerprint())}
+
     def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         foreign = other_flavour(artifact, self.flavour)
         if foreign is not None:
@@ -208,8 +214,7 @@ class TensorRtRtxBackend(_TensorRt):
         return (AS_IT_COMES, graphs, eager, {**graphs, **eager}, {**graphs, "contexts": "2"})
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
-        device = gpu()
-        return rtx_misfits(artifact, {**self.fingerprint(), **({} if device is None else device.fingerprint())})
+        return rtx_misfits(artifact, self.device())
 
     def _own(self) -> Flavour:
         from regiolect.engines.tensorrt.rtx import Rtx
