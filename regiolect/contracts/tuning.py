@@ -38,7 +38,7 @@ class TunedEngine(Contract):
 
     format: Literal[1] = 1
     build_key: Digest
-    device: Mapping[str, str] = Field(description="fingerprint of the device, as the engine's backend sees it")
+    device: Mapping[str, str] = Field(description="the device, as the engine's backend tells it")
     default: OperatingPoint = Field(description="as the backend comes, at the profile's optimal batch, in the same run")
     points: Annotated[tuple[OperatingPoint, ...], Field(min_length=1)]
     chosen: OperatingPoint | None = Field(default=None, exclude_if=_none)
@@ -95,7 +95,7 @@ class TuningJournal(Contract):
     target: Target
     build_key: Digest
     engine: Digest = Field(description="of the build key and of the engine's files")
-    device: Mapping[str, str] = Field(description="fingerprint of the device, as the engine's backend sees it")
+    device: Mapping[str, str] = Field(description="the device, as the engine's backend tells it")
     regiolect: Digest = Field(description="of the code that measured")
     tuned_for: Performance
     default_batch: PositiveInt = Field(description="the profile's optimal batch")

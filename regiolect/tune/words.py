@@ -37,7 +37,7 @@ def settings(configuration: Mapping[str, str]) -> str:
 
 
 def device(tuned: TunedEngine) -> str:
-    """The device, in the words of its fingerprint."""
+    """The device, in the words of its backend."""
     return ", ".join(f"{name} {value}" for name, value in sorted(tuned.device.items()))
 
 

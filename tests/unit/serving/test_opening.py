@@ -69,7 +69,7 @@ def test_an_engine_that_was_tuned_here_is_opened_at_its_points_and_elsewhere_as_
     own = dataclasses.replace(bundles, model="sums", inputs=sums.request.inputs, outputs=("total",))
     approved = own.approved(sums)
     assert [(way.configuration, way.batches) for way in tuned_ways(approved, {})] == [({}, ())]
-    here = dict(backend("openvino").fingerprint())
+    here = dict(backend("openvino").device())
     with_points = approved.model_copy(update={"tuning": tuned(here, sums, store)})
     assert tuned_ways(with_points, here) == ways_of(POINTS)
     with pytest.warns(UserWarning, match="sums-me was tuned on a device of another cpu and is served as it comes"):

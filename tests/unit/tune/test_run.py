@@ -49,7 +49,7 @@ def tuned(artifact: EngineArtifact, store: LocalStore, inputs: Inputs, minutes: 
 
 
 def journal_of(artifact: EngineArtifact, store: LocalStore) -> TuningJournal:
-    found = store.get_record(TUNINGS, journal_key(artifact, ORT.fingerprint()), TuningJournal)
+    found = store.get_record(TUNINGS, journal_key(artifact, ORT.device()), TuningJournal)
     assert found is not None
     return found
 
@@ -62,7 +62,7 @@ def test_what_is_told_follows_from_the_journal_that_is_kept(
     assert journal == journal_of(artifact, store)
     assert tuned_engine(journal, result.journal) == result
     assert result.build_key == artifact.request.build_key
-    assert dict(result.device) == dict(ORT.fingerprint())
+    assert dict(result.device) == dict(ORT.device())
     assert (result.default.batch, dict(result.default.configuration)) == (2, {})
     assert {c.batch for c in journal.candidates} == {1, 2, 4}
     offered = [dict(each) for each in ORT.configurations(artifact.request)]
@@ -200,7 +200,7 @@ def test_stopped_at_any_point_a_tuning_goes_on_from_its_journal(
 ) -> None:
     with pytest.raises(_Stop):
         tuned(artifact, _Dying(store.root, at, written=written), inputs)
-    found = store.get_record(TUNINGS, journal_key(artifact, ORT.fingerprint()), TuningJournal)
+    found = store.get_record(TUNINGS, journal_key(artifact, ORT.device()), TuningJournal)
     kept = at - 1 if written else at - 2
     assert (found is None) if kept < 0 else (found is not None and len(found.passes) == kept)
     result = tuned(artifact, store, inputs)
@@ -252,7 +252,7 @@ def test_a_journal_of_something_else_is_named_and_never_gone_on_from(
 ) -> None:
     tuned(artifact, store, inputs, minutes=0.5)
     before = journal_of(artifact, store)
-    key = journal_key(artifact, ORT.fingerprint())
+    key = journal_key(artifact, ORT.device())
     store.put_record(TUNINGS, key, before.model_copy(update=change))
     said: list[str] = []
     tuned(artifact, store, inputs, minutes=0.5, say=said.append)
@@ -264,8 +264,8 @@ def test_a_journal_of_another_device_under_its_own_key_is_named(
     artifact: EngineArtifact, store: LocalStore, inputs: Inputs
 ) -> None:
     tuned(artifact, store, inputs, minutes=0.5)
-    other = journal_of(artifact, store).model_copy(update={"device": {**ORT.fingerprint(), "cpu": "a slower one"}})
-    key = journal_key(artifact, ORT.fingerprint())
+    other = journal_of(artifact, store).model_copy(update={"device": {**ORT.device(), "cpu": "a slower one"}})
+    key = journal_key(artifact, ORT.device())
     (store.root / "records" / TUNINGS / f"{key}.json").unlink()
     store.put_record(TUNINGS, journal_key(artifact, other.device), other)
     said: list[str] = []
