@@ -113,7 +113,7 @@ def measure_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     tuned = tune_engine(
         openvino, artifact, {"image": images}, store, minutes=arguments.minutes, tuned_for=Performance.LATENCY
     )
-    ways = ways_of(tuned.points)
+    ways = ways_of(tuned)
     engines = [openvino.load(artifact, store, way.configuration) for way in ways]
     with whole_machine():
         points = measured_points(engines, ways)

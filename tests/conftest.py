@@ -31,6 +31,7 @@ from regiolect.contracts import (
     Target,
     TensorSpec,
     Timing,
+    TunedEngine,
 )
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
@@ -66,6 +67,7 @@ class Bundles:
     outputs: tuple[str, ...] = ("logits",)
     policy: RegionPolicy = POLICY
     signing: Signing | None = None
+    tuning: TunedEngine | None = None
 
     def policy_of(self, region: str) -> RegionPolicy:
         """The policy, as a region's own."""
@@ -120,7 +122,13 @@ class Bundles:
         attestation, evaluation = self.attestation(artifact), self.evaluation(artifact, speedup)
         policy = self.policy_of(artifact.request.region)
         decision = decide_gate(artifact, policy, attestation, evaluation, RESULTS)
-        return ApprovedEngine(engine=artifact, attestation=attestation, evaluation=evaluation, decision=decision)
+        return ApprovedEngine(
+            engine=artifact,
+            attestation=attestation,
+            evaluation=evaluation,
+            decision=decision,
+            tuning=self.tuning,
+        )
 
     def evaluation(self, artifact: EngineArtifact, speedup: float = 1.5) -> EvaluationResult:
         return EvaluationResult(

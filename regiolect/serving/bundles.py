@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from regiolect import __version__
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, verify_bundle
-from regiolect.contracts import Preprocessing, TensorSpec
+from regiolect.contracts import ApprovedEngine, Preprocessing, TensorSpec, TunedEngine
 from regiolect.data import preprocess
 from regiolect.engines import catalog
+from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
 from regiolect.integrity import digest_file
+from regiolect.machine import UNKNOWN
 from regiolect.preflight import Fit, not_runnable, preflight, region_here, require_region
 from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.keyring import Keyring
@@ -31,11 +33,15 @@ class ServedModel:
     Attributes:
         manifest: what the bundle says of itself.
         target: name of the target whose engine was loaded here.
+        tuning: what that engine was tuned to on a device like this one, at whose point it runs; None: as it comes.
     """
 
-    def __init__(self, manifest: BundleManifest, target: str, engine: Engine) -> None:
+    def __init__(
+        self, manifest: BundleManifest, target: str, engine: Engine, tuning: TunedEngine | None = None
+    ) -> None:
         self.manifest = manifest
         self.target = target
+        self.tuning = tuning
         self._engine = engine
 
     def predict(
@@ -55,7 +61,8 @@ class ServedModel:
         """
         manifest = self.manifest
         raw = raw_inputs(manifest.name, manifest.inputs, manifest.preprocessing, model_input)
-        return self._engine.run_many({name: preprocess(raw[name], manifest.preprocessing) for name in raw})
+        inputs = {name: preprocess(raw[name], manifest.preprocessing) for name in raw}
+        return self._engine.run_many(inputs, None if self.tuning is None else self.tuning.point.batch)
 
 
 def raw_inputs(
@@ -95,7 +102,8 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     """Verify the bundle at `folder` and load the engine that is right for this machine.
 
     That is the first, in the bundle's order, that was measured on a machine like this one; else the first that runs
-    here, which is warned of. Nothing of the others is read but to compare digests.
+    here, which is warned of. Nothing of the others is read but to compare digests. An engine that was tuned runs at
+    the point at which it was judged; on a device of another type it runs as it comes, which is warned of.
 
     Args:
         trust: whose signatures count; those of the trust file that the environment names when None.
@@ -109,7 +117,8 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     manifest = read_bundle(folder)
     require_region(manifest.model, manifest.region, region_here())
-    engines = {approved.engine.request.target.name: approved.engine for approved in manifest.engines}
+    approved = {each.engine.request.target.name: each for each in manifest.engines}
+    engines = {target: each.engine for target, each in approved.items()}
     report = preflight(tuple(engines.values()))
     fitting = report.to_try()
     # The engine to be loaded is hashed once, from the bytes that are then deserialized.
@@ -118,15 +127,38 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     verify_decisions(folder, manifest, trust)
     failed = {}
     for fit in fitting:
+        backend = catalog.backend(fit.backend)
         try:
-            engine = catalog.backend(fit.backend).load_from(engines[fit.target], folder / engine_folder(fit.target))
+            tuning = tuned_here(approved[fit.target], backend.device())
+            configuration = AS_IT_COMES if tuning is None else tuning.point.configuration
+            engine = backend.load_from(engines[fit.target], folder / engine_folder(fit.target), configuration)
         except EngineError as error:
             failed[fit.target] = error
         else:
             if fit.fit is Fit.UNMEASURED:
                 warnings.warn(fit.warning(manifest.name), stacklevel=2)
-            return ServedModel(manifest, fit.target, engine)
+            return ServedModel(manifest, fit.target, engine, tuning)
     raise not_runnable(manifest.name, report, failed)
+
+
+def tuned_here(approved: ApprovedEngine, device: Mapping[str, str]) -> TunedEngine | None:
+    """What an engine was tuned to, if that was on such a device; None otherwise, with a warning if it was another one.
+
+    Args:
+        device: as the engine's backend tells it.
+    """
+    tuning = approved.tuning
+    if tuning is None or tuning.device == dict(device):
+        return tuning
+    differing = sorted(name for name in {*tuning.device, *device} if tuning.device.get(name) != device.get(name))
+    told = [f"{name} {tuning.device.get(name, UNKNOWN)} there, {device.get(name, UNKNOWN)} here" for name in differing]
+    request = approved.engine.request
+    warnings.warn(
+        f"the engine of {request.model}-{request.region} was tuned on another device ({'; '.join(told)}) and runs as "
+        "it comes: tune it on a device like this one",
+        stacklevel=3,
+    )
+    return None
 
 
 def requirements(manifest: BundleManifest) -> tuple[str, ...]:
@@ -167,8 +199,10 @@ def require_origin(folder: Path, trust: Trust) -> None:
 def _origin(folder: Path) -> tuple[str, int] | None:
     """The registered model and version that MLflow downloaded a bundle from, as it notes beside the model; None if the
     model was not asked for by a registered name."""
-    note = folder.parents[1] / "registered_model_meta"
-    if not note.is_file():
+    # Two levels above, as MLflow downloads it; whoever moved a bundle to the top of a disk has no such place.
+    above = folder.absolute().parents[1:2]
+    note = Path(*above) / "registered_model_meta"
+    if not above or not note.is_file():
         return None
     try:
         said = yaml.safe_load(note.read_bytes())

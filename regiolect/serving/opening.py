@@ -6,8 +6,7 @@ import itertools
 import statistics
 import threading
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from regiolect.bundle import engine_folder
-from regiolect.contracts import ApprovedEngine, BuildRequest, Configuration, OperatingPoint
+from regiolect.contracts import BuildRequest, Configuration, TunedEngine
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Arrays, Engine
@@ -50,11 +49,11 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     require_origin(folder, trust)
     served = load_bundle(folder, trust)
-    approved = next(one for one in served.manifest.engines if one.engine.request.target.name == served.target)
-    backend = catalog.backend(approved.engine.request.target.backend)
-    ways = tuned_ways(approved, backend.fingerprint())
+    artifact = next(one.engine for one in served.manifest.engines if one.engine.request.target.name == served.target)
+    backend = catalog.backend(artifact.request.target.backend)
+    ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
     at = folder / engine_folder(served.target)
-    engines = [backend.load_from(approved.engine, at, way.configuration) for way in ways]
+    engines = [backend.load_from(artifact, at, way.configuration) for way in ways]
     return AdaptiveModel(engines, served.manifest.preprocessing, measured_points(engines, ways), patience)
 
 
@@ -66,31 +65,12 @@ class Way:
     batches: tuple[int, ...]
 
 
-def tuned_ways(approved: ApprovedEngine, device: Mapping[str, str]) -> tuple[Way, ...]:
-    """The configurations of an engine's operating points; as the backend comes if there are none for this device.
-
-    Warns when there are some for another device.
-    """
-    tuning = approved.tuning
-    if tuning is None:
-        return (Way(AS_IT_COMES, ()),)
-    if tuning.device != dict(device):
-        differing = sorted(name for name in {*tuning.device, *device} if tuning.device.get(name) != device.get(name))
-        warnings.warn(
-            f"the engine of {approved.engine.request.model}-{approved.engine.request.region} was tuned on a device of "
-            f"another {', '.join(differing)} and is served as it comes: tune it on a device like this one",
-            stacklevel=3,
-        )
-        return (Way(AS_IT_COMES, ()),)
-    return ways_of(tuning.points)
-
-
-def ways_of(points: Sequence[OperatingPoint]) -> tuple[Way, ...]:
-    """The configurations of operating points, each once."""
-    batches: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for point in points:
-        batches.setdefault(tuple(sorted(point.configuration.items())), []).append(point.batch)
-    return tuple(Way(dict(configuration), tuple(sizes)) for configuration, sizes in batches.items())
+def ways_of(tuning: TunedEngine) -> tuple[Way, ...]:
+    """The configurations of an engine's operating points, each once; the chosen one, at which it was judged, too."""
+    batches: dict[tuple[tuple[str, str], ...], set[int]] = {}
+    for point in (*tuning.points, *([] if tuning.chosen is None else [tuning.chosen])):
+        batches.setdefault(tuple(sorted(point.configuration.items())), set()).add(point.batch)
+    return tuple(Way(dict(configuration), tuple(sorted(sizes))) for configuration, sizes in batches.items())
 
 
 def measured_points(engines: Sequence[Engine], ways: Sequence[Way]) -> list[Point]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from regiolect.contracts import EngineArtifact, OperatingPoint, TunedEngine
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Arrays, Engine
 from regiolect.errors import IntegrityError, InvalidSetting, ShapeOutsideProfile
 from regiolect.serving import load_adaptive, load_bundle
-from regiolect.serving.opening import measured_points, tuned_ways, ways_of
+from regiolect.serving.opening import measured_points, ways_of
 from regiolect.storage import LocalStore
 
 
@@ -30,12 +32,15 @@ POINTS = (
 )
 
 
-def tuned(device: dict[str, str], artifact: EngineArtifact, store: LocalStore) -> TunedEngine:
+def tuned(
+    device: dict[str, str], artifact: EngineArtifact, store: LocalStore, chosen: OperatingPoint | None = None
+) -> TunedEngine:
     return TunedEngine(
         build_key=artifact.request.build_key,
         device=device,
         default=operating(4, {}, 90),
         points=POINTS,
+        chosen=chosen,
         noise=0.01,
         journal=store.put_bytes(b"journal"),
     )
@@ -46,14 +51,28 @@ def sums(built: Callable[..., EngineArtifact]) -> EngineArtifact:
     return built("openvino")
 
 
-def test_a_configuration_is_loaded_once_however_many_points_have_it() -> None:
-    first, second = ways_of(POINTS)
+@pytest.fixture
+def as_tuned(sums: EngineArtifact, store: LocalStore) -> TunedEngine:
+    return tuned(dict(backend("openvino").device()), sums, store)
+
+
+def test_a_configuration_is_loaded_once_however_many_points_have_it(as_tuned: TunedEngine) -> None:
+    first, second = ways_of(as_tuned)
     assert (dict(first.configuration), first.batches) == ({"NUM_STREAMS": "1"}, (1,))
     assert (dict(second.configuration), second.batches) == ({"NUM_STREAMS": "2"}, (1, 4))
 
 
-def test_points_are_measured_here_at_every_size_that_they_batch(sums: EngineArtifact, store: LocalStore) -> None:
-    ways = ways_of(POINTS)
+def test_the_point_that_was_judged_is_opened_though_others_are_better(as_tuned: TunedEngine) -> None:
+    judged = operating(4, {"NUM_STREAMS": "1"}, 110)
+    first, second = ways_of(as_tuned.model_copy(update={"chosen": judged}))
+    assert (dict(first.configuration), first.batches) == ({"NUM_STREAMS": "1"}, (1, 4))
+    assert second.batches == (1, 4)
+
+
+def test_points_are_measured_here_at_every_size_that_they_batch(
+    sums: EngineArtifact, as_tuned: TunedEngine, store: LocalStore
+) -> None:
+    ways = ways_of(as_tuned)
     engines = [backend("openvino").load(sums, store, way.configuration) for way in ways]
     points = measured_points(engines, ways)
     assert [(point.engine, point.batch, point.slots) for point in points] == [(0, 1, 1), (1, 1, 2), (1, 4, 2)]
@@ -63,43 +82,94 @@ def test_points_are_measured_here_at_every_size_that_they_batch(sums: EngineArti
     assert points[2].name == "batch 4, NUM_STREAMS=2"
 
 
-def test_an_engine_that_was_tuned_here_is_opened_at_its_points_and_elsewhere_as_it_comes(
-    bundles, sums: EngineArtifact, store: LocalStore
+def test_an_engine_from_before_profiles_is_refused_by_name(
+    sums: EngineArtifact, as_tuned: TunedEngine, store: LocalStore
 ) -> None:
-    own = dataclasses.replace(bundles, model="sums", inputs=sums.request.inputs, outputs=("total",))
-    approved = own.approved(sums)
-    assert [(way.configuration, way.batches) for way in tuned_ways(approved, {})] == [({}, ())]
-    here = dict(backend("openvino").device())
-    with_points = approved.model_copy(update={"tuning": tuned(here, sums, store)})
-    assert tuned_ways(with_points, here) == ways_of(POINTS)
-    with pytest.warns(UserWarning, match="sums-me was tuned on a device of another cpu and is served as it comes"):
-        ways = tuned_ways(with_points, here | {"cpu": "another"})
-    assert [(way.configuration, way.batches) for way in ways] == [({}, ())]
-
-
-def test_an_engine_from_before_profiles_is_refused_by_name(sums: EngineArtifact, store: LocalStore) -> None:
     old = sums.model_copy(update={"request": sums.request.model_copy(update={"shapes": {}})})
     with pytest.raises(ShapeOutsideProfile, match=r"profile for 'width' of sums-me.*load_bundle"):
-        measured_points([backend("openvino").load(old, store)], ways_of(POINTS[:1]))
+        measured_points([backend("openvino").load(old, store)], ways_of(as_tuned)[:1])
+
+
+Write = Callable[..., Path]
 
 
 @pytest.fixture
-def bundle(bundles, store: LocalStore, sums: EngineArtifact, tmp_path: Path) -> Path:
-    """A signed bundle whose engine really runs."""
-    policy = bundles.policy.model_copy(update={"region": "me"})
-    own = dataclasses.replace(bundles, model="sums", inputs=sums.request.inputs, outputs=("total",))
-    artifact = backend("openvino").build(sums.request.model_copy(update={"policy": policy.digest()}), bundles.store)
-    own.write(tmp_path / "bundle", artifact, region="me")
-    return tmp_path / "bundle"
+def write(bundles, sums: EngineArtifact, tmp_path: Path) -> Write:
+    """Signs a bundle whose engine really runs, as tuned if it is said to what."""
+
+    def write(tuning: TunedEngine | None = None) -> Path:
+        policy = bundles.policy.model_copy(update={"region": "me"})
+        made = {"model": "sums", "inputs": sums.request.inputs, "outputs": ("total",), "tuning": tuning}
+        artifact = backend("openvino").build(sums.request.model_copy(update={"policy": policy.digest()}), bundles.store)
+        dataclasses.replace(bundles, **made).write(tmp_path / "bundle", artifact, region="me")
+        return tmp_path / "bundle"
+
+    return write
+
+
+@pytest.fixture
+def bundle(write: Write) -> Path:
+    return write()
+
+
+IMAGES = np.arange(3 * 3 * 4, dtype=np.uint8).reshape(3, 3, 4)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int | None]]:
+    """Every call of an engine: how many batches it computes at once, and of what size."""
+    seen: list[tuple[int, int | None]] = []
+    original = Engine.run_many
+
+    def run_many(self: Engine, inputs: Arrays, batch: int | None = None) -> Any:
+        seen.append((self.at_once, batch))
+        return original(self, inputs, batch)
+
+    monkeypatch.setattr(Engine, "run_many", run_many)
+    return seen
+
+
+def test_an_engine_that_was_tuned_is_served_at_the_point_at_which_it_was_judged(
+    write: Write, as_tuned: TunedEngine, runs: list[tuple[int, int | None]]
+) -> None:
+    judged = as_tuned.model_copy(update={"chosen": operating(2, {"NUM_STREAMS": "2"}, 210)})
+    served = load_bundle(write(judged))
+    assert served.tuning is not None
+    assert served.tuning.point == judged.point
+    np.testing.assert_allclose(served.predict(IMAGES)["total"], IMAGES.sum(axis=2) * 2)
+    assert runs == [(2, 2)]
+
+
+def test_an_engine_that_was_tuned_on_another_device_is_served_as_it_comes_and_both_are_told(
+    write: Write, as_tuned: TunedEngine, runs: list[tuple[int, int | None]]
+) -> None:
+    elsewhere = write(as_tuned.model_copy(update={"device": {**as_tuned.device, "cores": "4096"}}))
+    with pytest.warns(UserWarning, match=r"sums-me was tuned on another device \(cores 4096 there, \d+ here\)"):
+        served = load_bundle(elsewhere)
+    assert served.tuning is None
+    served.predict(IMAGES)
+    assert runs == [(1, None)]
+    with pytest.warns(UserWarning, match="tuned on another device"), load_adaptive(elsewhere) as model:
+        assert [point.batch for point in model.points] == [1, 2, 4]
+
+
+def test_an_engine_that_was_tuned_is_opened_at_its_points(write: Write, as_tuned: TunedEngine) -> None:
+    with load_adaptive(write(as_tuned)) as model:
+        assert [(point.engine, point.batch) for point in model.points] == [(0, 1), (1, 1), (1, 4)]
+
+
+def test_a_bundle_may_be_named_from_where_it_lies(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write().parent)
+    with load_adaptive(Path("bundle")) as model:
+        assert model.target == "here"
 
 
 def test_a_bundle_answers_many_callers_as_it_answers_one(bundle: Path) -> None:
-    images = np.arange(3 * 3 * 4, dtype=np.uint8).reshape(3, 3, 4)
-    expected = load_bundle(bundle).predict(images)
+    expected = load_bundle(bundle).predict(IMAGES)
     with load_adaptive(bundle) as model:
         assert (model.name, model.target, model.patience) == ("sums-me", "here", 1.0)
         assert [point.batch for point in model.points] == [1, 2, 4]
-        futures = [model.submit(images[place : place + 1]) for place in range(3)]
+        futures = [model.submit(IMAGES[place : place + 1]) for place in range(3)]
         answers = np.concatenate([future.result(timeout=20)["total"] for future in futures])
     np.testing.assert_allclose(answers, expected["total"], rtol=1e-6)
 
