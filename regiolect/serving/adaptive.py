@@ -157,13 +157,13 @@ class AdaptiveModel:
         came = self._clock()
         with self._lock:
             self._dispatcher.came(came, rows)
-            self._require_room(rows)
+            self._require_room(rows, tuple(shapes.values()))
         inputs = {name: preprocess(array, self._preprocessing) for name, array in raw.items()}
         checked_rows(specs, inputs)
         caller = _Caller(padded(inputs, rows, shapes), rows, came, Future())
         with self._lock:
             # Others may have come while this one was prepared.
-            self._require_room(rows)
+            self._require_room(rows, tuple(shapes.values()))
             ticket = next(self._tickets)
             self._callers[ticket] = caller
             self._dispatcher.add(Request(ticket, rows, tuple(shapes.values())))
@@ -206,14 +206,14 @@ class AdaptiveModel:
     ) -> None:
         self.close()
 
-    def _require_room(self, rows: int) -> None:
+    def _require_room(self, rows: int, shape: tuple[object, ...]) -> None:
         if self._closed:
             raise ModelClosed(
                 expected=f"{self.name} to be open",
                 found="it was closed",
                 remedy="load it again, or stop asking before it is closed",
             )
-        wait = self._dispatcher.refusal(rows)
+        wait = self._dispatcher.refusal(rows, shape)
         if wait is not None:
             self._shed += 1
             now, capacity = self._dispatcher.rate(self._clock()), self._dispatcher.capacity

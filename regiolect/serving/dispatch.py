@@ -48,6 +48,23 @@ class Batch:
     expected: float
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """What waits of one shape."""
+
+    requests: int = 0
+    rows: int = 0
+
+    def seconds(self, point: Point) -> float:
+        """How long it takes one slot, in batches of as many whole requests of the mean size as fit."""
+        if not self.requests:
+            return 0.0
+        size = self.rows / self.requests
+        full = max(math.floor(point.batch / size), 1)
+        batches, left = divmod(self.requests, full)
+        return batches * point.takes(round(full * size)) + (point.takes(max(round(left * size), 1)) if left else 0.0)
+
+
 class Dispatcher:
     """Queue, operating point in use and batches in flight of one served model.
 
@@ -71,18 +88,18 @@ class Dispatcher:
     def __init__(self, points: Sequence[Point], patience: float) -> None:
         """
         Args:
-            points: those whose batches take more than half of `patience` are left out: whoever comes while one runs has
-                to wait for it, and for his own.
+            points: those are left out whose full batches the patience does not allow: whoever comes while all slots are
+                busy has to wait for them, and for a batch of his own on each.
             patience: seconds from arrival to answer.
 
         Raises:
             InvalidSetting: not even the smallest batch is answered in that time.
         """
-        usable = [point for point in points if 2 * point.takes(point.batch) <= patience]
+        usable = [point for point in points if _two_rounds(point) <= FILLED * patience]
         if not usable:
-            least = 2 * min(point.takes(point.batch) for point in points)
+            least = min(map(_two_rounds, points)) / FILLED
             raise InvalidSetting(
-                expected=f"a patience of at least {least:.3g} s, in which a batch in flight and the next one are done",
+                expected=f"a patience of at least {least:.3g} s, in which batches in flight and the next ones are done",
                 found=f"{patience:g} s",
                 remedy="allow more, or release an engine that answers faster",
             )
@@ -93,6 +110,8 @@ class Dispatcher:
         self._peak = max(self.points, key=lambda point: point.rate)
         self._arrivals = Arrivals()
         self._queue: deque[Request] = deque()
+        self._shapes: dict[Hashable, _Waiting] = {}
+        self._work = 0.0
         self._in_flight = 0
         self.point = self._steady = min(self.points, key=_single)
         self._surge: Point | None = None
@@ -114,18 +133,26 @@ class Dispatcher:
         """A request of `rows` samples came, whatever becomes of it."""
         self._arrivals.add(now, rows)
 
-    def refusal(self, rows: int) -> float | None:
-        """None if a request may be added now; otherwise the seconds after which it is worth asking again."""
-        ahead = self.waiting + self.flying
-        answer = (ahead + rows) / self.capacity + self.pace * self._peak.takes(self._peak.batch)
-        if ahead == 0 or answer <= FILLED * self.patience:
+    def refusal(self, rows: int, shape: Hashable = ()) -> float | None:
+        """None if a request may be added now; otherwise the seconds after which it is worth asking again.
+
+        It may be added while its answer is expected within the patience: what flies was begun just now, and what waits
+        is computed in as few batches as shapes and sizes allow, at the point that gives most.
+        """
+        if not self._in_flight and not self._queue:
+            return None
+        slots, full = self._peak.slots, self._peak.takes(self._peak.batch)
+        work = self._work + self._changed(shape, 1, rows)
+        # The last batch begins when the first slot is free, and the others may have some of theirs left.
+        answer = self.pace * ((self._in_flight * full + work) / slots + (1 - 1 / slots) * full)
+        if answer <= FILLED * self.patience:
             return None
         return max(answer - FILLED * self.patience, self.pace * self.point.takes(1))
 
     def add(self, request: Request) -> None:
         """Put a request that was not refused at the end of the queue."""
         self._queue.append(request)
-        self.waiting += request.rows
+        self._count(request, 1)
 
     def next(self, now: float) -> Batch | None:
         """What to run now, taken out of the queue; None if nothing waits, or it has to wait. Ask until it is None."""
@@ -139,7 +166,8 @@ class Dispatcher:
             self.switches += 1
         requests = self._taken(chosen)
         rows = sum(request.rows for request in requests)
-        self.waiting -= rows
+        for request in requests:
+            self._count(request, -1)
         self.flying += rows
         expected = chosen.takes(rows, self._in_flight)
         self._in_flight += 1
@@ -196,6 +224,24 @@ class Dispatcher:
         """Seconds until nobody would wait, as if samples flowed; long, where they come faster than they go."""
         return point.takes(point.share(self.waiting)) + self.waiting / max(point.rate - rate, point.rate / 100)
 
+    def _count(self, request: Request, change: int) -> None:
+        """Take a request into the account of what waits, or out of it."""
+        self._work += self._changed(request.shape, change, change * request.rows)
+        self.waiting += change * request.rows
+        kept = self._shapes.get(request.shape, _Waiting())
+        self._shapes[request.shape] = _Waiting(kept.requests + change, kept.rows + change * request.rows)
+        if not self._shapes[request.shape].requests:
+            del self._shapes[request.shape]
+        if not self._shapes:
+            # What rounding left of it.
+            self._work = 0.0
+
+    def _changed(self, shape: Hashable, requests: int, rows: int) -> float:
+        """By how many seconds of one slot of the peak's the work that waits would change."""
+        kept = self._shapes.get(shape, _Waiting())
+        then = _Waiting(kept.requests + requests, kept.rows + rows)
+        return then.seconds(self._peak) - kept.seconds(self._peak)
+
     def _taken(self, point: Point) -> tuple[Request, ...]:
         wanted = point.share(self.waiting)
         first = self._queue.popleft()
@@ -212,6 +258,11 @@ class Dispatcher:
                 break
         self._queue.extendleft(reversed(passed))
         return tuple(taken)
+
+
+def _two_rounds(point: Point) -> float:
+    """Seconds until a full batch for each slot is answered that came while as much had just begun on all of them."""
+    return (3 - 1 / point.slots) * point.takes(point.batch)
 
 
 def _single(point: Point) -> float:
