@@ -12,11 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from regiolect.contracts import NightlyResult, RegionAnswer, ReleaseResult
+from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
 from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
+from regiolect.tune.result import TuningResult, untried
 
 # An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
 LEAST_FREE = 256 * 1024 * 1024
@@ -76,19 +77,17 @@ def run_tuning(
     targets: list[str] | None,
     minutes: float,
     force: bool,
-) -> tuple[RegionAnswer, ...]:
+) -> TuningResult:
     """Tune approved engines on their targets, embedded or against the server that PREFECT_API_URL names.
 
     Raises:
         As `run_release`.
     """
     _require_ready(settings)
-    plan_here(settings, model, regions, targets=targets, force=False)
+    refused = untried(plan_here(settings, model, regions, targets=targets, force=False))
     tune_all = flows_module("tune_on_target").tune_all
-    answers: tuple[RegionAnswer, ...] = _run(
-        tune_all, model, regions=regions, targets=targets, minutes=minutes, force=force
-    )
-    return answers
+    answers = _run(tune_all, model, regions=regions, targets=targets, minutes=minutes, force=force)
+    return TuningResult(answers=answers, refused=refused)
 
 
 def _require_ready(settings: Settings) -> None:

@@ -11,10 +11,8 @@ import typer
 from regiolect.tune.candidates import DEFAULT_MINUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from regiolect.contracts import RegionAnswer
     from regiolect.tune.compare import DeviceComparison
+    from regiolect.tune.result import TuningResult
 
 
 def tune(
@@ -64,31 +62,27 @@ def tune(
         if json_file is not None:
             write_atomic(json_file, found.model_dump_json(indent=2).encode())
         raise typer.Exit(1 if found.slower is not None else 0)
-    from pydantic import TypeAdapter
-
     from regiolect.console import watching
-    from regiolect.contracts import RegionAnswer
     from regiolect.orchestrator import run_tuning
     from regiolect.settings import load_settings
 
     if policies is not None:
         os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     with watching(verbose):
-        answers = run_tuning(
+        result = run_tuning(
             load_settings(), str(model), _split(regions), targets=_split(targets), minutes=minutes, force=force
         )
-    _print(answers)
+    _print(result)
     if json_file is not None:
-        dumped = TypeAdapter(tuple[RegionAnswer, ...]).dump_json(tuple(answers), indent=2)
-        write_atomic(json_file, dumped)
-    raise typer.Exit(0 if all(answer.outcome.tuning is not None for answer in answers) else 1)
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(0 if result.complete else 1)
 
 
 def _split(names: str) -> list[str] | None:
     return [name.strip() for name in names.split(",") if name.strip()] or None
 
 
-def _print(answers: Sequence[RegionAnswer]) -> None:
+def _print(result: TuningResult) -> None:
     """The default against the operating points of each engine; then what was not tuned, with its remedy."""
     from rich.console import Console
     from rich.markup import escape
@@ -100,7 +94,7 @@ def _print(answers: Sequence[RegionAnswer]) -> None:
     table = Table()
     for number, name in enumerate(("region", "target", *words.HEAD)):
         table.add_column(name, overflow="fold", justify="right" if number in (3, 4, 6, 7, 8) else "left")
-    tuned = [answer.outcome for answer in answers if answer.outcome.tuning is not None]
+    tuned = [answer.outcome for answer in result.answers if answer.outcome.tuning is not None]
     for outcome in tuned:
         if outcome.tuning is not None:
             for cells in words.rows(outcome.tuning):
@@ -117,10 +111,11 @@ def _print(answers: Sequence[RegionAnswer]) -> None:
                 style="dim",
                 soft_wrap=True,
             )
-    for answer in answers:
-        failure = answer.outcome.failure
-        if answer.outcome.tuning is None and failure is not None:
-            where = f"{answer.outcome.region} {answer.outcome.target.name}"
+    outcomes = [answer.outcome for answer in result.answers if answer.outcome.tuning is None]
+    failures = [(f"{outcome.region} {outcome.target.name}", outcome.failure) for outcome in outcomes]
+    failures += [(engine.place, engine.failure) for engine in result.refused]
+    for where, failure in failures:
+        if failure is not None:
             console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
             for name in ("expected", "found", "remedy"):
                 console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)

@@ -164,6 +164,19 @@ def test_the_command_prints_the_default_against_the_points(approved: ReleaseRow)
     assert "regiolect run MODEL" in done.output
 
 
+def test_a_region_whose_policy_is_unusable_is_told_and_not_passed_over(
+    approved: ReleaseRow, workshop: Workshop
+) -> None:
+    workshop.write_data("south")
+    (workshop.policies / "south.yaml").write_text("region: south\n")
+    alone = CliRunner().invoke(app, ["tune", ADDRESS, "--regions", "south", "--minutes", str(MINUTES)])
+    assert alone.exit_code == 1
+    assert "south: InvalidPolicy" in alone.output
+    done = CliRunner().invoke(app, ["tune", ADDRESS, "--minutes", str(MINUTES)])
+    assert done.exit_code == 1, done.output
+    assert "south: InvalidPolicy" in done.output and "north" in done.output and "noise" in done.output
+
+
 def test_a_target_that_cannot_be_attested_here_is_told_and_the_others_are_tuned(workshop: Workshop) -> None:
     workshop.add("north", PORTABLE, GPU, precision="FP32", **SMALL)
     release(ADDRESS)
