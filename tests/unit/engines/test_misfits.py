@@ -19,6 +19,7 @@ from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import NotRunnableHere
 from regiolect.gpus import Gpu
 
+ROOT = Path(__file__).parents[3]
 Artifact = Callable[..., EngineArtifact]
 
 
@@ -200,6 +201,6 @@ def test_the_build_of_onnxruntime_for_gpus_runs_what_was_built_for_processors(mo
 
 
 def test_every_backend_has_an_extra_of_its_name_that_brings_its_distribution() -> None:
-    extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for name in catalog.names():
         assert catalog.backend(name).distribution in {Requirement(each).name for each in extras[name]}
