@@ -137,7 +137,8 @@ def requirements(manifest: BundleManifest) -> tuple[str, ...]:
     """
     engines = [(catalog.backend(each.engine.request.target.backend), each.engine) for each in manifest.engines]
     listed = {backend.distribution for backend, _ in engines}
-    extras, versions = set(), {}
+    extras: set[str] = set()
+    versions: dict[str, str] = {}
     for backend, engine in engines:
         carrier = next((name for name in backend.carried_by if name in listed), None)
         if carrier is None:
