@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ class Gpu:
     def fingerprint(self) -> dict[str, str]:
         """Entries for a backend's fingerprint."""
         return {"gpu": self.name, "compute capability": self.compute_capability, "driver": self.driver}
+
+
+def seeing() -> bool:
+    """Whether nvidia-ml-py is installed, without which no GPU is seen."""
+    return importlib.util.find_spec("pynvml") is not None
 
 
 def gpu() -> Gpu | None:

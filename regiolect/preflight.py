@@ -11,10 +11,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
+from pydantic import ValidationError
+
 from regiolect import __version__
 from regiolect.contracts import Contract, EngineArtifact, Misfit, Precision, RegionId, TargetId
 from regiolect.engines import catalog
-from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, UnknownBackend
+from regiolect.engines.base import device_for
+from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, RegiolectError, UnknownBackend
 
 REGION_SETTING = "REGIOLECT_REGION"
 Misfits = Callable[[EngineArtifact], Sequence[Misfit]]
@@ -22,6 +25,8 @@ Misfits = Callable[[EngineArtifact], Sequence[Misfit]]
 
 # Integer kernels of one processor saturate where those of another do not.
 _KERNELS = ("machine", "isa")
+_LOST = "lost device"
+_OTHER_VERSION = "install the version of Regiolect that released it, or a newer one"
 
 
 class Fit(StrEnum):
@@ -129,6 +134,28 @@ def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]
     )
 
 
+def passed_over(name: str, report: Preflight, failed: Mapping[str, EngineError], loaded: TargetId) -> str | None:
+    """What whoever gets another engine than the one meant for this machine should know; None if there is nothing.
+
+    That is: engines that fit and did not load, and those before the loaded one whose device does not answer. An engine
+    for another machine, or whose library is not installed, is none that was lost.
+
+    Args:
+        name: the bundle's.
+        failed: what loading said of engines that fit, by target.
+        loaded: the target whose engine is served instead.
+    """
+    targets = [each.target for each in report.engines]
+    lost = []
+    for place, each in enumerate(report.engines):
+        error = failed.get(each.target)
+        if error is not None:
+            lost.append(f"{_loading(each.target, error)}; {error.remedy}")
+        elif place < targets.index(loaded) and any(misfit.what == _LOST for misfit in each.misfits):
+            lost.append(f"{each.target}: {each.differences()}; {each.remedy}")
+    return f"{name} runs on its engine for {loaded} in place of another: {'. '.join(lost)}" if lost else None
+
+
 def region_here() -> str | None:
     """The region that this machine is said to be in; None: nobody said."""
     return os.environ.get(REGION_SETTING) or None
@@ -152,24 +179,38 @@ def require_region(model: str, region: RegionId, here: str | None) -> None:
 
 def _fit_of(artifact: EngineArtifact, misfits: Misfits) -> EngineFit:
     request = artifact.request
-    target, remedy = request.target, ""
     try:
         found = tuple(misfits(artifact))
-    except UnknownBackend:
-        known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
-        found = (Misfit(what="backend", engine=target.backend, host=known, blocks=True),)
-        remedy = "install the version of Regiolect that released it, or a newer one"
-    except DeviceLost as error:
-        found = (Misfit(what="device", engine=target.name, host=error.found, blocks=True),)
-        remedy = error.remedy
+    except (RegiolectError, ValueError, LookupError) as error:
+        found = (_failed_comparison(artifact, error),)
     return EngineFit(
-        target=target.name,
-        backend=target.backend,
+        target=request.target.name,
+        backend=request.target.backend,
         precision=request.precision,
         fit=_fit(found),
         misfits=found,
-        remedy=remedy or _remedy(artifact, found),
+        remedy=_remedy(artifact, found),
     )
+
+
+def _failed_comparison(artifact: EngineArtifact, error: RegiolectError | ValueError | LookupError) -> Misfit:
+    """That one engine cannot be compared keeps it from running; the bundle's others are judged all the same."""
+    target = artifact.request.target
+    if isinstance(error, UnknownBackend):
+        known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
+        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=_OTHER_VERSION)
+    if isinstance(error, DeviceLost):
+        return Misfit(what=_LOST, engine=device_for(artifact), host=error.found, blocks=True, remedy=error.remedy)
+    if isinstance(error, RegiolectError):
+        return Misfit(what="comparison", engine=error.expected, host=error.found, blocks=True, remedy=error.remedy)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        option = ".".join(map(str, first["loc"]))
+        reads = f"Regiolect {__version__} does not take it: {first['msg']}"
+        engine = f"{option}={first['input']}"
+        return Misfit(what="option", engine=engine, host=reads, blocks=True, remedy=_OTHER_VERSION)
+    readable, said = f"a fingerprint that Regiolect {__version__} reads", f"{type(error).__name__}: {error}"
+    return Misfit(what="comparison", engine=readable, host=said, blocks=True, remedy=_OTHER_VERSION)
 
 
 def _fit(misfits: Sequence[Misfit]) -> Fit:
@@ -181,10 +222,14 @@ def _fit(misfits: Sequence[Misfit]) -> Fit:
 def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
     if not misfits:
         return ""
-    blocking = {misfit.what for misfit in misfits if misfit.blocks}
+    blocking = {misfit.what: misfit.remedy for misfit in misfits if misfit.blocks}
     target, region = artifact.request.target, artifact.request.region
-    if blocking and blocking <= {"library", "version"}:
-        return f"pip install {catalog.backend(target.backend).distribution}=={artifact.backend_version}"
+    stated = [remedy for what, remedy in blocking.items() if what != "version"]
+    if stated and all(stated):
+        return "; ".join(stated)
+    if blocking.keys() == {"version"}:
+        needed = f"{catalog.backend(target.backend).distribution}=={artifact.backend_version}"
+        return f"pip install 'regiolect[{target.backend}]' {needed}"
     if "device" in blocking:
         return (
             f"load it on a machine of target {target.name}, or name a target for machines like this one in the policy "
@@ -198,12 +243,12 @@ def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
 
 
 def _said(misfit: Misfit) -> str:
-    if misfit.what == "library":
+    if misfit.what in ("library", "comparison"):
         return f"{misfit.engine} needed, {misfit.host}"
-    if misfit.what == "device":
+    if misfit.what in ("device", _LOST):
         return f"a device of {misfit.engine} needed, {misfit.host}"
-    if misfit.what == "backend":
-        return f"backend {misfit.engine} needed, {misfit.host}"
+    if misfit.what in ("backend", "option"):
+        return f"{misfit.what} {misfit.engine} needed, {misfit.host}"
     return f"{misfit.what} {misfit.engine} {'needed' if misfit.blocks else 'there'}, {misfit.host} here"
 
 

@@ -123,10 +123,11 @@ class EngineArtifact(Contract):
 class Misfit(Contract):
     """Something in which an engine and a machine differ. `blocks`: the engine does not run there."""
 
-    what: str = Field(description="as the engine's fingerprint names it, or `library` or `device`")
+    what: str = Field(description="as the engine's fingerprint names it, or `library`, `device` or another name")
     engine: str = Field(description="what the engine was built for")
     host: str = Field(description="what the machine is")
     blocks: bool
+    remedy: str = Field(default="", description="what to do about it, where that is known; empty otherwise")
 
 
 class Attestation(Contract):

@@ -120,6 +120,7 @@ def backends(targets: Mapping[str, Sequence[str]], *, elsewhere: bool) -> Iterat
             yield note(
                 name,
                 expected=f"a machine that builds and runs engines for {', '.join(names)}",
-                found=f"{backend.distribution} {backend.version()} builds them here, and they do not run ({obstacle}): "
-                "they are kept as `built, not attested`",
+                found=f"{backend.distribution} {backend.version()} builds them here, and they do not run "
+                f"({obstacle.found}): they are kept as `built, not attested`",
+                remedy=obstacle.remedy if obstacle.kind == "software" else "",
             )

@@ -11,8 +11,9 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from regiolect.contracts import (
     BuildRequest,
@@ -71,12 +72,33 @@ class NoOptions(Contract):
     """Of a backend whose builder has no settings that a policy may state."""
 
 
+@dataclass(frozen=True)
+class Obstacle:
+    """Why engines of a backend cannot run on a machine.
+
+    kind: whether software is missing or a device.
+    found: what is there instead.
+    remedy: for software it ends by installing the backend's extra.
+    """
+
+    kind: Literal["software", "device"]
+    found: str
+    remedy: str
+
+
+def device_for(artifact: EngineArtifact) -> str:
+    """The device that an engine is for: its target, and the GPU if the engine tells which."""
+    target, gpu = artifact.request.target.name, artifact.fingerprint.get("gpu", "none")
+    return target if gpu in ("none", UNKNOWN) else f"{target} ({gpu})"
+
+
 class Backend(ABC):
     """Builds and loads engines through one vendor's library.
 
     Attributes:
         name: as policies write it.
         distribution: the installed distribution that carries the library.
+        carried_by: distributions of the same module that build and run engines as well, and exclude `distribution`.
         builds_with: distributions of the same module that build engines as well, and may not run them.
         module: the library's import name.
         file_names: the files of an engine.
@@ -87,6 +109,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     distribution: ClassVar[str]
+    carried_by: ClassVar[tuple[str, ...]] = ()
     builds_with: ClassVar[tuple[str, ...]] = ()
     module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
@@ -101,7 +124,7 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: it is not installed.
         """
-        for name in (self.distribution, *self.builds_with):
+        for name in (self.distribution, *self.carried_by, *self.builds_with):
             with suppress(importlib.metadata.PackageNotFoundError):
                 return importlib.metadata.version(name)
         raise self._unavailable("it is not installed")
@@ -132,8 +155,12 @@ class Backend(ABC):
         """
         return {**self.fingerprint(), "cores": str(cores())}
 
-    def obstacle(self) -> str | None:
-        """Why engines of this backend cannot run on this machine; None if they can."""
+    def obstacle(self) -> Obstacle | None:
+        """Why engines of this backend cannot run on this machine; None if they can.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
+        """
         return None
 
     def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
@@ -149,8 +176,7 @@ class Backend(ABC):
         try:
             here = dict(self.fingerprint())
         except BackendUnavailable as error:
-            needed = f"{self.distribution} {artifact.backend_version}"
-            return (Misfit(what="library", engine=needed, host=error.found, blocks=True),)
+            return (self._lacking(artifact, self._no_software(error.found)),)
         told = {"backend": self.name, **artifact.fingerprint, "version": artifact.backend_version}
         differing = tuple(
             Misfit(what=name, engine=theirs, host=ours, blocks=name in self.binding)
@@ -159,9 +185,7 @@ class Backend(ABC):
             if theirs != ours or theirs == UNKNOWN
         )
         obstacle = self.obstacle()
-        if obstacle is None:
-            return differing
-        return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True), *differing)
+        return differing if obstacle is None else (self._lacking(artifact, obstacle), *differing)
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
         """What an engine of that request says of its origin: `metadata_of`, or less where the backend says why."""
@@ -283,8 +307,8 @@ class Backend(ABC):
         if obstacle is not None:
             raise NotRunnableHere(
                 expected=f"a machine that runs engines of {self.name}",
-                found=obstacle,
-                remedy="run it on its own target, or name the backend openvino or onnxruntime in the policy's targets",
+                found=obstacle.found,
+                remedy=obstacle.remedy,
             )
         self.require()
         try:
@@ -308,7 +332,33 @@ class Backend(ABC):
         return BackendUnavailable(
             expected=f"the library of backend {self.name!r}, distribution {self.distribution!r}",
             found=found,
-            remedy=f"pip install 'regiolect[{self.name}]'",
+            remedy=self._no_software(found).remedy,
+        )
+
+    def _no_software(self, found: str, before: str = "") -> Obstacle:
+        """What `pip` mends.
+
+        Args:
+            before: what has to be done first.
+        """
+        return Obstacle("software", found, f"{before}pip install 'regiolect[{self.name}]'")
+
+    def _no_device(self, found: str) -> Obstacle:
+        """What only another machine mends, or another policy."""
+        remedy = "run it on its own target, or name the backend openvino or onnxruntime in the policy's targets"
+        return Obstacle("device", found, remedy)
+
+    def _lacking(self, artifact: EngineArtifact, obstacle: Obstacle) -> Misfit:
+        """An obstacle, as that which keeps an engine from running here."""
+        if obstacle.kind == "device":
+            return Misfit(what="device", engine=device_for(artifact), host=obstacle.found, blocks=True)
+        version = artifact.backend_version
+        return Misfit(
+            what="library",
+            engine=f"{self.distribution} {version}",
+            host=obstacle.found,
+            blocks=True,
+            remedy=f"{obstacle.remedy} {self.distribution}=={version}",
         )
 
     @abstractmethod

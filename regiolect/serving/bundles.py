@@ -162,10 +162,22 @@ def tuned_here(approved: ApprovedEngine, device: Mapping[str, str]) -> TunedEngi
 
 
 def requirements(manifest: BundleManifest) -> tuple[str, ...]:
-    """What a consumer installs with pip: us, and the runtime of each engine in the version that built it."""
-    engines = [approved.engine for approved in manifest.engines]
-    runtimes = [f"{catalog.backend(one.request.target.backend).distribution}=={one.backend_version}" for one in engines]
-    return tuple(dict.fromkeys([f"regiolect=={__version__}", *runtimes]))
+    """What a consumer installs with pip to run every engine: us with what each backend needs, and each runtime.
+
+    A runtime has the version that built its engine; of several, the one that built the first in the policy's order. A
+    distribution that another one in the list carries is left out, and excluded by it.
+    """
+    engines = [(catalog.backend(each.engine.request.target.backend), each.engine) for each in manifest.engines]
+    listed = {backend.distribution for backend, _ in engines}
+    extras: set[str] = set()
+    versions: dict[str, str] = {}
+    for backend, engine in engines:
+        carrier = next((name for name in backend.carried_by if name in listed), None)
+        if carrier is None:
+            extras.add(backend.name)
+        versions.setdefault(carrier or backend.distribution, engine.backend_version)
+    runtimes = [f"{distribution}=={version}" for distribution, version in versions.items()]
+    return (f"regiolect[{','.join(sorted(extras))}]=={__version__}", *runtimes)
 
 
 def _load_pyfunc(path: str) -> ServedModel:

@@ -295,8 +295,10 @@ def _require_runnable(chosen: Backend) -> None:
     if obstacle is not None:
         raise NotRunnableHere(
             expected=f"a machine that runs engines of {chosen.name}: a study tests what it builds",
-            found=obstacle,
-            remedy="--backend openvino or --backend onnxruntime, or run the study where such engines run",
+            found=obstacle.found,
+            remedy=obstacle.remedy
+            if obstacle.kind == "software"
+            else "--backend openvino or --backend onnxruntime, or run the study where such engines run",
         )
 
 

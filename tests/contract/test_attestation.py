@@ -246,7 +246,7 @@ def test_an_engine_that_cannot_run_here_keeps_the_nodes_of_its_graph(build: Buil
     layers = layers_behind(attestation, store)
     assert (attestation.executed, attestation.kernels, attestation.strength, layers.engine) == (None, None, None, ())
     assert sum(node.precision is Precision.INT8 for node in layers.graph) == attestation.graph[Precision.INT8] > 0
-    assert obstacle in layers.source
+    assert obstacle.found in layers.source
 
 
 def test_layers_that_tell_other_counts_are_refused(build: Build, store: LocalStore) -> None:

@@ -12,6 +12,7 @@ import pytest
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
 from regiolect.errors import IntegrityError, StorageError, UsageError
+from regiolect.gpus import gpu
 from regiolect.inspect_engine import EngineView, find_engine
 from regiolect.planning import OUTCOMES
 from regiolect.registry import Registry
@@ -19,6 +20,7 @@ from regiolect.settings import Settings
 from regiolect.signing.keyring import Keyring
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
+GUIDE = Path(__file__).parents[2] / "docs" / "consumers.md"
 
 
 @pytest.fixture
@@ -174,3 +176,23 @@ def test_the_registrys_password_is_not_shown(settings, tmp_path):
     with pytest.raises(UsageError) as caught:
         find_engine("./nothing", guarded)
     assert "http://me:***@127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.skipif(gpu() is not None, reason="the guide's host has no GPU")
+def test_the_guide_shows_what_is_shown(kept, settings, tmp_path):
+    """What differs is this machine's processor, and the libraries' versions."""
+    here = backend("openvino").fingerprint()["cpu"]
+    engines = []
+    for target, name, told in (
+        ("gpu-rtx", "tensorrt-rtx", {}),
+        ("cpu-epyc", "openvino", {"cpu": "AMD EPYC 7763"}),
+        ("cpu-x86", "onnxruntime", {}),
+    ):
+        like_here = {"fingerprint": {**backend(name).fingerprint(), **told}, "backend_version": backend(name).version()}
+        engines.append(kept.artifact(target=target, backend=name).model_copy(update=like_here))
+    kept.write(tmp_path / "bundle", *engines)
+    shown = [fact for name, fact in find_engine("bundle", settings).facts if name == "this host"]
+    guide = " ".join(GUIDE.read_text().split())
+    assert len(shown) == 3
+    for fact in shown:
+        assert f"this host {fact.replace(f'{here} here', 'AMD EPYC here')}" in guide

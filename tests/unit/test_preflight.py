@@ -6,14 +6,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from regiolect.contracts import EngineArtifact, Misfit, Precision
-from regiolect.errors import ForeignRegion
-from regiolect.preflight import Fit, Preflight, not_runnable, preflight, region_here, require_region
+from regiolect import __version__
+from regiolect.contracts import EngineArtifact, Misfit, Precision, Target
+from regiolect.engines import catalog
+from regiolect.engines.tensorrt.fits import plain_misfits
+from regiolect.errors import DeviceLost, EngineLoadFailed, ForeignRegion, InvalidSetting
+from regiolect.preflight import Fit, Preflight, not_runnable, passed_over, preflight, region_here, require_region
 
 VERSION = Misfit(what="version", engine="1.2.3", host="1.31.0", blocks=False)
 ISA = Misfit(what="isa", engine="avx512_vnni", host="avx2", blocks=False)
 CAPABILITY = Misfit(what="compute capability", engine="8.9", host="7.5", blocks=True)
-LIBRARY = Misfit(what="library", engine="onnxruntime 1.31.0", host="it is not installed", blocks=True)
+INSTALL = "pip install 'regiolect[onnxruntime]' onnxruntime==1.31.0"
+LIBRARY = Misfit(what="library", engine="onnxruntime 1.31.0", host="it is not installed", blocks=True, remedy=INSTALL)
+BOUND = Misfit(what="version", engine="1.31.0", host="1.32.0", blocks=True)
 DEVICE = Misfit(what="device", engine="gpu", host="no NVIDIA driver on this machine", blocks=True)
 POOL = "a machine like this one, then regiolect run MODEL --regions eu --targets"
 
@@ -69,8 +74,14 @@ def test_one_difference_that_binds_is_enough(of) -> None:
         ),
         (
             [LIBRARY],
-            "does not run here: onnxruntime 1.31.0 needed, it is not installed; pip install onnxruntime==1.31.0",
+            f"does not run here: onnxruntime 1.31.0 needed, it is not installed; {INSTALL}",
         ),
+        (
+            [LIBRARY, CAPABILITY],
+            "does not run here: onnxruntime 1.31.0 needed, it is not installed; compute capability 8.9 needed, 7.5 "
+            f"here; pool one would build it: prefect worker start --pool one on {POOL} one",
+        ),
+        ([BOUND], f"does not run here: version 1.31.0 needed, 1.32.0 here; {INSTALL}"),
         (
             [DEVICE, CAPABILITY],
             "does not run here: a device of gpu needed, no NVIDIA driver on this machine; compute capability 8.9 "
@@ -78,7 +89,7 @@ def test_one_difference_that_binds_is_enough(of) -> None:
             "policy of eu and release again",
         ),
     ],
-    ids=["fits", "binds", "unmeasured", "library", "device"],
+    ids=["fits", "binds", "unmeasured", "library", "library and device", "version", "device"],
 )
 def test_a_person_is_told_both_sides_and_what_to_do(of, misfits: list[Misfit], told: str) -> None:
     (engine,) = of(one=misfits).engines
@@ -105,7 +116,95 @@ def test_where_nothing_runs_every_engine_is_told_with_its_remedy(of) -> None:
         "gpu: compute capability 8.9 needed, 7.5 here; cpu: onnxruntime 1.31.0 needed, it is not installed"
     )
     assert error.remedy.startswith("one of these: gpu: pool gpu would build it")
-    assert error.remedy.endswith("cpu: pip install onnxruntime==1.31.0")
+    assert error.remedy.endswith(f"cpu: {INSTALL}")
+
+
+def test_engines_that_were_lost_are_told_by_whatever_is_loaded_instead(of) -> None:
+    report = of(old=[VERSION], gpu=[], cpu=[], edge=[DEVICE])
+    failed = EngineLoadFailed("cuDNN 9", "none", "install cuDNN")
+    assert passed_over("tiny-eu", report, {}, "cpu") is None
+    assert passed_over("tiny-eu", report, {}, "gpu") is None
+    said = "gpu: fits, but did not load: expected cuDNN 9, found none"
+    told = f"tiny-eu runs on its engine for {{}} in place of another: {said}"
+    assert passed_over("tiny-eu", report, {"gpu": failed}, "cpu") == f"{told.format('cpu')}; install cuDNN"
+    # What was measured on such a host is tried first, wherever it stands.
+    assert passed_over("tiny-eu", report, {"gpu": failed}, "old") == f"{told.format('old')}; install cuDNN"
+
+
+def test_a_device_that_does_not_answer_was_meant_for_this_machine_and_one_that_is_missing_was_not(bundles) -> None:
+    def misfits(artifact: EngineArtifact) -> Sequence[Misfit]:
+        if artifact.request.target.name == "gpu":
+            raise DeviceLost("an NVIDIA GPU that answers its driver", "GPU is lost", "look at `nvidia-smi`")
+        return [DEVICE] if artifact.request.target.name == "other" else []
+
+    engines = [bundles.artifact(target=name) for name in ("other", "first", "gpu", "cpu")]
+    gpu = engines[2].model_copy(update={"fingerprint": {"gpu": "NVIDIA A10"}})
+    report = preflight([*engines[:2], gpu, engines[3]], misfits)
+    assert targets(report) == ["first", "cpu"]
+    assert passed_over("tiny-eu", report, {}, "first") is None, "the policy prefers it"
+    assert passed_over("tiny-eu", report, {}, "cpu") == (
+        "tiny-eu runs on its engine for cpu in place of another: gpu: a device of gpu (NVIDIA A10) needed, GPU is "
+        "lost; look at `nvidia-smi`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "fingerprint", "told", "remedy"),
+    [
+        ("quantum", {}, {}, "backend quantum needed, Regiolect {} knows openvino", "install the version of Regiolect"),
+        (
+            "tensorrt",
+            {"sparsity": True},
+            {"flavour": "tensorrt"},
+            "option sparsity=True needed, Regiolect {} does not take it: Extra inputs",
+            "install the version of Regiolect that released it, or a newer one",
+        ),
+        (
+            "tensorrt",
+            {},
+            {"flavour": "tensorrt", "compute capability": "twelve"},
+            "a fingerprint that Regiolect {} reads needed, ValueError: ",
+            "install the version of Regiolect that released it, or a newer one",
+        ),
+        (
+            "tensorrt",
+            {"version_compatible": True},
+            {"flavour": "tensorrt"},
+            "a fingerprint that Regiolect {} reads needed, KeyError: 'version'",
+            "install the version of Regiolect that released it, or a newer one",
+        ),
+    ],
+)
+def test_what_one_manifest_says_does_not_keep_the_others_from_running(
+    bundles, backend: str, options: dict[str, object], fingerprint: dict[str, str], told: str, remedy: str
+) -> None:
+    """The comparison is TensorRT's own; the machine's GPU is told."""
+    made = bundles.artifact(target="odd")
+    target = Target(name="odd", backend=backend, options=options)
+    odd = made.model_copy(
+        update={"request": made.request.model_copy(update={"target": target}), "fingerprint": fingerprint}
+    )
+
+    def misfits(artifact: EngineArtifact) -> Sequence[Misfit]:
+        if artifact is not odd:
+            return []
+        catalog.backend(backend)
+        return plain_misfits(artifact, {"version": "11.4.0.106", "compute capability": "8.6"})
+
+    report = preflight([odd, bundles.artifact(target="cpu")], misfits)
+    assert targets(report) == ["cpu"]
+    assert report.engines[0].differences().startswith(told.format(__version__))
+    assert report.engines[0].remedy.startswith(remedy)
+    assert report.engines[0].instead == "cpu"
+    assert passed_over("tiny-eu", report, {}, "cpu") is None
+
+
+def test_a_comparison_that_fails_by_name_tells_its_own_remedy(bundles) -> None:
+    def misfits(artifact: EngineArtifact) -> Sequence[Misfit]:
+        raise InvalidSetting("REGIOLECT_GPU as a number", "'first'", "export REGIOLECT_GPU=0")
+
+    (engine,) = preflight([bundles.artifact()], misfits).engines
+    assert engine.summary() == ("does not run here: REGIOLECT_GPU as a number needed, 'first'; export REGIOLECT_GPU=0")
 
 
 def test_a_report_crosses_a_process_border(of) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import Backend
@@ -18,6 +19,7 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
     distribution = "onnxruntime"
+    carried_by: ClassVar[tuple[str, ...]] = ("onnxruntime-gpu",)
     module = "onnxruntime"
     file_names = ("engine.onnx",)
     tunable = TUNABLE

@@ -7,11 +7,11 @@ import itertools
 from collections.abc import Mapping
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
-from regiolect.engines.base import AS_IT_COMES
+from regiolect.engines.base import AS_IT_COMES, Obstacle
 from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
-from regiolect.gpus import gpu
+from regiolect.gpus import gpu, seeing
 from regiolect.precision import Recipe
 
 CUDA_GRAPH = "enable_cuda_graph"
@@ -29,6 +29,7 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
 
     name = "onnxruntime-cuda"
     distribution = "onnxruntime-gpu"
+    carried_by = ()
     builds_with = ("onnxruntime",)
     tunable = frozenset(_CHOICES)
 
@@ -45,14 +46,21 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
         """The fingerprint: what runs on a GPU does not depend on the processor's cores."""
         return self.fingerprint()
 
-    def obstacle(self) -> str | None:
+    def obstacle(self) -> Obstacle | None:
         """No driver or GPU here, or a library without the CUDA provider."""
-        if gpu() is None:
-            return "no NVIDIA GPU that its driver and nvidia-ml-py tell of"
         try:
             importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
-            return "a GPU, but no onnxruntime with a CUDA provider: pip install 'regiolect[onnxruntime-cuda]'"
+            # Installed beside each other, one overwrites the other's files.
+            before, has_provider = "pip uninstall --yes onnxruntime && ", False
+        else:
+            before, has_provider = "", True
+        if not seeing():
+            return self._no_software("nvidia-ml-py is not installed, and no GPU is seen without", before)
+        if gpu() is None:
+            return self._no_device("no NVIDIA GPU, or no driver for one")
+        if not has_provider:
+            return self._no_software("a GPU, but an onnxruntime without CUDA provider", before)
         return None
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:

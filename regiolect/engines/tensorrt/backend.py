@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import ValidationError
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Misfit, Precision
-from regiolect.engines.base import AS_IT_COMES, Backend, metadata_of
+from regiolect.engines.base import AS_IT_COMES, Backend, Obstacle, metadata_of
 from regiolect.engines.engine import Engine
 from regiolect.engines.tensorrt.fits import other_flavour, plain_misfits, rtx_misfits
 from regiolect.engines.tensorrt.library import Flavour
@@ -25,7 +25,7 @@ from regiolect.engines.tensorrt.recipe import (
     supported,
 )
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
-from regiolect.gpus import gpu
+from regiolect.gpus import gpu, seeing
 from regiolect.precision import Recipe
 
 _RUNNABLE = tuple(dotted(name) for name in COMPUTE_CAPABILITIES[Precision.FP16])
@@ -67,12 +67,21 @@ class _TensorRt(Backend):
         try:
             self.version()
         except BackendUnavailable as error:
-            needed = f"{self.distribution} {artifact.backend_version}"
-            return (Misfit(what="library", engine=needed, host=error.found, blocks=True),)
+            return (self._lacking(artifact, self._no_software(error.found)),)
         obstacle = self.obstacle()
-        if obstacle is None:
-            return ()
-        return (Misfit(what="device", engine=artifact.request.target.name, host=obstacle, blocks=True),)
+        return () if obstacle is None else (self._lacking(artifact, obstacle),)
+
+    def _no_gpu(self, needed: str) -> Obstacle | None:
+        if not seeing():
+            return self._no_software("nvidia-ml-py is not installed, and no GPU is seen without")
+        return None if gpu() is not None else self._no_device(f"no NVIDIA GPU, or no driver for one; {needed}")
+
+    def _no_bindings(self) -> Obstacle | None:
+        try:
+            importlib.metadata.version("cuda-bindings")
+        except importlib.metadata.PackageNotFoundError:
+            return self._no_software("cuda-bindings is not installed, and plans are run through it")
+        return None
 
     @abstractmethod
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
@@ -136,8 +145,8 @@ class TensorRtBackend(_TensorRt):
             return {**self._library(), "gpu": "none"}
         return {**self._library(), **device.fingerprint(), "cuda": device.cuda}
 
-    def obstacle(self) -> str | None:
-        return self._outdated() or _no_gpu("TensorRT builds and runs plans on one") or _no_bindings()
+    def obstacle(self) -> Obstacle | None:
+        return self._outdated() or self._no_gpu("TensorRT builds and runs plans on one") or self._no_bindings()
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return (
@@ -156,22 +165,24 @@ class TensorRtBackend(_TensorRt):
         return told
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
-        found = self._outdated() or _no_gpu("TensorRT builds plans on the GPU that they are for")
+        found = self._outdated() or self._no_gpu("TensorRT builds plans on the GPU that they are for")
         if found is not None:
             raise BuildFailed(
                 expected=f"a machine that builds plans of TensorRT for {request.target.name!r}",
-                found=found,
+                found=found.found,
                 remedy=f"start a worker of the pool {request.target.name!r} on such a machine; "
                 "the backend tensorrt-rtx builds without a GPU",
             )
         super()._build(graph, request, folder)
 
-    def _outdated(self) -> str | None:
+    def _outdated(self) -> Obstacle | None:
         try:
             version = self.version()
         except BackendUnavailable as error:
-            return f"TensorRT: {error.found}"
-        return None if supported(version) else f"TensorRT {version}, and 10.12 to 10.16 or 11 is needed"
+            return self._no_software(f"TensorRT: {error.found}")
+        if supported(version):
+            return None
+        return self._no_software(f"TensorRT {version}, and 10.12 to 10.16 or 11 is needed")
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         return plain_misfits(artifact, self.fingerprint())
@@ -199,14 +210,14 @@ class TensorRtRtxBackend(_TensorRt):
         listed = {f"gpus {precision}": " ".join(names) for precision, names in COMPUTE_CAPABILITIES.items()}
         return {**self._library(), **listed}
 
-    def obstacle(self) -> str | None:
+    def obstacle(self) -> Obstacle | None:
         needed = f"TensorRT-RTX runs plans on compute capabilities {', '.join(_RUNNABLE)}"
         device = gpu()
         if device is None:
-            return _no_gpu(needed)
+            return self._no_gpu(needed)
         if device.compute_capability not in _RUNNABLE:
-            return f"{device.name} has compute capability {device.compute_capability}, and {needed}"
-        return _no_bindings()
+            return self._no_device(f"{device.name} has compute capability {device.compute_capability}, and {needed}")
+        return self._no_bindings()
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         graphs = {"cuda_graph_strategy": "WHOLE_GRAPH_CAPTURE"}
@@ -220,15 +231,3 @@ class TensorRtRtxBackend(_TensorRt):
         from regiolect.engines.tensorrt.rtx import Rtx
 
         return Rtx()
-
-
-def _no_gpu(needed: str) -> str | None:
-    return None if gpu() is not None else f"no NVIDIA GPU, or no driver or nvidia-ml-py to find one; {needed}"
-
-
-def _no_bindings() -> str | None:
-    try:
-        importlib.metadata.version("cuda-bindings")
-    except importlib.metadata.PackageNotFoundError:
-        return "cuda-bindings is not installed, and plans are run through it"
-    return None

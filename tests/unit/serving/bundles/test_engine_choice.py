@@ -76,8 +76,9 @@ def test_what_fits_and_does_not_load_gives_way_to_the_next(bundles, built, tmp_p
         update={"fingerprint": here, "backend_version": here["version"]}
     )
     bundles.write(tmp_path / "bundle", broken, built("cpu-old", "onnxruntime", version="1.2.3"))
-    with pytest.warns(UserWarning, match="cpu-old"):
+    with pytest.warns(UserWarning, match="cpu-old") as told:
         assert load_bundle(tmp_path / "bundle").target == "cpu-old"
+    assert any("for cpu-old in place of another: broken: fits, but did not load" in str(each.message) for each in told)
     bundles.write(tmp_path / "none", broken, built("gpu-rtx", RTX))
     with pytest.raises(NotRunnableHere) as caught:
         load_bundle(tmp_path / "none")
@@ -133,7 +134,12 @@ def test_a_device_that_does_not_answer_is_passed_over_and_told(
 
     monkeypatch.setattr(catalog.backend(RTX), "misfits", lost)
     bundles.write(tmp_path / "bundle", built("gpu-rtx", RTX), built("cpu-x86", "openvino"))
-    assert without_warnings(tmp_path / "bundle").target == "cpu-x86"
+    with pytest.warns(
+        UserWarning, match=r"tiny-eu .* cpu-x86 in place of another: .*GPU is lost; look at `nvidia-smi`"
+    ):
+        assert load_bundle(tmp_path / "bundle").target == "cpu-x86"
+    bundles.write(tmp_path / "preferred", built("cpu-x86", "openvino"), built("gpu-rtx", RTX))
+    assert without_warnings(tmp_path / "preferred").target == "cpu-x86"
     bundles.write(tmp_path / "none", built("gpu-rtx", RTX))
     with pytest.raises(NotRunnableHere, match=r"GPU is lost.*look at `nvidia-smi`"):
         load_bundle(tmp_path / "none")
