@@ -21,7 +21,7 @@ from regiolect.engines.engine import Engine
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
 from regiolect.integrity import digest_file
 from regiolect.machine import UNKNOWN
-from regiolect.preflight import Fit, not_runnable, preflight, region_here, require_region
+from regiolect.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
 from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
@@ -137,6 +137,9 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
         else:
             if fit.fit is Fit.UNMEASURED:
                 warnings.warn(fit.warning(manifest.name), stacklevel=2)
+            lost = passed_over(manifest.name, report, failed, fit.target)
+            if lost is not None:
+                warnings.warn(lost, stacklevel=2)
             return ServedModel(manifest, fit.target, engine, tuning)
     raise not_runnable(manifest.name, report, failed)
 
