@@ -168,7 +168,7 @@ def engines(network: str, name: str, store: LocalStore) -> Iterator[tuple[Precis
     if network == "fashion":
         from examples.fashion import MODEL as spec  # noqa: N811 - an instance that the example names like a constant
 
-        images = rng.random((64, *spec.inputs[0].shape[1:]), np.float32)
+        images = rng.random((64, *map(int, spec.inputs[0].shape[1:])), np.float32)
     else:
         spec = resnet50.spec()
         images = rng.random((16, 3, 224, 224), np.float32)

@@ -202,7 +202,8 @@ class _Run:
     def _pass(self, journal: TuningJournal) -> tuple[tuple[TuningSlice, ...] | None, list[DroppedCandidate]]:
         """Each standing candidate's slice, None if the time is up before the last of them; and what does not run."""
         number = len(journal.passes)
-        slices, dropped = [], []
+        slices: list[TuningSlice] = []
+        dropped: list[DroppedCandidate] = []
         with whole_machine(), self.timed():
             for place in _shuffled(standing(journal), number):
                 if self.left <= 0:
