@@ -26,6 +26,7 @@ from regiolect.outcome import refuse
 from regiolect.planning import RegionRequest, answer_of
 from regiolect.settings import load_settings
 
+RAISE_DEADLINE = "look into the run's log, or raise nightly.deadline_minutes in the region's policy"
 _POLL_SECONDS = 1.0
 # An event that passed while the server was being restarted never comes: the run's state is read again this often.
 _LOOK_AGAIN_SECONDS = 30
@@ -57,7 +58,7 @@ def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAn
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
     if state.name == "TimedOut":
-        raise _too_long(request, f"it was stopped: {_said(state)}", _deadline(request))
+        raise _too_long(request, f"it was stopped: {_said(state)}", _deadline(request), RAISE_DEADLINE)
     result = state.result(raise_on_failure=False)
     if isinstance(result, RegionAnswer):
         return result
@@ -69,12 +70,19 @@ def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> Regio
     return in_pool(request, deployment_name(request), parameters, _deadline(request))
 
 
-def in_pool(request: RegionRequest, deployment: str, parameters: dict[str, Any], deadline: float) -> RegionAnswer:
+def in_pool(
+    request: RegionRequest,
+    deployment: str,
+    parameters: dict[str, Any],
+    deadline: float,
+    too_long: str = RAISE_DEADLINE,
+) -> RegionAnswer:
     """What a worker of the target's pool tells of a run of one of its deployments.
 
     Args:
         request: the region and target that the run is for.
         deadline: seconds after which it is cancelled.
+        too_long: what to do then, the remedy of DeadlineExceeded.
 
     Raises:
         NoDeployment, NoWorker, DeadlineExceeded, RunLost: it was not started, took too long, or died.
@@ -110,7 +118,7 @@ def in_pool(request: RegionRequest, deployment: str, parameters: dict[str, Any],
     run = _when_over(run, deadline - (time.perf_counter() - clock))
     if not _is_over(run):
         _cancel(run.id)
-        raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline)
+        raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline, too_long)
     told = answer_of(str(run.id), settings.store(request.region))
     if told is None:
         raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
@@ -151,11 +159,11 @@ def _said(state: State | None) -> str:
     return f"{state.name} ({state.message})" if state.message else state.name or state.type.value
 
 
-def _too_long(request: RegionRequest, found: str, seconds: float) -> DeadlineExceeded:
+def _too_long(request: RegionRequest, found: str, seconds: float, remedy: str) -> DeadlineExceeded:
     return DeadlineExceeded(
         expected=f"{request.region} on {request.target.name} within {seconds / 60:g} minutes",
         found=found,
-        remedy="look into the run's log, or raise nightly.deadline_minutes in the region's policy",
+        remedy=remedy,
     )
 
 

@@ -133,4 +133,5 @@ def _elsewhere(request: RegionRequest, minutes: float, force: bool) -> RegionAns
     place = {"model": request.model, "region": request.region, "target": request.target.name}
     deployment = f"tune/{request.region}-{request.target.name}"
     parameters = {**place, "minutes": minutes, "force": force}
-    return in_pool(request, deployment, parameters, minutes * 60 + _MORE_SECONDS)
+    too_long = "look into the run's log, then tune again: measuring goes on from the journal"
+    return in_pool(request, deployment, parameters, minutes * 60 + _MORE_SECONDS, too_long)

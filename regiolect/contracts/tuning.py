@@ -86,6 +86,8 @@ class TuningJournal(Contract):
     """Every measurement of a tuning, in the order in which it was taken; what came of it can be worked out from it.
 
     A pass measures every candidate that may still be chosen, the default and its control always among them.
+
+    at_default_batch: what is chosen is at the default's batch, as it always is for latency.
     """
 
     format: Literal[1] = 1
@@ -98,6 +100,7 @@ class TuningJournal(Contract):
     device: Mapping[str, str] = Field(description="the device, as the engine's backend tells it")
     regiolect: Digest = Field(description="of the code that measured")
     tuned_for: Performance
+    at_default_batch: bool = Field(default=False, exclude_if=operator.not_)
     default_batch: PositiveInt = Field(description="the profile's optimal batch")
     started: AwareDatetime
     seconds: NonNegativeFloat = Field(default=0.0, description="time that measuring took so far")

@@ -271,13 +271,14 @@ def time_against(
         baseline: what it is compared with.
         inputs: preprocessed samples, as many as there are.
         policy: where it limits the latency, single batches are timed, as often as a bound of p99 takes; where it states
-            a speed, more rounds are, for a tighter bound.
-        tuning: what both are loaded with; its point's batch counts, but for a limit on latency.
+            a speed, more rounds are, for a tighter bound. Both limits are on batches of the profile's optimum, which
+            is then timed.
+        tuning: what both are loaded with; where the policy limits neither, batches are of its point's size.
     """
     request, confidence = engine.artifact.request, policy.accuracy.confidence
     limited = policy.latency is not None
-    batch = request.profile.opt if tuning is None or limited else tuning.point.batch
     gated = limited or policy.speed is not None
+    batch = request.profile.opt if tuning is None or gated else tuning.point.batch
     # A limit on latency is on one batch, also where the engine is tuned for throughput.
     batches = 1 if limited else _BATCHES_AT_ONCE[request.performance]
     if batches > 1:

@@ -158,6 +158,14 @@ class Bench:
         self._took_ms[place] = float(np.median(taken))
         return TuningSlice(candidate=place, rounds_ms=taken)
 
+    def not_ready(self, candidates: Sequence[TuningCandidate], places: Iterable[int]) -> list[int]:
+        """Those that were not warmed up here, or whose engine was unloaded since."""
+        return [
+            place
+            for place in places
+            if place not in self._took_ms or _key(candidates[place].configuration) not in self._engines
+        ]
+
     def forget(self, kept: Iterable[TuningCandidate]) -> None:
         """Unload the engines that none of these candidates needs."""
         needed = {_key(candidate.configuration) for candidate in kept}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pydantic import PositiveFloat, PositiveInt, ValidationError
 
@@ -17,10 +17,11 @@ from regiolect.tune.figures import CONTROL, LEAST_PASSES, measured, noise
 class SiteFigures(Contract):
     """What one site measured: the same engine's operating points on its device.
 
+    path: of the file that says so, by which `compare` names the site.
     note: what every reader must know of where the figures come from.
     """
 
-    site: str
+    path: PurePath
     engine: str
     device: Mapping[str, str]
     noise: float
@@ -62,7 +63,7 @@ class DeviceComparison(Contract):
 
 
 def read_site(path: Path) -> SiteFigures:
-    """What a site measured, from the JSON of a TuningJournal or of a TunedEngine; the file's name is the site's.
+    """What a site measured, from the JSON of a TuningJournal or of a TunedEngine.
 
     Raises:
         TuningError: it is neither, or a journal that measured too little.
@@ -80,7 +81,7 @@ def read_site(path: Path) -> SiteFigures:
             found = kind.model_validate_json(data)
         except ValidationError:
             continue
-        return _of_journal(path.stem, found) if isinstance(found, TuningJournal) else _of_tuned(path.stem, found)
+        return _of_journal(path, found) if isinstance(found, TuningJournal) else _of_tuned(path, found)
     raise TuningError(
         expected=f"a TuningJournal or a TunedEngine of format 1 as JSON at {path}",
         found="something else",
@@ -89,11 +90,13 @@ def read_site(path: Path) -> SiteFigures:
 
 
 def compare(first: SiteFigures, second: SiteFigures) -> DeviceComparison:
-    """Compare one engine on two devices of one type.
+    """Compare one engine on two devices of one type. A site has its file's name; where both files have the same, as in
+    stores and bundles, the name of the nearest folders above them that differ.
 
     Raises:
         TuningError: they are of two engines or of two types of device, or have no point in common.
     """
+    one_site, other_site = _names(first.path, second.path)
     for what, one, other in (
         ("engine", {"build key": first.engine}, {"build key": second.engine}),
         ("type of device", dict(first.device), dict(second.device)),
@@ -101,8 +104,8 @@ def compare(first: SiteFigures, second: SiteFigures) -> DeviceComparison:
         differs = [name for name in {**one, **other} if one.get(name) != other.get(name)]
         if differs:
             raise TuningError(
-                expected=f"two tunings of one {what}, {first.site}'s with {differs[0]} {one.get(differs[0])}",
-                found=f"{second.site}'s with {differs[0]} {other.get(differs[0])}",
+                expected=f"two tunings of one {what}, {one_site}'s with {differs[0]} {one.get(differs[0])}",
+                found=f"{other_site}'s with {differs[0]} {other.get(differs[0])}",
                 remedy="compare journals of the same engine on devices of the same type; what differs is no lag",
             )
     theirs = {_key(point): point for point in second.points}
@@ -119,25 +122,31 @@ def compare(first: SiteFigures, second: SiteFigures) -> DeviceComparison:
     )
     if not points:
         raise TuningError(
-            expected=f"a batch and configuration that both {first.site} and {second.site} measured",
+            expected=f"a batch and configuration that both {one_site} and {other_site} measured",
             found="none",
             remedy="tune both with the same number of minutes",
         )
     # Of logarithms, so that it does not matter which site comes first.
     ratio = math.exp(statistics.median(math.log(point.ratio) for point in points))
     lag, floor = max(ratio, 1 / ratio) - 1, max(first.noise, second.noise)
-    slower = (second.site if ratio > 1 else first.site) if lag > floor else None
-    notes = tuple(f"{each.site}: {each.note}" for each in (first, second) if each.note)
+    slower = (other_site if ratio > 1 else one_site) if lag > floor else None
+    notes = tuple(f"{name}: {each.note}" for name, each in ((one_site, first), (other_site, second)) if each.note)
     return DeviceComparison(
-        first=first.site, second=second.site, noise=floor, lag=lag, slower=slower, points=points, notes=notes
+        first=one_site, second=other_site, noise=floor, lag=lag, slower=slower, points=points, notes=notes
     )
 
 
-def _of_journal(site: str, journal: TuningJournal) -> SiteFigures:
+def _names(first: PurePath, second: PurePath) -> tuple[str, str]:
+    """What tells two files apart in a word, from their ends; their stem if they are one file."""
+    pairs = zip((first.stem, *first.parts[-2::-1]), (second.stem, *second.parts[-2::-1]), strict=False)
+    return next(((one, other) for one, other in pairs if one != other), (first.stem, second.stem))
+
+
+def _of_journal(path: Path, journal: TuningJournal) -> SiteFigures:
     floor = noise(journal)
     if floor is None:
         raise TuningError(
-            expected=f"a journal of {site} with at least {LEAST_PASSES} passes",
+            expected=f"a journal at {path} with at least {LEAST_PASSES} passes",
             found=f"{len(journal.passes)}",
             remedy="tune there with more minutes, which goes on from the journal",
         )
@@ -145,7 +154,7 @@ def _of_journal(site: str, journal: TuningJournal) -> SiteFigures:
         each.point for each in measured(journal).values() if each.passes >= LEAST_PASSES and each.place != CONTROL
     )
     return SiteFigures(
-        site=site,
+        path=path.resolve(),
         engine=journal.build_key,
         device=journal.device,
         noise=floor,
@@ -154,10 +163,14 @@ def _of_journal(site: str, journal: TuningJournal) -> SiteFigures:
     )
 
 
-def _of_tuned(site: str, tuned: TunedEngine) -> SiteFigures:
+def _of_tuned(path: Path, tuned: TunedEngine) -> SiteFigures:
     points = {_key(point): point for point in (tuned.default, *tuned.points, tuned.point)}
     return SiteFigures(
-        site=site, engine=tuned.build_key, device=tuned.device, noise=tuned.noise, points=tuple(points.values())
+        path=path.resolve(),
+        engine=tuned.build_key,
+        device=tuned.device,
+        noise=tuned.noise,
+        points=tuple(points.values()),
     )
 
 

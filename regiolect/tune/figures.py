@@ -20,6 +20,8 @@ DEFAULT, CONTROL = 0, 1
 # With fewer passes nothing is known of the noise, and nothing may be chosen.
 LEAST_PASSES = 5
 _CONFIDENCE = 0.95
+# So many of all slices, and such a share of them, are looked at for who is slow at worst.
+_FEW_SLOWEST, _SLOWEST = 3, 0.1
 # Before the noise is known, only what is slower by so much is given up.
 _FAR, _NEAR = 0.3, 0.1
 MOST_POINTS = 6
@@ -60,20 +62,30 @@ def measured(journal: TuningJournal) -> dict[int, Figures]:
     }
 
 
-def noise(journal: TuningJournal) -> float | None:
+def noise(journal: TuningJournal, among: int = 1) -> float | None:
     """By how much the default differed from itself: bound, at 95 % on either side, of the median over passes of the
     control's time by the default's, less one. It becomes smaller with the number of passes, as errors of medians do.
 
     None with fewer than LEAST_PASSES passes.
+
+    Args:
+        among: of so many candidates that are as fast as the default the luckiest stays within it, at 95 % again: the
+            bound is taken at a confidence from which the share of each is left out (Bonferroni). With passes too few
+            for that (10 of them for 40 candidates) it is the largest difference of a pass, and less sure.
     """
+    confidence = 1 - (1 - _CONFIDENCE) / among
     rounds = _rounds(journal)
     ratios = np.asarray(
         [np.median(rounds[CONTROL][number]) / np.median(taken) for number, taken in rounds.get(DEFAULT, {}).items()]
     )
     if len(ratios) < LEAST_PASSES:
         return None
-    above, below = (percentile_upper(signed, 0.5, _CONFIDENCE) for signed in (ratios, -ratios))
-    return None if above is None or below is None else max(abs(above - 1), abs(-below - 1))
+    bounds = (percentile_upper(signed, 0.5, confidence) for signed in (ratios, -ratios))
+    above, below = (
+        float(np.max(signed)) if bound is None else bound
+        for bound, signed in zip(bounds, (ratios, -ratios), strict=True)
+    )
+    return max(abs(above - 1), abs(-below - 1))
 
 
 def standing(journal: TuningJournal) -> tuple[int, ...]:
@@ -81,7 +93,8 @@ def standing(journal: TuningJournal) -> tuple[int, ...]:
     its control.
 
     A candidate is out once another is faster and gives more, one of the two by more than the noise. At the default's
-    batch, where latency is tuned for, only another one at that batch counts.
+    batch, where the choice is made there, only another one at that batch counts, and only one that may be chosen; one
+    that is out by an answer that later turns out to be none is in again.
     """
     found, floor = measured(journal), noise(journal)
     gone = _gone(journal)
@@ -89,22 +102,76 @@ def standing(journal: TuningJournal) -> tuple[int, ...]:
     # What a first short look says of throughput is not believed to the last share either.
     margin, slack = (_FAR, _NEAR) if floor is None else (floor, 0.0)
     rivals = [each for each in found.values() if each.place != CONTROL]
-    kept = [each.place for each in rivals if _may_be_chosen(each, rivals, margin, slack, journal)]
+    at_batch = _choosable(rivals, journal, floor) if _at_default_batch(journal) else []
+    kept = [
+        each.place
+        for each in rivals
+        if not any(_beats(other, each, margin, slack) for other in rivals)
+        or (
+            each in at_batch
+            and not any(_worth(other, journal) > _worth(each, journal) * (1 + margin) for other in at_batch)
+        )
+    ]
     return tuple(sorted({DEFAULT, CONTROL, *unseen, *kept}))
 
 
-def _may_be_chosen(
-    one: Figures, rivals: Iterable[Figures], margin: float, slack: float, journal: TuningJournal
-) -> bool:
-    others = [other for other in rivals if other.place != one.place]
-    if not any(_beats(other, one, margin, slack) for other in others):
-        return True
-    if journal.tuned_for is not Performance.LATENCY or one.point.batch != journal.default_batch:
+def _at_default_batch(journal: TuningJournal) -> bool:
+    return journal.at_default_batch or journal.tuned_for is Performance.LATENCY
+
+
+def _choosable(found: Iterable[Figures], journal: TuningJournal, floor: float | None) -> list[Figures]:
+    """Those among which the choice is: at the default's batch where it is made there, and for latency without those
+    that are slower than the default at worst."""
+    return [
+        each
+        for each in found
+        if (each.point.batch == journal.default_batch or not _at_default_batch(journal))
+        and not (
+            journal.tuned_for is Performance.LATENCY
+            and floor is not None
+            and _slower_at_worst(each.place, journal, floor)
+        )
+    ]
+
+
+def _worth(one: Figures, journal: TuningJournal) -> float:
+    return 1 / one.p50 if journal.tuned_for is Performance.LATENCY else one.throughput
+
+
+def _slower_at_worst(place: int, journal: TuningJournal, floor: float) -> bool:
+    """Whether a candidate's slowest rounds are slower than the default's by more than `floor`, surely.
+
+    A journal has too few rounds to compare 99th percentiles: of 25 rounds it is the slowest one, whose size is chance,
+    and one stall of the machine makes many rounds of one slice slow. So slices are counted: the slowest round of each,
+    of equally many in a pass and relative to the default's median there. Were the candidate's no slower than those of
+    the default and of its control, a third of the slowest slices would be the candidate's. It is slower if among the
+    slowest three, or the slowest tenth, more are its own than chance gives 5 % of the time (hypergeometric; exact for
+    any distribution and number of passes). So a candidate without such a tail is refused in less than one of ten
+    tunings, and what is not shown by that is left to the gate, which bounds the 99th percentile itself.
+    """
+    from scipy import stats
+
+    if place == DEFAULT:
         return False
-    return not any(other.point.batch == one.point.batch and other.p50 * (1 + margin) < one.p50 for other in others)
+    rounds = _rounds(journal)
+    slowest: list[tuple[float, bool]] = []
+    for number, taken in rounds[place].items():
+        usual = float(np.median(rounds[DEFAULT][number]))
+        pieces = rounds[DEFAULT][number], rounds[CONTROL][number], taken
+        fewest = min(map(len, pieces))
+        first, second, own = (max(piece[:fewest]) / usual for piece in pieces)
+        slowest += [(first, False), (second, False), (own / (1 + floor), True)]
+    # At equal times the default's come first, which speaks for the candidate.
+    is_own = [each[1] for each in sorted(slowest, key=lambda each: (-each[0], each[1]))]
+    return any(
+        stats.hypergeom.sf(sum(is_own[:worst]) - 1, len(is_own), len(is_own) // 3, worst) < 1 - _CONFIDENCE
+        for worst in {_FEW_SLOWEST, max(_FEW_SLOWEST, math.ceil(_SLOWEST * len(is_own)))}
+    )
 
 
 def _beats(one: Figures, other: Figures, margin: float, slack: float) -> bool:
+    if one.place == other.place:
+        return False
     faster, gives_more = other.p50 / one.p50 - 1, one.throughput / other.throughput - 1
     return faster >= slack and gives_more >= slack and max(faster, gives_more) > margin
 
@@ -130,24 +197,24 @@ def operating_points(journal: TuningJournal) -> tuple[OperatingPoint, ...]:
 
 
 def choose(journal: TuningJournal) -> OperatingPoint | None:
-    """The candidate that best answers what is tuned for; None: none is better than the default by more than the noise.
+    """The candidate that best answers what is tuned for; None: none is better than the default by more than the noise,
+    taken as a bound for all that are compared with it.
 
-    Latency: the fastest at the default's batch. Throughput: what gives most, at any batch. Of several that are equal
-    within the noise the one nearest to the default.
+    Latency: the fastest median at the default's batch, of those that are not slower at worst. Throughput: what gives
+    most, at any batch or at the default's, as the journal says. Of several that are equal within the noise the one
+    nearest to the default.
     """
-    floor, found = noise(journal), _final(journal)
+    floor = noise(journal)
     if floor is None:
         return None
+    found = _choosable(_final(journal), journal, floor)
     default = next(each for each in found if each.place == DEFAULT)
-    if journal.tuned_for is Performance.LATENCY:
-        found = [each for each in found if each.point.batch == default.point.batch]
-        gain = {each.place: default.p50 / each.p50 for each in found}
-    else:
-        gain = {each.place: each.throughput / default.throughput for each in found}
+    gain = {each.place: _worth(each, journal) / _worth(default, journal) for each in found}
+    least = 1 + (noise(journal, among=max(1, len(found) - 1)) or 0.0)
     best = max(gain.values())
-    if best <= 1 + floor:
+    if best <= least:
         return None
-    alike = [each for each in found if gain[each.place] * (1 + floor) >= best and gain[each.place] > 1 + floor]
+    alike = [each for each in found if gain[each.place] * (1 + floor) >= best and gain[each.place] > least]
     return min(alike, key=_from_default(journal)).point
 
 

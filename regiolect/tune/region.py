@@ -34,6 +34,11 @@ def aim(policy: RegionPolicy) -> Performance:
     return Performance.LATENCY if policy.latency is not None else policy.performance
 
 
+def judged_at_opt(policy: RegionPolicy) -> bool:
+    """Whether the gate judges an engine by how fast batches of `batch.opt` are: then no other batch may be chosen."""
+    return policy.latency is not None or policy.speed is not None
+
+
 def tune_region(
     request: RegionRequest,
     model: ExportedModel,
@@ -61,6 +66,7 @@ def tune_region(
         store,
         minutes=minutes,
         tuned_for=aim(request.policy),
+        at_default_batch=judged_at_opt(request.policy),
         force=force,
         say=lambda told: say(f"{request.region} {request.target.name}: {told}"),
     )

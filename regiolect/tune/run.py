@@ -45,6 +45,7 @@ def tune_engine(
     *,
     minutes: float,
     tuned_for: Performance,
+    at_default_batch: bool = False,
     force: bool = False,
     say: Say = lambda told: None,
     load: Load | None = None,
@@ -61,6 +62,7 @@ def tune_engine(
         minutes: how long it may measure and wait for engines to load, in all calls together; waiting for the machine to
             be quiet does not count.
         tuned_for: what decides which point is `chosen`.
+        at_default_batch: for a throughput, too, only what runs at the profile's optimal batch is chosen.
         force: begin anew.
         say: told of journals that are not gone on from.
         load: gives a loaded engine; through the backend when None.
@@ -73,16 +75,17 @@ def tune_engine(
     device, request = dict(backend.device()), artifact.request
     offered, batches = backend.configurations(request), batch_sizes(request.profile)
     key = journal_key(artifact, device)
-    known = None if force else resumable(artifact, device, tuned_for, offered, batches, store, say)
+    known = None if force else resumable(artifact, device, tuned_for, at_default_batch, offered, batches, store, say)
     if known is not None:
         known = _with_more_time(known, minutes)
-    run = _Run(Bench(load or partial(backend.load, artifact, store), inputs), key, store, minutes)
+    bench = Bench(load or partial(backend.load, artifact, store), inputs)
+    run = _Run(bench, key, store, minutes, 0.0 if known is None else known.seconds)
     if known is not None and not run.goes_on(known):
         return tuned_engine(known, store.put_bytes(canonical_json(known)))
     if known is None:
         with sharing_machine(), run.timed():
-            candidates, dropped = run.bench.candidates(offered, batches, request.profile.opt)
-        known = begun(artifact, device, tuned_for, candidates, dropped)
+            candidates, dropped = bench.candidates(offered, batches, request.profile.opt)
+        known = begun(artifact, device, tuned_for, at_default_batch, candidates, dropped)
         # What an older journal held is gone from here on, also where this call is stopped before its first pass.
         keep(known, key, store)
     journal = run.measured(known)
@@ -97,18 +100,23 @@ def _with_more_time(journal: TuningJournal, minutes: float) -> TuningJournal:
 
 @dataclass
 class _Run:
-    """One call's part of a tuning."""
+    """One call's part of a tuning.
+
+    before: seconds that earlier calls took.
+    """
 
     bench: Bench
     key: str
     store: Store
     minutes: float
-    spent: float = field(default=0.0)
+    before: float
+    _spent: float = field(default=0.0, init=False)
+    _since: float | None = field(default=None, init=False)
 
     def goes_on(self, journal: TuningJournal) -> bool:
         """Whether more is to be measured."""
         passes, floor = len(journal.passes), noise(journal)
-        if passes >= MOST_PASSES or journal.seconds >= self.minutes * 60:
+        if passes >= MOST_PASSES or self.left <= 0:
             return False
         if floor is None:
             return True
@@ -116,73 +124,90 @@ class _Run:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        started = time.perf_counter()
+        """What is done inside takes of the minutes; what is outside, such as waiting for the machine, does not."""
+        self._since = time.perf_counter()
         try:
             yield
         finally:
-            self.spent += time.perf_counter() - started
+            self._spent += time.perf_counter() - self._since
+            self._since = None
+
+    @property
+    def seconds(self) -> float:
+        """What all calls took so far, this one's loading included."""
+        return self.before + self._spent + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.minutes * 60 - self.seconds
 
     def measured(self, journal: TuningJournal) -> TuningJournal:
-        """The journal with all passes that there was time for; it is kept after each of them."""
-        before = journal.seconds
-        with sharing_machine(), self.timed():
+        """The journal with all passes that there was time for; it is kept after warming up and after each of them."""
+        journal = self._kept(self._warmed_up(journal))
+        while self.goes_on(journal):
+            # Who stands again because what beat it is gone may have been unloaded.
             journal = self._warmed_up(journal)
-        while self.goes_on(journal.model_copy(update={"seconds": before + self.spent})):
-            taken, dropped = self._pass(journal, before)
-            if taken is None:
-                break
-            journal = TuningJournal(
-                **{
-                    **dict(journal),
-                    "passes": (*journal.passes, taken),
-                    "dropped": (*journal.dropped, *dropped),
-                    "seconds": before + self.spent,
-                }
+            taken, dropped = self._pass(journal)
+            passes = journal.passes if taken is None else (*journal.passes, taken)
+            journal = self._kept(
+                TuningJournal(**{**dict(journal), "passes": passes, "dropped": (*journal.dropped, *dropped)})
             )
-            keep(journal, self.key, self.store)
             self.bench.forget(journal.candidates[place] for place in standing(journal))
         return journal
 
+    def _kept(self, journal: TuningJournal) -> TuningJournal:
+        journal = journal.model_copy(update={"seconds": self.seconds})
+        keep(journal, self.key, self.store)
+        return journal
+
     def _warmed_up(self, journal: TuningJournal) -> TuningJournal:
-        """Every candidate run once, and those dropped for which the time is too short."""
-        started, allowed = time.perf_counter(), self.minutes * 60 - journal.seconds
+        """Every standing candidate run by this bench, and those dropped for which the time is too short.
+
+        Whoever is dropped may let another stand again that this bench has not run yet, until none is left.
+        """
         measured = {piece.candidate for taken in journal.passes for piece in taken}
+        least = self.left * (1 - _TO_WARM_UP)
 
         def enough(place: int) -> bool:
-            return place not in measured and time.perf_counter() - started > _TO_WARM_UP * allowed
+            return place not in measured and self.left < least
 
-        dropped = self.bench.warm_up(journal.candidates, standing(journal), self.minutes, enough)
-        journal = journal.model_copy(update={"dropped": (*journal.dropped, *dropped)})
-        left = allowed - (time.perf_counter() - started)
-        too_long = self._too_long(journal, set(standing(journal)) - measured, left)
-        return journal.model_copy(update={"dropped": (*journal.dropped, *too_long)})
+        while unseen := self.bench.not_ready(journal.candidates, standing(journal)):
+            with sharing_machine(), self.timed():
+                dropped = self.bench.warm_up(journal.candidates, unseen, self.minutes, enough)
+            journal = journal.model_copy(update={"dropped": (*journal.dropped, *dropped)})
+            too_long = self._too_long(journal, set(standing(journal)) - measured)
+            journal = journal.model_copy(update={"dropped": (*journal.dropped, *too_long)})
+        return journal
 
-    def _too_long(self, journal: TuningJournal, unseen: set[int], seconds: float) -> list[DroppedCandidate]:
+    def _too_long(self, journal: TuningJournal, unmeasured: set[int]) -> list[DroppedCandidate]:
         """Of the candidates that were never measured those that take longest, until the rest can be measured."""
-        costs = {place: self.bench.cost_seconds(place) for place in standing(journal)}
+        costs = {
+            place: self.bench.cost_seconds(place)
+            for place in standing(journal)
+            if not self.bench.not_ready(journal.candidates, [place])
+        }
         found = []
         # What the default is compared with at its own batch is given up last.
         givable = sorted(
-            unseen - {DEFAULT, CONTROL},
+            (unmeasured & costs.keys()) - {DEFAULT, CONTROL},
             key=lambda place: (journal.candidates[place].batch != journal.default_batch, costs[place]),
         )
-        while givable and LEAST_PASSES * sum(costs.values()) > seconds:
+        while givable and LEAST_PASSES * sum(costs.values()) > self.left:
             place = givable.pop()
             reason = f"too long for {self.minutes:g} minutes: {costs.pop(place):.2f} s in each pass"
             found.append(left_out(journal.candidates[place], reason, self.minutes))
         return found
 
-    def _pass(
-        self, journal: TuningJournal, before: float
-    ) -> tuple[tuple[TuningSlice, ...] | None, list[DroppedCandidate]]:
-        """Each standing candidate's slice; None if the time is up before the last of them."""
+    def _pass(self, journal: TuningJournal) -> tuple[tuple[TuningSlice, ...] | None, list[DroppedCandidate]]:
+        """Each standing candidate's slice, None if the time is up before the last of them; and what does not run."""
         number = len(journal.passes)
-        slices, dropped = [], []
+        slices: list[TuningSlice] = []
+        dropped: list[DroppedCandidate] = []
         with whole_machine(), self.timed():
-            started = time.perf_counter()
             for place in _shuffled(standing(journal), number):
-                if before + self.spent + time.perf_counter() - started >= self.minutes * 60:
-                    return None, []
+                if self.left <= 0:
+                    return None, dropped
                 candidate = journal.candidates[place]
                 try:
                     slices.append(self.bench.slice(place, candidate, number))

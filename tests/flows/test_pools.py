@@ -7,13 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -22,10 +30,11 @@ from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Completed, Running
 
+from flows import dispatch
 from flows.deployments import TAG, deployments, prefect_yaml
-from flows.dispatch import deployment_name
+from flows.dispatch import deployment_name, in_pool
 from flows.pools import WATCH, Change, apply, watch
-from regiolect.errors import InvalidSetting, OrchestratorError
+from regiolect.errors import DeadlineExceeded, InvalidSetting, OrchestratorError
 from regiolect.planning import RegionRequest
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
@@ -106,15 +115,7 @@ def test_runs_of_people_come_before_those_of_the_night(first: tuple[Change, ...]
 def test_a_build_lies_where_the_release_looks_for_it(
     folder: Path, first: tuple[Change, ...], client: SyncPrefectClient
 ) -> None:
-    policy = PolicyBook(folder).load("fjord")
-    request = RegionRequest(
-        model=MODEL,
-        name="tiny",
-        policy=policy,
-        target=policy.target("gpu-fjord"),
-        build_key="sha256:" + "0" * 64,
-        key_parts={},
-    )
+    request = asked(folder, "gpu-fjord")
     found = find(client, deployment_name(request))
     assert (found.work_pool_name, found.work_queue_name) == ("gpu-fjord", "interactive")
     assert set(found.tags) == {TAG, "region:fjord", "INT8", "gpu-fjord", "gpu"}
@@ -122,6 +123,30 @@ def test_a_build_lies_where_the_release_looks_for_it(
     assert found.concurrency_options.collision_strategy == "ENQUEUE"
     assert found.global_concurrency_limit is not None
     assert found.global_concurrency_limit.limit == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [({}, "nightly.deadline_minutes"), ({"too_long": "tune again: it goes on"}, "tune again")]
+)
+def test_who_waits_too_long_is_told_what_the_caller_advises(
+    how: dict[str, str],
+    said: str,
+    folder: Path,
+    first: tuple[Change, ...],
+    client: SyncPrefectClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "_CANCEL_SECONDS", 1)
+    request, name = asked(folder, "gpu-fjord"), "tune/fjord-gpu-fjord"
+    parameters = {"model": MODEL, "region": "fjord", "target": "gpu-fjord", "minutes": 1.0, "force": False}
+    with ThreadPoolExecutor() as pool:
+        # No worker takes it: it is said to run, and never ends.
+        marked = pool.submit(mark_running, find(client, name).id)
+        with pytest.raises(DeadlineExceeded) as raised:
+            in_pool(request, name, parameters, 6.0, **how)
+        marked.result()
+    assert said in raised.value.remedy
+    assert "within 0.1 minutes" in raised.value.expected
 
 
 def test_what_an_operator_decided_stays(folder: Path, first: tuple[Change, ...], client: SyncPrefectClient) -> None:
@@ -297,6 +322,30 @@ def beating(client: SyncPrefectClient) -> FlowRun:
     )
     EventsWorker.instance().wait_until_empty()
     return run
+
+
+def asked(folder: Path, target: str) -> RegionRequest:
+    """Fjord's engine for a target."""
+    policy = PolicyBook(folder).load("fjord")
+    return RegionRequest(
+        model=MODEL,
+        name="tiny",
+        policy=policy,
+        target=policy.target(target),
+        build_key="sha256:" + "0" * 64,
+        key_parts={},
+    )
+
+
+def mark_running(deployment: UUID) -> None:
+    """Waits for a run of the deployment that is scheduled, and says that it runs."""
+    filters = {
+        "deployment_filter": DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        "flow_run_filter": FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"]))),
+    }
+    with get_client(sync_client=True) as client:
+        until(lambda: bool(client.read_flow_runs(**filters)), 5)
+        client.set_flow_run_state(client.read_flow_runs(**filters)[0].id, Running(), force=True)
 
 
 def state_of(client: SyncPrefectClient, run: FlowRun) -> str | None:

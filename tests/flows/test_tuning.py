@@ -27,6 +27,7 @@ from tests.flows.kept import aliases, outcome_of
 from tests.flows.tiny_models import ADDRESS, GPU, PORTABLE, Workshop
 
 SMALL = {"batch": {"min": 1, "opt": 2, "max": 2}}
+WIDE = {"min": 1, "opt": 1, "max": 8}
 MINUTES = 1.0
 
 
@@ -113,6 +114,19 @@ def test_a_policy_that_states_it_has_engines_tuned_before_they_are_judged(worksh
     page = Path(result.report).read_text()
     assert "Tuned on the target" in page
     assert outcome.tuning.journal.digest in page
+
+
+def test_where_a_speed_is_asked_for_an_engine_is_tuned_and_timed_at_the_batch_that_the_limit_is_on(
+    workshop: Workshop,
+) -> None:
+    asked = {"performance": "throughput", "speed": {"least_throughput": 1.0}}
+    workshop.add("north", PORTABLE, precision="FP32", tuning={"minutes": MINUTES}, batch=WIDE, **asked)
+    (row,) = release(ADDRESS).rows
+    outcome = outcome_of(row)
+    assert row.decision is Decision.APPROVED
+    assert outcome.tuning is not None and outcome.evaluation is not None
+    assert outcome.tuning.point.batch == outcome.evaluation.timing.batch == WIDE["opt"]
+    assert max(point.batch for point in outcome.tuning.points) > WIDE["opt"], "another batch gives more"
 
 
 def test_what_was_never_approved_or_cannot_run_here_is_not_tuned_and_says_why(workshop: Workshop) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from regiolect.contracts import Performance, Split
+from regiolect.contracts import Blob, OperatingPoint, Performance, Split, TunedEngine
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, ReferenceFailed
-from regiolect.evaluate.evaluate import fp32_baseline
+from regiolect.evaluate.evaluate import evaluate_engine, fp32_baseline
 from regiolect.evaluate.metrics import top1
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
-from regiolect.policy import AccuracyLimit, LatencyLimit, SliceRules
+from regiolect.integrity import digest_bytes
+from regiolect.policy import AccuracyLimit, LatencyLimit, SliceRules, SpeedLimit
 
 
 def test_engine_and_reference_are_scored_on_the_same_samples(lab) -> None:
@@ -155,6 +156,32 @@ def test_a_limit_on_latency_is_timed_on_single_batches_until_it_can_be_bounded(l
     assert limited.p50_ms <= limited.p50_upper_ms <= limited.p99_upper_ms
     assert limited.speedup_lower is not None
     assert limited.speedup_lower <= limited.speedup
+
+
+@pytest.mark.parametrize(
+    ("limits", "batch", "batches"),
+    [({}, 16, 8), ({"speed": SpeedLimit(least_speedup=0.1)}, 4, 8), ({"latency": LatencyLimit(p99_ms=50)}, 4, 1)],
+    ids=["no limit", "speed", "latency"],
+)
+def test_tuned_to_another_batch_it_is_timed_at_the_one_that_a_limit_is_on(
+    lab, limits, batch: int, batches: int
+) -> None:
+    spec = lab.spec()
+    model = lab.exported(spec)
+    artifact = lab.engine(model, performance=Performance.THROUGHPUT)
+    point = OperatingPoint(batch=16, configuration={}, at_once=1, p50_ms=1.0, p99_ms=1.0, throughput=16e3)
+    tuning = TunedEngine(
+        build_key=artifact.request.build_key,
+        device={},
+        default=point.model_copy(update={"batch": 4, "throughput": 4e3}),
+        points=(point,),
+        chosen=point,
+        noise=0.0,
+        journal=Blob(uri="file:///journal", digest=digest_bytes(b"journal"), size=7),
+    )
+    policy = lab.policy(performance=Performance.THROUGHPUT, **limits)
+    found = evaluate_engine(spec, model, artifact, lab.gate(lab.samples()), policy, lab.store, tuning)
+    assert (found.timing.batch, found.timing.batches) == (batch, batches)
 
 
 def test_more_confidence_takes_more_rounds(lab) -> None:

@@ -35,12 +35,15 @@ SIZE = 32
 
 @dataclass(frozen=True)
 class Way:
-    """A configuration at a batch, and how long a round of it truly takes."""
+    """A configuration at a batch, and how long a round of it truly takes; `stalls` is the share of rounds that take
+    `stall_ms` longer."""
 
     ms: float
     batch: int = 8
     settings: str = ""
     at_once: int = 1
+    stalls: float = 0.0
+    stall_ms: float = 30.0
 
     def candidate(self, control: bool = False) -> TuningCandidate:
         configuration = dict(pair.split("=") for pair in self.settings.split())
@@ -52,7 +55,8 @@ Invent = Callable[..., TuningJournal]
 
 @pytest.fixture
 def invent() -> Invent:
-    """Makes a journal: the default's way first, then others; `spread` is a round's, `drift` the machine's by pass."""
+    """Makes a journal: the default's way first, then others; `spread` is a round's, `drift` the machine's by pass, and
+    `stopped` the share of slices all of whose rounds take 3 times as long."""
 
     def made(
         default: Way,
@@ -61,6 +65,7 @@ def invent() -> Invent:
         spread: float = 0.01,
         passes: int = 10,
         drift: Callable[[int], float] = lambda number: 1.0,
+        stopped: float = 0.0,
         seed: int = 0,
         note: str = "synthetic",
     ) -> TuningJournal:
@@ -69,6 +74,10 @@ def invent() -> Invent:
 
         def piece(place: int, way: Way, number: int) -> TuningSlice:
             rounds = way.ms * drift(number) * np.exp(rng.normal(0, spread, 10))
+            if way.stalls:
+                rounds += way.stall_ms * (rng.random(10) < way.stalls)
+            if stopped and rng.random() < stopped:
+                rounds *= 3
             return TuningSlice(candidate=place, rounds_ms=tuple(map(float, rounds)))
 
         return TuningJournal(

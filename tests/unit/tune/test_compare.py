@@ -83,3 +83,31 @@ def test_the_command_wants_a_model_or_two_files(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, ["tune", *arguments])
     assert done.exit_code != 0
     assert "a model to tune, or --compare with two files" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("oslo/tuning/cpu.json", "lyon/tuning/cpu.json", ("oslo", "lyon")),
+        ("oslo/records/tunings/0a--1b.json", "lyon/records/tunings/0a--1b.json", ("oslo", "lyon")),
+        ("here.json", "there/cpu.json", ("here", "cpu")),
+        ("cpu.json", "lyon/cpu.json", (None, "lyon")),
+        ("old/oslo/cpu.json", "new/oslo/cpu.json", ("old", "new")),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_the_folders_that_differ(
+    one: str, other: str, said: tuple[str | None, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for source, name in ((OSLO, one), (LYON, other)):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(source.read_bytes())
+    found = compare(read_site(Path(one)), read_site(Path(other)))
+    assert (found.first, found.second) == (said[0] or tmp_path.name, said[1])
+    assert found.slower == found.second
+    assert found.notes[1].startswith(f"{found.second}: SYNTHETIC")
+
+
+def test_a_file_compared_with_itself_has_its_name() -> None:
+    found = compare(read_site(OSLO), read_site(OSLO))
+    assert (found.first, found.second, found.slower) == ("oslo", "oslo", None)
