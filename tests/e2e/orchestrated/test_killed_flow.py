@@ -29,7 +29,7 @@ def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
     yard.assert_served_once()
     again = {stage: count for stage, count in yard.stages().items() if count > 1}
     assert yard.stages()["exported"] >= 1
-    # The journal was kept when it was begun, once all were warmed up and after each pass, and no pass was measured again:
+    # The journal was kept when it was begun, once all were warmed up and after each pass. No pass was measured twice: a
     # tuning that is killed goes on from its journal, and has nothing left to measure once it was at its end.
     assert 2 < yard.stages()["measured once"] <= 2 + PASSES
     for finished in ("outcome kept", "version made"):

@@ -81,7 +81,7 @@ class Lab:
 
     @property
     def journal(self) -> TuningJournal:
-        found = self.store.get_record(TUNINGS, journal_key(self.artifact, ORT.fingerprint()), TuningJournal)
+        found = self.store.get_record(TUNINGS, journal_key(self.artifact, ORT.device()), TuningJournal)
         assert found is not None
         return found
 
