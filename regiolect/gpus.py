@@ -30,8 +30,8 @@ class Gpu:
 def gpu() -> Gpu | None:
     """The first GPU that CUDA would show to this process; None where there is none, or no driver.
 
-    NVML numbers GPUs by their place on the bus, CUDA the fastest first: unless this process chose an order, CUDA is told
-    to number them as NVML does. It listens until it is used for the first time. See `unclear`.
+    NVML numbers GPUs by their place on the bus, CUDA the fastest first: unless this process chose an order, CUDA is
+    told to number them as NVML does. It listens until it is used for the first time. See `unclear`.
 
     Raises:
         DeviceLost: the driver knows a GPU that does not answer.

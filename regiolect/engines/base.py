@@ -24,7 +24,7 @@ from regiolect.contracts import (
     NamedBlob,
     Precision,
 )
-from regiolect.engines.engine import Engine, excerpt
+from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
 from regiolect.errors import (
@@ -42,6 +42,8 @@ from regiolect.storage import Store
 
 AS_IT_COMES: Configuration = {}
 """The configuration that a backend has for a request's `performance` when nothing was tuned."""
+REPLACE = "replace the operator named here in the model, or name another backend in the policy's targets"
+"""What to do about a graph that a vendor's library refuses."""
 
 
 def metadata_of(request: BuildRequest) -> dict[str, str]:
@@ -122,6 +124,15 @@ class Backend(ABC):
     def fingerprint(self) -> Mapping[str, str]:
         """What an engine built now depends on besides its request: library, and the machine it is for. Cheap."""
         return {"backend": self.name, "version": self.version(), **cpu_fingerprint()}
+
+    def built_on(self) -> Mapping[str, str]:
+        """What an artifact tells of the machine that built it, on which it is measured next: the fingerprint, and what
+        that leaves out because an engine does not depend on it. Cheap.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
+        """
+        return self.fingerprint()
 
     def device(self) -> Mapping[str, str]:
         """What the speed of an engine here depends on: the fingerprint, and what it leaves out because an engine built
@@ -208,13 +219,13 @@ class Backend(ABC):
             raise BuildFailed(
                 expected=f"a graph of {request.model!r} ({request.precision}) that {self.name} {self.version()} builds",
                 found=excerpt(error),
-                remedy="replace the operator named here in the model, or name another backend in the policy's targets",
+                remedy=remedy_for(error, REPLACE),
             ) from error
         return EngineArtifact(
             request=request,
             backend_version=self.version(),
             files=files,
-            fingerprint=dict(self.fingerprint()),
+            fingerprint=dict(self.built_on()),
             calibration=calibration,
         )
 
@@ -229,7 +240,8 @@ class Backend(ABC):
             InvalidConfiguration: it holds a setting that is not `tunable`; nothing was loaded.
             IntegrityError: a file's bytes, or the origin it tells, differ from the artifact's.
             EngineLoadFailed: a file is missing or the library cannot read it.
-            NotRunnableHere: the engine was built for another kind of machine.
+            NotRunnableHere: the engine was built for another kind of machine: one of `misfits` blocks.
+            DeviceLost: the machine's device does not answer.
             BackendUnavailable: the vendor's library is missing or does not load.
             StorageError: the store cannot be read.
         """
@@ -279,11 +291,14 @@ class Backend(ABC):
                 found=f"one of {artifact.request.target.backend}",
                 remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
             )
-        obstacle = self.obstacle()
-        if obstacle is not None:
+        # Before the comparison, which would take a library that is missing for another kind of machine.
+        self.version()
+        needed = [misfit for misfit in self.misfits(artifact) if misfit.blocks]
+        if needed:
             raise NotRunnableHere(
-                expected=f"a machine that runs engines of {self.name}",
-                found=obstacle,
+                expected=f"what this engine of {self.name} is bound to: "
+                + ", ".join(f"{each.what} {each.engine}" for each in needed),
+                found=", ".join(each.host for each in needed),
                 remedy="run it on its own target, or name the backend openvino or onnxruntime in the policy's targets",
             )
         self.require()
@@ -293,7 +308,9 @@ class Backend(ABC):
             raise EngineLoadFailed(
                 expected=f"an engine that {self.name} {self.version()} loads: {', '.join(sorted(files))}",
                 found=excerpt(error),
-                remedy=f"it was built with {self.name} {artifact.backend_version}; build it again with --force",
+                remedy=remedy_for(
+                    error, f"it was built with {self.name} {artifact.backend_version}; build it again with --force"
+                ),
             ) from error
         origin = dict(self.origin(artifact.request))
         if dict(engine.metadata()) != origin:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
+from regiolect.engines.inputs import few_shapes
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
-from regiolect.gpus import gpu
+from regiolect.errors import EngineLoadFailed
+from regiolect.gpus import gpu, lost_if_gone, unclear
 from regiolect.precision import Recipe
 
 CUDA_GRAPH = "enable_cuda_graph"
@@ -53,15 +55,14 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
             importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
             return "a GPU, but no onnxruntime with a CUDA provider: pip install 'regiolect[onnxruntime-cuda]'"
-        return None
+        return unclear()
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """Every combination of channels-last layout, CUDA graphs and the heuristic search for convolutions.
 
-        A CUDA graph is captured per shape, so it is only tried where shapes are few: none varies but the batch, or all
-        that vary have buckets.
+        A CUDA graph is captured per shape, so it is only tried where shapes are few.
         """
-        few = all(profile.buckets for profile in request.shapes.values())
+        few = few_shapes(request)
         names = [name for name in _CHOICES if few or name != CUDA_GRAPH]
         combinations = itertools.chain.from_iterable(
             itertools.combinations(names, count) for count in range(1, len(names) + 1)
@@ -71,4 +72,5 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         from regiolect.engines.onnxruntime.cuda_runtime import load
 
-        return load(files, artifact, configuration)
+        with lost_if_gone(artifact.request.target.name, (EngineLoadFailed, *self._vendor_errors())):
+            return load(files, artifact, configuration)
