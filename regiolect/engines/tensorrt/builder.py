@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from regiolect.contracts import BuildRequest
 from regiolect.engines.base import REPLACE, require_interface
 from regiolect.engines.engine import excerpt, remedy_for
-from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, RefitRefused, sizes
+from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, RefitRefused, let_go, sizes
 from regiolect.engines.tensorrt.listeners import logger_of, monitor_of
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json
@@ -40,7 +40,7 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
         BaseException: whatever interrupted the thread meanwhile; the builder was stopped.
     """
     messages = Messages()
-    with messages.heard():
+    with messages.heard(), let_go():
         (folder / "engine.plan").write_bytes(_plan(graph, request, flavour, origin, messages))
 
 

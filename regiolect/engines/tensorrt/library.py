@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -83,6 +84,24 @@ class Messages:
             if not self._errors:
                 raise
             raise TensorRtFailed(f"{excerpt(error, 200)}: {self.told()}") from error
+
+
+@contextmanager
+def let_go() -> Iterator[None]:
+    """Have what is raised keep none of TensorRT's objects alive.
+
+    An error holds the frames that it came through. Where the garbage collector finds them later while TensorRT speaks
+    to its logger, the objects in them go, speak to the logger themselves, and wait for each other for ever (seen with
+    TensorRT-RTX 1.7.1).
+    """
+    try:
+        yield
+    except BaseException as raised:
+        error: BaseException | None = raised
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        raise
 
 
 class TensorRtFailed(RuntimeError):

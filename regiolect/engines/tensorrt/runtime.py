@@ -15,7 +15,7 @@ from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.engine import Arrays, Engine, excerpt, remedy_for
 from regiolect.engines.tensorrt.cuda import Buffer, Stream, use_first_device
 from regiolect.engines.tensorrt.layers import layers_of
-from regiolect.engines.tensorrt.library import ERRORS, Contexts, Flavour, Library, Messages, sizes
+from regiolect.engines.tensorrt.library import ERRORS, Contexts, Flavour, Library, Messages, let_go, sizes
 from regiolect.engines.tensorrt.listeners import logger_of
 from regiolect.engines.tensorrt.recorded import Launchable, Recorded, Shapes
 from regiolect.errors import AttestationFailed, EngineError, EngineLoadFailed
@@ -41,19 +41,25 @@ def load(
     """
     use_first_device()
     messages = Messages()
-    with messages.heard():
-        logger = logger_of(flavour.library, messages)
-        runtimes = flavour.runtimes(logger, artifact)
-        engine = runtimes[-1].deserialize_cuda_engine(files["engine.plan"])
-        if engine is None:
-            told = messages.told()
-            again = "build the engine again on its target with --force; a plan belongs to one version of its library"
-            raise EngineLoadFailed(
-                expected=f"a plan that {flavour.title} {flavour.version} deserializes on this GPU",
-                found=told,
-                remedy=remedy_for(told, again),
-            )
-        return TensorRtEngine(artifact, flavour, (logger, *runtimes), engine, messages, configuration)
+    with messages.heard(), let_go():
+        return _deserialized(files["engine.plan"], artifact, configuration, flavour, messages)
+
+
+def _deserialized(
+    plan: bytes, artifact: EngineArtifact, configuration: Configuration, flavour: Flavour, messages: Messages
+) -> TensorRtEngine:
+    logger = logger_of(flavour.library, messages)
+    runtimes = flavour.runtimes(logger, artifact)
+    engine = runtimes[-1].deserialize_cuda_engine(plan)
+    if engine is None:
+        told = messages.told()
+        again = "build the engine again on its target with --force; a plan belongs to one version of its library"
+        raise EngineLoadFailed(
+            expected=f"a plan that {flavour.title} {flavour.version} deserializes on this GPU",
+            found=told,
+            remedy=remedy_for(told, again),
+        )
+    return TensorRtEngine(artifact, flavour, (logger, *runtimes), engine, messages, configuration)
 
 
 class TensorRtEngine(Engine):
