@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 # As the libraries and CUDA say it.
 _NO_MEMORY = re.compile(
-    r"out.?of.?memory|memory ?allocation|alloc_failed|bad.?alloc|(failed to|cannot|could not( be)?) allocate",
+    r"out.?of.?memory|memory ?allocation|alloc_failed|bad.?alloc|(failed to|cannot|could not( be)?) allocated?",
     re.IGNORECASE,
 )
 _NO_DEVICE = re.compile(
