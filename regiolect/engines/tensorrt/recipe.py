@@ -61,7 +61,7 @@ class Options(Contract):
     )
 
     def without_kernels(self, precision: Precision) -> str | None:
-        """Which option asks for a plan of that precision for GPUs that have no kernels for it; None if none does."""
+        """Which option asks for a plan of that precision for GPUs that lack kernels for it; None if none does."""
         return None
 
 
@@ -85,8 +85,8 @@ class RtxOptions(Options):
         if not without:
             return None
         return (
-            f"compute_capabilities: TensorRT-RTX has no {precision} kernels for {', '.join(without)}, only for "
-            f"{', '.join(known)}"
+            f"compute_capabilities: TensorRT-RTX lacks {precision} kernels for {', '.join(without)}, and has them all "
+            f"for {', '.join(known)}"
         )
 
     def listed(self, precision: Precision) -> tuple[ComputeCapability, ...]:

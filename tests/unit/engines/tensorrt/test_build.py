@@ -143,7 +143,7 @@ def test_too_small_a_workspace_is_named_with_its_limit(request_of: Requests, sto
 def test_gpus_that_a_precision_has_no_kernels_for_are_refused_by_name(request_of: Requests, store: LocalStore) -> None:
     turing = request_of(net(), compute_capabilities=("SM75", "SM89"))
     error = refused(turing, store, InvalidSetting)
-    assert "no FP32 kernels for SM75, only for SM80, SM86, SM89, SM120, SM121" in error.found
+    assert "lacks FP32 kernels for SM75, and has them all for SM80, SM86, SM89, SM120, SM121" in error.found
     assert error.remedy == "mend it in the policy of 'jp'"
 
 
