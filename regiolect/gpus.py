@@ -77,11 +77,11 @@ def unclear() -> str | None:
 
 @contextmanager
 def lost_if_gone(target: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Tell what an engine raises on a GPU that went away from what is its own fault.
+    """Tell what is raised because a GPU went away from what is a fault of the engine's own.
 
     Args:
-        target: where the engine was loaded.
-        failures: what it may raise.
+        target: where an engine is built, loaded, asked or run.
+        failures: what that may raise.
 
     Raises:
         DeviceLost: one of `failures` was raised, and the GPU does not answer any more.
@@ -92,7 +92,7 @@ def lost_if_gone(target: str, failures: tuple[type[Exception], ...]) -> Iterator
     except failures as error:
         if gpu() is None:
             raise DeviceLost(
-                expected=f"the GPU that {target} was loaded on",
+                expected=f"the GPU of {target}, which answered before",
                 found=f"none any more: {error}",
                 remedy="look at `nvidia-smi` and the kernel's log, then start this process again",
             ) from error
