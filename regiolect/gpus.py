@@ -11,6 +11,8 @@ from typing import Any
 
 from regiolect.errors import DeviceLost
 
+_ORDER, _BY_BUS = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -34,9 +36,13 @@ def seeing() -> bool:
 def gpu() -> Gpu | None:
     """The first GPU that CUDA would show to this process; None where there is none, or no driver.
 
+    NVML numbers GPUs by their place on the bus, CUDA the fastest first: unless this process chose an order, CUDA is
+    told to number them as NVML does. It listens until it is used for the first time. See `unclear`.
+
     Raises:
         DeviceLost: the driver knows a GPU that does not answer.
     """
+    os.environ.setdefault(_ORDER, _BY_BUS)
     with _driver() as nvml:
         if nvml is None:
             return None
@@ -53,20 +59,35 @@ def gpu() -> Gpu | None:
                 cuda=f"{newest // 1000}.{newest % 1000 // 10}",
             )
         except nvml.NVMLError as error:
-            raise DeviceLost(
-                expected="an NVIDIA GPU that answers its driver",
-                found=str(error),
-                remedy="look at `nvidia-smi` and at the kernel's log; the GPU may have to be reset, or the machine",
-            ) from error
+            raise _silent(error) from error
+
+
+def unclear() -> str | None:
+    """Why nobody can tell which GPU CUDA takes for the first; None where it is clear.
+
+    Raises:
+        DeviceLost: the driver knows a GPU that does not answer.
+    """
+    order = os.environ.get(_ORDER, _BY_BUS)
+    if order == _BY_BUS or os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith(("GPU-", "MIG-")):
+        return None
+    with _driver() as nvml:
+        try:
+            kinds = set() if nvml is None else {str(nvml.nvmlDeviceGetName(each)) for each in _devices(nvml)}
+        except nvml.NVMLError as error:
+            raise _silent(error) from error
+    if len(kinds) < 2:
+        return None
+    return f"{_ORDER}={order}, by which it is not known which of {', '.join(sorted(kinds))} comes first: unset it"
 
 
 @contextmanager
 def lost_if_gone(target: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Tell what an engine raises on a GPU that went away from what is its own fault.
+    """Tell what is raised because a GPU went away from what is a fault of the engine's own.
 
     Args:
-        target: where the engine was loaded.
-        failures: what it may raise.
+        target: where an engine is built, loaded, asked or run.
+        failures: what that may raise.
 
     Raises:
         DeviceLost: one of `failures` was raised, and the GPU does not answer any more.
@@ -77,7 +98,7 @@ def lost_if_gone(target: str, failures: tuple[type[Exception], ...]) -> Iterator
     except failures as error:
         if gpu() is None:
             raise DeviceLost(
-                expected=f"the GPU that {target} was loaded on",
+                expected=f"the GPU of {target}, which answered before",
                 found=f"none any more: {error}",
                 remedy="look at `nvidia-smi` and the kernel's log, then start this process again",
             ) from error
@@ -104,10 +125,30 @@ def _driver() -> Iterator[Any]:
 
 
 def _visible(nvml: Any) -> Any:
-    """CUDA numbers GPUs after what CUDA_VISIBLE_DEVICES leaves of them; NVML does not look at it."""
+    """CUDA numbers GPUs after what CUDA_VISIBLE_DEVICES leaves of them; NVML does not look at it. What it does not know
+    CUDA takes for the end of the list."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     first = "0" if shown is None else shown.split(",")[0].strip()
     if first.isdigit():
         known = int(first) < int(nvml.nvmlDeviceGetCount())
         return nvml.nvmlDeviceGetHandleByIndex(int(first)) if known else None
-    return nvml.nvmlDeviceGetHandleByUUID(first) if first.startswith(("GPU-", "MIG-")) else None
+    if not first.startswith(("GPU-", "MIG-")):
+        return None
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    except (nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument):
+        # As much of a name as no other GPU shares is enough for CUDA.
+        found = [each for each in _devices(nvml) if str(nvml.nvmlDeviceGetUUID(each)).startswith(first)]
+        return found[0] if len(found) == 1 else None
+
+
+def _devices(nvml: Any) -> Iterator[Any]:
+    return (nvml.nvmlDeviceGetHandleByIndex(place) for place in range(int(nvml.nvmlDeviceGetCount())))
+
+
+def _silent(error: Exception) -> DeviceLost:
+    return DeviceLost(
+        expected="an NVIDIA GPU that answers its driver",
+        found=str(error),
+        remedy="look at `nvidia-smi` and at the kernel's log; the GPU may have to be reset, or the machine",
+    )

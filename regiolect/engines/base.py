@@ -25,7 +25,7 @@ from regiolect.contracts import (
     NamedBlob,
     Precision,
 )
-from regiolect.engines.engine import Engine, excerpt
+from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
 from regiolect.errors import (
@@ -43,6 +43,8 @@ from regiolect.storage import Store
 
 AS_IT_COMES: Configuration = {}
 """The configuration that a backend has for a request's `performance` when nothing was tuned."""
+REPLACE = "replace the operator named here in the model, or name another backend in the policy's targets"
+"""What to do about a graph that a vendor's library refuses."""
 
 
 def metadata_of(request: BuildRequest) -> dict[str, str]:
@@ -146,6 +148,15 @@ class Backend(ABC):
         """What an engine built now depends on besides its request: library, and the machine it is for. Cheap."""
         return {"backend": self.name, "version": self.version(), **cpu_fingerprint()}
 
+    def built_on(self) -> Mapping[str, str]:
+        """What an artifact tells of the machine that built it, on which it is measured next: the fingerprint, and what
+        that leaves out because an engine does not depend on it. Cheap.
+
+        Raises:
+            DeviceLost: the machine's device does not answer.
+        """
+        return self.fingerprint()
+
     def device(self) -> Mapping[str, str]:
         """What the speed of an engine here depends on: the fingerprint, and what it leaves out because an engine built
         for one runs on the others as well. Cheap.
@@ -232,13 +243,13 @@ class Backend(ABC):
             raise BuildFailed(
                 expected=f"a graph of {request.model!r} ({request.precision}) that {self.name} {self.version()} builds",
                 found=excerpt(error),
-                remedy="replace the operator named here in the model, or name another backend in the policy's targets",
+                remedy=remedy_for(error, REPLACE),
             ) from error
         return EngineArtifact(
             request=request,
             backend_version=self.version(),
             files=files,
-            fingerprint=dict(self.fingerprint()),
+            fingerprint=dict(self.built_on()),
             calibration=calibration,
         )
 
@@ -253,7 +264,8 @@ class Backend(ABC):
             InvalidConfiguration: it holds a setting that is not `tunable`; nothing was loaded.
             IntegrityError: a file's bytes, or the origin it tells, differ from the artifact's.
             EngineLoadFailed: a file is missing or the library cannot read it.
-            NotRunnableHere: the engine was built for another kind of machine.
+            NotRunnableHere: the engine was built for another kind of machine: one of `misfits` blocks.
+            DeviceLost: the machine's device does not answer.
             BackendUnavailable: the vendor's library is missing or does not load.
             StorageError: the store cannot be read.
         """
@@ -303,12 +315,16 @@ class Backend(ABC):
                 found=f"one of {artifact.request.target.backend}",
                 remedy=f"load it with the backend it was built by: {artifact.request.target.backend}",
             )
-        obstacle = self.obstacle()
-        if obstacle is not None:
+        # Before the comparison, which would take a library that is missing for another kind of machine.
+        self.version()
+        needed = [misfit for misfit in self.misfits(artifact) if misfit.blocks]
+        if needed:
             raise NotRunnableHere(
-                expected=f"a machine that runs engines of {self.name}",
-                found=obstacle.found,
-                remedy=obstacle.remedy,
+                expected=f"what this engine of {self.name} is bound to: "
+                + ", ".join(f"{each.what} {each.engine}" for each in needed),
+                found=", ".join(each.host for each in needed),
+                remedy="; ".join(each.remedy for each in needed if each.remedy)
+                or "run it on its own target, or name the backend openvino or onnxruntime in the policy's targets",
             )
         self.require()
         try:
@@ -317,7 +333,9 @@ class Backend(ABC):
             raise EngineLoadFailed(
                 expected=f"an engine that {self.name} {self.version()} loads: {', '.join(sorted(files))}",
                 found=excerpt(error),
-                remedy=f"it was built with {self.name} {artifact.backend_version}; build it again with --force",
+                remedy=remedy_for(
+                    error, f"it was built with {self.name} {artifact.backend_version}; build it again with --force"
+                ),
             ) from error
         origin = dict(self.origin(artifact.request))
         if dict(engine.metadata()) != origin:
@@ -343,8 +361,10 @@ class Backend(ABC):
         """
         return Obstacle("software", found, f"{before}pip install 'regiolect[{self.name}]'")
 
-    def _no_device(self, found: str) -> Obstacle:
-        """What only another machine mends, or another policy."""
+    def _no_device(self, found: str | None) -> Obstacle | None:
+        """What only another machine mends, or another policy; None if nothing was found."""
+        if found is None:
+            return None
         remedy = "run it on its own target, or name the backend openvino or onnxruntime in the policy's targets"
         return Obstacle("device", found, remedy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,17 @@ from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, 
 from regiolect.errors import EngineError, ShapeOutsideProfile
 
 Arrays = Mapping[str, NDArray[Any]]
+
+# As the libraries and CUDA say it.
+_NO_MEMORY = re.compile(
+    r"out.?of.?memory|memory ?allocation|alloc_failed|bad.?alloc|(failed to|cannot|could not( be)?) allocated?",
+    re.IGNORECASE,
+)
+_NO_DEVICE = re.compile(
+    r"busy or unavailable|no CUDA-capable device|driver version is insufficient|insufficient ?driver"
+    r"|CUDA initialization failure|uncorrectable|illegal (memory access|address)|launch failure",
+    re.IGNORECASE,
+)
 
 
 class Engine(ABC):
@@ -161,3 +173,15 @@ def excerpt(message: object, most: int = 600) -> str:
     """A vendor's message or error on one line, cut after `most` characters."""
     text = " ".join(str(message).split()) or f"no message ({type(message).__name__})"
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def remedy_for(told: object, otherwise: str) -> str:
+    """What to do about a vendor's message or error: `otherwise`, unless memory ran out or a GPU cannot be used."""
+    if isinstance(told, MemoryError) or _NO_MEMORY.search(str(told)):
+        return (
+            "free memory: end what else is using it (`nvidia-smi` lists what is on a GPU), or state a smaller `batch` "
+            "in the region's policy"
+        )
+    if _NO_DEVICE.search(str(told)):
+        return "look at `nvidia-smi` and at the kernel's log, then start this process again"
+    return otherwise

@@ -26,6 +26,12 @@ def require_profiles(request: BuildRequest) -> None:
             )
 
 
+def few_shapes(request: BuildRequest) -> bool:
+    """Whether an engine meets shapes again and again, so that it pays to prepare something for each: nothing varies but
+    the batch, or all that does has buckets."""
+    return all(profile.buckets for profile in request.shapes.values())
+
+
 def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:
     """The number of samples in `inputs`, once they are found to be what `specs` ask for.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from regiolect.contracts import BuildRequest, Performance, Precision
+from regiolect.contracts import BuildRequest, DimensionProfile, Performance, Precision
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
 from regiolect.engines.onnxruntime.configurations import THREADS
@@ -31,6 +31,23 @@ def test_what_is_offered_begins_with_the_default_and_is_of_tunable_settings_alon
     assert all(found.count(each) == 1 for each in found)
     assert set().union(*found) <= chosen.tunable
     assert not any("PRECISION" in setting or "QUANTIZATION" in setting for setting in chosen.tunable)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "tensorrt", "tensorrt-rtx"])
+def test_cuda_graphs_are_offered_where_shapes_are_few(name: str, request_for: Callable[..., BuildRequest]) -> None:
+    """One is recorded for each shape: where any width may come they would be recorded and hardly be used."""
+
+    def with_graphs(**width: object) -> list[str]:
+        shapes = {"width": DimensionProfile.model_validate(width)} if width else {}
+        request = request_for(name, Precision.FP32).model_copy(update={"shapes": shapes})
+        found = backend(name).configurations(request)
+        assert found[0] == AS_IT_COMES and len(found) > 1
+        assert set().union(*found) <= backend(name).tunable
+        return [setting for each in found for setting in each if "cuda_graph" in setting]
+
+    assert with_graphs()
+    assert with_graphs(min=8, opt=16, max=32, buckets=(8, 16, 32))
+    assert not with_graphs(min=8, opt=16, max=32)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -89,7 +89,8 @@ def test_every_configuration_gives_the_same_answers(name: str, build: Build, sto
     expected = backend(name).load(artifact, store).run({"x": samples})["y"]
     for configuration in backend(name).configurations(artifact.request):
         engine = backend(name).load(artifact, store, configuration)
-        for rows in (8, 3, 8, 3, 1):
+        # What is recorded of one size must not answer another, nor be launched once there was another in between.
+        for rows in (8, 8, 8, 3, 3, 8, 3, 8, 8, 1, 1):
             np.testing.assert_allclose(engine.run({"x": samples[:rows]})["y"], expected[:rows], atol=1e-3)
 
 
@@ -179,7 +180,32 @@ def test_what_is_compiled_at_run_time_is_kept_for_the_next_process(
     np.testing.assert_allclose(first, again, atol=1e-3)
 
 
-def test_timings_are_kept_merged_and_never_taken_from_a_corrupt_file(
+def test_timings_that_another_build_kept_meanwhile_are_merged(
+    plain: str, build: Build, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(plain, Precision.FP16)
+    (kept,) = caches.glob("timing-*.cache")
+    of_another = kept.read_bytes()
+    kept.unlink()
+    build(plain, Precision.INT8)
+    alone = kept.stat().st_size
+    kept.unlink()
+    load, loaded = MachineCache.load, list[bytes | None]()
+
+    def meanwhile(self: MachineCache) -> bytes | None:
+        # Before the second look, which is taken when the plan is there, the other build is done.
+        if self.kind == "timing" and loaded:
+            kept.write_bytes(of_another)
+        loaded.append(load(self))
+        return loaded[-1]
+
+    monkeypatch.setattr(MachineCache, "load", meanwhile)
+    build(plain, Precision.INT8)
+    assert loaded[0] is None and loaded[1] is not None
+    assert kept.stat().st_size > max(alone, len(of_another))
+
+
+def test_timings_are_kept_and_never_taken_from_a_corrupt_file(
     plain: str, build: Build, caches: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build(plain, Precision.FP16)
@@ -249,6 +275,16 @@ def test_other_weights_are_put_into_the_plan_that_is_there(
 
 
 # ------------------------------------------------------------------------------------------------ memory
+
+
+def test_the_first_gpu_is_the_one_that_the_driver_tells_of() -> None:
+    here = gpu()
+    cuda = pytest.importorskip("regiolect.engines.tensorrt.cuda")
+    cuda.use_first_device()
+    properties = cuda.checked(cuda.cudart.cudaGetDeviceProperties(0))
+    assert here is not None
+    assert here.name == properties.name.decode()
+    assert here.compute_capability == f"{properties.major}.{properties.minor}"
 
 
 def test_device_memory_gives_back_what_it_took() -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import AS_IT_COMES, Obstacle
 from regiolect.engines.engine import Engine
+from regiolect.engines.inputs import few_shapes
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
-from regiolect.gpus import gpu, seeing
+from regiolect.errors import EngineLoadFailed
+from regiolect.gpus import gpu, lost_if_gone, seeing, unclear
 from regiolect.precision import Recipe
 
 CUDA_GRAPH = "enable_cuda_graph"
@@ -61,15 +63,14 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
             return self._no_device("no NVIDIA GPU, or no driver for one")
         if not has_provider:
             return self._no_software("a GPU, but an onnxruntime without CUDA provider", before)
-        return None
+        return self._no_device(unclear())
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """Every combination of channels-last layout, CUDA graphs and the heuristic search for convolutions.
 
-        A CUDA graph is captured per shape, so it is only tried where shapes are few: none varies but the batch, or all
-        that vary have buckets.
+        A CUDA graph is captured per shape, so it is only tried where shapes are few.
         """
-        few = all(profile.buckets for profile in request.shapes.values())
+        few = few_shapes(request)
         names = [name for name in _CHOICES if few or name != CUDA_GRAPH]
         combinations = itertools.chain.from_iterable(
             itertools.combinations(names, count) for count in range(1, len(names) + 1)
@@ -79,4 +80,5 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         from regiolect.engines.onnxruntime.cuda_runtime import load
 
-        return load(files, artifact, configuration)
+        with lost_if_gone(artifact.request.target.name, (EngineLoadFailed, *self._vendor_errors())):
+            return load(files, artifact, configuration)

@@ -16,7 +16,7 @@ from regiolect.engines.engine import Arrays
 from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
 from regiolect.engines.onnxruntime.runtime import OnnxRuntimeEngine
 from regiolect.engines.onnxruntime.session import Provider
-from regiolect.errors import EngineLoadFailed
+from regiolect.errors import AttestationFailed, EngineLoadFailed
 from regiolect.gpus import gpu, lost_if_gone
 
 _NAME = "CUDAExecutionProvider"
@@ -76,7 +76,8 @@ class CudaEngine(OnnxRuntimeEngine):
 
         Where TF32 is allowed every FP32 kernel counts as TF32: which of them take it is not told.
         """
-        told = super().layers()
+        with lost_if_gone(self.artifact.request.target.name, (AttestationFailed, *self._vendor_errors())):
+            told = super().layers()
         if not self.artifact.request.tf32:
             return told
         return tuple(
@@ -114,8 +115,8 @@ class CudaEngine(OnnxRuntimeEngine):
         results = []
         with self._turn:
             for piece in pieces:
-                batch = self.bound(piece)
                 with lost_if_gone(self.artifact.request.target.name, self._vendor_errors()):
+                    batch = self.bound(piece)
                     batch.copy_in(piece)
                     batch.compute()
                     results.append(batch.copy_out())
@@ -148,8 +149,9 @@ class BoundBatch:
             self._binding.bind_output(name, _DEVICE)
         self._options = onnxruntime.RunOptions()
         if graph is not None:
-            self._fix_outputs(inputs)
             self._options.add_run_config_entry("gpu_graph_id", graph)
+        if graph not in (None, _NO_GRAPH):
+            self._fix_outputs(inputs)
 
     def _fix_outputs(self, inputs: Arrays) -> None:
         """A captured graph writes where it wrote when it was captured: the outputs get buffers of their own."""

@@ -13,10 +13,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
-from regiolect.engines.engine import Arrays, Engine, excerpt
+from regiolect.engines.engine import Arrays, Engine, excerpt, remedy_for
 from regiolect.engines.inputs import padded_size
 from regiolect.engines.onnxruntime.configurations import side_by_side
-from regiolect.engines.onnxruntime.layers import layers_of
 from regiolect.engines.onnxruntime.session import CPU, ERRORS, OPTIMIZED, Provider, open_session
 from regiolect.errors import AttestationFailed
 
@@ -54,16 +53,27 @@ class OnnxRuntimeEngine(Engine):
         self._threads = ThreadPoolExecutor(self.at_once) if self.at_once > 1 else None
 
     def layers(self) -> tuple[LayerReport, ...]:
+        try:
+            # Reads graphs with onnx, which whoever only runs engines does not have.
+            from regiolect.engines.onnxruntime.layers import layers_of
+        except ImportError as error:
+            raise AttestationFailed(
+                expected="the package onnx, with which the optimised graph is read",
+                found=excerpt(error),
+                remedy="pip install onnx",
+            ) from error
         zeros = self._zeros()
         with tempfile.TemporaryDirectory(prefix="regiolect-profile-") as folder:
-            session = open_session(self._model, self._provider, self._telling(), tell_into=Path(folder))
             try:
+                session = open_session(self._model, self._provider, self._telling(), tell_into=Path(folder))
                 session.run(None, zeros)
             except self._vendor_errors() as error:
                 raise AttestationFailed(
                     expected=f"a profiled run on zeros of { ({name: array.shape for name, array in zeros.items()}) }",
                     found=excerpt(error),
-                    remedy="state an `opt` that the model takes under `shapes` in the region's policy",
+                    remedy=remedy_for(
+                        error, "state an `opt` that the model takes under `shapes` in the region's policy"
+                    ),
                 ) from error
             return layers_of(Path(folder) / OPTIMIZED, Path(session.end_profiling()), self._provider.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,19 +14,22 @@ from pydantic import ValidationError
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Misfit, Precision
 from regiolect.engines.base import AS_IT_COMES, Backend, Obstacle, metadata_of
-from regiolect.engines.engine import Engine
+from regiolect.engines.engine import Engine, excerpt
+from regiolect.engines.inputs import few_shapes
 from regiolect.engines.tensorrt.fits import other_flavour, plain_misfits, rtx_misfits
 from regiolect.engines.tensorrt.library import Flavour
 from regiolect.engines.tensorrt.recipe import (
     COMPUTE_CAPABILITIES,
+    LEAN,
     RECIPES,
+    Options,
     PlainOptions,
     RtxOptions,
     dotted,
     supported,
 )
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
-from regiolect.gpus import gpu, seeing
+from regiolect.gpus import gpu, lost_if_gone, seeing, unclear
 from regiolect.precision import Recipe
 
 _RUNNABLE = tuple(dotted(name) for name in COMPUTE_CAPABILITIES[Precision.FP16])
@@ -35,6 +39,7 @@ class _TensorRt(Backend):
     """What both flavours share: an engine is a plan (engine.plan), strongly typed, of one flavour for ever."""
 
     file_names = ("engine.plan",)
+    options: ClassVar[type[Options]]
     flavour: ClassVar[str]
 
     def recipe(self, precision: Precision) -> Recipe:
@@ -74,7 +79,7 @@ class _TensorRt(Backend):
     def _no_gpu(self, needed: str) -> Obstacle | None:
         if not seeing():
             return self._no_software("nvidia-ml-py is not installed, and no GPU is seen without")
-        return None if gpu() is not None else self._no_device(f"no NVIDIA GPU, or no driver for one; {needed}")
+        return self._no_device(f"no NVIDIA GPU, or no driver for one; {needed}" if gpu() is None else unclear())
 
     def _no_bindings(self) -> Obstacle | None:
         try:
@@ -91,34 +96,33 @@ class _TensorRt(Backend):
     def _own(self) -> Flavour:
         """The flavour; imports its library."""
 
+    def _flavour(self) -> Flavour:
+        try:
+            return self._own()
+        except (ImportError, OSError) as error:
+            raise self._unavailable(f"it does not load: {excerpt(error)}") from error
+
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
         from regiolect.engines.tensorrt.builder import build
 
         try:
-            self.options.model_validate(request.target.options)
+            wrong = self.options.model_validate(request.target.options).without_kernels(request.precision)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise InvalidSetting(
-                expected=f"options of {self.name} for target {request.target.name!r}",
-                found=f"options.{place}: {first['msg']}, found {first['input']!r}",
-                remedy=f"mend it in the policy of {request.region!r}",
-            ) from error
-        build(graph, request, folder, self._own(), self.origin(request))
+            raise _wrong_option(self.name, request, f"{place}: {first['msg']}, found {first['input']!r}") from error
+        if wrong is not None:
+            raise _wrong_option(self.name, request, wrong)
+        build(graph, request, folder, self._flavour(), self.origin(request))
 
     def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
-        foreign = other_flavour(artifact, self.flavour)
-        if foreign is not None:
-            raise EngineLoadFailed(
-                expected=f"a plan of the flavour {self.flavour!r}",
-                found=f"one of the flavour {foreign.engine!r}",
-                remedy="build it again: neither flavour of TensorRT reads plans of the other",
-            )
         try:
             from regiolect.engines.tensorrt.runtime import load
         except ImportError as error:
             raise self._unavailable(f"cuda-bindings does not load: {error}") from error
-        return load(files, artifact, configuration, self._own())
+        flavour = self._flavour()
+        with lost_if_gone(artifact.request.target.name, (EngineLoadFailed, *self._vendor_errors())):
+            return load(files, artifact, configuration, flavour)
 
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         return (RuntimeError, TypeError, MemoryError)
@@ -136,7 +140,6 @@ class TensorRtBackend(_TensorRt):
     flavour = "tensorrt"
     options = PlainOptions
     tunable = frozenset({"contexts", "cuda_graphs"})
-    binding = frozenset({"backend", "flavour", "version", "system", "machine", "gpu", "compute capability"})
 
     def fingerprint(self) -> Mapping[str, str]:
         """Library, GPU, driver and newest CUDA of that driver; `none` where there is no GPU, and nothing is built."""
@@ -149,13 +152,12 @@ class TensorRtBackend(_TensorRt):
         return self._outdated() or self._no_gpu("TensorRT builds and runs plans on one") or self._no_bindings()
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
-        return (
-            AS_IT_COMES,
-            {"cuda_graphs": "1"},
-            {"contexts": "2"},
-            {"contexts": "2", "cuda_graphs": "1"},
-            {"contexts": "4", "cuda_graphs": "1"},
-        )
+        """Contexts side by side, and CUDA graphs where shapes are few: one is recorded anew when the shape changes."""
+        two = {"contexts": "2"}
+        if not few_shapes(request):
+            return (AS_IT_COMES, two)
+        graphs = {"cuda_graphs": "1"}
+        return (AS_IT_COMES, graphs, two, {**two, **graphs}, {"contexts": "4", **graphs})
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
         """A refittable plan does not tell a build key: it is taken over by those that change its weights alone."""
@@ -173,7 +175,8 @@ class TensorRtBackend(_TensorRt):
                 remedy=f"start a worker of the pool {request.target.name!r} on such a machine; "
                 "the backend tensorrt-rtx builds without a GPU",
             )
-        super()._build(graph, request, folder)
+        with lost_if_gone(request.target.name, (BuildFailed, *self._vendor_errors())):
+            super()._build(graph, request, folder)
 
     def _outdated(self) -> Obstacle | None:
         try:
@@ -185,7 +188,7 @@ class TensorRtBackend(_TensorRt):
         return self._no_software(f"TensorRT {version}, and 10.12 to 10.16 or 11 is needed")
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
-        return plain_misfits(artifact, self.fingerprint())
+        return plain_misfits(artifact, self.fingerprint(), lean=bool(os.environ.get(LEAN)))
 
     def _own(self) -> Flavour:
         from regiolect.engines.tensorrt.plain import Plain
@@ -203,12 +206,15 @@ class TensorRtRtxBackend(_TensorRt):
     flavour = "rtx"
     options = RtxOptions
     tunable = frozenset({"contexts", "cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"})
-    binding = frozenset({"backend", "flavour", "version", "system", "machine"})
 
     def fingerprint(self) -> Mapping[str, str]:
         """The library, and the GPUs that plans are for; not the GPU of the machine that builds."""
         listed = {f"gpus {precision}": " ".join(names) for precision, names in COMPUTE_CAPABILITIES.items()}
         return {**self._library(), **listed}
+
+    def built_on(self) -> Mapping[str, str]:
+        """The fingerprint, and this machine's GPU if it has one: a plan that was built without one tells of none."""
+        return self.device()
 
     def obstacle(self) -> Obstacle | None:
         needed = f"TensorRT-RTX runs plans on compute capabilities {', '.join(_RUNNABLE)}"
@@ -217,11 +223,14 @@ class TensorRtRtxBackend(_TensorRt):
             return self._no_gpu(needed)
         if device.compute_capability not in _RUNNABLE:
             return self._no_device(f"{device.name} has compute capability {device.compute_capability}, and {needed}")
-        return self._no_bindings()
+        return self._no_gpu(needed) or self._no_bindings()
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
-        graphs = {"cuda_graph_strategy": "WHOLE_GRAPH_CAPTURE"}
+        """Kernels for the very shapes at once, and CUDA graphs where shapes are few."""
         eager = {"dynamic_shapes_kernel_specialization_strategy": "EAGER"}
+        if not few_shapes(request):
+            return (AS_IT_COMES, eager)
+        graphs = {"cuda_graph_strategy": "WHOLE_GRAPH_CAPTURE"}
         return (AS_IT_COMES, graphs, eager, {**graphs, **eager}, {**graphs, "contexts": "2"})
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
@@ -231,3 +240,11 @@ class TensorRtRtxBackend(_TensorRt):
         from regiolect.engines.tensorrt.rtx import Rtx
 
         return Rtx()
+
+
+def _wrong_option(backend: str, request: BuildRequest, found: str) -> InvalidSetting:
+    return InvalidSetting(
+        expected=f"options of {backend} for target {request.target.name!r}",
+        found=f"options.{found}",
+        remedy=f"mend it in the policy of {request.region!r}",
+    )

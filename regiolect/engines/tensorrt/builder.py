@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import require_interface
-from regiolect.engines.engine import excerpt
-from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, sizes
+from regiolect.engines.base import REPLACE, require_interface
+from regiolect.engines.engine import excerpt, remedy_for
+from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, RefitRefused, let_go, sizes
 from regiolect.engines.tensorrt.listeners import logger_of, monitor_of
 from regiolect.errors import BuildFailed
 from regiolect.integrity import canonical_json
@@ -36,9 +36,16 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
 
     Raises:
         BuildFailed: the parser or the builder refused the graph, or the policy's profile.
+        One of `ERRORS`: CUDA or TensorRT failed.
         BaseException: whatever interrupted the thread meanwhile; the builder was stopped.
     """
-    library, messages = flavour.library, Messages()
+    messages = Messages()
+    with messages.heard(), let_go():
+        (folder / "engine.plan").write_bytes(_plan(graph, request, flavour, origin, messages))
+
+
+def _plan(graph: Path, request: BuildRequest, flavour: Flavour, origin: Mapping[str, str], messages: Messages) -> bytes:
+    library = flavour.library
     logger = logger_of(library, messages)
     builder = library.Builder(logger)
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -68,10 +75,14 @@ def build(graph: Path, request: BuildRequest, folder: Path, flavour: Flavour, or
         raise _refused_profile(request, messages.told())
     progress = Progress(f"{request.region} {request.target.name} {request.precision}: building", note)
     config.progress_monitor = monitor_of(library, progress)
-    plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
+    try:
+        plan = progress.run(lambda: flavour.make(builder, network, config, data, request))
+    except RefitRefused as error:
+        remedy = f"remove `options.refittable` of target {request.target.name!r}: its plans are built anew then"
+        raise _refused(request, f"{error}: {messages.told()}", flavour, None, remedy) from error
     if plan is None:
         raise _refused(request, messages.told(), flavour, options.workspace_mib)
-    (folder / "engine.plan").write_bytes(plan)
+    return plan
 
 
 def _profile(
@@ -157,8 +168,10 @@ def _refused_profile(request: BuildRequest, told: str) -> BuildFailed:
     )
 
 
-def _refused(request: BuildRequest, told: str, flavour: Flavour, workspace: int | None) -> BuildFailed:
-    remedy = "replace the operator named here in the model, or name another backend in the policy's targets"
+def _refused(
+    request: BuildRequest, told: str, flavour: Flavour, workspace: int | None, otherwise: str = REPLACE
+) -> BuildFailed:
+    remedy = remedy_for(told, otherwise)
     if workspace is not None and any(word in told.lower() for word in _OF_MEMORY):
         remedy = f"raise or remove `options.workspace_mib` of target {request.target.name!r}, which is {workspace}"
     return BuildFailed(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from regiolect.integrity import canonical_json, digest_bytes, digest_of, write_a
 from regiolect.progress import note
 
 _FORMAT = "regiolect tensorrt cache 1"
-_LOCK_SECONDS = 60.0
+# It is held for as long as a file takes to be written.
+_LOCK_SECONDS = 10.0
 
 
 def cache_folder() -> Path:
@@ -44,26 +46,28 @@ class MachineCache:
         self.kind, self.key = kind, dict(key)
         name = digest_of({"kind": kind, **self.key}).removeprefix("sha256:")[:24]
         self.path = (folder or cache_folder()) / f"{kind}-{name}.cache"
+        self._lock = FileLock(f"{self.path}.lock")
 
     def load(self) -> bytes | None:
         """What was kept under this very key; None if nothing was, or nothing that may be used."""
         try:
-            header, separator, data = self.path.read_bytes().partition(b"\n")
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             note(f"{self.kind} cache {self.path} is not used: {excerpt(error)}")
             return None
+        header, separator, data = content.partition(b"\n")
         try:
             told = json.loads(header) if separator else None
         except ValueError:
             told = None
         if not isinstance(told, dict) or told.get("format") != _FORMAT:
-            self.set_aside("corrupt", "it has no header")
+            self._move("corrupt", "it has no header", content)
         elif told.get("digest") != digest_bytes(data):
-            self.set_aside("corrupt", f"its content has {digest_bytes(data)}, it names {told.get('digest')}")
+            self._move("corrupt", f"its content has {digest_bytes(data)}, it names {told.get('digest')}", content)
         elif told.get("kind") != self.kind or told.get("key") != self.key:
-            self.set_aside("foreign", f"it was kept for {told.get('key')}, and this is {self.key}")
+            self._move("foreign", f"it was kept for {told.get('key')}, and this is {self.key}", content)
         else:
             return data
         return None
@@ -71,30 +75,82 @@ class MachineCache:
     def keep(self, data: bytes) -> None:
         """Put `data` in place of what was kept, whole or not at all. Where there is no room, that is said and no more:
         nothing depends on a cache."""
-        told = {"format": _FORMAT, "kind": self.kind, "key": self.key, "digest": digest_bytes(data)}
         try:
-            write_atomic(self.path, canonical_json(told) + b"\n" + data)
+            with self.alone():
+                write_atomic(self.path, self._file(data))
         except StorageError as error:
             note(f"{self.kind} cache {self.path} is not kept: {error.found}")
 
-    def set_aside(self, what: str, why: str) -> None:
-        """Say what is wrong with the file and move it out of the way."""
-        content = hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
-        aside = self.path.with_name(f"{self.path.name}.{what}-{content}")
-        self.path.replace(aside)
-        note(f"{self.kind} cache {self.path} is {what}, {why}: set aside as {aside.name} and not used")
+    def set_aside(self, what: str, why: str, data: bytes) -> None:
+        """Say what is wrong with what `load` gave, and move it out of the way."""
+        self._move(what, why, self._file(data))
+
+    def _file(self, data: bytes) -> bytes:
+        told = {"format": _FORMAT, "kind": self.kind, "key": self.key, "digest": digest_bytes(data)}
+        return canonical_json(told) + b"\n" + data
+
+    def _move(self, what: str, why: str, content: bytes) -> None:
+        """Unless another process has moved or replaced that content already: what is there now may be good."""
+        aside = self.path.with_name(f"{self.path.name}.{what}-{hashlib.sha256(content).hexdigest()[:8]}")
+        said = f"{self.kind} cache {self.path} is {what}, {why}"
+        try:
+            with self.alone():
+                if self.path.read_bytes() != content:
+                    note(f"{said}: not used, and another process has replaced it")
+                    return
+                self.path.replace(aside)
+        except OSError as error:
+            note(f"{said}: not used, and not set aside: {excerpt(error)}")
+        else:
+            note(f"{said}: set aside as {aside.name} and not used")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from writing the cache meanwhile; after a minute they are not waited for any more."""
-        lock = FileLock(f"{self.path}.lock")
+        """Keep other processes from writing the cache meanwhile; they are waited for some seconds and no longer. What
+        is done inside of it may be so again."""
+        held = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=_LOCK_SECONDS)
+            self._lock.acquire(timeout=_LOCK_SECONDS)
+            held = True
         except (OSError, Timeout) as error:
             # Writing is atomic: at worst what another process learnt at the same time is learnt again.
             note(f"{self.kind} cache {self.path} is written without a lock: {excerpt(error)}")
         try:
             yield
         finally:
-            lock.release()
+            if held:
+                self._lock.release()
+
+
+class KeptNowAndThen:
+    """Keeps what is learnt while requests wait for it: at once the first time, then no more often than every `seconds`,
+    and what is left when `finish` is called.
+
+    Args:
+        give: what there is to keep.
+    """
+
+    def __init__(
+        self,
+        cache: MachineCache,
+        give: Callable[[], bytes],
+        seconds: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache, self._give, self._seconds, self._clock = cache, give, seconds, clock
+        self._next = clock()
+        self._left = False
+
+    def learnt(self) -> None:
+        """There is more to keep."""
+        self._left = True
+        if self._clock() >= self._next:
+            self._next = self._clock() + self._seconds
+            self.finish()
+
+    def finish(self) -> None:
+        """Keep what was not kept yet, if there is anything."""
+        if self._left:
+            self._left = False
+            self._cache.keep(self._give())

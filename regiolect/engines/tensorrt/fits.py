@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from regiolect.contracts import EngineArtifact, Misfit
-from regiolect.engines.tensorrt.recipe import PlainOptions, RtxOptions, dotted
+from regiolect.engines.tensorrt.recipe import LEAN, Options, PlainOptions, RtxOptions, dotted
+from regiolect.machine import UNKNOWN
 
-_UNKNOWN = "unknown"
 _FIRST_AMPERE = 8
+_Options = TypeVar("_Options", bound=Options)
 
 
 def other_flavour(artifact: EngineArtifact, flavour: str) -> Misfit | None:
@@ -16,11 +20,11 @@ def other_flavour(artifact: EngineArtifact, flavour: str) -> Misfit | None:
 
     Before there were two, `tensorrt` meant TensorRT-RTX; its plans say so in their fingerprint.
     """
-    told = artifact.fingerprint.get("flavour", _UNKNOWN)
+    told = artifact.fingerprint.get("flavour", UNKNOWN)
     return None if told == flavour else Misfit(what="flavour", engine=told, host=flavour, blocks=True)
 
 
-def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Misfit, ...]:
+def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str], lean: bool = False) -> tuple[Misfit, ...]:
     """In what a plan of plain TensorRT and a machine differ.
 
     Without hardware compatibility a plan runs on the model of GPU that it was built on, without version compatibility
@@ -28,19 +32,25 @@ def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Mi
 
     Args:
         host: the backend's fingerprint on that machine.
+        lean: whether the machine names a lean runtime, through which it runs compatible plans of earlier versions.
     """
-    options = PlainOptions.model_validate(artifact.request.target.options)
-    told = artifact.fingerprint
-    built_on, here = told.get("compute capability", _UNKNOWN), host.get("compute capability", _UNKNOWN)
-    known = _UNKNOWN not in (built_on, here)
+    options = _options(PlainOptions, artifact)
+    if isinstance(options, Misfit):
+        return (options,)
+    told = _told(artifact)
+    built_on, here = told.get("compute capability", UNKNOWN), host.get("compute capability", UNKNOWN)
+    known = UNKNOWN not in (built_on, here)
     same = known and built_on == here
     newer = known and min(_major(built_on), _major(here)) >= _FIRST_AMPERE
     anywhere = options.hardware_compatibility
+    through = options.version_compatible and _later(host.get("version", UNKNOWN), told["version"])
+    if through and not lean:
+        told["version"] += f" or its lean runtime in {LEAN}"
     return _differing(
         told,
         host,
         {
-            "version": not (options.version_compatible and _later(host.get("version", _UNKNOWN), told["version"])),
+            "version": not (through and lean),
             "system": True,
             "machine": True,
             "gpu": anywhere == "none",
@@ -54,29 +64,49 @@ def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Mi
 def rtx_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Misfit, ...]:
     """In what a plan of TensorRT-RTX and a machine differ: it runs on the compute capabilities that it was built for.
 
+    Where an artifact does not tell of the host's very GPU, it was not measured on such a one.
+
     Args:
-        host: the backend's fingerprint on that machine, with `compute capability`.
+        host: the backend's fingerprint on that machine, with `gpu` and `compute capability`.
     """
-    request, told = artifact.request, artifact.fingerprint
-    options = RtxOptions.model_validate(request.target.options)
+    options = _options(RtxOptions, artifact)
+    if isinstance(options, Misfit):
+        return (options,)
+    request, told = artifact.request, _told(artifact)
     stated: tuple[str, ...] = options.compute_capabilities or tuple(told.get(f"gpus {request.precision}", "").split())
     listed = [dotted(name) for name in stated]
-    here = host.get("compute capability", _UNKNOWN)
-    found = _differing(told, host, {"version": True, "system": True, "machine": True})
+    here = host.get("compute capability", UNKNOWN)
+    found = _differing(told, host, {"version": True, "system": True, "machine": True, "gpu": False})
     if here in listed:
         return found
     return (
         *found,
-        Misfit(what="compute capability", engine=", ".join(listed) or _UNKNOWN, host=here, blocks=True),
+        Misfit(what="compute capability", engine=", ".join(listed) or UNKNOWN, host=here, blocks=True),
     )
 
 
+def _options(kind: type[_Options], artifact: EngineArtifact) -> _Options | Misfit:
+    """What the policy asked for; or what speaks against a plan that was built by options which are not known here."""
+    try:
+        return kind.model_validate(artifact.request.target.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, ("options", *first["loc"])))
+        known = ", ".join(sorted(kind.model_fields))
+        return Misfit(what=name, engine=str(first["input"]), host=f"{first['msg']} (known: {known})", blocks=True)
+
+
+def _told(artifact: EngineArtifact) -> dict[str, str]:
+    return {**artifact.fingerprint, "version": artifact.backend_version}
+
+
 def _differing(told: Mapping[str, str], host: Mapping[str, str], blocks: Mapping[str, bool]) -> tuple[Misfit, ...]:
-    """What both tell differently. What an artifact does not tell was not recorded when it was built."""
+    """What both tell differently. What one of them does not tell is a difference, as in `Backend.misfits`."""
     return tuple(
-        Misfit(what=name, engine=told[name], host=host.get(name, _UNKNOWN), blocks=blocking)
+        Misfit(what=name, engine=theirs, host=ours, blocks=blocking)
         for name, blocking in blocks.items()
-        if name in told and told[name] != host.get(name, _UNKNOWN)
+        for theirs, ours in [(told.get(name, UNKNOWN), host.get(name, UNKNOWN))]
+        if theirs != ours or theirs == UNKNOWN
     )
 
 
@@ -88,6 +118,6 @@ def _later(host: str, built: str) -> bool:
     from packaging.version import InvalidVersion, Version
 
     try:
-        return Version(host) >= Version(built)
+        return Version(host) > Version(built)
     except InvalidVersion:
         return False

@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 _Built = TypeVar("_Built")
+
+ERRORS: tuple[type[Exception], ...] = (RuntimeError, TypeError, MemoryError)
+"""What TensorRT's and CUDA's bindings raise."""
 
 _AWAKE_SECONDS = 0.2
 # Severities as both flavours number them: INTERNAL_ERROR, ERROR.
@@ -65,6 +70,46 @@ class Messages:
         """All errors since the last call, on one line."""
         taken, self._errors = self._errors, []
         return excerpt(" ".join(taken))
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Add what was reported to what TensorRT raises, which alone mostly says that it failed.
+
+        Raises:
+            TensorRtFailed: one of `ERRORS` was raised, and something was reported.
+        """
+        try:
+            yield
+        except ERRORS as error:
+            if not self._errors:
+                raise
+            raise TensorRtFailed(f"{excerpt(error, 200)}: {self.told()}") from error
+
+
+@contextmanager
+def let_go() -> Iterator[None]:
+    """Have what is raised keep none of TensorRT's objects alive.
+
+    An error holds the frames that it came through. Where the garbage collector finds them later while TensorRT speaks
+    to its logger, the objects in them go, speak to the logger themselves, and wait for each other for ever (seen with
+    TensorRT-RTX 1.7.1).
+    """
+    try:
+        yield
+    except BaseException as raised:
+        error: BaseException | None = raised
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        raise
+
+
+class TensorRtFailed(RuntimeError):
+    """What TensorRT raised, with what its logger heard."""
+
+
+class RefitRefused(RuntimeError):
+    """TensorRT does not put a graph's weights into the plan that it built for them."""
 
 
 class Progress:
@@ -170,11 +215,18 @@ class Flavour(ABC):
 
         Returns:
             None if TensorRT refused; the logger has heard why.
+
+        Raises:
+            RefitRefused: it built the plan, and does not put the weights into it.
         """
 
     @abstractmethod
-    def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
-        """What deserializes plans of this flavour."""
+    def runtimes(self, logger: trt.ILogger, artifact: EngineArtifact) -> tuple[trt.Runtime, ...]:
+        """What deserializes a plan of this flavour, last, after what must outlive it.
+
+        Raises:
+            NotRunnableHere: the plan needs a runtime of its own version, which does not load here.
+        """
 
     @abstractmethod
     def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:

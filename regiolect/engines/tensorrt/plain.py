@@ -14,17 +14,15 @@ import tensorrt as trt
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import MachineCache
-from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages
+from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, RefitRefused
 from regiolect.engines.tensorrt.listeners import logger_of
-from regiolect.engines.tensorrt.recipe import PlainOptions
-from regiolect.engines.tensorrt.refit import structure
+from regiolect.engines.tensorrt.recipe import LEAN, PlainOptions
 from regiolect.errors import NotRunnableHere
 from regiolect.gpus import gpu
-from regiolect.integrity import digest_of
+from regiolect.integrity import digest_of, own_code
 from regiolect.progress import note
 
 CUDA_GRAPHS = "cuda_graphs"
-LEAN = "REGIOLECT_TENSORRT_LEAN"
 _DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
 
 
@@ -74,11 +72,16 @@ class Plain(Flavour):
             config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         if not options.refittable:
             return _built(builder, network, config, machine)
+        # Reads graphs with onnx, which whoever only runs plans does not have.
+        from regiolect.engines.tensorrt.refit import structure
+
         # A plan says of itself what it was built for, all but the build key: it is refitted under other ones.
         config.set_flag(trt.BuilderFlag.REFIT)
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
         built_for = digest_of(request.model_dump(mode="json", include={"profile", "shapes", "tf32", "target"}))
+        # What a plan holds besides its graph is this code's choice.
         key = {**machine, "structure": structure(graph), "name": network.name, "built for": built_for}
+        key["regiolect"] = own_code()
         kept = MachineCache("stripped", key)
         stripped = kept.load()
         if stripped is not None:
@@ -90,22 +93,29 @@ class Plain(Flavour):
         stripped = _built(builder, network, config, machine)
         if stripped is None:
             return None
+        refitted = _refitted(stripped, graph, builder.logger)
+        if refitted is None:
+            raise RefitRefused("TensorRT does not refit the plan that it built")
+        # What could not be refitted is not kept: the next build would be refused by it again.
         kept.keep(stripped)
-        return _refitted(stripped, graph, builder.logger)
+        return refitted
 
-    def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
+    def runtimes(self, logger: trt.ILogger, artifact: EngineArtifact) -> tuple[trt.Runtime, ...]:
         runtime = trt.Runtime(logger)
-        if artifact.backend_version == self.version:
-            return runtime
-        lean = os.environ.get(LEAN)
-        if not lean:
+        # As the artifact has it: the distribution's.
+        if artifact.backend_version == _installed("tensorrt"):
+            return (runtime,)
+        # A plan of another version gets here if it is compatible and this machine names a lean runtime: `misfits`.
+        path = os.environ.get(LEAN, "")
+        lean = runtime.load_runtime(path) if path else None
+        if lean is None:
+            major = artifact.backend_version.partition(".")[0]
             raise NotRunnableHere(
-                expected=f"the lean runtime of TensorRT {artifact.backend_version}, which built this plan, in {LEAN}: "
-                f"{self.version} here runs it through that",
-                found="nothing",
-                remedy=f"export {LEAN}=/path/to/libnvinfer_lean.so.{artifact.backend_version.partition('.')[0]}",
+                expected=f"the lean runtime of TensorRT {artifact.backend_version}, which built this plan, in {LEAN}",
+                found=f"{path or 'nothing'}, which TensorRT {self.version} does not load",
+                remedy=f"export {LEAN}=/path/to/libnvinfer_lean.so.{major}, of that version",
             )
-        return runtime.load_runtime(lean)
+        return runtime, lean
 
     def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:
         return _Contexts(engine, configuration)
@@ -141,18 +151,24 @@ def _built(
     """Build with the timings that are known on this machine, and add what was learnt to them."""
     cache = MachineCache("timing", machine)
     known = cache.load()
-    if not config.set_timing_cache(config.create_timing_cache(known or b""), ignore_mismatch=False):
-        cache.set_aside("foreign", "TensorRT does not take it")
-        known = None
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    timings = config.create_timing_cache(known or b"")
+    if known is not None and (timings is None or not config.set_timing_cache(timings, ignore_mismatch=False)):
+        cache.set_aside("foreign", "TensorRT does not take it", known)
+        known, timings = None, config.create_timing_cache(b"")
+    if known is None and timings is not None:
+        config.set_timing_cache(timings, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         return None
     learnt = config.get_timing_cache()
+    if learnt is None:
+        return bytes(plan)
     with cache.alone():
         meanwhile = cache.load()
         if meanwhile is not None and meanwhile != known:
-            learnt.combine(config.create_timing_cache(meanwhile), ignore_mismatch=False)
+            others = config.create_timing_cache(meanwhile)
+            if others is not None:
+                learnt.combine(others, ignore_mismatch=False)
         cache.keep(bytes(learnt.serialize()))
     return bytes(plan)
 

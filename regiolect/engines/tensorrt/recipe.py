@@ -30,6 +30,9 @@ COMPUTE_CAPABILITIES: dict[Precision, tuple[ComputeCapability, ...]] = {
     Precision.INT8: ("SM75", *_AMPERE_AND_LATER),
 }
 
+LEAN = "REGIOLECT_TENSORRT_LEAN"
+"""The environment's name for the path of a lean runtime: a machine has it, no bundle does."""
+
 _OLDEST, _FIRST_UNKNOWN = Version("10.12"), Version("12")
 
 
@@ -57,6 +60,10 @@ class Options(Contract):
         default=None, description="most streams beside its own on which a plan runs kernels that wait for nothing"
     )
 
+    def without_kernels(self, precision: Precision) -> str | None:
+        """Which option asks for a plan of that precision for GPUs that lack kernels for it; None if none does."""
+        return None
+
 
 class RtxOptions(Options):
     """What a policy may state in a target's `options` for TensorRT-RTX."""
@@ -71,6 +78,16 @@ class RtxOptions(Options):
         if given is not None and len(set(given)) != len(given):
             raise ValueError(f"each compute capability once, found {', '.join(given)}")
         return given
+
+    def without_kernels(self, precision: Precision) -> str | None:
+        known = COMPUTE_CAPABILITIES[precision]
+        without = [name for name in self.compute_capabilities or () if name not in known]
+        if not without:
+            return None
+        return (
+            f"compute_capabilities: TensorRT-RTX lacks {precision} kernels for {', '.join(without)}, and has them all "
+            f"for {', '.join(known)}"
+        )
 
     def listed(self, precision: Precision) -> tuple[ComputeCapability, ...]:
         """The compute capabilities that a plan of that precision is built for."""

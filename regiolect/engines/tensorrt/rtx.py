@@ -3,12 +3,13 @@ when it is first run is kept on the machine. It has no timing cache."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import tensorrt_rtx as rtx
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
-from regiolect.engines.tensorrt.caches import MachineCache
+from regiolect.engines.tensorrt.caches import KeptNowAndThen, MachineCache
 from regiolect.engines.tensorrt.library import Contexts, Flavour, Library
 from regiolect.engines.tensorrt.recipe import RtxOptions
 from regiolect.gpus import gpu
@@ -24,14 +25,18 @@ class _Contexts(Contexts):
     """Contexts that share the kernels which TensorRT-RTX compiles for this GPU at run time."""
 
     def __init__(self, engine: Any, cache: MachineCache, configuration: Configuration) -> None:
-        self._engine, self._kept = engine, cache
+        self._engine = engine
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
         known = cache.load()
         if known is not None and not self._cache.deserialize(known):
-            cache.set_aside("foreign", "TensorRT-RTX does not take it")
+            cache.set_aside("foreign", "TensorRT-RTX does not take it", known)
             self._cache.reset()
         self._config.set_runtime_cache(self._cache)
+        compiled = self._cache
+        self._kept = KeptNowAndThen(cache, lambda: bytes(compiled.serialize()))
+        # When the engine goes, or the process ends.
+        weakref.finalize(self, self._kept.finish)
         if CUDA_GRAPHS in configuration:
             self._config.cuda_graph_strategy = rtx.CudaGraphStrategy.__members__[configuration[CUDA_GRAPHS]]
         if SPECIALIZATION in configuration:
@@ -43,8 +48,7 @@ class _Contexts(Contexts):
         return made
 
     def warmed(self) -> None:
-        with self._kept.alone():
-            self._kept.keep(bytes(self._cache.serialize()))
+        self._kept.learnt()
 
 
 class Rtx(Flavour):
@@ -79,9 +83,8 @@ class Rtx(Flavour):
         plan = builder.build_serialized_network(network, config)
         return None if plan is None else bytes(plan)
 
-    def runtime(self, logger: trt.ILogger, artifact: EngineArtifact) -> trt.Runtime:
-        made: trt.Runtime = rtx.Runtime(logger)
-        return made
+    def runtimes(self, logger: trt.ILogger, artifact: EngineArtifact) -> tuple[trt.Runtime, ...]:
+        return (rtx.Runtime(logger),)
 
     def contexts(self, engine: trt.ICudaEngine, artifact: EngineArtifact, configuration: Configuration) -> Contexts:
         device = gpu()

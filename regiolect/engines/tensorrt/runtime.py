@@ -12,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
-from regiolect.engines.engine import Arrays, Engine
-from regiolect.engines.tensorrt.cuda import Buffer, Graph, Stream, use_first_device
+from regiolect.engines.engine import Arrays, Engine, excerpt, remedy_for
+from regiolect.engines.tensorrt.cuda import Buffer, Stream, use_first_device
 from regiolect.engines.tensorrt.layers import layers_of
-from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, sizes
+from regiolect.engines.tensorrt.library import ERRORS, Contexts, Flavour, Library, Messages, let_go, sizes
 from regiolect.engines.tensorrt.listeners import logger_of
-from regiolect.errors import EngineError, EngineLoadFailed
+from regiolect.engines.tensorrt.recorded import Launchable, Recorded, Shapes
+from regiolect.errors import AttestationFailed, EngineError, EngineLoadFailed
 from regiolect.gpus import lost_if_gone
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 CONTEXTS = "contexts"
-ERRORS: tuple[type[Exception], ...] = (RuntimeError, TypeError, MemoryError)
+# Shapes that a context remembers to have met, of the many that dimensions without buckets may take.
+_REMEMBERED = 1000
 
 
 def load(
@@ -39,15 +41,25 @@ def load(
     """
     use_first_device()
     messages = Messages()
-    runtime = flavour.runtime(logger_of(flavour.library, messages), artifact)
-    engine = runtime.deserialize_cuda_engine(files["engine.plan"])
+    with messages.heard(), let_go():
+        return _deserialized(files["engine.plan"], artifact, configuration, flavour, messages)
+
+
+def _deserialized(
+    plan: bytes, artifact: EngineArtifact, configuration: Configuration, flavour: Flavour, messages: Messages
+) -> TensorRtEngine:
+    logger = logger_of(flavour.library, messages)
+    runtimes = flavour.runtimes(logger, artifact)
+    engine = runtimes[-1].deserialize_cuda_engine(plan)
     if engine is None:
+        told = messages.told()
+        again = "build the engine again on its target with --force; a plan belongs to one version of its library"
         raise EngineLoadFailed(
             expected=f"a plan that {flavour.title} {flavour.version} deserializes on this GPU",
-            found=messages.told(),
-            remedy="build the engine again on its target with --force; a plan belongs to one version of its library",
+            found=told,
+            remedy=remedy_for(told, again),
         )
-    return TensorRtEngine(artifact, flavour, runtime, engine, messages, configuration)
+    return TensorRtEngine(artifact, flavour, (logger, *runtimes), engine, messages, configuration)
 
 
 class TensorRtEngine(Engine):
@@ -60,7 +72,7 @@ class TensorRtEngine(Engine):
         self,
         artifact: EngineArtifact,
         flavour: Flavour,
-        runtime: trt.Runtime,
+        outlasting: tuple[object, ...],
         engine: trt.ICudaEngine,
         messages: Messages,
         configuration: Configuration,
@@ -68,15 +80,28 @@ class TensorRtEngine(Engine):
         super().__init__(artifact, at_once=int(configuration.get(CONTEXTS, "1")))
         self._library, self._title, self._version = flavour.library, flavour.title, flavour.version
         self._messages = messages
-        # The runtime must outlive its engine, and the engine its contexts.
-        self._runtime, self._engine = runtime, engine
-        self._contexts = flavour.contexts(engine, artifact, configuration)
+        # Attributes go in the order in which they came: contexts, their engine, then its runtimes and their logger.
         self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        self._contexts = flavour.contexts(engine, artifact, configuration)
+        self._engine = engine
+        self._outlasting = outlasting[::-1]
 
     def layers(self) -> tuple[LayerReport, ...]:
-        inspector = self._engine.create_engine_inspector()
-        told = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
-        return layers_of(told, [name for name, _ in _tensors(self._library, self._engine)])
+        with lost_if_gone(self.artifact.request.target.name, (AttestationFailed,)):
+            return layers_of(self._inspected(), [name for name, _ in _tensors(self._library, self._engine)])
+
+    def _inspected(self) -> str:
+        use_first_device()
+        try:
+            with self._messages.heard():
+                inspector = self._engine.create_engine_inspector()
+                return inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
+        except ERRORS as error:
+            raise AttestationFailed(
+                expected=f"the engine inspector of {self._title} {self._version} to answer",
+                found=excerpt(error),
+                remedy=remedy_for(error, "build the engine again with --force and this version"),
+            ) from error
 
     def settings(self) -> Mapping[str, str]:
         engine = self._engine
@@ -106,7 +131,11 @@ class TensorRtEngine(Engine):
         for start in range(0, len(pieces), self.at_once):
             at_once = pieces[start : start + self.at_once]
             target = self.artifact.request.target.name
-            with lost_if_gone(target, (EngineError, *ERRORS)), self._slots(len(at_once)) as slots:
+            with (
+                lost_if_gone(target, (EngineError, *ERRORS)),
+                self._messages.heard(),
+                self._slots(len(at_once)) as slots,
+            ):
                 for slot, piece in zip(slots, at_once, strict=True):
                     slot.start(piece)
                 results += [slot.finish() for slot in slots]
@@ -147,7 +176,8 @@ class _Slot:
         if context is None:
             raise self._failed("an execution context")
         self._context, self._stream = context, Stream()
-        self._graphs: dict[tuple[tuple[int, ...], ...], Graph | None] = {}
+        self._recorded = Recorded()
+        self._seen: set[Shapes] = set()
         self._buffers: dict[str, Buffer] = {}
         self._outputs: dict[str, np.dtype[Any]] = {}
         for name, is_input in _tensors(library, engine):
@@ -166,20 +196,22 @@ class _Slot:
 
     def start(self, piece: Arrays) -> None:
         """Put a batch's copies and kernels into the stream. The arrays must live until `finish`."""
+        # In the order of the names: two batches of the same shapes may name their inputs in another one.
+        shapes: Shapes = tuple(piece[name].shape for name in sorted(piece))
+        changed = self._recorded.changed(shapes)
         for name, array in piece.items():
-            self._set_shape(name, array.shape)
+            if changed:
+                self._set_shape(name, array.shape)
             self._buffers[name].take(array, self._stream)
-        shapes = tuple(array.shape for array in piece.values())
-        graph = self._graphs.get(shapes)
-        if graph is not None:
-            graph.launch()
+        if not changed:
+            self._recorded.again(self._record, self._enqueue)
             return
         self._enqueue()
-        if shapes not in self._graphs:
+        self._recorded.first(shapes)
+        if shapes not in self._seen and len(self._seen) < _REMEMBERED:
+            self._seen.add(shapes)
             self._stream.wait()
             self._contexts.warmed()
-            # Recorded only after one run of the same shapes, in which TensorRT may still allocate.
-            self._graphs[shapes] = self._stream.recorded(self._kernels) if self._contexts.graphs else None
 
     def finish(self) -> dict[str, NDArray[Any]]:
         """Wait for the batch, and take its outputs."""
@@ -199,6 +231,9 @@ class _Slot:
     def _set_shape(self, name: str, shape: tuple[int, ...]) -> None:
         if not self._context.set_input_shape(name, shape):
             raise self._failed(f"input {name!r} of shape {shape}")
+
+    def _record(self) -> Launchable | None:
+        return self._stream.recorded(self._kernels) if self._contexts.graphs else None
 
     def _kernels(self) -> bool:
         return self._context.execute_async_v3(self._stream.handle)

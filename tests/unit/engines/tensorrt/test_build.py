@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +24,19 @@ from regiolect.contracts import (
     TensorSpec,
 )
 from regiolect.engines.catalog import backend
-from regiolect.engines.tensorrt.library import Progress
-from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, IntegrityError, InvalidSetting
+from regiolect.engines.tensorrt.library import Messages, Progress, TensorRtFailed
+from regiolect.errors import (
+    BackendUnavailable,
+    BuildFailed,
+    EngineLoadFailed,
+    IntegrityError,
+    InvalidSetting,
+    NotRunnableHere,
+)
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
 
-pytest.importorskip("tensorrt_rtx")
+rtx = pytest.importorskip("tensorrt_rtx")
 
 Requests = Callable[..., BuildRequest]
 
@@ -132,6 +140,36 @@ def test_too_small_a_workspace_is_named_with_its_limit(request_of: Requests, sto
     assert backend("tensorrt-rtx").build(enough, store).files
 
 
+def test_gpus_that_a_precision_has_no_kernels_for_are_refused_by_name(request_of: Requests, store: LocalStore) -> None:
+    turing = request_of(net(), compute_capabilities=("SM75", "SM89"))
+    error = refused(turing, store, InvalidSetting)
+    assert "lacks FP32 kernels for SM75, and has them all for SM80, SM86, SM89, SM120, SM121" in error.found
+    assert error.remedy == "mend it in the policy of 'jp'"
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_tensorrt_alive(request_of: Requests, store: LocalStore) -> None:
+    """Or the garbage collector would take it apart while another build speaks to its logger, and both would hang."""
+    errors = [refused(request_of(net(last="Det")), store), refused(request_of(net(blocks=6), workspace_mib=1), store)]
+    assert all(error.__traceback__ is not None for error in errors)
+    alive = (rtx.ILogger, rtx.IProgressMonitor)
+    assert not [each for each in gc.get_objects() if isinstance(each, alive)]
+
+
+def test_what_tensorrt_raises_comes_with_what_its_logger_heard() -> None:
+    messages = Messages()
+
+    def fails() -> None:
+        with messages.heard():
+            raise TypeError("factory function returned nullptr")
+
+    with pytest.raises(TypeError, match="nullptr"):
+        fails()
+    messages.take(1, "CUDA initialization failure with error: 35")
+    messages.take(3, "this is only information")
+    with pytest.raises(TensorRtFailed, match=r"nullptr: CUDA initialization failure with error: 35$"):
+        fails()
+
+
 def test_plain_tensorrt_does_not_build_where_it_is_not_installed(request_of: Requests, store: LocalStore) -> None:
     try:
         backend("tensorrt").version()
@@ -163,16 +201,11 @@ def test_neither_flavour_loads_the_others_plans(artifact: EngineArtifact, store:
     with pytest.raises(EngineLoadFailed) as refused:
         backend("tensorrt").load(artifact, store)
     assert "tensorrt-rtx" in refused.value.found
-    target = artifact.request.target.model_copy(update={"backend": "tensorrt"})
-    relabelled = artifact.model_copy(
-        update={
-            "request": artifact.request.model_copy(update={"target": target}),
-            "fingerprint": {**artifact.fingerprint, "backend": "tensorrt", "flavour": "tensorrt"},
-        }
-    )
-    with pytest.raises(EngineLoadFailed) as refused:
-        backend("tensorrt-rtx").load(relabelled, store)
-    assert refused.value.found == "one of tensorrt"
+    plain = artifact.model_copy(update={"fingerprint": {**artifact.fingerprint, "flavour": "tensorrt"}})
+    with pytest.raises(NotRunnableHere) as foreign:
+        backend("tensorrt-rtx").load(plain, store)
+    assert foreign.value.expected.endswith("bound to: flavour tensorrt")
+    assert foreign.value.found == "rtx"
 
 
 def test_a_plan_says_which_flavour_and_version_built_it(artifact: EngineArtifact) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from regiolect.engines.tensorrt.caches import MachineCache, cache_folder
+from regiolect.engines.tensorrt.caches import KeptNowAndThen, MachineCache, cache_folder
 
 KEY = {"gpu": "NVIDIA L4", "compute capability": "8.9", "driver": "580.1", "cuda": "13.0", "tensorrt": "11.4.0.106"}
 
@@ -87,12 +89,87 @@ def test_a_cache_that_cannot_be_written_is_told_and_breaks_nothing(
     assert "without a lock" in caplog.text
 
 
-def test_what_is_kept_is_whole_whoever_reads_meanwhile(tmp_path: Path) -> None:
-    cache = kept(tmp_path)
-    with cache.alone():
-        cache.keep(b"more timings")
-        assert cache.load() == b"more timings"
+WRITER = """
+import sys
+from pathlib import Path
+from regiolect.engines.tensorrt.caches import MachineCache
+cache = MachineCache("timing", {"gpu": "NVIDIA L4"}, Path(sys.argv[1]))
+print("writing", flush=True)
+for turn in range(300):
+    cache.keep(bytes([turn % 256]) * 100_000)
+"""
+
+
+def test_what_is_kept_is_whole_whoever_reads_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = MachineCache("timing", {"gpu": "NVIDIA L4"}, tmp_path)
+    seen = set()
+    with (
+        caplog.at_level(logging.INFO, "regiolect.progress"),
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer,
+    ):
+        assert writer.stdout is not None and writer.stdout.readline() == b"writing\n"
+        while writer.poll() is None:
+            data = cache.load()
+            if data is not None:
+                assert len(data) == 100_000 and len(set(data)) == 1
+                seen.add(data[0])
+    assert writer.returncode == 0
+    assert len(seen) > 2, "else nothing was read while it wrote"
+    assert caplog.text == ""
     assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".lock"] == [".cache"]
+
+
+def test_a_good_file_that_another_process_put_there_is_not_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = kept(tmp_path)
+    cache.keep(b"what another process has kept since")
+    with caplog.at_level(logging.INFO, "regiolect.progress"):
+        cache.set_aside("foreign", "TensorRT does not take it", b"timings\n\x00of kernels")
+    assert cache.load() == b"what another process has kept since"
+    assert "another process has replaced it" in caplog.text
+    cache.set_aside("foreign", "TensorRT does not take it", b"what another process has kept since")
+    assert cache.load() is None
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_told_and_breaks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = kept(tmp_path)
+    cache.path.write_bytes(b"damaged")
+
+    def read_only(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", read_only)
+    with caplog.at_level(logging.INFO, "regiolect.progress"):
+        assert cache.load() is None
+    assert "is corrupt" in caplog.text and "not set aside: " in caplog.text and "Read-only" in caplog.text
+
+
+def test_a_damaged_file_that_is_gone_already_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = kept(tmp_path)
+    cache.path.unlink()
+    with caplog.at_level(logging.INFO, "regiolect.progress"):
+        cache.set_aside("foreign", "TensorRT does not take it", b"timings\n\x00of kernels")
+    assert "not set aside" in caplog.text
+
+
+def test_what_is_learnt_with_requests_waiting_is_kept_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+    cache, now, known = MachineCache("runtime", KEY, tmp_path), [100.0], [b"one kernel"]
+    sparing = KeptNowAndThen(cache, lambda: known[0], seconds=30.0, clock=lambda: now[0])
+    sparing.finish()
+    assert cache.load() is None, "nothing was learnt"
+    sparing.learnt()
+    assert cache.load() == b"one kernel"
+    known[0], now[0] = b"two kernels", 129.0
+    sparing.learnt()
+    assert cache.load() == b"one kernel"
+    sparing.finish()
+    assert cache.load() == b"two kernels"
+    known[0], now[0] = b"three kernels", 130.0
+    sparing.learnt()
+    assert cache.load() == b"three kernels"
 
 
 def test_caches_lie_in_the_users_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def blocking(found: Any) -> set[str]:
     return {each.what for each in found if each.blocks}
 
 
-def plain(built: dict[str, str], host: dict[str, str], **options: Any) -> Any:
-    return plain_misfits(artifact("tensorrt", {**PLAIN, **built}, **options), {**PLAIN, **host})
+def plain(built: dict[str, str], host: dict[str, str], lean: bool = False, **options: Any) -> Any:
+    return plain_misfits(artifact("tensorrt", {**PLAIN, **built}, **options), {**PLAIN, **host}, lean)
 
 
 def test_a_plan_runs_where_it_was_built() -> None:
@@ -85,8 +85,14 @@ def test_ampere_and_later_run_each_others_compatible_plans_and_turing_does_not()
 def test_a_plan_is_of_one_version_unless_it_brings_its_runtime() -> None:
     newer, older = {**A10, "version": "11.5.0.1"}, {**A10, "version": "10.16.0.1"}
     assert blocking(plain(A10, newer)) == blocking(plain(A10, older)) == {"version"}
-    assert blocking(plain(A10, newer, version_compatible=True)) == set()
-    assert blocking(plain(A10, older, version_compatible=True)) == {"version"}
+    (lacking,) = plain(A10, newer, version_compatible=True)
+    assert (lacking.what, lacking.host, lacking.blocks) == ("version", "11.5.0.1", True)
+    assert lacking.engine == "11.4.0.106 or its lean runtime in REGIOLECT_TENSORRT_LEAN"
+    (through,) = plain(A10, newer, lean=True, version_compatible=True)
+    assert (through.what, through.engine, through.blocks) == ("version", "11.4.0.106", False)
+    assert blocking(plain(A10, older, lean=True, version_compatible=True)) == {"version"}
+    assert blocking(plain(A10, newer, lean=True)) == {"version"}
+    assert plain(A10, A10, version_compatible=True) == ()
 
 
 def test_another_system_blocks_and_another_driver_is_told() -> None:
@@ -97,7 +103,7 @@ def test_another_system_blocks_and_another_driver_is_told() -> None:
 
 def test_a_machine_without_a_gpu_lacks_what_the_plan_names() -> None:
     assert {"gpu", "compute capability"} <= blocking(plain(A10, {"gpu": "none"}))
-    (lacking,) = rtx_misfits(artifact("tensorrt-rtx", {**RTX, **GPUS}), RTX)
+    lacking = rtx_misfits(artifact("tensorrt-rtx", {**RTX, **GPUS}), RTX)[-1]
     assert (lacking.what, lacking.host, lacking.blocks) == ("compute capability", "unknown", True)
     assert "7.5, 8.0" in lacking.engine
 
@@ -105,8 +111,8 @@ def test_a_machine_without_a_gpu_lacks_what_the_plan_names() -> None:
 def test_an_rtx_plan_runs_on_the_compute_capabilities_it_lists() -> None:
     every, one = artifact("tensorrt-rtx", {**RTX, **GPUS}), {"compute_capabilities": ("SM86",)}
     for device in (T4, A10):
-        assert rtx_misfits(every, {**RTX, **device}) == ()
-    (hopper,) = rtx_misfits(every, {**RTX, **H100})
+        assert blocking(rtx_misfits(every, {**RTX, **device})) == set()
+    (hopper,) = (each for each in rtx_misfits(every, {**RTX, **H100}) if each.blocks)
     assert (hopper.engine, hopper.host) == ("7.5, 8.0, 8.6, 8.9, 12.0, 12.1", "9.0")
     assert blocking(rtx_misfits(artifact("tensorrt-rtx", {**RTX, **GPUS}, **one), {**RTX, **T4})) == {
         "compute capability"
@@ -114,6 +120,41 @@ def test_an_rtx_plan_runs_on_the_compute_capabilities_it_lists() -> None:
     # Turing has no FP32 plans: what was listed for the plan's own precision counts.
     fp32 = artifact("tensorrt-rtx", {**RTX, **GPUS}, Precision.FP32)
     assert blocking(rtx_misfits(fp32, {**RTX, **T4})) == {"compute capability"}
+
+
+def test_an_rtx_plan_was_measured_on_the_gpu_that_it_tells_of_and_on_no_other() -> None:
+    there = artifact("tensorrt-rtx", {**RTX, **GPUS, **A10})
+    assert rtx_misfits(there, {**RTX, **A10}) == ()
+    (elsewhere,) = rtx_misfits(there, {**RTX, **T4})
+    assert (elsewhere.what, elsewhere.engine, elsewhere.host, elsewhere.blocks) == (
+        "gpu",
+        "NVIDIA A10",
+        "Tesla T4",
+        False,
+    )
+    (nowhere,) = rtx_misfits(artifact("tensorrt-rtx", {**RTX, **GPUS}), {**RTX, **T4})
+    assert (nowhere.what, nowhere.engine, nowhere.host, nowhere.blocks) == ("gpu", "unknown", "Tesla T4", False)
+
+
+def test_what_one_side_does_not_tell_is_a_difference() -> None:
+    """As with any other backend: what was not recorded is not known to be alike."""
+    untold = {key: value for key, value in {**PLAIN, **A10}.items() if key not in ("system", "driver")}
+    found = plain_misfits(artifact("tensorrt", untold), {**PLAIN, **A10})
+    assert [(each.what, each.engine, each.blocks) for each in found] == [
+        ("system", "unknown", True),
+        ("driver", "unknown", False),
+    ]
+    nothing_told = dict.fromkeys({**PLAIN, **A10}, "unknown")
+    assert {"system", "gpu"} <= blocking(plain_misfits(artifact("tensorrt", nothing_told), nothing_told))
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_an_option_that_this_version_does_not_know_keeps_a_plan_from_running(name: str) -> None:
+    misfits = {"tensorrt": plain_misfits, "tensorrt-rtx": rtx_misfits}[name]
+    newer = artifact(name, {**(PLAIN if name == "tensorrt" else RTX), **GPUS, **A10}, sparsity="2:4")
+    (misfit,) = misfits(newer, {**PLAIN, **A10})
+    assert (misfit.what, misfit.engine, misfit.blocks) == ("options.sparsity", "2:4", True)
+    assert "workspace_mib" in misfit.host
 
 
 def test_an_rtx_plan_is_of_one_version_and_system() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -50,3 +51,74 @@ def test_scales_and_quantized_weights_are_part_of_the_structure() -> None:
     quantized = [graph(ONES.astype(np.int8), quantized=True), graph(TWOS.astype(np.int8), quantized=True)]
     quantized.append(graph(ONES.astype(np.int8), scale=0.25, quantized=True))
     assert len({structure(each) for each in quantized}) == 3
+
+
+def taken(operator: str, place: int, value: float, size: int = 3, after: str = "") -> bytes:
+    """A graph of one node that takes a constant at `place`, on the input or on what `after` makes of it."""
+    inputs = ["x", *(f"in{number}" for number in range(1, place))]
+    inputs.insert(place, "constant")
+    nodes = [helper.make_node(operator, inputs, ["y"])]
+    if after:
+        nodes = [
+            helper.make_node(after, ["x", "w"], ["p"]),
+            helper.make_node(operator, ["p" if name == "x" else name for name in inputs], ["y"]),
+        ]
+    made = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(np.full(size, value, np.float32), "constant"),
+            numpy_helper.from_array(ONES, "w"),
+        ],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("operator", "place", "after"),
+    [
+        ("Conv", 1, ""),
+        ("Conv", 2, ""),
+        ("Gemm", 2, ""),
+        ("BatchNormalization", 3, ""),
+        ("PRelu", 1, ""),
+        ("MatMul", 1, ""),
+        ("Add", 1, "MatMul"),
+    ],
+)
+def test_weights_biases_slopes_and_statistics_may_be_refitted(operator: str, place: int, after: str) -> None:
+    assert structure(taken(operator, place, 1.0, after=after)) == structure(taken(operator, place, 2.0, after=after))
+
+
+@pytest.mark.parametrize(
+    ("operator", "place", "after"),
+    [
+        ("Clip", 1, ""),
+        ("Clip", 2, ""),
+        ("Resize", 2, ""),
+        ("Pad", 2, ""),
+        ("Add", 1, ""),
+        ("Mul", 1, "MatMul"),
+        ("Pow", 1, ""),
+        ("Conv", 0, ""),
+    ],
+)
+def test_a_number_that_is_no_weight_is_part_of_the_structure(operator: str, place: int, after: str) -> None:
+    """It is read when the graph is parsed: a plan that was refitted would keep the old one, and answer."""
+    assert structure(taken(operator, place, 1.0, after=after)) != structure(taken(operator, place, 2.0, after=after))
+
+
+def test_a_tensor_that_is_a_weight_here_and_a_number_there_counts_with_its_value() -> None:
+    def both(value: float) -> bytes:
+        made = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Mul", ["m", "w"], ["y"])],
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.full((3, 3), value, np.float32), "w")],
+        )
+        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+
+    assert structure(both(1.0)) != structure(both(2.0))
