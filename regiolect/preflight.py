@@ -11,12 +11,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
-from pydantic import ValidationError
-
 from regiolect import __version__
 from regiolect.contracts import Contract, EngineArtifact, Misfit, Precision, RegionId, TargetId
 from regiolect.engines import catalog
-from regiolect.engines.base import device_for
+from regiolect.engines.base import OTHER_VERSION, device_for
 from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, RegiolectError, UnknownBackend
 
 REGION_SETTING = "REGIOLECT_REGION"
@@ -26,7 +24,6 @@ Misfits = Callable[[EngineArtifact], Sequence[Misfit]]
 # Integer kernels of one processor saturate where those of another do not.
 _KERNELS = ("machine", "isa")
 _LOST = "lost device"
-_OTHER_VERSION = "install the version of Regiolect that released it, or a newer one"
 
 
 class Fit(StrEnum):
@@ -198,19 +195,13 @@ def _failed_comparison(artifact: EngineArtifact, error: RegiolectError | ValueEr
     target = artifact.request.target
     if isinstance(error, UnknownBackend):
         known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
-        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=_OTHER_VERSION)
+        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=OTHER_VERSION)
     if isinstance(error, DeviceLost):
         return Misfit(what=_LOST, engine=device_for(artifact), host=error.found, blocks=True, remedy=error.remedy)
     if isinstance(error, RegiolectError):
         return Misfit(what="comparison", engine=error.expected, host=error.found, blocks=True, remedy=error.remedy)
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        option = ".".join(map(str, first["loc"]))
-        reads = f"Regiolect {__version__} does not take it: {first['msg']}"
-        engine = f"{option}={first['input']}"
-        return Misfit(what="option", engine=engine, host=reads, blocks=True, remedy=_OTHER_VERSION)
     readable, said = f"a fingerprint that Regiolect {__version__} reads", f"{type(error).__name__}: {error}"
-    return Misfit(what="comparison", engine=readable, host=said, blocks=True, remedy=_OTHER_VERSION)
+    return Misfit(what="comparison", engine=readable, host=said, blocks=True, remedy=OTHER_VERSION)
 
 
 def _fit(misfits: Sequence[Misfit]) -> Fit:
@@ -247,8 +238,8 @@ def _said(misfit: Misfit) -> str:
         return f"{misfit.engine} needed, {misfit.host}"
     if misfit.what in ("device", _LOST):
         return f"a device of {misfit.engine} needed, {misfit.host}"
-    if misfit.what in ("backend", "option"):
-        return f"{misfit.what} {misfit.engine} needed, {misfit.host}"
+    if misfit.what == "backend":
+        return f"backend {misfit.engine} needed, {misfit.host}"
     return f"{misfit.what} {misfit.engine} {'needed' if misfit.blocks else 'there'}, {misfit.host} here"
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from regiolect.contracts import EngineArtifact, Misfit
+from regiolect.engines.base import OTHER_VERSION
 from regiolect.engines.tensorrt.recipe import LEAN, Options, PlainOptions, RtxOptions, dotted
 from regiolect.machine import UNKNOWN
 
@@ -93,7 +94,8 @@ def _options(kind: type[_Options], artifact: EngineArtifact) -> _Options | Misfi
         first = error.errors()[0]
         name = ".".join(map(str, ("options", *first["loc"])))
         known = ", ".join(sorted(kind.model_fields))
-        return Misfit(what=name, engine=str(first["input"]), host=f"{first['msg']} (known: {known})", blocks=True)
+        host = f"{first['msg']} (known: {known})"
+        return Misfit(what=name, engine=str(first["input"]), host=host, blocks=True, remedy=OTHER_VERSION)
 
 
 def _told(artifact: EngineArtifact) -> dict[str, str]:

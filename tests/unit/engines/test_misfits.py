@@ -136,7 +136,7 @@ def test_missing_software_is_no_missing_device(bundles) -> None:
         without.load(built, bundles.store)
     assert (caught.value.found, caught.value.remedy) == (
         "fpga-loader is not installed",
-        "pip install 'regiolect[onnxruntime]'",
+        f"pip install 'regiolect[onnxruntime]' onnxruntime=={here['version']}",
     )
 
 
