@@ -42,9 +42,9 @@ from regiolect.precision import Recipe
 from regiolect.storage import Store
 
 AS_IT_COMES: Configuration = {}
+"""The configuration that a backend has for a request's `performance` when nothing was tuned."""
 OTHER_VERSION = "install the version of Regiolect that released it, or a newer one"
 """Remedy for what an engine's manifest tells and this version does not understand."""
-"""The configuration that a backend has for a request's `performance` when nothing was tuned."""
 REPLACE = "replace the operator named here in the model, or name another backend in the policy's targets"
 """What to do about a graph that a vendor's library refuses."""
 
