@@ -18,8 +18,9 @@ from examples.ocr import MODEL as OCR
 from regiolect.contracts import Precision
 from regiolect.engines.base import metadata_of
 from regiolect.storage import LocalStore
+from tests.rtx import tensorrt_rtx
 
-rtx = pytest.importorskip("tensorrt_rtx")
+rtx = tensorrt_rtx()
 
 ONE, EVERY = {"compute_capabilities": ("SM89",)}, dict[str, Any]()
 PLANS = [(name, precision) for name in ("fashion", "ocr") for precision in Precision]

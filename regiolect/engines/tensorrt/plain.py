@@ -79,9 +79,14 @@ class Plain(Flavour):
         config.set_flag(trt.BuilderFlag.REFIT)
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
         built_for = digest_of(request.model_dump(mode="json", include={"profile", "shapes", "tf32", "target"}))
-        # What a plan holds besides its graph is this code's choice.
-        key = {**machine, "structure": structure(graph), "name": network.name, "built for": built_for}
-        key["regiolect"] = own_code()
+        key = {
+            **machine,
+            "structure": structure(graph),
+            "name": network.name,
+            "built for": built_for,
+            # What a plan holds besides its graph is this code's choice.
+            "regiolect": own_code(),
+        }
         kept = MachineCache("stripped", key)
         stripped = kept.load()
         if stripped is not None:

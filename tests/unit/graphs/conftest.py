@@ -26,6 +26,7 @@ from regiolect.contracts import (
 from regiolect.graphs import protos
 from regiolect.integrity import digest_of
 from regiolect.storage import LocalStore
+from tests.rtx import tensorrt_rtx
 
 Ranges = Mapping[str, TensorRange]
 
@@ -99,7 +100,7 @@ def _ranges(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, T
 
 
 def _trt_plan_size(model: bytes, shape: tuple[int, ...]) -> int:
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt = tensorrt_rtx()
     logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -35,8 +35,9 @@ from regiolect.errors import (
 )
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
+from tests.rtx import tensorrt_rtx
 
-rtx = pytest.importorskip("tensorrt_rtx")
+rtx = tensorrt_rtx()
 
 Requests = Callable[..., BuildRequest]
 
