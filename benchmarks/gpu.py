@@ -1,13 +1,14 @@
 """ONNX Runtime's CUDA provider on a real GPU, beside PyTorch: ResNet-50 in FP32, TF32, FP16 and INT8.
 
-    python -m benchmarks.gpu [--rounds 20] [--batches 1,8,64] [--compiled 64]
+    python -m benchmarks.gpu [--rounds 20] [--batches 1,8,64] [--max-autotune 64]
     python -m benchmarks.gpu --quick     few rounds, nothing tuned or compiled; prints, and writes nothing
 
 Needs an NVIDIA GPU, `regiolect[onnxruntime-cuda]` and a PyTorch with CUDA. Every configuration of the backend is tried
 for FP16 and INT8 first, and the best of each batch goes on. Then everything is measured in one run, in changing order:
 once with inputs and outputs on the GPU already, once from and to this machine's memory. Medians; a call waits for the
-GPU. A region whose policy states INT8 chooses its graph here, as a release does, and the tuner finds FP16's operating
-points. Last comes torch.compile, which tunes itself for minutes at each batch, beside FP16 and eager once more. Writes
+GPU. PyTorch is beside it as it comes and compiled ("reduce-overhead"). A region whose policy states INT8 chooses its
+graph here, as a release does, and the tuner finds FP16's operating points. Last comes torch.compile's own search
+("max-autotune"), which takes minutes for each batch, beside PyTorch's others and FP16 once more. Writes
 benchmarks/results/gpu.json and gpu.md as soon as there is something to tell.
 """
 
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks import resnet50
-from benchmarks.gpu_report import EAGER, Found, Row, settings
+from benchmarks.gpu_report import COMPILED, EAGER, Found, Row, settings
 from benchmarks.pairs import built
 from benchmarks.unchecked import samples_of, validated
 from regiolect.calibrate import keep_observed, observe, read_observed, table_of
@@ -64,6 +65,7 @@ BACKEND = "onnxruntime-cuda"
 CALIBRATION = 32
 AT_A_TIME = 3
 Call = Callable[[], object]
+Network = Callable[[torch.Tensor], torch.Tensor]
 Images = NDArray[np.float32]
 
 
@@ -97,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batches", default="1,8,64", help="separated by commas")
-    parser.add_argument("--compiled", default="64", help="batches for torch.compile, separated by commas; may be empty")
+    parser.add_argument("--max-autotune", default="64", help="batches for it, separated by commas; may be empty")
     parser.add_argument("--minutes", type=float, default=2.0, help="for the tuner")
     parser.add_argument("--quick", action="store_true", help="few rounds, nothing tuned or compiled; writes nothing")
     arguments = parser.parse_args()
@@ -109,7 +111,12 @@ def main() -> None:
         engines = build(Path(folder))
         tried = [row for batch in batches for name in ("FP16", "INT8") for row in trials(engines, name, batch)]
         rounds = 5 if arguments.quick else arguments.rounds
-        rows = [row for batch in batches for row in measured(contenders_of(engines, tried, batch), batch, rounds)]
+        rows: list[Row] = []
+        for batch in batches:
+            contenders = contenders_of(engines, tried, batch)
+            if not arguments.quick:
+                contenders.append(of_torch(COMPILED, compiled("reduce-overhead")))
+            rows += measured(contenders, batch, rounds)
         found = Found(device, rows, tried, chosen_graph(engines))
         if arguments.quick:
             print(found.report())
@@ -118,9 +125,9 @@ def main() -> None:
         found = replace(found, tuned=tuned(engines, batches, arguments.minutes))
         found.write()
         print(found.report())
-        for batch in map(int, filter(None, arguments.compiled.split(","))):
-            beside = measured(beside_compiled(engines, tried, batch), batch, rounds)
-            found = replace(found, compiled=(*found.compiled, *beside))
+        for batch in map(int, filter(None, arguments.max_autotune.split(","))):
+            beside = measured(beside_autotuned(engines, tried, batch), batch, rounds)
+            found = replace(found, autotuned=(*found.autotuned, *beside))
             found.write()
             print(found.report())
 
@@ -188,15 +195,20 @@ def contenders_of(engines: Engines, tried: Sequence[Row], batch: int) -> list[Co
     return [*found, of_torch(EAGER, network())]
 
 
-def beside_compiled(engines: Engines, tried: Sequence[Row], batch: int) -> list[Contender]:
-    """FP16 as tuned, PyTorch as it comes, and PyTorch compiled for this batch."""
+def beside_autotuned(engines: Engines, tried: Sequence[Row], batch: int) -> list[Contender]:
+    """FP16 as tuned, and PyTorch: as it comes, compiled, and compiled after a search of its own for this batch."""
     configuration = best(tried, "FP16", batch)
-    compiled = torch.compile(network(), mode="max-autotune", dynamic=False)
     return [
         of_engine("FP16 tuned", engines.load("FP16", configuration), settings(configuration)),
         of_torch(EAGER, network()),
-        of_torch("PyTorch compiled, max-autotune", compiled),
+        of_torch(COMPILED, compiled("reduce-overhead")),
+        of_torch("PyTorch compiled, max-autotune", compiled("max-autotune")),
     ]
+
+
+def compiled(mode: str) -> Network:
+    """The network compiled for the one batch size that it is called with."""
+    return torch.compile(network(), mode=mode, dynamic=False)
 
 
 def network() -> nn.Module:
@@ -231,7 +243,7 @@ def _bound(engine: CudaEngine, images: Images) -> Call:
     return batch.compute
 
 
-def of_torch(name: str, model: nn.Module) -> Contender:
+def of_torch(name: str, model: Network) -> Contender:
     """PyTorch's own: float32 images and logits in this machine's memory, FP16 and channels-last on the GPU."""
 
     def to_gpu(images: Images) -> torch.Tensor:

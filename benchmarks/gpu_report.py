@@ -18,6 +18,7 @@ from regiolect.integrity import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 EAGER = "PyTorch eager, FP16 channels-last"
+COMPILED = "PyTorch compiled, CUDA graphs"
 Row = dict[str, Any]
 
 
@@ -30,7 +31,7 @@ class Found:
     tried: Sequence[Row]
     chosen: ChosenGraph
     tuned: TunedEngine | None = None
-    compiled: Sequence[Row] = ()
+    autotuned: Sequence[Row] = ()
 
     def write(self) -> None:
         """Write JSON and Markdown."""
@@ -41,7 +42,7 @@ class Found:
             "kept": kept(self.rows),
             "chosen": self.chosen.model_dump(mode="json", exclude={"table"}),
             "tuned": self.tuned and self.tuned.model_dump(mode="json", exclude={"journal"}),
-            "compiled": self.compiled,
+            "autotuned": self.autotuned,
             "tried": self.tried,
         }
         RESULTS.mkdir(exist_ok=True)
@@ -79,8 +80,8 @@ class Found:
                 f"{settings(point.configuration)} |"
                 for point in self.tuned.points
             ]
-        if self.compiled:
-            lines += ["", "Beside torch.compile, in turn after its own tuning:", *_table(self.compiled)]
+        if self.autotuned:
+            lines += ["", "Beside torch.compile after its own search, in turn:", *_table(self.autotuned)]
         lines += ["", "Every configuration that was tried, batches on the GPU:", ""]
         lines += ["| engine | batch | configuration | ms |", "| --- | --- | --- | --- |"]
         lines += [
