@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from regiolect.errors import DeviceLost
 
 _FIRST_DEVICE = 0
+_TO_DEVICE = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+_TO_HOST = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
 # What CUDA answers once a GPU fell off the bus, was reset, or was taken away. Nothing on it can be used any more.
 _LOST = (
     "cudaErrorNoDevice",
@@ -104,15 +106,15 @@ class Buffer:
 
     def take(self, array: NDArray[Any], stream: Stream) -> None:
         """Copy a contiguous array to the front of it. The array must live until the stream is done."""
-        self._copy(self.address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice", stream)
+        self._copy(self.address, array.ctypes.data, array.nbytes, _TO_DEVICE, stream)
 
     def give(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> NDArray[Any]:
         """A new array, filled from the front of it once the stream is done."""
         array = np.empty(shape, dtype)
-        self._copy(array.ctypes.data, self.address, array.nbytes, "cudaMemcpyDeviceToHost", stream)
+        self._copy(array.ctypes.data, self.address, array.nbytes, _TO_HOST, stream)
         return array
 
-    def _copy(self, to: int, source: int, size: int, kind: str, stream: Stream) -> None:
+    def _copy(self, to: int, source: int, size: int, kind: Any, stream: Stream) -> None:
         if size > self.size:
             raise CudaFailed(f"{size} bytes do not fit into a buffer of {self.size}")
-        checked(cudart.cudaMemcpyAsync(to, source, size, cudart.cudaMemcpyKind[kind], stream.handle))
+        checked(cudart.cudaMemcpyAsync(to, source, size, kind, stream.handle))
