@@ -40,7 +40,7 @@ from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint, whole_machine
 from regiolect.serving.adaptive import AdaptiveModel
 from regiolect.serving.forecast import Point
-from regiolect.serving.opening import measured_points, ways_of
+from regiolect.serving.opening import served_points, ways_of
 from regiolect.storage import LocalStore
 from regiolect.tune.run import tune_engine
 
@@ -116,7 +116,7 @@ def measure_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     ways = ways_of(tuned)
     engines = [openvino.load(artifact, store, way.configuration) for way in ways]
     with whole_machine():
-        points = measured_points(engines, ways)
+        points = served_points(engines, ways, Preprocessing())
         show(f"points: {[(point.name, round(point.rate)) for point in points]}")
 
         def opened(some: Sequence[Point], patience: float = PATIENCE) -> AdaptiveModel:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from regiolect.bundle import engine_folder
-from regiolect.contracts import BuildRequest, Configuration, TunedEngine
+from regiolect.contracts import BuildRequest, Configuration, Preprocessing, TunedEngine
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Arrays, Engine
@@ -29,6 +31,9 @@ PATIENCE = 1.0
 """Seconds that a caller waits at most, where nothing else is said."""
 # After a first one of each size, for which the runtime prepares itself. The fastest tells: the rest is disturbance.
 _ROUNDS = 3
+# As served: as many rounds as fill so many seconds, and no fewer than so many.
+_SERVED_SECONDS, _SERVED_ROUNDS = 0.5, 8
+_ENDLESS = 1e9
 
 
 def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PATIENCE) -> AdaptiveModel:
@@ -54,7 +59,8 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
     at = folder / engine_folder(served.target)
     engines = [backend.load_from(artifact, at, way.configuration) for way in ways]
-    return AdaptiveModel(engines, served.manifest.preprocessing, measured_points(engines, ways), patience)
+    preprocessing = served.manifest.preprocessing
+    return AdaptiveModel(engines, preprocessing, served_points(engines, ways, preprocessing), patience)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,45 @@ def ways_of(tuning: TunedEngine) -> tuple[Way, ...]:
     for point in (*tuning.points, *([] if tuning.chosen is None else [tuning.chosen])):
         batches.setdefault(tuple(sorted(point.configuration.items())), set()).add(point.batch)
     return tuple(Way(dict(configuration), tuple(sorted(sizes))) for configuration, sizes in batches.items())
+
+
+def served_points(engines: Sequence[Engine], ways: Sequence[Way], preprocessing: Preprocessing) -> list[Point]:
+    """The operating points of engines that were loaded in these ways, with what their batches take as they are served.
+
+    Batches are measured alone, and each engine then once more behind a queue that is never empty: callers, their
+    preprocessing and their answers need cores as well, and some configurations stand that worse than others.
+
+    Raises:
+        As `measured_points`.
+    """
+    points = measured_points(engines, ways)
+    raw = {name: one.astype(preprocessing.raw_dtype) for name, one in _sample(engines[0].artifact.request).items()}
+    paces = {}
+    for place in range(len(engines)):
+        largest = max((point for point in points if point.engine == place), key=lambda point: point.batch)
+        paces[place] = _pace(AdaptiveModel(engines, preprocessing, [largest], _ENDLESS), largest, raw)
+    return [
+        replace(
+            point,
+            seconds={size: took * paces[point.engine] for size, took in point.seconds.items()},
+            alone={size: took * paces[point.engine] for size, took in point.alone.items()},
+        )
+        for point in points
+    ]
+
+
+def _pace(model: AdaptiveModel, point: Point, raw: Arrays) -> float:
+    """What full batches take behind a queue, over what they took alone."""
+    rounds = max(_SERVED_ROUNDS, math.ceil(_SERVED_SECONDS * point.rate / (point.batch * point.slots)))
+    with model:
+        # A round is what all slots compute at once. Two of them wait or fly at any time.
+        waiting = deque(model.submit(raw) for _ in range(2 * point.batch * point.slots))
+        begun = time.perf_counter()
+        for _ in range(rounds * point.batch * point.slots):
+            waiting.popleft().result()
+            waiting.append(model.submit(raw))
+        took = time.perf_counter() - begun
+    return took / (rounds * point.takes(point.batch))
 
 
 def measured_points(engines: Sequence[Engine], ways: Sequence[Way]) -> list[Point]:

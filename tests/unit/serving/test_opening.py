@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.errors import IntegrityError, InvalidSetting, ShapeOutsideProfile
 from regiolect.serving import load_adaptive, load_bundle
-from regiolect.serving.opening import measured_points, ways_of
+from regiolect.serving.opening import measured_points, served_points, ways_of
 from regiolect.storage import LocalStore
+from tests.conftest import PREPROCESSING
 
 
 def operating(batch: int, configuration: dict[str, str], throughput: float) -> OperatingPoint:
@@ -80,6 +83,29 @@ def test_points_are_measured_here_at_every_size_that_they_batch(
     assert [sorted(point.alone) for point in points] == [[1], [1], [1, 2, 4]]
     assert all(took > 0 for point in points for took in (*point.seconds.values(), *point.alone.values()))
     assert points[2].name == "batch 4, NUM_STREAMS=2"
+
+
+def test_what_batches_take_is_what_they_take_beside_callers(
+    sums: EngineArtifact, as_tuned: TunedEngine, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = ways_of(as_tuned)
+    engines = [backend("openvino").load(sums, store, way.configuration) for way in ways]
+    original = Engine.run_many
+
+    def run_many(self: Engine, inputs: Arrays, batch: int | None = None) -> Any:
+        served = threading.current_thread().name.startswith("regiolect-serve")
+        # The second configuration, alone, suffers from what serving does beside it.
+        time.sleep(0.03 if served and self is engines[1] else 0.01)
+        return original(self, inputs, batch)
+
+    monkeypatch.setattr(Engine, "run_many", run_many)
+    alone = measured_points(engines, ways)
+    served = served_points(engines, ways, PREPROCESSING)
+    slower = [ours.takes(1) / its.takes(1) for ours, its in zip(served, alone, strict=True)]
+    assert slower[0] < 2 < slower[1] < 5
+    assert [(point.engine, point.batch, point.slots) for point in served] == [
+        (point.engine, point.batch, point.slots) for point in alone
+    ]
 
 
 def test_an_engine_from_before_profiles_is_refused_by_name(
