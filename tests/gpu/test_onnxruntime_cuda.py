@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 
 from regiolect.attest import attest
-from regiolect.contracts import BatchProfile, BuildRequest, Configuration, EngineArtifact, Execution, Precision
+from regiolect.contracts import (
+    BatchProfile,
+    BuildRequest,
+    Configuration,
+    EngineArtifact,
+    Execution,
+    Precision,
+    Preprocessing,
+)
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
 from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
 from regiolect.errors import EngineLoadFailed, InvalidConfiguration
 from regiolect.gpus import gpu
+from regiolect.serving.adaptive import AdaptiveModel
+from regiolect.serving.opening import Way, served_points
 from regiolect.storage import LocalStore
 
 BACKEND = backend("onnxruntime-cuda")
@@ -79,6 +89,27 @@ def test_several_threads_get_the_answers_to_their_own_batches(
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(answer, range(200)))
+
+
+def test_callers_of_a_served_engine_get_their_own_answers_at_every_point(
+    build: Build, store: LocalStore, samples: np.ndarray
+) -> None:
+    artifact = build(Precision.FP32)
+    ways = (Way(AS_IT_COMES, (1, 4)), Way(GRAPH, (2, 8)))
+    engines = [BACKEND.load(artifact, store, way.configuration) for way in ways]
+    expected = engines[0].run({"x": samples})["y"]
+    points = served_points(engines, ways, Preprocessing())
+    assert {(point.engine, point.batch) for point in points} == {(0, 1), (0, 4), (1, 2), (1, 8)}
+    for some in ([point] for point in points):
+        with AdaptiveModel(engines, Preprocessing(), some, patience=60.0) as model:
+            asked = [(rows, model.submit(samples[rows])) for rows in some_rows(200, some[0].batch)]
+            assert all(np.allclose(future.result()["y"], expected[rows], atol=1e-4) for rows, future in asked)
+            assert model.statistics().answered == 200
+
+
+def some_rows(count: int, most: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.permutation(8)[: 1 + rng.integers(most)] for _ in range(count)]
 
 
 @pytest.mark.parametrize(
