@@ -15,8 +15,8 @@ from regiolect.errors import InvalidSetting
 from regiolect.serving.arrivals import Arrivals
 from regiolect.serving.forecast import Point, forecast_of
 
-# A point is kept while its forecast is within 10 % of the best one's; it gives way to one that answers a single request
-# faster when that one's is within 5 %.
+# An engine is kept while its point's forecast is within 10 % of the best one's; it gives way to one that answers a
+# single request faster when that one's is within 5 %.
 STAY, PREFER = 1.1, 1.05
 # Waiting for so many times the best forecast is a surge that the forecast does not know of.
 SURGE = 1.5
@@ -71,8 +71,8 @@ class Dispatcher:
     - A slot that is free takes what waits, in order of arrival; nothing waits for a batch to fill. A batch is an even
       share for each slot of what waits.
     - The point is, of those with about the least forecast 99th percentile at the rate at which requests come, the one
-      that answers a single request fastest; it is kept until another's forecast is a tenth less. When more waits than
-      that rate explains, the point that would empty the queue first is taken until the queue is empty.
+      that answers a single request fastest; its engine is kept until another's forecast is a tenth less. When more
+      waits than that rate explains, the point that would empty the queue first is taken until the queue is empty.
     - Points of two engines are never in flight together: what runs ends before the other begins. Points that differ in
       the batch alone change at once.
     - A request is refused if its answer would come after `patience`, so the queue is bounded by patience and rate.
@@ -204,7 +204,9 @@ class Dispatcher:
         regret = self._regrets(step, round(1 / self._arrivals.error()))
         least = min(regret.values())
         good = min((one for one in self.points if regret[one] <= PREFER * least), key=_single)
-        if regret[self._steady] > STAY * least or _single(good) < _single(self._steady):
+        # Within an engine a change costs nothing.
+        free = good.engine == self._steady.engine
+        if free or regret[self._steady] > STAY * least or _single(good) < _single(self._steady):
             self._steady = good
         return self._steady
 
