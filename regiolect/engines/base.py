@@ -24,6 +24,7 @@ from regiolect.contracts import (
     Misfit,
     NamedBlob,
     Precision,
+    Target,
 )
 from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
@@ -160,8 +161,7 @@ class Backend(ABC):
         return self.fingerprint()
 
     def device(self) -> Mapping[str, str]:
-        """What the speed of an engine here depends on: the fingerprint, and what it leaves out because an engine built
-        for one runs on the others as well. Cheap.
+        """What the speed of an engine here depends on: the fingerprint, and what that leaves out as not binding. Cheap.
 
         Raises:
             DeviceLost: the machine's device does not answer.
@@ -207,6 +207,10 @@ class Backend(ABC):
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         """What is worth trying on this machine, `AS_IT_COMES` first. Settings are named as the vendor names them."""
         return (AS_IT_COMES,)
+
+    def baseline_of(self, target: Target) -> Target:
+        """The target as its FP32 baseline is built for it: there may be no FP32 kernels for all that is asked for."""
+        return target
 
     @abstractmethod
     def recipe(self, precision: Precision) -> Recipe:

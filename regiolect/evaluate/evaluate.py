@@ -302,19 +302,21 @@ def time_against(
 
 
 def fp32_baseline(model: ExportedModel, request: BuildRequest, store: Store) -> EngineArtifact:
-    """The model's FP32 graph, built as `request` says in everything but the precision.
+    """The model's FP32 graph, built as `request` says in everything but the precision, and what that does not allow.
 
     Raises:
         EngineError: the backend refuses the graph.
     """
     original = model.model_copy(update={"graph": model.reference})
     graph = typed_graph(original, request.region, Precision.FP32, FLOAT_RECIPES[Precision.FP32], None, store)
+    its = backend(request.target.backend)
     wide = request.model_copy(
         update={
+            "target": its.baseline_of(request.target),
             "precision": Precision.FP32,
             "graph": graph,
             "build_key": digest_of({"baseline_of": request.build_key}),
             "tf32": False,
         }
     )
-    return backend(request.target.backend).build(wide, store, calibration=None)
+    return its.build(wide, store, calibration=None)

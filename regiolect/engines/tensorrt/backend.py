@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Misfit, Precision
+from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Misfit, Precision, Target
 from regiolect.engines.base import AS_IT_COMES, Backend, Obstacle, metadata_of
 from regiolect.engines.engine import Engine, excerpt
 from regiolect.engines.inputs import few_shapes
@@ -232,6 +232,13 @@ class TensorRtRtxBackend(_TensorRt):
             return (AS_IT_COMES, eager)
         graphs = {"cuda_graph_strategy": "WHOLE_GRAPH_CAPTURE"}
         return (AS_IT_COMES, graphs, eager, {**graphs, **eager}, {**graphs, "contexts": "2"})
+
+    def baseline_of(self, target: Target) -> Target:
+        options = RtxOptions.model_validate(target.options)
+        stated = options.compute_capabilities or ()
+        kept = tuple(name for name in stated if name in COMPUTE_CAPABILITIES[Precision.FP32])
+        options = options.model_copy(update={"compute_capabilities": kept or None})
+        return target.model_copy(update={"options": options.model_dump(exclude_none=True)})
 
     def _differences(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         return rtx_misfits(artifact, self.device())

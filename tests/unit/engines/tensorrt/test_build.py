@@ -148,6 +148,24 @@ def test_gpus_that_a_precision_has_no_kernels_for_are_refused_by_name(request_of
     assert error.remedy == "mend it in the policy of 'jp'"
 
 
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        (("SM75", "SM89"), {"compute_capabilities": ("SM89",)}),
+        (("SM75",), {}),
+        (("SM86",), {"compute_capabilities": ("SM86",)}),
+    ],
+)
+def test_the_fp32_baseline_is_for_those_gpus_that_have_fp32_kernels(
+    stated: tuple[str, ...], kept: dict[str, Any], request_of: Requests, store: LocalStore
+) -> None:
+    asked = request_of(net(), compute_capabilities=stated, workspace_mib=256)
+    rtx = backend("tensorrt-rtx")
+    baseline = rtx.baseline_of(asked.target)
+    assert baseline.options == {"workspace_mib": 256, **kept}
+    assert rtx.build(asked.model_copy(update={"target": baseline}), store).files
+
+
 def test_an_error_that_is_kept_keeps_nothing_of_tensorrt_alive(request_of: Requests, store: LocalStore) -> None:
     """Or the garbage collector would take it apart while another build speaks to its logger, and both would hang."""
     errors = [refused(request_of(net(last="Det")), store), refused(request_of(net(blocks=6), workspace_mib=1), store)]
