@@ -34,6 +34,7 @@ class ServedModel:
         manifest: what the bundle says of itself.
         target: name of the target whose engine was loaded here.
         tuning: what that engine was tuned to on a device like this one, at whose point it runs; None: as it comes.
+        engine: the loaded engine.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ServedModel:
         self.manifest = manifest
         self.target = target
         self.tuning = tuning
-        self._engine = engine
+        self.engine = engine
 
     def predict(
         self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
@@ -62,7 +63,7 @@ class ServedModel:
         manifest = self.manifest
         raw = raw_inputs(manifest.name, manifest.inputs, manifest.preprocessing, model_input)
         inputs = {name: preprocess(raw[name], manifest.preprocessing) for name in raw}
-        return self._engine.run_many(inputs, None if self.tuning is None else self.tuning.point.batch)
+        return self.engine.run_many(inputs, None if self.tuning is None else self.tuning.point.batch)
 
 
 def raw_inputs(

@@ -41,7 +41,7 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
 
     Its operating points are those that tuning found on a device like this one. Where it was not tuned, or on another
     device, they are the engine as it comes with batches of 1, 2, 4 and so on up to the profile's optimum. Batches of
-    every size are tried here for a moment before this returns.
+    every size are tried here for a moment, and each configuration behind a full queue, before this returns.
 
     Args:
         trust: whose signatures count; those of the trust file that the environment names when None.
@@ -56,9 +56,14 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     served = load_bundle(folder, trust)
     artifact = next(one.engine for one in served.manifest.engines if one.engine.request.target.name == served.target)
     backend = catalog.backend(artifact.request.target.backend)
-    ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
+    there, ways = AS_IT_COMES, (Way(AS_IT_COMES, ()),)
+    if served.tuning is not None:
+        there, ways = served.tuning.point.configuration, ways_of(served.tuning)
     at = folder / engine_folder(served.target)
-    engines = [backend.load_from(artifact, at, way.configuration) for way in ways]
+    engines = [
+        served.engine if way.configuration == there else backend.load_from(artifact, at, way.configuration)
+        for way in ways
+    ]
     preprocessing = served.manifest.preprocessing
     return AdaptiveModel(engines, preprocessing, served_points(engines, ways, preprocessing), patience)
 
