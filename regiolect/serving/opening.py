@@ -56,9 +56,8 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     served = load_bundle(folder, trust)
     artifact = next(one.engine for one in served.manifest.engines if one.engine.request.target.name == served.target)
     backend = catalog.backend(artifact.request.target.backend)
-    there, ways = AS_IT_COMES, (Way(AS_IT_COMES, ()),)
-    if served.tuning is not None:
-        there, ways = served.tuning.point.configuration, ways_of(served.tuning)
+    ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
+    there = AS_IT_COMES if served.tuning is None else served.tuning.point.configuration
     at = folder / engine_folder(served.target)
     engines = [
         served.engine if way.configuration == there else backend.load_from(artifact, at, way.configuration)
