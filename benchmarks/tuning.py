@@ -13,7 +13,8 @@ medians; the noise is by how much that of the default to itself is off 1. Nothin
 names: where the choice is the best, or the default, their ratio is 1 because they are one. The best may turn out to be
 slower than the choice; their ratio is then below 1.
 
-Writes benchmarks/results/tuning.json and tuning.md after each row.
+Writes benchmarks/results/tuning.json and tuning.md after each row. Networks that are not asked for keep the rows of an
+earlier run with the same settings on such a machine.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--networks", default="fashion,resnet50", help="networks, separated by commas")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="backends, separated by commas")
     asked = parser.parse_args()
-    rows: list[Row] = []
+    rows = kept(asked)
     with tempfile.TemporaryDirectory() as folder:
         for network in asked.networks.split(","):
             for name in asked.backends.split(","):
@@ -108,17 +109,33 @@ def main() -> None:
     print((RESULTS / "tuning.md").read_text())
 
 
-def write(rows: Sequence[Row], asked: argparse.Namespace) -> None:
-    """Write the rows as JSON and as Markdown."""
-    result = {
-        "cpu": cpu_fingerprint(),
+def conditions(asked: argparse.Namespace) -> dict[str, Any]:
+    """What rows must share to stand in one table."""
+    return {
+        "cpu": dict(cpu_fingerprint()),
         "cores": cores(),
         "minutes": asked.minutes,
         "seconds_per_candidate": asked.seconds,
         "loads": LOADS,
         "within": WITHIN,
-        "rows": rows,
     }
+
+
+def kept(asked: argparse.Namespace) -> list[Row]:
+    """The rows that are there of other networks, if they were measured under the same conditions."""
+    found = RESULTS / "tuning.json"
+    if not found.exists():
+        return []
+    there = json.loads(found.read_text())
+    rows: list[Row] = there.pop("rows")
+    if there != conditions(asked):
+        return []
+    return [row for row in rows if row["network"] not in asked.networks.split(",")]
+
+
+def write(rows: Sequence[Row], asked: argparse.Namespace) -> None:
+    """Write the rows as JSON and as Markdown."""
+    result = {**conditions(asked), "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     write_atomic(RESULTS / "tuning.json", (json.dumps(result, indent=2) + "\n").encode())
     write_atomic(RESULTS / "tuning.md", as_table(result).encode())
