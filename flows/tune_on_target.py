@@ -18,6 +18,7 @@ from regiolect.errors import RegiolectError, StorageError
 from regiolect.outcome import refuse, retuned
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.settings import load_settings
+from regiolect.storage import Store
 from regiolect.tune.candidates import DEFAULT_MINUTES
 from regiolect.tune.region import approved_parts, request_to_tune
 from tasks.evaluate import gate, time_again
@@ -60,7 +61,7 @@ def tune(
     store = load_settings().store(region)
     try:
         request = on_this_machine(request, store)
-        outcome = _tuned(request, finished(request, store), minutes, force)
+        outcome = _tuned(request, store, minutes, force)
     except Exception as error:
         # Whoever waits is told, and finds the engine as it was. A store that takes no record hides nothing either.
         with suppress(StorageError):
@@ -69,8 +70,8 @@ def tune(
     return answer(run, outcome, request, store, built=True)
 
 
-def _tuned(request: RegionRequest, known: RegionOutcome | None, minutes: float, force: bool) -> RegionOutcome:
-    parts = approved_parts(known, request)
+def _tuned(request: RegionRequest, store: Store, minutes: float, force: bool) -> RegionOutcome:
+    parts = approved_parts(finished(request, store), request, store)
     exported = export(request.model, (request.region,))
     data = validate_data(request, ingest_data(request))
     tuning = tune_engine(request, exported, parts.engine, data, minutes, force)

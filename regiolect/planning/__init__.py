@@ -17,11 +17,12 @@ from regiolect.planning.kept import (
     finished,
     keep,
     latest_key,
+    latest_of,
     tell,
 )
 from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
 from regiolect.planning.plan import SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
-from regiolect.planning.release import Stores, plan_here, plan_release
+from regiolect.planning.release import Stores, plan_here, plan_release, why_built
 from regiolect.planning.request import MACHINES, RegionRequest, machine_parts, on_this_machine, require_planned
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "has_work",
     "keep",
     "latest_key",
+    "latest_of",
     "machine_parts",
     "on_this_machine",
     "plan_here",
@@ -61,4 +63,5 @@ __all__ = [
     "require_planned",
     "summary_of",
     "tell",
+    "why_built",
 ]

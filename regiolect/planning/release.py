@@ -199,7 +199,7 @@ def _plan_engine(asked: _Asked, request: RegionRequest, store: Store) -> Planned
         return _planned(request, action, reason, known)
     latest = latest_of(request, store)
     changed = differences(latest.key_parts, request, store) if latest is not None else ()
-    reason = "asked for with --force" if forced else _why_built(request, latest, [each.words for each in changed])
+    reason = "asked for with --force" if forced else why_built(request, latest, changed)
     there = latest if latest is not None and latest.engine is not None else None
     if not wanted:
         return _planned(request, "skip", f"left out of this release ({reason})", there, changed)
@@ -236,7 +236,13 @@ def _standing(known: RegionOutcome) -> tuple[Action, str]:
     return "reuse", f"unchanged since {build}"
 
 
-def _why_built(request: RegionRequest, latest: RegionOutcome | None, changed: Sequence[str]) -> str:
+def why_built(request: RegionRequest, latest: RegionOutcome | None, changed: Sequence[Difference]) -> str:
+    """Why there is no finished outcome of a request's build key, in words.
+
+    Args:
+        latest: what the last run came to.
+        changed: in what its build key differs.
+    """
     if latest is None:
         return "never built"
     if to_be_timed_again(latest):
@@ -244,7 +250,7 @@ def _why_built(request: RegionRequest, latest: RegionOutcome | None, changed: Se
     if latest.failure is not None:
         return f"the last run ended in {latest.failure.kind}"
     if changed:
-        return f"changed: {', '.join(changed)}"
+        return f"changed: {', '.join(each.words for each in changed)}"
     return outdated(request, latest) or "its files are no longer in the store"
 
 

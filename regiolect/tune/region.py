@@ -21,7 +21,7 @@ from regiolect.errors import TuningError
 from regiolect.evaluate.evaluate import own_samples
 from regiolect.machine import sharing_machine
 from regiolect.outcome import approved_engine
-from regiolect.planning import RegionRequest, plan_here
+from regiolect.planning import RegionRequest, differences, latest_of, plan_here, why_built
 from regiolect.policy import RegionPolicy
 from regiolect.settings import Settings
 from regiolect.storage import Store
@@ -101,8 +101,11 @@ def request_to_tune(settings: Settings, model: str, region: str, target: str) ->
     return found[0]
 
 
-def approved_parts(outcome: RegionOutcome | None, request: RegionRequest) -> ApprovedParts:
+def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store: Store) -> ApprovedParts:
     """What is tuned, timed and judged: all of an approved engine.
+
+    Args:
+        store: the region's, which tells what an earlier run came to where there is no outcome.
 
     Raises:
         TuningError: there is no finished, approved outcome of the request's build key.
@@ -112,7 +115,13 @@ def approved_parts(outcome: RegionOutcome | None, request: RegionRequest) -> App
         raise TuningError(
             expected=f"an approved engine of {request.name} for {request.region} on {request.target.name}, as its "
             "model, data, policy and this machine are now",
-            found="none was built yet" if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
+            found=_why_none(request, store) if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
             remedy=f"regiolect run {request.model} --regions {request.region} --targets {request.target.name}",
         )
     return ApprovedParts(outcome, approved.engine, approved.attestation, approved.evaluation)
+
+
+def _why_none(request: RegionRequest, store: Store) -> str:
+    latest = latest_of(request, store)
+    changed = differences(latest.key_parts, request, store) if latest is not None else ()
+    return why_built(request, latest, changed)

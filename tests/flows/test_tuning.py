@@ -134,8 +134,13 @@ def test_what_was_never_approved_or_cannot_run_here_is_not_tuned_and_says_why(wo
     (answer,) = tune_all(ADDRESS, minutes=MINUTES)
     failure = answer.outcome.failure
     assert failure is not None
-    assert (failure.kind, failure.found) == ("TuningError", "none was built yet")
+    assert (failure.kind, failure.found) == ("TuningError", "never built")
     assert "regiolect run" in failure.remedy
+    release(ADDRESS)
+    workshop.write_data("north", seed=5)
+    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
+    assert answer.outcome.failure is not None
+    assert answer.outcome.failure.found == "changed: the region's data"
     assert journals() == []
 
 
