@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regiolect.errors import InvalidSetting
+from regiolect.serving import dispatch
 from regiolect.serving.dispatch import Batch, Dispatcher, Request
 from regiolect.serving.forecast import Point
 
@@ -104,6 +105,35 @@ def test_a_peak_between_two_quiet_times_is_met_as_by_the_point_that_gives_most(p
     # Quiet again, it answers as fast as it can; and it did not go to and fro.
     assert dispatcher.point.takes(1) == min(point.takes(1) for point in points)
     assert 2 <= dispatcher.switches <= 40
+
+
+class _Stepwise:
+    """Of two points the second is better by far from 150 a second on, and below that the first by a little."""
+
+    def p99(self, rate: float) -> list[float]:
+        return [1.3, 1.0] if rate > 150 else [1.0, 1.07]
+
+
+@pytest.mark.parametrize(("engine", "kept"), [(0, "first"), (1, "second")], ids=["the same engine", "another engine"])
+def test_another_engine_is_changed_to_for_a_tenth_and_another_batch_for_any_gain(
+    engine: int, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "forecast_of", lambda _: _Stepwise())
+    pair = (point("first", 0, 1, 4, 1.0, 1.0), point("second", engine, 1, 8, 1.0, 1.0))
+    dispatcher, now = Dispatcher(pair, patience=10.0), 0.0
+
+    def serve(rate: float) -> str:
+        nonlocal now
+        for ticket in range(3000):
+            now += 1 / rate
+            dispatcher.came(now, 1)
+            dispatcher.add(Request(ticket, 1, ()))
+            while (batch := dispatcher.next(now)) is not None:
+                dispatcher.ended(batch, now + batch.expected, worked=True)
+        return dispatcher.point.name
+
+    assert serve(300) == "second"
+    assert serve(100) == kept
 
 
 @pytest.mark.parametrize("points", [PROCESSOR, GPU], ids=["processor", "gpu"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from regiolect.contracts import EngineArtifact, OperatingPoint, TunedEngine
+from regiolect.engines.base import Backend
 from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.errors import IntegrityError, InvalidSetting, ShapeOutsideProfile
@@ -190,6 +191,18 @@ def test_an_engine_that_was_tuned_on_another_device_is_served_as_it_comes_and_bo
 def test_an_engine_that_was_tuned_is_opened_at_its_points(write: Write, as_tuned: TunedEngine) -> None:
     with load_adaptive(write(as_tuned)) as model:
         assert [(point.engine, point.batch) for point in model.points] == [(0, 1), (1, 1), (1, 4)]
+
+
+def test_no_configuration_is_loaded_twice(write: Write, as_tuned: TunedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, original = [], Backend.load_from
+
+    def load_from(self: Backend, *given: Any) -> Engine:
+        loaded.append(given[-1])
+        return original(self, *given)
+
+    monkeypatch.setattr(Backend, "load_from", load_from)
+    with load_adaptive(write(as_tuned.model_copy(update={"chosen": POINTS[2]}))):
+        assert loaded == [{"NUM_STREAMS": "2"}, {"NUM_STREAMS": "1"}]
 
 
 def test_a_bundle_may_be_named_from_where_it_lies(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
