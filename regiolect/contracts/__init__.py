@@ -4,7 +4,18 @@ The modules follow the pipeline: base, data, model, calibration, engine, gate, r
 """
 
 from regiolect.contracts.audit import AuditedEngine, AuditedVersion, AuditResult
-from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId, short
+from regiolect.contracts.base import (
+    Arithmetic,
+    Blob,
+    Contract,
+    Digest,
+    Execution,
+    NamedBlob,
+    Precision,
+    RegionId,
+    TargetId,
+    short,
+)
 from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, Observation, Seal, TensorRange
 from regiolect.contracts.data import (
     CheckResult,
@@ -68,6 +79,7 @@ from regiolect.contracts.tuning import (
 
 __all__ = [
     "ApprovedEngine",
+    "Arithmetic",
     "Attestation",
     "AuditResult",
     "AuditedEngine",

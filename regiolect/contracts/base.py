@@ -57,3 +57,18 @@ class Execution(StrEnum):
     FP16 = "FP16"
     BF16 = "BF16"
     INT8 = "INT8"
+
+
+class Arithmetic(StrEnum):
+    """How a processor sums 8 x 8 bit products: the class to which an INT8 engine's answers, and its approval, belong.
+
+    saturating: x86 without VNNI adds pairs of products in int16, and what exceeds that is lost.
+    vnni: x86 with AVX512-VNNI or AVX-VNNI sums in int32.
+    amx: x86 with AMX-INT8 sums in int32, by tiles.
+    arm: 64-bit Arm.
+    """
+
+    SATURATING = "saturating"
+    VNNI = "vnni"
+    AMX = "amx"
+    ARM = "arm"
