@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, final
 
 from regiolect.contracts import (
+    Arithmetic,
     BuildRequest,
     Configuration,
     Contract,
@@ -167,6 +168,13 @@ class Backend(ABC):
             DeviceLost: the machine's device does not answer.
         """
         return {**self.fingerprint(), "cores": str(cores())}
+
+    @abstractmethod
+    def arithmetic(self) -> Arithmetic | None:
+        """The class of the arithmetic in which this process runs INT8 engines of this backend. Cheap.
+
+        None for a backend that computes on another device than the processor, and for a processor that does not tell.
+        """
 
     def obstacle(self) -> Obstacle | None:
         """Why engines of this backend cannot run on this machine; None if they can.

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.configurations import TUNABLE, configurations
 from regiolect.engines.onnxruntime.recipe import RECIPES
+from regiolect.host.arithmetic import arithmetic_here
 from regiolect.precision import Recipe
 
 
@@ -26,6 +27,9 @@ class OnnxRuntimeBackend(Backend):
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return configurations()
+
+    def arithmetic(self) -> Arithmetic | None:
+        return arithmetic_here()
 
     def recipe(self, precision: Precision) -> Recipe:
         return RECIPES[precision]

@@ -6,7 +6,7 @@ import importlib.metadata
 import itertools
 from collections.abc import Mapping
 
-from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import AS_IT_COMES, Obstacle
 from regiolect.engines.engine import Engine
 from regiolect.engines.inputs import few_shapes
@@ -34,6 +34,10 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     carried_by = ()
     builds_with = ("onnxruntime",)
     tunable = frozenset(_CHOICES)
+
+    def arithmetic(self) -> Arithmetic | None:
+        """None: GPUs sum 8 x 8 bit products in int32."""
+        return None
 
     def recipe(self, precision: Precision) -> Recipe:
         return CUDA_RECIPES[precision]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
 from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.configurations import TUNABLE, configurations
+from regiolect.engines.openvino.processor import kernels_arithmetic
 from regiolect.engines.openvino.recipe import RECIPES
+from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 
 
@@ -24,6 +27,10 @@ class OpenVinoBackend(Backend):
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return configurations(request.performance)
+
+    def arithmetic(self) -> Arithmetic | None:
+        """The processor's, or what oneDNN's switch in the environment caps it to."""
+        return kernels_arithmetic(cpu_fingerprint(), os.environ)
 
     def recipe(self, precision: Precision) -> Recipe:
         return RECIPES[precision]

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from regiolect.contracts import BuildRequest, Configuration, EngineArtifact, Misfit, Precision, Target
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Misfit, Precision, Target
 from regiolect.engines.base import AS_IT_COMES, Backend, Obstacle, metadata_of
 from regiolect.engines.engine import Engine, excerpt
 from regiolect.engines.inputs import few_shapes
@@ -41,6 +41,10 @@ class _TensorRt(Backend):
     file_names = ("engine.plan",)
     options: ClassVar[type[Options]]
     flavour: ClassVar[str]
+
+    def arithmetic(self) -> Arithmetic | None:
+        """None: GPUs sum 8 x 8 bit products in int32."""
+        return None
 
     def recipe(self, precision: Precision) -> Recipe:
         return RECIPES[precision]

@@ -31,7 +31,8 @@ from regiolect.engines.catalog import backend, names
 from regiolect.errors import BackendUnavailable
 for name in names():
     try:
-        backend(name).fingerprint(), backend(name).obstacle() is None, [backend(name).recipe(p) for p in Precision]
+        backend(name).fingerprint(), backend(name).obstacle() is None, backend(name).arithmetic()
+        [backend(name).recipe(p) for p in Precision]
     except BackendUnavailable:
         pass
 heavy = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "torch", "mlflow", "prefect"}
@@ -58,3 +59,11 @@ def test_float_recipes_quantize_nothing() -> None:
             assert recipe.activation is None
             assert recipe.remainder is precision
         assert backend(name).recipe(Precision.INT8).activation is not None
+
+
+def test_what_runs_on_a_gpu_has_no_arithmetic_class() -> None:
+    assert [name for name in names() if backend(name).arithmetic() is None] == [
+        "onnxruntime-cuda",
+        "tensorrt",
+        "tensorrt-rtx",
+    ]
