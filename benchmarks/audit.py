@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from regiolect.audit import audit
+from regiolect.host.processors import processors
 from regiolect.integrity import digest_file, write_atomic
 from regiolect.machine import cpu_fingerprint
 from regiolect.policy import PolicyBook, RegionPolicy
@@ -134,7 +134,7 @@ def main() -> None:
     deviation = max(abs(start + slope * x - y) / y for x, y in zip(sizes, seconds, strict=True))
     result = {
         "cpu": cpu_fingerprint(),
-        "cores": os.cpu_count(),
+        "cores": processors(),
         "rounds": arguments.rounds,
         "rows": rows,
         "fit": {

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint, whole_machine
 
@@ -173,7 +174,7 @@ def as_result(cases: Sequence[Case], counts: Sequence[int], rivals: Sequence[Riv
     rows = [_row(case, forward, first) for case in cases]
     result: dict[str, Any] = {
         "cpu": cpu_fingerprint(),
-        "cores": os.cpu_count(),
+        "cores": processors(),
         "network": "ResNet-50-sized, random weights, 3x224x224",
         "rounds": max((len(case.runs) for case in cases), default=0),
         "rows": rows,

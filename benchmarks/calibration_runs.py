@@ -50,11 +50,13 @@ def forward(folder: Path, count: int) -> dict[str, float]:
     """Load the model and run it on every image, as calibration has to at least; nothing is looked at."""
     import onnxruntime
 
+    from regiolect.engines.onnxruntime.session import session_options
+
     model, data, store = _read(folder, count)
     clock, used = time.perf_counter(), time.process_time()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(store.path_of(model.graph), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        store.path_of(model.graph), session_options(), providers=["CPUExecutionProvider"]
+    )
     path = store.path_of(data.dataset.calibration.blob)
     bounds = [(start, min(start + FORWARD_BATCH, count)) for start in range(0, count, FORWARD_BATCH)]
     for part in read_parts(path, bounds):

@@ -30,6 +30,7 @@ from typing import Any
 
 from benchmarks.many_models import FOLDER, REGIONS, ManyModels
 from regiolect.errors import BackendUnavailable
+from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint
 from regiolect.servers.local import LocalServers
@@ -72,7 +73,7 @@ def measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     before = os.getloadavg()[0]
     found = measure()
     return {
-        "machine": cpu_fingerprint() | {"cores": str(os.cpu_count())},
+        "machine": cpu_fingerprint() | {"cores": str(processors())},
         "measured": datetime.now(UTC).date().isoformat(),
         "load": [round(before, 1), round(os.getloadavg()[0], 1)],
         **found,

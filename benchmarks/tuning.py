@@ -48,8 +48,9 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.export import export_model
+from regiolect.host.processors import processors
 from regiolect.integrity import digest_of, write_atomic
-from regiolect.machine import cores, cpu_fingerprint, whole_machine
+from regiolect.machine import cpu_fingerprint, whole_machine
 from regiolect.storage import LocalStore
 from regiolect.tune.bench import Bench
 from regiolect.tune.candidates import batch_sizes
@@ -113,7 +114,7 @@ def conditions(asked: argparse.Namespace) -> dict[str, Any]:
     """What rows must share to stand in one table."""
     return {
         "cpu": dict(cpu_fingerprint()),
-        "cores": cores(),
+        "cores": processors(),
         "minutes": asked.minutes,
         "seconds_per_candidate": asked.seconds,
         "loads": LOADS,

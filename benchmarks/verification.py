@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import tempfile
@@ -33,6 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from regiolect.bundle import engine_folder, read_bundle
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
+from regiolect.host.processors import processors
 from regiolect.integrity import digest_file, write_atomic
 from regiolect.serving import bundles as serving
 from regiolect.signing.envelope import Signing
@@ -117,7 +117,7 @@ def measure(rounds: int, megabytes: int) -> dict[str, Any]:
     ]
     signatures = [signed / unsigned - 1 for signed, unsigned in zip(times["signed"], times["unsigned"], strict=True)]
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {processors()} cores",
         "megabytes": round(size / 1e6, 1),
         "rounds": rounds,
         "median_ms": {name: round(statistics.median(each), 2) for name, each in times.items()},

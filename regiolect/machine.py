@@ -46,17 +46,6 @@ def cpu_fingerprint() -> dict[str, str]:
     return {"machine": platform.machine(), "system": platform.system(), "cpu": name, "isa": isa}
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def core_counts() -> tuple[int, ...]:
-    """The powers of two up to `cores`, and that itself: numbers of threads or streams that are worth trying."""
-    most = cores()
-    return tuple(sorted({*(1 << power for power in range(most.bit_length())), most}))
-
-
 @contextmanager
 def sharing_machine() -> Iterator[None]:
     """Work that may run beside other work on this machine, but not beside a timing."""

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regiolect.contracts import RegionId
 from regiolect.errors import InvalidSetting
+from regiolect.host.processors import processors
 from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
 
@@ -97,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def plans_at_once(self) -> int:
         """Models planned side by side: on S3 a plan waits for answers, on a disk it digests large files."""
-        return 16 if (self.store_location or "").startswith("s3://") else min(4, os.cpu_count() or 1)
+        return 16 if (self.store_location or "").startswith("s3://") else min(4, processors())
 
     def known_models(self) -> tuple[str, ...]:
         """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""

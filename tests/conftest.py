@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,3 +237,19 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyring]:
 @pytest.fixture
 def bundles(tmp_path: Path) -> Bundles:
     return Bundles(LocalStore(tmp_path / "store"))
+
+
+@pytest.fixture
+def one_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Call it to leave this test's thread one processor: by its `affinity`, or by the `quota` of a cgroup."""
+    before = os.sched_getaffinity(0)
+
+    def bind(bound: str) -> None:
+        if bound == "affinity":
+            os.sched_setaffinity(0, {min(before)})
+        else:
+            (tmp_path / "cpu.max").write_text("100000 100000\n")
+            monkeypatch.setattr("regiolect.host.processors.quota_files", lambda: (tmp_path / "cpu.max",))
+
+    yield bind
+    os.sched_setaffinity(0, before)

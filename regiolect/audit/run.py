@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundl
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegiolectError
 from regiolect.gate.again import require_reproduced
+from regiolect.host.processors import processors
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
 from regiolect.registry import LiveVersion, Registry, require_loader
@@ -34,7 +34,7 @@ from regiolect.signing.trust import Trust
 from regiolect.tune import words
 
 # While one is judged, others are hashed, or waited for where the registry is far away.
-_SIDE_BY_SIDE = 2 * (os.cpu_count() or 1)
+_SIDE_BY_SIDE = 2 * processors()
 Progress = Callable[[AuditedVersion], None]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.errors import CalibrationError, NonFiniteActivation
+from regiolect.host.processors import processors
 
 BINS = 1 << 14
 """Bins kept per tensor: eight times the 2048 that the entropy search looks at, so that it can look closer."""
@@ -23,7 +23,7 @@ _CHUNK = 1 << 18
 # SciPy adds up a sparse column in 0.6 of the time of numpy's bincount, but one thread at a time; with many cores that
 # costs more than it saves.
 _FEW_CORES = 8
-_CORES = os.cpu_count() or 1
+_CORES = processors()
 _ONE = np.ones(1, np.int32)
 
 

@@ -7,7 +7,6 @@ not on how many samples there are.
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,12 +23,13 @@ from regiolect.calibrate.watched import Arrays, WatchedGraph, culprits, watched
 from regiolect.contracts import CalibrationMethod, CalibrationTable, ExportedModel, ValidatedCalibration
 from regiolect.data import SampleIndex, Samples, model_inputs, read_index, read_parts
 from regiolect.errors import InvalidSamples, InvalidSetting, NonFiniteActivation
+from regiolect.host.processors import processors
 from regiolect.storage import Store
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
 
-# Batches under way at a time, each with its share of the cores: while one is being counted another one runs.
+# Batches under way at a time, each with its share of the processors: while one is being counted another one runs.
 _SIDE_BY_SIDE = 4
 # What one batch's tensors may take.
 _BATCH_BYTES = 64 << 20
@@ -94,24 +94,19 @@ def observe(
     index = read_index(path)
     require_local(index, data)
     _require_inputs(index, model)
-    cores = _cores()
-    threads = math.ceil(cores / _SIDE_BY_SIDE)
+    most = processors()
+    threads = math.ceil(most / _SIDE_BY_SIDE)
     graph = watched(model, store, tensors, histograms=histograms, ranges=ranges, threads=threads)
     size = batch or _fitting_batch(graph, _feeds(next(read_parts(path, [(0, 1)])), model))
     bounds = _bounds(len(index), size, shard)
     tally = _Tally.of(graph, model)
     total, done = sum(stop - start for start, stop in bounds), 0
-    for count in tally.stream(read_parts(path, bounds), min(cores, _SIDE_BY_SIDE), threads):
+    for count in tally.stream(read_parts(path, bounds), min(most, _SIDE_BY_SIDE), threads):
         done += count
         if progress is not None:
             progress(done, total)
     ids = index.ids[bounds[0][0] : bounds[-1][1]]
     return Observed(seal(model, data, ids), tally.histograms, tally.ranges, shard)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_inputs(index: SampleIndex, model: ExportedModel) -> None:

@@ -100,7 +100,7 @@ def watched(
     *,
     histograms: bool = True,
     ranges: bool = False,
-    threads: int = 0,
+    threads: int | None = None,
 ) -> WatchedGraph:
     """Load a model's graph with the tensors to see among its outputs.
 
@@ -110,7 +110,7 @@ def watched(
         wanted: names of the float32 tensors to count; by default `tensors_to_observe`.
         histograms: whether to count any.
         ranges: whether to see the range of every other float32 tensor.
-        threads: that one run takes; 0: as many as ONNX Runtime sees fit.
+        threads: that one run takes; by default one for each core.
 
     Raises:
         MissingThreshold: `wanted` names what the graph does not make, or there is nothing to see.
@@ -119,6 +119,7 @@ def watched(
     import onnxruntime
     from onnx import ModelProto, ValueInfoProto
 
+    from regiolect.engines.onnxruntime.session import session_options
     from regiolect.graphs.protos import load, normalized
 
     path = store.path_of(model.graph)
@@ -138,9 +139,7 @@ def watched(
         serialized = b"".join((proto.SerializeToString() if kept.functions else data, more.SerializeToString()))
     # The weights are large, and the session makes a copy of its own.
     del kept, proto, graph
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
+    options = session_options(threads)
     # Threads that wait by spinning would take the core on which another batch is being counted.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refused = (f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads", "", "export it again")

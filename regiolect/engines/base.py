@@ -39,7 +39,8 @@ from regiolect.errors import (
     NotRunnableHere,
     StorageError,
 )
-from regiolect.machine import UNKNOWN, cores, cpu_fingerprint
+from regiolect.host.processors import processors
+from regiolect.machine import UNKNOWN, cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -167,7 +168,7 @@ class Backend(ABC):
         Raises:
             DeviceLost: the machine's device does not answer.
         """
-        return {**self.fingerprint(), "cores": str(cores())}
+        return {**self.fingerprint(), "cores": str(processors())}
 
     @abstractmethod
     def arithmetic(self) -> Arithmetic | None:

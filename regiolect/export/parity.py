@@ -87,11 +87,11 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    from regiolect.engines.onnxruntime.session import session_options
+
     failures = ort_failures()
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
     except failures as error:
         raise InvalidOnnx(
             expected=f"a graph of {spec.name!r} that ONNX Runtime {onnxruntime.__version__} loads",

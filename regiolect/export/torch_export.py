@@ -15,6 +15,7 @@ from onnx import ModelProto
 from regiolect.errors import ExportFailed, InvalidModelSpec, RegiolectError
 from regiolect.export.cleanup import OPSET, quiet, set_interface, strip
 from regiolect.export.parity import Batch, Runner, last_line
+from regiolect.host.processors import processors
 from regiolect.model import ModelSpec
 
 
@@ -154,9 +155,14 @@ def _flat(spec: ModelSpec, returned: object) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def _users_code(spec: ModelSpec, expected: str, remedy: str) -> Iterator[None]:
-    """Turn whatever a user's module raises into ExportFailed; keep torch's random state."""
+    """Turn whatever a user's module raises into ExportFailed; keep torch's random state and number of threads.
+
+    It takes no more threads than the process has processors: torch asks for the machine's, or for the affinity alone.
+    """
+    threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[]):
+            torch.set_num_threads(min(threads, processors()))
             yield
     except RegiolectError:
         raise
@@ -164,6 +170,8 @@ def _users_code(spec: ModelSpec, expected: str, remedy: str) -> Iterator[None]:
         # A user's module, and torch tracing it, may raise anything; it is named and passed on, not dropped.
         root = error.__cause__ or error
         raise ExportFailed(expected=f"{expected} ({spec.name!r})", found=_cause(root), remedy=remedy) from error
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cause(error: BaseException) -> str:

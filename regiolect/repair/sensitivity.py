@@ -119,10 +119,10 @@ def _measured(paired: ModelProto, twins: Sequence[Twin]) -> ModelProto:
 def _open(graph: ModelProto, model: ExportedModel) -> onnxruntime.InferenceSession:
     import onnxruntime
 
+    from regiolect.engines.onnxruntime.session import session_options
     from regiolect.export.parity import last_line, ort_failures
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     # Beyond the basic ones, optimizations would replace twins by integer kernels that round in ways of their own.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:

@@ -10,10 +10,12 @@ import pytest
 from regiolect.contracts import BuildRequest, DimensionProfile, Performance, Precision
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
+from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.configurations import THREADS
-from regiolect.engines.openvino.runtime import PRECISION_HINTS
+from regiolect.engines.onnxruntime.runtime import OnnxRuntimeEngine
+from regiolect.engines.openvino.runtime import PRECISION_HINTS, OpenVinoEngine
 from regiolect.errors import EngineLoadFailed, InvalidConfiguration
-from regiolect.machine import core_counts, cores
+from regiolect.host.processors import processor_counts, processors
 from regiolect.storage import LocalStore
 
 BACKENDS = ("openvino", "onnxruntime")
@@ -63,7 +65,7 @@ def test_every_configuration_computes_what_the_default_computes(
         engine = chosen.load(artifact, store, configuration)
         assert engine.executed() == default.executed(), configuration
         assert engine.settings() == default.settings(), configuration
-        assert 1 <= engine.at_once <= 2 * cores()
+        assert 1 <= engine.at_once <= 2 * processors()
         np.testing.assert_allclose(engine.run_many({"x": samples}, 2)["y"], answer, rtol=1e-4, atol=1e-4)
 
 
@@ -98,6 +100,35 @@ def test_onnx_runtime_runs_side_by_side_what_leaves_cores_free(
     chosen = backend("onnxruntime")
     artifact = chosen.build(request_for("onnxruntime", Precision.FP32), store)
     assert chosen.load(artifact, store).at_once == 1
-    assert chosen.load(artifact, store, {THREADS: "1"}).at_once == cores()
-    assert chosen.load(artifact, store, {THREADS: str(cores())}).at_once == 1
-    assert core_counts()[-1] == cores()
+    assert chosen.load(artifact, store, {THREADS: "1"}).at_once == processors()
+    assert chosen.load(artifact, store, {THREADS: str(processors())}).at_once == 1
+    assert processor_counts()[-1] == processors()
+
+
+def _threads(engine: Engine) -> int:
+    """Threads that an engine says it takes."""
+    if isinstance(engine, OnnxRuntimeEngine):
+        options = engine._session.get_session_options()
+        return max(options.intra_op_num_threads, options.inter_op_num_threads)
+    assert isinstance(engine, OpenVinoEngine)
+    return int(engine._compiled.get_property("INFERENCE_NUM_THREADS"))
+
+
+@pytest.mark.parametrize("bound", ["affinity", "quota"])
+@pytest.mark.parametrize("performance", Performance)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_an_engine_takes_no_more_threads_than_its_process_has_processors(
+    name: str,
+    performance: Performance,
+    bound: str,
+    request_for: Callable[..., BuildRequest],
+    store: LocalStore,
+    one_processor: Callable[[str], None],
+) -> None:
+    chosen = backend(name)
+    artifact = chosen.build(request_for(name, Precision.FP32, performance=performance), store)
+    one_processor(bound)
+    engine = chosen.load(artifact, store)
+    assert (_threads(engine), engine.at_once) == (1, 1)
+    assert chosen.device()["cores"] == "1"
+    assert all(int(each.get(THREADS, "1")) == 1 for each in chosen.configurations(artifact.request))

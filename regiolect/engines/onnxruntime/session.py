@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from regiolect.contracts import Configuration
 from regiolect.engines.onnxruntime.configurations import ATTRIBUTES
+from regiolect.host.processors import physical_cores
 
 OPTIMIZED = "optimized.onnx"
 NOTHING_SET: Configuration = {}
@@ -59,9 +60,7 @@ def open_session(
         tell_into: a folder; the session writes the graph that it runs there as `optimized.onnx`, and profiles its runs.
     """
     onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    # What fails is raised as well.
-    options.log_severity_level = 4
+    options = session_options()
     # Idle threads that spin slow down whatever else the process runs, another region's engine for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     own = {}
@@ -77,6 +76,23 @@ def open_session(
         options.profile_file_prefix = str(tell_into / "profile")
         options.optimized_model_filepath = str(tell_into / OPTIMIZED)
     return onnxruntime.InferenceSession(model, options, providers=[(provider.name, {**own, **provider.options})])
+
+
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
+    """Options of a session that says nothing and keeps to the processors of this process.
+
+    Left to itself ONNX Runtime binds a thread to each core of the machine, whether the process may use it or not.
+
+    Args:
+        threads: that one run takes; by default one for each core, as ONNX Runtime would.
+    """
+    options = onnxruntime.SessionOptions()
+    # What fails is raised as well.
+    options.log_severity_level = 4
+    options.intra_op_num_threads = physical_cores() if threads is None else threads
+    # Used by configurations alone that run branches of a graph side by side.
+    options.inter_op_num_threads = physical_cores()
+    return options
 
 
 def _attribute(name: str, value: str) -> object:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from regiolect.contracts import Configuration, Performance
-from regiolect.machine import core_counts, cores
+from regiolect.host.processors import processor_counts, processors
 
+THREADS = "INFERENCE_NUM_THREADS"
 HINTS = {Performance.LATENCY: "LATENCY", Performance.THROUGHPUT: "THROUGHPUT"}
 TUNABLE = frozenset(
     {
         "ENABLE_CPU_PINNING",
         "ENABLE_HYPER_THREADING",
-        "INFERENCE_NUM_THREADS",
+        THREADS,
         "NUM_STREAMS",
         "PERFORMANCE_HINT",
         "SCHEDULING_CORE_TYPE",
@@ -31,7 +32,7 @@ def configurations(performance: Performance) -> tuple[Configuration, ...]:
         performance: what the backend is asked for where nothing is tuned; its hint is the default.
     """
     other = next(hint for kind, hint in HINTS.items() if kind is not performance)
-    streams = core_counts()[-_MOST_STREAMS:]
+    streams = processor_counts()[-_MOST_STREAMS:]
     found: list[Configuration] = [
         {},
         {"PERFORMANCE_HINT": other},
@@ -39,9 +40,9 @@ def configurations(performance: Performance) -> tuple[Configuration, ...]:
         {"ENABLE_CPU_PINNING": "NO"},
         {"PERFORMANCE_HINT": other, "ENABLE_CPU_PINNING": "NO"},
     ]
-    if cores() > 2:
-        # A core that is left to the caller: it prepares inputs and copies outputs meanwhile.
-        found.append({"INFERENCE_NUM_THREADS": str(cores() - 1)})
+    if processors() > 2:
+        # A processor that is left to the caller: it prepares inputs and copies outputs meanwhile.
+        found.append({THREADS: str(processors() - 1)})
     if _SIBLINGS.is_file() and _SIBLINGS.read_text().strip() == "1":
         found.append({"ENABLE_HYPER_THREADING": "NO"})
     if _SMALL_CORES.exists():

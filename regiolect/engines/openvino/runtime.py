@@ -22,8 +22,9 @@ from openvino.frontend import (
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
 from regiolect.engines.base import metadata_of
 from regiolect.engines.engine import Arrays, Engine
-from regiolect.engines.openvino.configurations import HINTS
+from regiolect.engines.openvino.configurations import HINTS, THREADS
 from regiolect.engines.openvino.layers import layers_of
+from regiolect.host.processors import processors
 
 RT_INFO = "regiolect"
 ERRORS: tuple[type[Exception], ...] = (
@@ -56,8 +57,12 @@ def load(files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Co
     """
     weights = openvino.Tensor(np.frombuffer(files["engine.bin"], np.uint8))
     model = _core().read_model(model=files["engine.xml"], weights=weights)
-    hints = {"PERFORMANCE_HINT": HINTS[artifact.request.performance], **configuration}
-    return OpenVinoEngine(artifact, model, _core().compile_model(model, "CPU", hints | PRECISION_HINTS))
+    # OpenVINO keeps to a process's affinity by itself, but not to its cgroup's quota. The number is the most that it
+    # takes; which processors they are goes on being its choice.
+    own = {"PERFORMANCE_HINT": HINTS[artifact.request.performance], THREADS: str(processors())}
+    return OpenVinoEngine(
+        artifact, model, _core().compile_model(model, "CPU", {**own, **configuration, **PRECISION_HINTS})
+    )
 
 
 @functools.cache

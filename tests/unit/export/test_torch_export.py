@@ -75,6 +75,35 @@ def test_export_prints_nothing_and_leaves_torch_as_it_was(make_spec, net, store,
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("bound", ["affinity", "quota"])
+def test_torch_takes_no_more_threads_than_the_process_has_processors(
+    bound, one_processor, make_spec, net, store, samples
+):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def forward(self, image):
+            taken.append(torch.get_num_threads())
+            return self.net(image)
+
+    def load():
+        taken.append(torch.get_num_threads())
+        return Counting().eval()
+
+    taken: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one_processor(bound)
+        export_model(make_spec(load), store, samples)
+        assert len(taken) > 1 and set(taken) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_torch_module_is_its_own_reference(exported, make_spec, net, store, samples, tmp_path):
     assert exported.reference == exported.graph
     path = tmp_path / "fp32.onnx"

@@ -1,0 +1,100 @@
+"""How many processors this process may use: the one place that counts them.
+
+Two things bound it: the processors that the system may run it on (affinity: `taskset`, a cgroup's cpuset), and the time
+that its cgroup may take of them (quota: a container's `--cpus`, a pod's limit). Libraries ask for the first at best.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+_PROCESS = Path("/proc/self")
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+_CPU_MAX, _CFS_QUOTA, _CFS_PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
+
+
+def processors(limits: Iterable[Path] | None = None) -> int:
+    """Processors that this process may keep busy, at least 1.
+
+    A quota is rounded down: with a thread more than its quota pays for, a process stands still for the rest of every
+    period, all of its threads at once. So a quota of 1.5 processors is 1, and one of 0.5 is 1 as well. Of several
+    quotas the tightest counts. Cheap, and asked anew each time, since both bounds may change while a process runs.
+
+    Args:
+        limits: files that state quotas, `cpu.max` of cgroup v2 or `cpu.cfs_quota_us` of v1 with its period beside it;
+            by default those of this process's cgroup and of every one above it that can be seen from here.
+    """
+    found = [quota for limit in (quota_files() if limits is None else limits) if (quota := _quota(limit)) is not None]
+    return max(1, int(min([len(_allowed()), *found])))
+
+
+def physical_cores() -> int:
+    """Cores among those processors: two hardware threads of a core share what multiplies, so one thread fills it.
+
+    `processors()` where the system does not tell which processors share a core.
+    """
+    cores = {_siblings(number) for number in _allowed()}
+    return min(len(cores), processors())
+
+
+def processor_counts() -> tuple[int, ...]:
+    """The powers of two up to `processors`, and that itself: numbers of threads or streams that are worth trying."""
+    most = processors()
+    return tuple(sorted({*(1 << power for power in range(most.bit_length())), most}))
+
+
+def quota_files(process: Path = _PROCESS) -> tuple[Path, ...]:
+    """The files in which quotas on a process's time may stand: in its cgroup and in each one above, v2 and v1.
+
+    Args:
+        process: its folder in /proc.
+    """
+    try:
+        groups = (process / "cgroup").read_text().splitlines()
+        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+    except OSError:
+        return ()
+    return tuple(file for group in groups for file in _files_of(group, mounts))
+
+
+def _files_of(group: str, mounts: Iterable[list[str]]) -> Iterator[Path]:
+    number, controllers, path = group.split(":", 2)
+    if number == "0":
+        kind, option, name = "cgroup2", "", _CPU_MAX
+    elif "cpu" in controllers.split(","):
+        kind, option, name = "cgroup", "cpu", _CFS_QUOTA
+    else:
+        return
+    for fields in mounts:
+        root, point, (found, _, options) = fields[3], Path(fields[4]), fields[fields.index("-") + 1 :]
+        if found == kind and (not option or option in options.split(",")):
+            own = PurePosixPath(path)
+            # A container often sees its own cgroup alone, mounted as if it were the topmost.
+            folder = point / own.relative_to(root) if own.is_relative_to(root) else point
+            yield from (each / name for each in (folder, *folder.parents) if each.is_relative_to(point))
+
+
+def _quota(limit: Path) -> float | None:
+    """Processors that a file pays for; None if it states no bound, or is not there."""
+    try:
+        quota, *period = limit.read_text().split()
+        if limit.name == _CFS_QUOTA:
+            period = [(limit.parent / _CFS_PERIOD).read_text()]
+        return int(quota) / int(period[0]) if quota != "max" and int(quota) > 0 else None
+    except (OSError, ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+def _allowed() -> frozenset[int]:
+    affine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return frozenset(affine)
+
+
+def _siblings(number: int) -> str:
+    """The processors that share a core with one, as the system writes them; that one alone if it does not."""
+    try:
+        return (_TOPOLOGY / f"cpu{number}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(number)
