@@ -19,7 +19,7 @@ from regiolect.errors import PolicyError, RegiolectError
 from regiolect.planning import Action, ModelPlan, engines_of, has_work, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
-from regiolect.report.words import UNITS, build_words
+from regiolect.report.words import UNITS, build_words, suspicion
 
 if TYPE_CHECKING:
     from regiolect.inspect_engine import EngineView
@@ -109,6 +109,9 @@ def _nothing_is_left(row: ReleaseRow) -> bool:
 def _print_reasons(console: Console, row: ReleaseRow) -> None:
     """Why a row has no engine that is served, or what is served instead."""
     where = f"{row.region} {row.target or ''}".strip()
+    suspicious = suspicion(row)
+    if suspicious is not None:
+        console.print(f"[yellow]{escape(f'{where}: {suspicious}')}[/]", soft_wrap=True)
     if row.failure is not None:
         _print_failure(console, where, row.failure)
     elif row.model_uri is None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.contracts import Preprocessing, TensorSpec
 from regiolect.data import RegionSource
-from regiolect.errors import InvalidModelSpec, RegiolectError, UnknownModel, UnknownRegion
+from regiolect.errors import InvalidModelSpec, InvalidResults, RegiolectError, UnknownModel, UnknownRegion
 from regiolect.integrity import digest_of, digest_source
 from regiolect.once import once
 
@@ -26,7 +27,45 @@ if TYPE_CHECKING:
     import torch
 
 Metric = Callable[[Mapping[str, NDArray[Any]], NDArray[Any]], NDArray[Any]]
-"""(outputs by name, targets) -> one score per sample, True or False for right/wrong metrics."""
+"""(outputs by name, targets) -> one score per sample, True or False for right/wrong metrics; more is better."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric that says which way its scores go.
+
+    An error, of which less is better, is turned round where it is scored: everything after that sees 1 - error, so that
+    more is better everywhere, in every set.
+
+        metrics={"word_error": Measure(word_error, greater_is_better=False)}
+
+    Attributes:
+        score: (outputs by name, targets) -> one number in [0, 1] per sample.
+        greater_is_better: False for an error.
+    """
+
+    score: Metric
+    greater_is_better: bool = True
+
+    def __call__(self, outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[Any]:
+        """One score per sample, more being better.
+
+        Raises:
+            InvalidResults: an error is outside [0, 1], so that 1 - error would say nothing.
+        """
+        given = self.score(outputs, targets)
+        if self.greater_is_better:
+            return given
+        errors = np.asarray(given, dtype=np.float64)
+        outside = np.flatnonzero(~((errors >= 0.0) & (errors <= 1.0)))
+        if outside.size:
+            raise InvalidResults(
+                expected="errors in [0, 1] from a metric with greater_is_better=False",
+                found=f"{errors.flat[outside[0]]:g}",
+                remedy="let the metric return errors in [0, 1] per sample: divide them by the largest possible one, or "
+                "cut them off",
+            )
+        return 1.0 - errors
 
 
 @dataclass(frozen=True)
@@ -41,7 +80,8 @@ class ModelSpec:
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
         preprocessing: raw input to model input.
-        metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}.
+        metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}; an
+            error, of which less is better, in a `Measure`.
         data: each region's source of samples.
         note: what a reader of any result must know, e.g. that data are simulated; shown wherever results are.
         parity_tolerance: largest absolute difference allowed between the torch module and its ONNX graph.
@@ -116,7 +156,8 @@ class ModelSpec:
         )
 
     def metric_digest(self, metric: str) -> str:
-        """Digest of the file that defines a metric and of the function's name: a corrected metric judges anew.
+        """Digest of the file that defines a metric, of the function's name and of which way its scores go: a corrected
+        metric judges anew.
 
         Raises:
             InvalidModelSpec: the model does not offer the metric, or its source cannot be found.
@@ -127,7 +168,9 @@ class ModelSpec:
                 f"metrics {', '.join(sorted(self.metrics))}",
                 "add it to `metrics` of the ModelSpec, or name one of those in the policy",
             )
-        function = self.metrics[metric]
+        given = self.metrics[metric]
+        function = given.score if isinstance(given, Measure) else given
+        turned = isinstance(given, Measure) and not given.greater_is_better
         try:
             file = inspect.getsourcefile(inspect.unwrap(function))
         except TypeError:
@@ -138,7 +181,10 @@ class ModelSpec:
                 repr(function),
                 "define it with `def` in a module of yours",
             )
-        return digest_of({"file": digest_source(Path(str(file))), "name": getattr(function, "__qualname__", metric)})
+        name = getattr(function, "__qualname__", metric)
+        # A metric of which more is better has the digest that it had before there was another kind.
+        way = {"greater_is_better": False} if turned else {}
+        return digest_of({"file": digest_source(Path(str(file))), "name": name, **way})
 
     def region_data(self, region: str) -> RegionSource:
         """The source of a region's samples.
@@ -214,4 +260,4 @@ def _import(address: str, module_name: str) -> ModuleType:
         ) from error
 
 
-__all__ = ["Metric", "ModelSpec", "load_model_spec"]
+__all__ = ["Measure", "Metric", "ModelSpec", "load_model_spec"]

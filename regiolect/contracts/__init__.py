@@ -46,6 +46,7 @@ from regiolect.contracts.gate import (
     LossUnit,
     SliceFigures,
     Timing,
+    surely_better,
 )
 from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
@@ -150,4 +151,5 @@ __all__ = [
     "ValidatedCalibration",
     "failure_of",
     "short",
+    "surely_better",
 ]

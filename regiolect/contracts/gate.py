@@ -92,6 +92,15 @@ class SliceFigures(Contract):
     outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
 
 
+def surely_better(loss_upper: float | None, limit: float | None) -> bool:
+    """Whether an engine is better than its reference by more than it may be worse, beyond doubt.
+
+    Taking precision away gives nothing: such an engine is no find, but a sign that the metric is of errors, or that
+    reference and engine are not of one model.
+    """
+    return loss_upper is not None and limit is not None and loss_upper < -limit
+
+
 class GateDecision(Contract):
     """The gate's answer with every figure it rests on. Losses are in `unit`; negative means the engine is better."""
 

@@ -28,7 +28,7 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
-from regiolect.evaluate.results import PairedResults
+from regiolect.evaluate.results import PairedResults, require_own_scores
 from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
@@ -198,7 +198,7 @@ def scores_of(
 
     Raises:
         NonFiniteOutputs: an output is NaN or infinite.
-        InvalidResults: the metric does not return one score a sample.
+        InvalidResults: the metric does not return one score a sample, or one figure of all samples in its place.
     """
     parts: list[NDArray[Any]] = []
     for start in range(0, len(samples), _AT_ONCE):
@@ -207,6 +207,7 @@ def scores_of(
         outputs = run({name: array[rows] for name, array in inputs.items()})
         _require_finite(whose, outputs, part)
         parts.append(_one_each(whose, score(outputs, part.targets), part))
+    require_own_scores(whose, parts)
     return np.concatenate(parts)
 
 

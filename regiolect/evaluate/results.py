@@ -110,6 +110,28 @@ class PairedResults:
         return found
 
 
+def require_own_scores(whose: str, parts: Sequence[NDArray[Any]]) -> None:
+    """Raises InvalidResults where a figure of many samples stands in the place of each one's score.
+
+    Repeated for each, it would be counted as so many independent scores. It shows in that every part has one value for
+    all its samples, and that most samples have one strictly between 0 and 1: all right or all wrong is honest.
+
+    Args:
+        whose: whom an error names, "reference" or "engine".
+        parts: scores in the pieces in which a metric was given them, each of shape (samples,).
+    """
+    constant = [part for part in parts if part.dtype.kind == "f" and len(part) > 1 and bool((part == part[0]).all())]
+    if len(constant) < sum(len(part) > 1 for part in parts):
+        return
+    between = [part for part in constant if 0.0 < part[0] < 1.0]
+    if 2 * sum(map(len, between)) > sum(map(len, parts)):
+        raise InvalidResults(
+            expected=f"a score of the {whose} for each sample by itself",
+            found=f"{between[0][0]:g} for each of {len(between[0]):,} samples: one figure of all, repeated",
+            remedy="let the metric return what each sample scores, e.g. right or wrong, and no mean or F1 of them all",
+        )
+
+
 def _cells(text: str) -> tuple[list[str], list[Sequence[str]]]:
     """The header and the columns below it. Raises ValueError or csv.Error for what is no table."""
     if '"' in text or "\r" in text:

@@ -13,6 +13,7 @@ from regiolect.contracts import (
     Execution,
     GateDecision,
     short,
+    surely_better,
 )
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
@@ -20,7 +21,7 @@ from regiolect.gate.accuracy import Bounded, accuracy_verdict
 from regiolect.gate.losses import Evidence
 from regiolect.gate.slices import judge_slices
 from regiolect.gate.speed import speed_verdicts
-from regiolect.gate.verdict import SEVERITY, Verdict
+from regiolect.gate.verdict import SEVERITY, UNITS, Verdict
 from regiolect.policy import RegionPolicy
 from regiolect.precision import coarser_than
 
@@ -49,7 +50,8 @@ def decide_gate(
 
     Returns:
         The decision. `reasons` holds the accuracy first, then every other rule; of an engine that is not approved, only
-        the rules that speak against it.
+        the rules that speak against it. Last comes a warning where the engine is surely better than its reference by
+        more than the limit: that blocks nothing.
 
     Raises:
         GateRefused: the engine or its graph is not attested, or the engine is another region's than the policy.
@@ -86,8 +88,23 @@ def decide_gate(
         blocked_by=tuple(
             dict.fromkeys(verdict.rule for verdict in verdicts if verdict.outcome is not Decision.APPROVED)
         ),
-        reasons=tuple(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
+        reasons=(
+            *(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
+            *_suspicious(policy, accuracy),
+        ),
     )
+
+
+def _suspicious(policy: RegionPolicy, accuracy: Bounded) -> list[str]:
+    """A warning, no rule: what is better than its reference without a cause is told."""
+    if not surely_better(accuracy.upper, accuracy.limit):
+        return []
+    unit, confidence = UNITS[policy.accuracy.unit], 100 * policy.accuracy.confidence
+    return [
+        f"suspicious: better than the reference by at least {-accuracy.upper:.2f} {unit} at {confidence:g} %, more than "
+        f"the limit of {accuracy.limit:g}; if {policy.accuracy.metric!r} is an error, state "
+        "Measure(..., greater_is_better=False)"
+    ]
 
 
 def _samples(policy: RegionPolicy, rows: PairedResults) -> list[Verdict]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import LossUnit
 from regiolect.errors import InvalidResults
-from regiolect.evaluate.results import PairedResults
+from regiolect.evaluate.results import PairedResults, require_own_scores
 from regiolect.gate.bounds import SLACK, minimum_samples
 from regiolect.gate.score_bounds import by_digest, samples_for, score_loss_lower, score_loss_upper, width_elsewhere
 from regiolect.gate.tally import Tally
@@ -106,15 +106,18 @@ class Evidence:
 
     @classmethod
     def of(cls, rows: PairedResults, metric: str) -> Evidence:
-        """Raises InvalidResults if a score is outside [0, 1], naming the sample."""
+        """Raises InvalidResults if a score is outside [0, 1], naming the sample, or if one figure of all samples stands
+        in the place of each one's score."""
         for name, scores in (("reference", rows.reference), ("engine", rows.engine)):
             outside = np.flatnonzero(~((scores >= 0.0) & (scores <= 1.0)))
             if len(outside):
                 raise InvalidResults(
                     expected=f"right/wrong answers (0 or 1) or scores in [0, 1] from metric {metric!r}",
                     found=f"{scores[outside[0]]:g} for sample {rows.sample_ids[outside[0]]!r} under the {name}",
-                    remedy="let the metric return such scores, more being better, as regiolect.evaluate.metrics.top1",
+                    remedy="let the metric return such scores, more being better, as regiolect.evaluate.metrics.top1; "
+                    "an error goes into regiolect.model.Measure(..., greater_is_better=False)",
                 )
+            require_own_scores(name, [scores])
         exact = all(((scores == 0.0) | (scores == 1.0)).all() for scores in (rows.reference, rows.engine))
         return cls(rows.reference, rows.engine, None if exact else by_digest(rows.sample_ids))
 

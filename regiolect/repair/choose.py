@@ -18,6 +18,7 @@ from regiolect.contracts import (
     RepairJournal,
     RepairStep,
     SensitiveOperator,
+    surely_better,
 )
 from regiolect.errors import BuildFailed, CalibrationError, ModelError, NonFiniteOutputs, NothingWithinLimit
 from regiolect.policy import RegionPolicy
@@ -167,6 +168,8 @@ def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str
     first = kept.choice == policy.stated_choice()
     unit = _UNIT[policy.accuracy.unit]
     told = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
+    if surely_better(kept.loss_upper, policy.accuracy.limit):
+        told += "; suspicious: surely better than the reference by more than the limit"
     if kept.accepted:
         return f"{told}{'' if first else f', after {len(steps) - 1} that lose too much'}"
     return f"{told}, limit {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"

@@ -182,7 +182,8 @@ def _alarms(result: ReleaseResult) -> list[str]:
         for decision in (Decision.FAILED, Decision.INCONCLUSIVE, Decision.REFUSED)
         if any(row.decision is decision for row in result.rows)
     ]
-    return drills + ([f"approved but not served: {', '.join(unserved)}"] if unserved else []) + blocked
+    odd = [f"{where}: {told}" for row in result.rows if (told := words.suspicion(row)) for where in _named([row])]
+    return drills + odd + ([f"approved but not served: {', '.join(unserved)}"] if unserved else []) + blocked
 
 
 def _named(rows: Iterable[ReleaseRow]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
 from regiolect.planning import Plan
-from regiolect.report.words import LossFigures, precision_words
+from regiolect.report.words import LossFigures, precision_words, suspicion
 
 COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
 
@@ -45,6 +45,9 @@ def markdown_table(result: ReleaseResult) -> str:
             lines.append(f"\n**{_cell(row.region)}, {_cell(row.failure.kind)}**: {_cell(told)}")
         elif row.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
             lines.append(f"\n**{_cell(row.region)}, {row.decision.value}**: {_cell('; '.join(row.reasons))}")
+        suspicious = suspicion(row)
+        if suspicious is not None:
+            lines.append(f"\n**{_cell(row.region)}**: {_cell(suspicious)}")
     for drill in result.drills:
         verdict = f"refused by {drill.by}, as it must be" if drill.refused else f"NOT refused ({drill.by})"
         lines.append(f"\n**Deliberate drill, {_cell(drill.name)}**: {_cell(verdict)}")

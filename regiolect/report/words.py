@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regiolect.contracts import Attestation, Decision, GateDecision, LossUnit, ReleaseRow, Strength
+from regiolect.contracts import Attestation, Decision, GateDecision, LossUnit, ReleaseRow, Strength, surely_better
 
 UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
 # Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
@@ -90,6 +90,16 @@ class LossFigures:
     def allowed(self) -> str:
         """`2 pt`."""
         return f"{self.limit:g} {self.unit}"
+
+
+def suspicion(row: ReleaseRow) -> str | None:
+    """A warning of an engine that is surely better than FP32 by more than it may be worse; None of any other."""
+    if row.loss_upper is None or row.unit is None or not surely_better(row.loss_upper, row.threshold):
+        return None
+    return (
+        f"suspicious: better than FP32 by at least {-row.loss_upper:.2f} {UNITS[row.unit]}, more than the limit; look "
+        "at the metric: is more better?"
+    )
 
 
 def graph_words(row: ReleaseRow) -> str:

@@ -13,7 +13,7 @@ from regiolect.contracts import DeclaredStatistics, Preprocessing, TensorSpec
 from regiolect.data import FolderSource
 from regiolect.errors import InvalidModelSpec, UnknownModel, UnknownRegion
 from regiolect.evaluate.metrics import top1
-from regiolect.model import ModelSpec, load_model_spec
+from regiolect.model import Measure, ModelSpec, load_model_spec
 
 IMAGE = TensorSpec(name="image", shape=("batch", 1, 4, 4))
 SOURCE = FolderSource("eu", Path("data/eu"), DeclaredStatistics(mean=(0, 1), std=(0, 1)))
@@ -93,6 +93,15 @@ def test_a_metric_is_known_by_the_file_that_defines_it(spec) -> None:
         spec().metric_digest("recall")
     with pytest.raises(InvalidModelSpec, match="with `def` in a module of yours"):
         spec(metrics={"accuracy": len}).metric_digest("accuracy")
+
+
+def test_which_way_scores_go_is_part_of_a_metrics_identity(spec) -> None:
+    plain = spec().metrics["accuracy"]
+    digests = [
+        spec(metrics={"accuracy": metric}).metric_digest("accuracy")
+        for metric in (plain, Measure(plain), Measure(plain, greater_is_better=False))
+    ]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_region_without_data_is_told_which_have_some(spec) -> None:

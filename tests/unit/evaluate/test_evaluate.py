@@ -15,6 +15,7 @@ from regiolect.evaluate.metrics import top1
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults
 from regiolect.integrity import digest_bytes
+from regiolect.model import Measure
 from regiolect.policy import AccuracyLimit, LatencyLimit, SliceRules, SpeedLimit
 
 
@@ -118,6 +119,36 @@ def test_a_set_of_another_size_than_recorded_is_refused(lab) -> None:
 def test_a_metric_must_give_one_finite_score_a_sample(lab, always, scores, found) -> None:
     with pytest.raises(InvalidResults, match=found):
         lab.evaluate(spec=lab.spec(metrics={"accuracy": always(scores)}))
+
+
+def errors(outputs, targets):
+    return 1.0 - top1(outputs, targets)
+
+
+def test_of_an_error_less_is_better_in_every_score_that_is_kept(lab, dense_graph) -> None:
+    """Taken as it comes, an error rate makes the worst engine the best: a loss of -100 points in place of +100."""
+    spec = lab.spec(metrics={"accuracy": Measure(errors, greater_is_better=False)})
+    wrong = lab.engine(lab.exported(spec), dense_graph(helper.make_node("Neg", ["x"], ["n"]), start="n"))
+    found = lab.evaluate(spec=spec, artifact=wrong)
+    assert found.reference_score == 1.0
+    assert found.engine_score < 0.5
+    with pytest.raises(InvalidResults, match=r"errors in \[0, 1\].*found 3"):
+        Measure(lambda outputs, targets: np.array([0.0, 3.0]), greater_is_better=False)({}, np.zeros(2))
+
+
+@pytest.mark.parametrize("count", [60, 600])
+def test_one_figure_of_all_samples_is_not_taken_for_a_score_of_each(lab, count) -> None:
+    def f1(outputs, targets):
+        wrong = 0.25 + 0.5 * float(np.mean(targets == 0))
+        return np.full(len(targets), 1.0 - wrong)
+
+    with pytest.raises(InvalidResults, match="one figure of all, repeated"):
+        lab.evaluate(spec=lab.spec(metrics={"accuracy": f1}), gate=lab.gate(lab.samples(count)))
+
+
+@pytest.mark.parametrize("honest", [np.ones(60), np.zeros(60), np.where(np.arange(60) == 3, 0.5, 0.75)])
+def test_scores_that_all_or_nearly_all_samples_share_are_taken(lab, always, honest) -> None:
+    assert lab.evaluate(spec=lab.spec(metrics={"accuracy": always(honest)})).engine_score == honest.mean()
 
 
 def test_a_metric_that_the_model_lacks_is_named(lab) -> None:

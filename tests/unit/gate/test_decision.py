@@ -70,6 +70,16 @@ def test_a_limit_of_zero_is_passed_by_a_better_engine_alone() -> None:
     assert decide(table(1000), policy(limit=0.0)).outcome is Decision.INCONCLUSIVE
 
 
+def test_what_is_surely_better_than_its_reference_is_told_as_suspicious() -> None:
+    """As an error rate makes the worst engine: nothing is gained by taking precision away."""
+    better = decide(table(4000, gained=400), policy(0.5))
+    assert better.outcome is Decision.APPROVED
+    assert better.reasons[-1].startswith("suspicious: better than the reference by at least 9.")
+    assert "greater_is_better=False" in better.reasons[-1]
+    for gained in (0, 20):
+        assert not any("suspicious" in reason for reason in decide(table(4000, gained=gained), policy(0.5)).reasons)
+
+
 def test_figures_near_the_limit_get_the_decimals_that_tell_them_apart() -> None:
     upper = 100 * loss_bounds(6, 4, 4000, 0.95)[1]
     decision = decide(table(4000, lost=6, gained=4), policy(limit=round(upper + 0.001, 4)))

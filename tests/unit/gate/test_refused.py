@@ -63,6 +63,16 @@ def test_scores_outside_0_and_1_are_refused_by_sample(score: float) -> None:
         decide(rows)
 
 
+@pytest.mark.parametrize("whose", ["reference", "engine"])
+def test_one_figure_of_all_samples_is_no_evidence(whose: str) -> None:
+    """As a metric gives it that returns `np.full(n, f1)`: the loss of one figure would pass for that of 4,000."""
+    each = np.linspace(0.2, 0.9, 4000)
+    scores = {"reference": each, "engine": each, whose: np.full(4000, 0.83)}
+    rows = PairedResults(tuple(f"s{i:04d}" for i in range(4000)), **scores)
+    with pytest.raises(InvalidResults, match=rf"a score of the {whose} for each.*0.83 for each of 4,000 samples"):
+        decide(rows)
+
+
 def test_a_reference_that_is_never_right_has_no_relative_loss() -> None:
     with pytest.raises(InvalidResults, match="absolute_points"):
         decide(table(50, wrong=50), policy(accuracy={"unit": LossUnit.RELATIVE_PERCENT}))

@@ -62,6 +62,14 @@ def test_a_clean_release_raises_no_alarm_and_a_bad_row_does():
     assert "Needs attention" in render(release(row(), row("jp", decision=Decision.INCONCLUSIVE)), [])
 
 
+def test_an_engine_that_is_surely_better_than_fp32_is_an_alarm_and_in_every_table():
+    odd = release(row(), row("jp", loss=-80.0, loss_lower=-82.0, loss_upper=-78.0))
+    told = "suspicious: better than FP32 by at least 78.00 pt"
+    assert f"jp on cpu-x86: {told}" in Page(render(odd, [])).text
+    assert told in markdown_table(odd)
+    assert "suspicious" not in render(release(row(loss=-1.0, loss_lower=-3.0, loss_upper=0.5)), [])
+
+
 def test_a_drill_is_marked_as_deliberate_and_one_that_got_through_is_an_alarm():
     drill = over_threshold()
     held = Page(render(release(row(), drills=(drill,)), [])).text
