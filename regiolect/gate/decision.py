@@ -101,8 +101,8 @@ def _suspicious(policy: RegionPolicy, accuracy: Bounded) -> list[str]:
         return []
     unit, confidence = UNITS[policy.accuracy.unit], 100 * policy.accuracy.confidence
     return [
-        f"suspicious: better than the reference by at least {-accuracy.upper:.2f} {unit} at {confidence:g} %, more than "
-        f"the limit of {accuracy.limit:g}; if {policy.accuracy.metric!r} is an error, state "
+        f"suspicious: better than the reference by at least {-accuracy.upper:.2f} {unit} at {confidence:g} %, more "
+        f"than the limit of {accuracy.limit:g}; if {policy.accuracy.metric!r} is an error, state "
         "Measure(..., greater_is_better=False)"
     ]
 
