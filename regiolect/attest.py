@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from regiolect.contracts import Attestation, EngineArtifact, LayerReport, Layers
+from regiolect.contracts import Attestation, EngineArtifact, Execution, LayerReport, Layers
 from regiolect.engines.base import Backend
 from regiolect.errors import IntegrityError, NotRunnableHere
 from regiolect.integrity import canonical_json
@@ -48,6 +48,7 @@ def attest(backend: Backend, artifact: EngineArtifact, store: Store) -> Attestat
         source=seen.source,
         strength=strength,
         layers=store.put_bytes(canonical_json(seen)),
+        arithmetic=backend.arithmetic() if Execution.INT8 in seen.executed() else None,
     )
 
 

@@ -1,16 +1,17 @@
 """The bundle: what a region's release hands to consumers. Data only, no code, no pickle.
 
     manifest.json                   written last; a BundleManifest as canonical JSON
-    engines/<target>/<file>         pristine engine files
-    results/<target>.csv            per-sample scores, from which anybody can recompute the gate's decision
-    attestations/<target>.json      what graph and engine say of their precision, layer by layer
+    engines/<slot>/<file>           pristine engine files
+    results/<slot>.csv              per-sample scores, from which anybody can recompute the gate's decision
+    attestations/<slot>.json        what graph and engine say of their precision, layer by layer
     policy.json                     what the region demands, as canonical JSON
-    calibration/<target>.json       the sealed ranges that an engine's graph was made with, where it needed any
-    tuning/<target>.json            every measurement behind an engine's operating points, where it was tuned
-    decisions/<target>.json         the gate's decision on an engine, signed (regiolect.signing.decisions)
+    calibration/<slot>.json         the sealed ranges that an engine's graph was made with, where it needed any
+    tuning/<slot>.json              every measurement behind an engine's operating points, where it was tuned
+    decisions/<slot>.json           the gate's decision on an engine, signed (regiolect.signing.decisions)
 
-The digest of a bundle is the digest of its manifest, which names the digest of every other file. Bundles of format 1
-have neither policy, calibration nor signed decisions: they can be read, and nothing of them is loaded.
+An engine's slot is its target; where it was built for one class of arithmetic, target and class: `cpu-x86--vnni`. The
+digest of a bundle is the digest of its manifest, which names the digest of every other file. Bundles of format 1 have
+neither policy, calibration nor signed decisions: they can be read, and nothing of them is loaded.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class BundleManifest(Contract):
 
     source: digest of what defines the model.
     policy: digest of the region's policy.
-    engines: in order of preference; one a target.
+    engines: in order of preference; one a target and class of arithmetic.
     attached: policy, calibration tables and signed decisions; nothing in format 1, which had none of them.
     """
 
@@ -74,9 +75,9 @@ class BundleManifest(Contract):
             request = approved.engine.request
             if (request.model, request.region, request.policy, request.inputs, request.outputs) != own:
                 raise ValueError(f"engine {request.target.name!r} belongs to another model, region or policy")
-        targets = [approved.engine.request.target.name for approved in self.engines]
-        if len(set(targets)) != len(targets):
-            raise ValueError(f"one engine a target, found {targets}")
+        slots = [approved.engine.request.slot for approved in self.engines]
+        if len(set(slots)) != len(slots):
+            raise ValueError(f"one engine a target and class, found {slots}")
         return self
 
     @model_validator(mode="after")
@@ -85,10 +86,10 @@ class BundleManifest(Contract):
         if self.format == 2:
             wanted[POLICY] = self.policy
             for approved in self.engines:
-                target = approved.engine.request.target.name
-                wanted[decision_path(target)] = None
+                slot = approved.engine.request.slot
+                wanted[decision_path(slot)] = None
                 if approved.engine.calibration is not None:
-                    wanted[calibration_path(target)] = approved.engine.calibration
+                    wanted[calibration_path(slot)] = approved.engine.calibration
         attached = {file.path: file.blob.digest for file in self.attached}
         if sorted(attached) != sorted(wanted):
             raise ValueError(f"attached are {sorted(attached)}, where {sorted(wanted)} belong to these engines")
@@ -118,46 +119,46 @@ class BundleManifest(Contract):
     def files(self) -> Iterator[tuple[str, Blob]]:
         """Every file of the bundle but the manifest: its path there and its content."""
         for approved in self.engines:
-            target = approved.engine.request.target.name
+            slot = approved.engine.request.slot
             for file in approved.engine.files:
-                yield f"{engine_folder(target)}/{file.path}", file.blob
-            yield results_path(target), approved.evaluation.results
+                yield f"{engine_folder(slot)}/{file.path}", file.blob
+            yield results_path(slot), approved.evaluation.results
             if approved.attestation.layers is not None:
-                yield attestation_path(target), approved.attestation.layers
+                yield attestation_path(slot), approved.attestation.layers
             if approved.tuning is not None:
-                yield tuning_path(target), approved.tuning.journal
+                yield tuning_path(slot), approved.tuning.journal
         for file in self.attached:
             yield file.path, file.blob
 
 
-def engine_folder(target: str) -> str:
-    """Where a target's engine files lie in a bundle."""
-    return f"engines/{target}"
+def engine_folder(slot: str) -> str:
+    """Where an engine's files lie in a bundle."""
+    return f"engines/{slot}"
 
 
-def attestation_path(target: str) -> str:
-    """Where the layers behind a target's attestation lie in a bundle; older bundles have none."""
-    return f"attestations/{target}.json"
+def attestation_path(slot: str) -> str:
+    """Where the layers behind an engine's attestation lie in a bundle; older bundles have none."""
+    return f"attestations/{slot}.json"
 
 
-def tuning_path(target: str) -> str:
-    """Where the journal of a target's tuning lies in a bundle, if the engine was tuned."""
-    return f"tuning/{target}.json"
+def tuning_path(slot: str) -> str:
+    """Where the journal of an engine's tuning lies in a bundle, if it was tuned."""
+    return f"tuning/{slot}.json"
 
 
-def decision_path(target: str) -> str:
-    """Where the signed decision on a target's engine lies in a bundle."""
-    return f"decisions/{target}.json"
+def decision_path(slot: str) -> str:
+    """Where the signed decision on an engine lies in a bundle."""
+    return f"decisions/{slot}.json"
 
 
-def calibration_path(target: str) -> str:
-    """Where the calibration table of a target's engine lies in a bundle, if it has one."""
-    return f"calibration/{target}.json"
+def calibration_path(slot: str) -> str:
+    """Where the calibration table of an engine lies in a bundle, if it has one."""
+    return f"calibration/{slot}.json"
 
 
-def results_path(target: str) -> str:
-    """Where the per-sample results behind a target's decision lie in a bundle."""
-    return f"results/{target}.csv"
+def results_path(slot: str) -> str:
+    """Where the per-sample results behind an engine's decision lie in a bundle."""
+    return f"results/{slot}.csv"
 
 
 def bundle_digest(manifest: BundleManifest) -> str:
@@ -187,7 +188,7 @@ def write_bundle(
         region: the region's short name.
         title: the region's name for people.
         policy: the region's, as `RegionPolicy.canonical` writes it.
-        engines: approved engines in order of preference, one a target.
+        engines: approved engines in order of preference, one a target and class of arithmetic.
         store: where the engines' files, results and calibration tables are kept, and what was signed before.
         signing: the key to sign with.
 
@@ -218,7 +219,7 @@ def write_bundle(
         manifest = as_read(BundleManifest(**{**dict(unsigned), "format": 2, "attached": files}))
     except ValidationError as error:
         raise InvalidBundle(
-            expected=f"approved engines of {exported.name!r} in region {region!r}, under one policy, one a target",
+            expected=f"approved engines of {exported.name!r} in {region!r}, under one policy, one a target and class",
             found=_first(error),
             remedy="bundle the engines of one run of one region",
         ) from error
@@ -262,29 +263,29 @@ def _attached(manifest: BundleManifest, policy: bytes, store: Store, signing: Si
     """Content by path: the policy, and of each engine the calibration table and the signed decision."""
     found, manifest = {POLICY: policy}, as_read(manifest)
     for approved in manifest.engines:
-        target, calibration = approved.engine.request.target.name, approved.engine.calibration
-        what = decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(target))
-        found[decision_path(target)] = signing.sign_once(what, store)
+        slot, calibration = approved.engine.request.slot, approved.engine.calibration
+        what = decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(slot))
+        found[decision_path(slot)] = signing.sign_once(what, store)
         if calibration is not None:
             # Stores find content by its digest alone.
             table = store.path_of(Blob(uri=calibration, digest=calibration, size=0))
-            found[calibration_path(target)] = table.read_bytes()
+            found[calibration_path(slot)] = table.read_bytes()
     return found
 
 
 def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
-    artifact, target = approved.engine, approved.engine.request.target.name
+    artifact, slot = approved.engine, approved.engine.request.slot
     files = tuple(
-        file.model_copy(update={"blob": _at(file.blob, f"{engine_folder(target)}/{file.path}")})
+        file.model_copy(update={"blob": _at(file.blob, f"{engine_folder(slot)}/{file.path}")})
         for file in artifact.files
     )
     request = artifact.request.model_copy(update={"graph": _at(artifact.request.graph, artifact.request.graph.digest)})
-    results = _at(approved.evaluation.results, results_path(target))
+    results = _at(approved.evaluation.results, results_path(slot))
     layers = approved.attestation.layers
-    layers = layers and _at(layers, attestation_path(target))
+    layers = layers and _at(layers, attestation_path(slot))
     tuning = approved.tuning
     if tuning is not None:
-        tuning = tuning.model_copy(update={"journal": _at(tuning.journal, tuning_path(target))})
+        tuning = tuning.model_copy(update={"journal": _at(tuning.journal, tuning_path(slot))})
     return approved.model_copy(
         update={
             "tuning": tuning,

@@ -129,7 +129,7 @@ def _of_manifest(manifest: BundleManifest, here: str | None) -> list[tuple[str, 
 
 def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]]:
     timing = approved.evaluation.timing
-    layers = attestation_path(approved.engine.request.target.name)
+    layers = attestation_path(approved.engine.request.slot)
     return [
         *_of_artifact(approved.engine),
         *_of_attestation(approved.attestation, layers, lambda: (folder / layers).read_bytes()),

@@ -12,8 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from regiolect import __version__
-from regiolect.contracts import Contract, EngineArtifact, Misfit, Precision, RegionId, TargetId
+from regiolect.contracts import (
+    Arithmetic,
+    Contract,
+    EngineArtifact,
+    Misfit,
+    Precision,
+    RegionId,
+    TargetId,
+    place_of,
+    slot_of,
+)
 from regiolect.engines import catalog
+from regiolect.engines.arithmetic import ARITHMETIC
 from regiolect.engines.base import OTHER_VERSION, device_for
 from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, RegiolectError, UnknownBackend
 
@@ -21,8 +32,6 @@ REGION_SETTING = "REGIOLECT_REGION"
 Misfits = Callable[[EngineArtifact], Sequence[Misfit]]
 """In what an engine and a host differ, as `Backend.misfits`."""
 
-# Integer kernels of one processor saturate where those of another do not.
-_KERNELS = ("machine", "isa")
 _LOST = "lost device"
 
 
@@ -43,12 +52,23 @@ class EngineFit(Contract):
     """
 
     target: TargetId
+    arithmetic: Arithmetic | None = None
     backend: str
     precision: Precision
     fit: Fit
     misfits: tuple[Misfit, ...]
     remedy: str
-    instead: TargetId | None = None
+    instead: str | None = None
+
+    @property
+    def slot(self) -> str:
+        """As `BuildRequest.slot`."""
+        return slot_of(self.target, self.arithmetic)
+
+    @property
+    def place(self) -> str:
+        """As `BuildRequest.place`."""
+        return place_of(self.target, self.arithmetic)
 
     def differences(self) -> str:
         """Both sides of each misfit; of an engine that does not run, of those that keep it from running."""
@@ -62,18 +82,14 @@ class EngineFit(Contract):
         if self.fit is Fit.NONE:
             other = f"the engine for {self.instead} runs here; or " if self.instead is not None else ""
             return f"does not run here: {self.differences()}; {other}{self.remedy}"
-        return f"runs here, measured on another host: {self.differences()}{self._caution()}; {self.remedy}"
+        return f"runs here, measured on another host: {self.differences()}; {self.remedy}"
 
     def warning(self, name: str) -> str:
         """What whoever loads an engine should know that nobody measured on such a host."""
         return (
-            f"the engine of {name} for {self.target} was measured and approved on another host than this one: "
-            f"{self.differences()}{self._caution()}"
+            f"the engine of {name} for {self.place} was measured and approved on another host than this one: "
+            f"{self.differences()}"
         )
-
-    def _caution(self) -> str:
-        kernels = self.precision is Precision.INT8 and any(misfit.what in _KERNELS for misfit in self.misfits)
-        return " (INT8 answers depend on the processor's kernels)" if kernels else ""
 
 
 class Preflight(Contract):
@@ -82,8 +98,10 @@ class Preflight(Contract):
     engines: tuple[EngineFit, ...]
 
     def to_try(self) -> tuple[EngineFit, ...]:
-        """What runs on the host: first what was measured on one like it, each in the bundle's order."""
-        return tuple(each for fit in (Fit.FITS, Fit.UNMEASURED) for each in self.engines if each.fit is fit)
+        """What runs on the host: first what was measured on one like it, then what was on one of its arithmetic class,
+        or belongs to none; last what stands in for an engine of another class. Each in the bundle's order."""
+        running = [each for each in self.engines if each.fit is not Fit.NONE]
+        return tuple(sorted(running, key=_distance))
 
 
 def misfits_here(artifact: EngineArtifact) -> Sequence[Misfit]:
@@ -107,7 +125,7 @@ def preflight(engines: Sequence[EngineArtifact], misfits: Misfits = misfits_here
     first = next(iter(report.to_try()), None)
     if first is None:
         return report
-    instead = {"instead": first.target}
+    instead = {"instead": first.place}
     return Preflight(
         engines=tuple(each.model_copy(update=instead) if each.fit is Fit.NONE else each for each in report.engines)
     )
@@ -117,13 +135,13 @@ def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]
     """The error of a bundle of which nothing runs on this machine.
 
     Args:
-        failed: what loading said of engines that fit, by target.
+        failed: what loading said of engines that fit, by slot.
     """
     found, remedies = [], []
     for each in report.engines:
-        error = failed.get(each.target)
-        found.append(f"{each.target}: {each.differences()}" if error is None else _loading(each.target, error))
-        remedies.append(f"{each.target}: {each.remedy if error is None else error.remedy}")
+        error = failed.get(each.slot)
+        found.append(f"{each.place}: {each.differences()}" if error is None else _loading(each.place, error))
+        remedies.append(f"{each.place}: {each.remedy if error is None else error.remedy}")
     return NotRunnableHere(
         expected=f"an engine of {name} that runs on this machine",
         found="; ".join(found),
@@ -131,7 +149,7 @@ def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]
     )
 
 
-def passed_over(name: str, report: Preflight, failed: Mapping[str, EngineError], loaded: TargetId) -> str | None:
+def passed_over(name: str, report: Preflight, failed: Mapping[str, EngineError], loaded: EngineFit) -> str | None:
     """What whoever gets another engine than the one meant for this machine should know; None if there is nothing.
 
     That is: engines that fit and did not load, and those before the loaded one whose device does not answer. An engine
@@ -139,18 +157,18 @@ def passed_over(name: str, report: Preflight, failed: Mapping[str, EngineError],
 
     Args:
         name: the bundle's.
-        failed: what loading said of engines that fit, by target.
-        loaded: the target whose engine is served instead.
+        failed: what loading said of engines that fit, by slot.
+        loaded: the engine that is served instead.
     """
-    targets = [each.target for each in report.engines]
+    slots = [each.slot for each in report.engines]
     lost = []
-    for place, each in enumerate(report.engines):
-        error = failed.get(each.target)
+    for number, each in enumerate(report.engines):
+        error = failed.get(each.slot)
         if error is not None:
-            lost.append(f"{_loading(each.target, error)}; {error.remedy}")
-        elif place < targets.index(loaded) and any(misfit.what == _LOST for misfit in each.misfits):
-            lost.append(f"{each.target}: {each.differences()}; {each.remedy}")
-    return f"{name} runs on its engine for {loaded} in place of another: {'. '.join(lost)}" if lost else None
+            lost.append(f"{_loading(each.place, error)}; {error.remedy}")
+        elif number < slots.index(loaded.slot) and any(misfit.what == _LOST for misfit in each.misfits):
+            lost.append(f"{each.place}: {each.differences()}; {each.remedy}")
+    return f"{name} runs on its engine for {loaded.place} in place of another: {'. '.join(lost)}" if lost else None
 
 
 def region_here() -> str | None:
@@ -182,6 +200,7 @@ def _fit_of(artifact: EngineArtifact, misfits: Misfits) -> EngineFit:
         found = (_failed_comparison(artifact, error),)
     return EngineFit(
         target=request.target.name,
+        arithmetic=request.arithmetic,
         backend=request.target.backend,
         precision=request.precision,
         fit=_fit(found),
@@ -208,6 +227,13 @@ def _fit(misfits: Sequence[Misfit]) -> Fit:
     if any(misfit.blocks for misfit in misfits):
         return Fit.NONE
     return Fit.UNMEASURED if misfits else Fit.FITS
+
+
+def _distance(fit: EngineFit) -> int:
+    """How far an engine that runs on a host is from what was judged there."""
+    if fit.fit is Fit.FITS:
+        return 0
+    return 2 if any(misfit.what == ARITHMETIC for misfit in fit.misfits) else 1
 
 
 def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
@@ -243,5 +269,5 @@ def _said(misfit: Misfit) -> str:
     return f"{misfit.what} {misfit.engine} {'needed' if misfit.blocks else 'there'}, {misfit.host} here"
 
 
-def _loading(target: str, error: EngineError) -> str:
-    return f"{target}: fits, but did not load: expected {error.expected}, found {error.found}"
+def _loading(place: str, error: EngineError) -> str:
+    return f"{place}: fits, but did not load: expected {error.expected}, found {error.found}"

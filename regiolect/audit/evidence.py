@@ -61,7 +61,7 @@ def results_of(folder: Path, approved: ApprovedEngine) -> PairedResults:
     Raises:
         InvalidResults: they cannot be read.
     """
-    return PairedResults.from_csv(folder / results_path(approved.engine.request.target.name))
+    return PairedResults.from_csv(folder / results_path(approved.engine.request.slot))
 
 
 def require_attested(folder: Path, approved: ApprovedEngine) -> None:
@@ -70,10 +70,10 @@ def require_attested(folder: Path, approved: ApprovedEngine) -> None:
     attestation, request = approved.attestation, approved.engine.request
     if attestation.layers is None:
         return
-    layers = read_layers(attestation, (folder / attestation_path(request.target.name)).read_bytes())
+    layers = read_layers(attestation, (folder / attestation_path(request.slot)).read_bytes())
     if layers.build_key != request.build_key:
         raise IntegrityError(
-            expected=f"the layers of the engine for {request.target.name!r}, build {short(request.build_key)}",
+            expected=f"the layers of the engine for {request.slot!r}, build {short(request.build_key)}",
             found=f"those of build {short(layers.build_key)}",
             remedy=RELEASE,
         )
@@ -87,9 +87,9 @@ def require_tuned(folder: Path, approved: ApprovedEngine) -> None:
     tuning, request = approved.tuning, approved.engine.request
     if tuning is None:
         return
-    expected = f"a journal of the engine for {request.target.name!r} that gives the operating points it is served with"
+    expected = f"a journal of the engine for {request.slot!r} that gives the operating points it is served with"
     try:
-        journal = TuningJournal.model_validate_json((folder / tuning_path(request.target.name)).read_bytes())
+        journal = TuningJournal.model_validate_json((folder / tuning_path(request.slot)).read_bytes())
     except ValidationError as error:
         raise IntegrityError(expected, f"no journal of format 1: {error.errors()[0]['msg']}", RELEASE) from error
     if (journal.build_key, journal.engine) != (request.build_key, engine_digest(approved.engine)):
@@ -117,11 +117,11 @@ def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable |
         ForeignCalibration: it is another region's.
     """
     request = approved.engine.request
-    path = folder / calibration_path(request.target.name)
+    path = folder / calibration_path(request.slot)
     if approved.engine.calibration is None:
         if request.precision is Precision.INT8:
             raise MissingThreshold(
-                expected=f"the calibration table of the INT8 engine for {request.target.name!r}",
+                expected=f"the calibration table of the INT8 engine for {request.slot!r}",
                 found="none in the bundle",
                 remedy=RELEASE,
             )

@@ -36,6 +36,8 @@ from regiolect.contracts.engine import (
     Performance,
     Target,
     TargetMachine,
+    place_of,
+    slot_of,
 )
 from regiolect.contracts.gate import (
     ApprovedEngine,
@@ -150,6 +152,8 @@ __all__ = [
     "TuningSlice",
     "ValidatedCalibration",
     "failure_of",
+    "place_of",
     "short",
+    "slot_of",
     "surely_better",
 ]

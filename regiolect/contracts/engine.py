@@ -9,7 +9,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from regiolect.contracts.base import Blob, Contract, Digest, Execution, NamedBlob, Precision, RegionId, TargetId
+from regiolect.contracts.base import (
+    Arithmetic,
+    Blob,
+    Contract,
+    Digest,
+    Execution,
+    NamedBlob,
+    Precision,
+    RegionId,
+    TargetId,
+)
 from regiolect.contracts.layers import Strength
 from regiolect.contracts.model import TensorSpec
 
@@ -76,6 +86,16 @@ class Target(Contract):
         return f"{self.backend} ({told})" if told else self.backend
 
 
+def slot_of(target: str, arithmetic: Arithmetic | None) -> str:
+    """`cpu-x86--vnni`, or `cpu-x86` for an engine of no class. Names hold no two dashes side by side."""
+    return target if arithmetic is None else f"{target}--{arithmetic}"
+
+
+def place_of(target: str, arithmetic: Arithmetic | None) -> str:
+    """`slot_of` for people: `cpu-x86 (vnni)`, or `cpu-x86`."""
+    return target if arithmetic is None else f"{target} ({arithmetic})"
+
+
 class TargetMachine(Contract):
     """What a target was when an engine was last built on it: the parts of a build key that only the target knows."""
 
@@ -107,6 +127,21 @@ class BuildRequest(Contract):
     tf32: bool = Field(
         default=False, exclude_if=operator.not_, description="whether the policy lets FP32 kernels compute in TF32"
     )
+    arithmetic: Arithmetic | None = Field(
+        default=None,
+        exclude_if=operator.not_,
+        description="class of the processors on which it is built and judged; left out where that does not matter",
+    )
+
+    @property
+    def slot(self) -> str:
+        """The engine's name among those of its model and region: the target's, and the class where there is one."""
+        return slot_of(self.target.name, self.arithmetic)
+
+    @property
+    def place(self) -> str:
+        """`slot` for people."""
+        return place_of(self.target.name, self.arithmetic)
 
 
 class EngineArtifact(Contract):
@@ -142,6 +177,11 @@ class Attestation(Contract):
     source: str = Field(description="what `executed` was read from")
     strength: Strength | None = None
     layers: Blob | None = None
+    arithmetic: Arithmetic | None = Field(
+        default=None,
+        exclude_if=operator.not_,
+        description="class of the arithmetic in which INT8 kernels ran; left out where there were none, or no classes",
+    )
 
     @property
     def nodes(self) -> int:
@@ -154,8 +194,9 @@ class Attestation(Contract):
         return None if self.executed is None else sum(self.executed.values())
 
     def summary(self) -> str:
-        """`INT8 9 + FP32 2`, coarsest first; `unknown` when nothing could be read."""
+        """`INT8 9 + FP32 2`, coarsest first, and `INT8 (vnni) 9` of a class; `unknown` when nothing could be read."""
         if self.executed is None:
             return "unknown"
         order = list(Execution)[::-1]
-        return " + ".join(f"{kind} {self.executed[kind]}" for kind in order if kind in self.executed)
+        called = {Execution.INT8: place_of("INT8", self.arithmetic)}
+        return " + ".join(f"{called.get(kind, kind)} {self.executed[kind]}" for kind in order if kind in self.executed)

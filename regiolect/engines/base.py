@@ -27,6 +27,7 @@ from regiolect.contracts import (
     Precision,
     Target,
 )
+from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
@@ -112,6 +113,7 @@ class Backend(ABC):
         options: what a policy may state in a target's `options`.
         tunable: names of the settings that a configuration may hold. None of them bears on precision.
         binding: names of the fingerprint's entries in which an engine and a machine must agree for it to run there.
+        classed: whether answers of INT8 engines depend on the processor's class of arithmetic.
     """
 
     name: ClassVar[str]
@@ -123,6 +125,7 @@ class Backend(ABC):
     options: ClassVar[type[Contract]] = NoOptions
     tunable: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[frozenset[str]] = frozenset({"backend"})
+    classed: ClassVar[bool] = False
 
     @final
     def version(self) -> str:
@@ -207,7 +210,9 @@ class Backend(ABC):
             if theirs != ours or theirs == UNKNOWN
         )
         obstacle = self.obstacle()
-        return differing if obstacle is None else (self._lacking(artifact, obstacle), *differing)
+        lacking = () if obstacle is None else (self._lacking(artifact, obstacle),)
+        judged = other_arithmetic(artifact, self.arithmetic()) if self.classed else ()
+        return (*lacking, *judged, *differing)
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
         """What an engine of that request says of its origin: `metadata_of`, or less where the backend says why."""

@@ -102,9 +102,11 @@ def raw_inputs(
 def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     """Verify the bundle at `folder` and load the engine that is right for this machine.
 
-    That is the first, in the bundle's order, that was measured on a machine like this one; else the first that runs
-    here, which is warned of. Nothing of the others is read but to compare digests. An engine that was tuned runs at
-    the point at which it was judged; on a device of another type it runs as it comes, which is warned of.
+    That is the first, in the bundle's order, that was measured on a machine like this one; else the first that was
+    judged in this machine's class of arithmetic, or belongs to none; else the first that runs here. What was not
+    measured on a machine like this one is warned of. Nothing of the others is read but to compare digests. An engine
+    that was tuned runs at the point at which it was judged; on a device of another type it runs as it comes, which is
+    warned of.
 
     Args:
         trust: whose signatures count; those of the trust file that the environment names when None.
@@ -118,27 +120,27 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     manifest = read_bundle(folder)
     require_region(manifest.model, manifest.region, region_here())
-    approved = {each.engine.request.target.name: each for each in manifest.engines}
-    engines = {target: each.engine for target, each in approved.items()}
+    approved = {each.engine.request.slot: each for each in manifest.engines}
+    engines = {slot: each.engine for slot, each in approved.items()}
     report = preflight(tuple(engines.values()))
     fitting = report.to_try()
     # The engine to be loaded is hashed once, from the bytes that are then deserialized.
-    later = {f"{engine_folder(fit.target)}/{file.path}" for fit in fitting[:1] for file in engines[fit.target].files}
+    later = {f"{engine_folder(fit.slot)}/{file.path}" for fit in fitting[:1] for file in engines[fit.slot].files}
     verify_bundle(folder, manifest, later=later)
     verify_decisions(folder, manifest, trust)
     failed = {}
     for fit in fitting:
         backend = catalog.backend(fit.backend)
         try:
-            tuning = tuned_here(approved[fit.target], backend.device())
+            tuning = tuned_here(approved[fit.slot], backend.device())
             configuration = AS_IT_COMES if tuning is None else tuning.point.configuration
-            engine = backend.load_from(engines[fit.target], folder / engine_folder(fit.target), configuration)
+            engine = backend.load_from(engines[fit.slot], folder / engine_folder(fit.slot), configuration)
         except EngineError as error:
-            failed[fit.target] = error
+            failed[fit.slot] = error
         else:
             if fit.fit is Fit.UNMEASURED:
                 warnings.warn(fit.warning(manifest.name), stacklevel=2)
-            lost = passed_over(manifest.name, report, failed, fit.target)
+            lost = passed_over(manifest.name, report, failed, fit)
             if lost is not None:
                 warnings.warn(lost, stacklevel=2)
             return ServedModel(manifest, fit.target, engine, tuning)

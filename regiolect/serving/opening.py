@@ -54,11 +54,11 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     require_origin(folder, trust)
     served = load_bundle(folder, trust)
-    artifact = next(one.engine for one in served.manifest.engines if one.engine.request.target.name == served.target)
+    artifact = served.engine.artifact
     backend = catalog.backend(artifact.request.target.backend)
     ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
     there = AS_IT_COMES if served.tuning is None else served.tuning.point.configuration
-    at = folder / engine_folder(served.target)
+    at = folder / engine_folder(artifact.request.slot)
     engines = [
         served.engine if way.configuration == there else backend.load_from(artifact, at, way.configuration)
         for way in ways

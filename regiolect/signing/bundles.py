@@ -19,14 +19,14 @@ def verify_decisions(folder: Path, manifest: BundleManifest, trust: Trust) -> Ma
     Digests of files are taken from the manifest: `verify_bundle` holds the files against those.
 
     Returns:
-        Who signed and when, by target.
+        Who signed and when, by slot.
 
     Raises:
         UntrustedEngine: of an engine, nobody did; its subclass says why.
         InvalidBundle: a decision's file cannot be read.
     """
     return {
-        approved.engine.request.target.name: verify_decision(folder, manifest, approved, trust)
+        approved.engine.request.slot: verify_decision(folder, manifest, approved, trust)
         for approved in manifest.engines
     }
 
@@ -46,15 +46,15 @@ def require_name(manifest: BundleManifest, name: str, version: int) -> None:
 
 def verify_decision(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, trust: Trust) -> Opened:
     """As `verify_decisions`, for one engine of the manifest."""
-    target = approved.engine.request.target.name
-    what = f"the engine of {manifest.name} for {target}"
+    slot = approved.engine.request.slot
+    what = f"the engine of {manifest.name} for {slot}"
     if manifest.format == 1:
         raise UnsignedEngine(
             expected=f"a signed decision on {what}",
             found="a bundle of format 1, which has none",
             remedy="release the region again, which signs it",
         )
-    path = folder / decision_path(target)
+    path = folder / decision_path(slot)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -65,6 +65,6 @@ def verify_decision(folder: Path, manifest: BundleManifest, approved: ApprovedEn
         ) from error
     opened = open_envelope(data, trust, what)
     require_same(
-        decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(target)), opened, what
+        decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(slot)), opened, what
     )
     return opened

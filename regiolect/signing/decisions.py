@@ -25,8 +25,9 @@ def decision_statement(approved: ApprovedEngine, source: str, preprocessing: Pre
         folder: where the engine's files lie in the bundle.
     """
     engine, request = approved.engine, approved.engine.request
-    # An engine that was not tuned has the statement that it had before engines could be.
+    # An engine that was not tuned, or is of no class, has the statement that it had before engines could be.
     tuning = {"tuning": digest_of(as_written(approved.tuning))} if approved.tuning is not None else {}
+    arithmetic = {"arithmetic": request.arithmetic.value} if request.arithmetic is not None else {}
     return statement(
         GATE_DECISION,
         {f"{folder}/{file.path}": file.blob.digest for file in engine.files},
@@ -35,6 +36,7 @@ def decision_statement(approved: ApprovedEngine, source: str, preprocessing: Pre
             "region": request.region,
             "target": request.target.name,
             "precision": request.precision.value,
+            **arithmetic,
             "build_key": request.build_key,
             "source": source,
             "digests": {

@@ -9,12 +9,23 @@ import pytest
 from regiolect import __version__
 from regiolect.contracts import EngineArtifact, Misfit, Precision, Target
 from regiolect.engines import catalog
+from regiolect.engines.arithmetic import ARITHMETIC
 from regiolect.engines.tensorrt.fits import plain_misfits
 from regiolect.errors import DeviceLost, EngineLoadFailed, ForeignRegion, InvalidSetting
-from regiolect.preflight import Fit, Preflight, not_runnable, passed_over, preflight, region_here, require_region
+from regiolect.preflight import (
+    EngineFit,
+    Fit,
+    Preflight,
+    not_runnable,
+    passed_over,
+    preflight,
+    region_here,
+    require_region,
+)
 
 VERSION = Misfit(what="version", engine="1.2.3", host="1.31.0", blocks=False)
 ISA = Misfit(what="isa", engine="avx512_vnni", host="avx2", blocks=False)
+OTHER_CLASS = Misfit(what=ARITHMETIC, engine="saturating", host="vnni", blocks=False)
 CAPABILITY = Misfit(what="compute capability", engine="8.9", host="7.5", blocks=True)
 INSTALL = "pip install 'regiolect[onnxruntime]' onnxruntime==1.31.0"
 LIBRARY = Misfit(what="library", engine="onnxruntime 1.31.0", host="it is not installed", blocks=True, remedy=INSTALL)
@@ -35,6 +46,10 @@ def of(bundles):
         return preflight([engine(name) for name in misfits], lambda artifact: misfits[artifact.request.target.name])
 
     return report
+
+
+def engine_for(report: Preflight, target: str) -> EngineFit:
+    return next(each for each in report.engines if each.target == target)
 
 
 def targets(report: Preflight) -> list[str]:
@@ -101,12 +116,10 @@ def test_the_engine_that_runs_is_named_beside_one_that_does_not(of) -> None:
     assert "7.5 here; the engine for cpu runs here; or pool gpu would build it" in gpu.summary()
 
 
-@pytest.mark.parametrize(("misfit", "warned"), [(ISA, True), (VERSION, False)])
-def test_int8_is_cautioned_of_where_kernels_differ(of, misfit: Misfit, warned: bool) -> None:
-    (engine,) = of(Precision.INT8, cpu=[misfit]).engines
-    assert ("INT8 answers depend on the processor's kernels" in engine.warning("tiny-eu")) is warned
-    (wide,) = of(Precision.FP32, cpu=[misfit]).engines
-    assert "INT8" not in wide.warning("tiny-eu")
+def test_what_belongs_to_no_class_goes_before_what_stands_in_for_another_class(of) -> None:
+    report = of(saturating=[OTHER_CLASS, ISA], wide=[VERSION], bound=[Misfit(**{**dict(OTHER_CLASS), "blocks": True})])
+    assert targets(report) == ["wide", "saturating"]
+    assert report.engines[2].instead == "wide"
 
 
 def test_where_nothing_runs_every_engine_is_told_with_its_remedy(of) -> None:
@@ -122,13 +135,19 @@ def test_where_nothing_runs_every_engine_is_told_with_its_remedy(of) -> None:
 def test_engines_that_were_lost_are_told_by_whatever_is_loaded_instead(of) -> None:
     report = of(old=[VERSION], gpu=[], cpu=[], edge=[DEVICE])
     failed = EngineLoadFailed("cuDNN 9", "none", "install cuDNN")
-    assert passed_over("tiny-eu", report, {}, "cpu") is None
-    assert passed_over("tiny-eu", report, {}, "gpu") is None
+    assert passed_over("tiny-eu", report, {}, engine_for(report, "cpu")) is None
+    assert passed_over("tiny-eu", report, {}, engine_for(report, "gpu")) is None
     said = "gpu: fits, but did not load: expected cuDNN 9, found none"
     told = f"tiny-eu runs on its engine for {{}} in place of another: {said}"
-    assert passed_over("tiny-eu", report, {"gpu": failed}, "cpu") == f"{told.format('cpu')}; install cuDNN"
+    assert (
+        passed_over("tiny-eu", report, {"gpu": failed}, engine_for(report, "cpu"))
+        == f"{told.format('cpu')}; install cuDNN"
+    )
     # What was measured on such a host is tried first, wherever it stands.
-    assert passed_over("tiny-eu", report, {"gpu": failed}, "old") == f"{told.format('old')}; install cuDNN"
+    assert (
+        passed_over("tiny-eu", report, {"gpu": failed}, engine_for(report, "old"))
+        == f"{told.format('old')}; install cuDNN"
+    )
 
 
 def test_a_device_that_does_not_answer_was_meant_for_this_machine_and_one_that_is_missing_was_not(bundles) -> None:
@@ -141,8 +160,8 @@ def test_a_device_that_does_not_answer_was_meant_for_this_machine_and_one_that_i
     gpu = engines[2].model_copy(update={"fingerprint": {"gpu": "NVIDIA A10"}})
     report = preflight([*engines[:2], gpu, engines[3]], misfits)
     assert targets(report) == ["first", "cpu"]
-    assert passed_over("tiny-eu", report, {}, "first") is None, "the policy prefers it"
-    assert passed_over("tiny-eu", report, {}, "cpu") == (
+    assert passed_over("tiny-eu", report, {}, engine_for(report, "first")) is None, "the policy prefers it"
+    assert passed_over("tiny-eu", report, {}, engine_for(report, "cpu")) == (
         "tiny-eu runs on its engine for cpu in place of another: gpu: a device of gpu (NVIDIA A10) needed, GPU is "
         "lost; look at `nvidia-smi`"
     )
@@ -189,7 +208,7 @@ def test_what_one_manifest_says_does_not_keep_the_others_from_running(
     assert report.engines[0].differences().startswith(told.format(__version__))
     assert report.engines[0].remedy.startswith(remedy)
     assert report.engines[0].instead == "cpu"
-    assert passed_over("tiny-eu", report, {}, "cpu") is None
+    assert passed_over("tiny-eu", report, {}, engine_for(report, "cpu")) is None
 
 
 def test_a_comparison_that_fails_by_name_tells_its_own_remedy(bundles) -> None:

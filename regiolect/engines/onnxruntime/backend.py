@@ -24,6 +24,7 @@ class OnnxRuntimeBackend(Backend):
     module = "onnxruntime"
     file_names = ("engine.onnx",)
     tunable = TUNABLE
+    classed = True
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return configurations()

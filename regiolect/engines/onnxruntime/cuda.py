@@ -34,6 +34,7 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     carried_by = ()
     builds_with = ("onnxruntime",)
     tunable = frozenset(_CHOICES)
+    classed = False
 
     def arithmetic(self) -> Arithmetic | None:
         """None: GPUs sum 8 x 8 bit products in int32."""

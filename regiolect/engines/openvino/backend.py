@@ -24,6 +24,7 @@ class OpenVinoBackend(Backend):
     module = "openvino"
     file_names = ("engine.xml", "engine.bin")
     tunable = TUNABLE
+    classed = True
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return configurations(request.performance)
