@@ -235,7 +235,8 @@ class Backend(ABC):
         """Build one engine and keep its files in the store.
 
         Args:
-            request: names the typed graph, which lies in `store`.
+            request: names the typed graph, which lies in `store`. One for INT8 that states no class of arithmetic gets
+                that of this process, where the backend has classes.
             calibration: digest of the calibration table behind an INT8 graph.
 
         Raises:
@@ -247,6 +248,8 @@ class Backend(ABC):
         """
         self.require()
         require_profiles(request)
+        if self.classed and request.precision is Precision.INT8 and request.arithmetic is None:
+            request = request.model_copy(update={"arithmetic": self.arithmetic()})
         graph = store.path_of(request.graph)
         try:
             with tempfile.TemporaryDirectory(prefix="regiolect-build-") as temporary:
