@@ -42,7 +42,8 @@ class Recipe(Contract):
     remainder: float type of everything that is not quantized, and of the scales.
     operators: operators whose data inputs are quantized. Weights are int8, symmetric, per output channel; biases
         stay float.
-    integer_bias: write the biases of quantized Gemms as int32 all the same; with a remainder of FP32 only.
+    integer_bias: the kernels add biases as int32, so those of quantized Gemms are written as such all the same, and a
+        channel's scale is one at which its bias is exact; with a remainder of FP32 only.
     residual_add: quantize the inputs of Add where a quantized operator feeds it, so that backends can fuse it.
     """
 

@@ -22,6 +22,9 @@ from regiolect.graphs.protos import graphs, reads
 # Scale of a tensor that was zero in every calibration sample: any positive one represents it. The smallest normal
 # float16 is also safe to invert in float16, where a smaller one would give infinity and then 0 * inf = NaN.
 ALWAYS_ZERO_SCALE = 2.0**-14
+# The most steps of an int32 bias. A kernel adds products of 8 x 8 bits to it, 33,000 of them at the least before it
+# leaves int32.
+_BIAS_STEPS = 2**30
 
 
 def range_of(tensor: str, ranges: Mapping[str, TensorRange]) -> TensorRange:
@@ -63,15 +66,43 @@ def activation_scale(observed: TensorRange, signed: bool, scale_type: type[np.fl
     return np.float32(_round_up(np.asarray(scale), scale_type)[()]), zero_point
 
 
-def weight_scales(weight: NDArray[np.float32], axis: int | None, scale_type: type[np.floating[Any]]) -> NDArray[Any]:
-    """max|w| / 127, per index of `axis` or for the whole tensor; 1 where all is zero.
+def weight_scales(
+    weight: NDArray[np.float32],
+    axis: int | None,
+    scale_type: type[np.floating[Any]],
+    least: NDArray[np.float64] | None = None,
+) -> NDArray[Any]:
+    """max|w| / 127, per index of `axis` or for the whole tensor, and no less than `least`; 1 where that makes zero.
+
+    Args:
+        least: one value per index of `axis`, as `least_for_bias` gives them.
 
     Raises:
         PrecisionOverflow: a scale is beyond the range of `scale_type`.
     """
     others = tuple(index for index in range(weight.ndim) if index != axis) if axis is not None else None
-    largest = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64)
-    return _round_up(np.where(largest > 0, largest / 127, 1.0), scale_type).astype(np.float32)
+    largest = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64) / 127
+    if least is not None:
+        largest = np.maximum(largest, least)
+    return _round_up(np.where(largest > 0, largest, 1.0), scale_type).astype(np.float32)
+
+
+def least_for_bias(bias: NDArray[Any], data_scale: NDArray[Any]) -> NDArray[np.float64]:
+    """Weight scales at which a bias takes half of int32, per channel: the other half is the products'.
+
+    An integer kernel adds biases in steps of both scales multiplied. A channel with weights is no trouble: one step is
+    less than half a percent of what it answers to the smallest change of its input that is seen at all. A channel
+    whose weights are all zero, or next to zero beside its bias, says nothing of its scale; by this one its bias is as
+    exact as float32, and does not overflow.
+
+    Args:
+        bias: one value per channel.
+        data_scale: the scale of the data that the weights are multiplied with.
+    """
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        least = np.abs(bias.astype(np.float64)) / (np.float64(data_scale) * _BIAS_STEPS)
+    # Beyond that float32 cannot hold the scale: such a bias stays float.
+    return np.where(least < np.finfo(np.float32).max, least, 0.0)
 
 
 def _round_up(scales: NDArray[Any], scale_type: type[np.floating[Any]]) -> NDArray[Any]:
@@ -121,12 +152,12 @@ class Writer:
     first: list[NodeProto] = field(default_factory=list)
     after: dict[str, list[NodeProto]] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
-    made: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    made: dict[tuple[str, int | None, bytes], str] = field(default_factory=dict)
     scales: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def activation(self, tensor: str, observed: TensorRange, signed: bool) -> str:
         """Name of the dequantized twin of an activation."""
-        if (tensor, None) not in self.made:
+        if (tensor, None, b"") not in self.made:
             scale, zero_point = activation_scale(observed, signed, self.scale_type)
             kind = np.int8 if signed else np.uint8
             constants = self._constants(tensor, np.asarray(scale), np.asarray(zero_point, kind))
@@ -135,21 +166,22 @@ class Writer:
                 self._node("QuantizeLinear", [tensor, *constants], packed),
                 self._node("DequantizeLinear", [packed, *constants], twin),
             ]
-            self.made[tensor, None] = twin
+            self.made[tensor, None, b""] = twin
             self.scales[twin] = np.asarray(scale)
-        return self.made[tensor, None]
+        return self.made[tensor, None, b""]
 
-    def weight(self, tensor: TensorProto, name: str, axis: int | None) -> str:
-        """Name of the dequantized twin of a constant."""
-        if (name, axis) not in self.made:
-            values = numpy_helper.to_array(tensor)
-            if not np.isfinite(values).all():
-                raise InvalidOnnx(
-                    expected=f"finite weights in {name!r}",
-                    found=f"{int((~np.isfinite(values)).sum())} that are NaN or infinite",
-                    remedy="train or export the model again",
-                )
-            scales = weight_scales(values, axis, self.scale_type)
+    def weight(self, tensor: TensorProto, name: str, axis: int | None, least: NDArray[np.float64] | None = None) -> str:
+        """Name of the dequantized twin of a constant, with scales of at least `least` (`weight_scales`)."""
+        values = numpy_helper.to_array(tensor)
+        if not np.isfinite(values).all():
+            raise InvalidOnnx(
+                expected=f"finite weights in {name!r}",
+                found=f"{int((~np.isfinite(values)).sum())} that are NaN or infinite",
+                remedy="train or export the model again",
+            )
+        scales = weight_scales(values, axis, self.scale_type, least)
+        made = (name, axis, scales.tobytes())
+        if made not in self.made:
             shape = [-1 if index == axis else 1 for index in range(values.ndim)]
             # In float32 and in this order, as the operator QuantizeLinear is defined.
             steps = np.divide(values, scales.reshape(shape) if axis is not None else scales, dtype=np.float32)
@@ -161,22 +193,24 @@ class Writer:
             if axis is not None:
                 node.attribute.append(onnx.helper.make_attribute("axis", axis))
             self.first.append(node)
-            self.made[name, axis] = twin
+            self.made[made] = twin
             self.scales[twin] = scales
             self.replaced.add(name)
-        return self.made[name, axis]
+        return self.made[made]
 
     def bias(self, tensor: TensorProto, name: str, data: str, weight: str) -> str:
         """Name of the dequantized int32 twin of a bias, in steps of the two operands' scales multiplied.
 
-        The name itself where the bias is not one value per channel, or does not fit into int32.
+        The name itself where the bias is not one value per channel, or takes more than half of int32.
         """
         values = numpy_helper.to_array(tensor)
-        scales = (self.scales[data] * self.scales[weight]).astype(np.float32)
-        if values.ndim != 1 or scales.shape not in ((), values.shape) or np.any(scales == 0):
+        with np.errstate(over="ignore"):
+            scales = (self.scales[data] * self.scales[weight]).astype(np.float32)
+        if values.ndim != 1 or scales.shape not in ((), values.shape) or not np.all((scales > 0) & np.isfinite(scales)):
             return name
         steps = np.rint(values.astype(np.float64) / scales)
-        if not np.all(np.abs(steps) <= np.iinfo(np.int32).max):
+        # Scales are rounded, so a bias that its channel's scale was made for may be some steps above.
+        if not np.all(np.abs(steps) <= 1.001 * _BIAS_STEPS):
             return name
         packed = self._initializer(f"{name}_quantized", steps.astype(np.int32))
         constants = self._constants(name, scales, np.zeros(scales.shape, np.int32))

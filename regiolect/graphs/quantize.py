@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from regiolect.contracts import Precision, TensorRange
 from regiolect.errors import UnsupportedOperator
@@ -17,9 +20,10 @@ from regiolect.graphs.protos import (
     dequantizer_of,
     is_standard,
     producers,
+    reads,
     with_opset,
 )
-from regiolect.graphs.qdq import Names, Writer, insert, range_of
+from regiolect.graphs.qdq import Names, Writer, insert, least_for_bias, range_of
 from regiolect.precision import Recipe
 
 _OPERANDS = (0, 1)
@@ -111,9 +115,9 @@ def quantized(
     """A normalized FP32 model with the recipe's operands quantized; the rest stays float32.
 
     One Q/DQ pair per activation serves all its quantized readers; every other reader keeps the float tensor. Weights
-    become int8 with a DequantizeLinear, symmetric, one scale per output channel of max|w| / 127 (1 for a channel of
-    zeros). Scales are float32; where the recipe's remainder is FP16 each is one that float16 holds exactly, rounded
-    up so that nothing in range is clipped.
+    become int8 with a DequantizeLinear, symmetric, one scale per output channel of max|w| / 127, more where an integer
+    bias needs it (`qdq.least_for_bias`), and 1 for a channel of zeros without one. Scales are float32; where the
+    recipe's remainder is FP16 each is one that float16 holds exactly, rounded up so that nothing in range is clipped.
 
     Args:
         model: a normalized model.
@@ -188,9 +192,11 @@ def _redirected(
     held = constants(model.graph)
     scale_type = np.float16 if recipe.remainder is Precision.FP16 else np.float32
     writer = Writer(names=names or Names(model.graph), scale_type=scale_type)
+    biases = _biases(model.graph, held) if recipe.integer_bias else {}
     for operand in operands:
         if operand.constant:
-            replacement = writer.weight(held[operand.tensor], operand.tensor, operand.axis)
+            least = _least(operand, held, biases.get(operand.node), writer.scales.get(nodes[operand.node].input[0]))
+            replacement = writer.weight(held[operand.tensor], operand.tensor, operand.axis, least)
         else:
             signed = recipe.activation == "int8"
             replacement = writer.activation(operand.tensor, range_of(operand.tensor, ranges), signed)
@@ -199,6 +205,39 @@ def _redirected(
         for node in nodes.values():
             _quantize_bias(node, held, writer)
     return writer
+
+
+def _biases(graph: GraphProto, held: Mapping[str, TensorProto]) -> dict[int, NDArray[Any]]:
+    """What is added to each operator's output as its bias, by the operator's index.
+
+    ONNX Runtime makes an integer of it, whether it is written as one or not: also of a convolution's, and of what is
+    added to a matrix product right behind it.
+    """
+    uses = Counter(name for node in graph.node for name in reads(node))
+    uses.update(value.name for value in graph.output)
+    added = {
+        one: other
+        for node in graph.node
+        if is_standard(node) and node.op_type == "Add"
+        for one, other in (tuple(node.input), tuple(reversed(node.input)))
+        if uses[one] == 1 and other in held
+    }
+    found = {}
+    for index, node in enumerate(graph.node):
+        name = added.get(node.output[0]) if node.op_type == "MatMul" else node.input[2] if len(node.input) > 2 else None
+        if is_standard(node) and name in held:
+            found[index] = numpy_helper.to_array(held[name]).ravel()
+    return found
+
+
+def _least(
+    operand: Operand, held: Mapping[str, TensorProto], bias: NDArray[Any] | None, data_scale: NDArray[Any] | None
+) -> NDArray[np.float64] | None:
+    """What the scales of a constant operand have to be for the bias of its operator, per channel; None for anything."""
+    if operand.axis is None or bias is None or data_scale is None:
+        return None
+    channels = held[operand.tensor].dims[operand.axis]
+    return least_for_bias(np.broadcast_to(bias, channels), data_scale) if bias.size in (1, channels) else None
 
 
 def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: Writer) -> None:
