@@ -3,6 +3,7 @@
     manifest.json                   written last; a BundleManifest as canonical JSON
     engines/<slot>/<file>           pristine engine files
     results/<slot>.csv              per-sample scores, from which anybody can recompute the gate's decision
+    selftest/<slot>.npz             what an INT8 engine is asked when it is loaded, and what it must answer
     attestations/<slot>.json        what graph and engine say of their precision, layer by layer
     policy.json                     what the region demands, as canonical JSON
     calibration/<slot>.json         the sealed ranges that an engine's graph was made with, where it needed any
@@ -123,6 +124,8 @@ class BundleManifest(Contract):
             for file in approved.engine.files:
                 yield f"{engine_folder(slot)}/{file.path}", file.blob
             yield results_path(slot), approved.evaluation.results
+            if approved.evaluation.selftest is not None:
+                yield selftest_path(slot), approved.evaluation.selftest
             if approved.attestation.layers is not None:
                 yield attestation_path(slot), approved.attestation.layers
             if approved.tuning is not None:
@@ -159,6 +162,11 @@ def calibration_path(slot: str) -> str:
 def results_path(slot: str) -> str:
     """Where the per-sample results behind an engine's decision lie in a bundle."""
     return f"results/{slot}.csv"
+
+
+def selftest_path(slot: str) -> str:
+    """Where the probes of an INT8 engine lie in a bundle; older bundles have none."""
+    return f"selftest/{slot}.npz"
 
 
 def bundle_digest(manifest: BundleManifest) -> str:
@@ -280,7 +288,10 @@ def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
         for file in artifact.files
     )
     request = artifact.request.model_copy(update={"graph": _at(artifact.request.graph, artifact.request.graph.digest)})
-    results = _at(approved.evaluation.results, results_path(slot))
+    evaluation = approved.evaluation
+    moved = {"results": _at(evaluation.results, results_path(slot))}
+    if evaluation.selftest is not None:
+        moved["selftest"] = _at(evaluation.selftest, selftest_path(slot))
     layers = approved.attestation.layers
     layers = layers and _at(layers, attestation_path(slot))
     tuning = approved.tuning
@@ -291,7 +302,7 @@ def _without_store(approved: ApprovedEngine) -> ApprovedEngine:
             "tuning": tuning,
             "engine": artifact.model_copy(update={"files": files, "request": request}),
             "attestation": approved.attestation.model_copy(update={"layers": layers}),
-            "evaluation": approved.evaluation.model_copy(update={"results": results}),
+            "evaluation": evaluation.model_copy(update=moved),
         }
     )
 

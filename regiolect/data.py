@@ -196,22 +196,33 @@ class FolderSource:
         return path
 
 
-def samples_to_bytes(samples: Samples) -> bytes:
-    """An uncompressed .npz, the same bytes for the same samples: entries sorted, timestamps fixed, no pickle."""
-    arrays = {
-        "ids": samples.ids,
-        "regions": samples.regions,
-        "targets": samples.targets,
-        **{f"{_INPUT}{name}": array for name, array in samples.inputs.items()},
-        **{f"{_ATTRIBUTE}{name}": array for name, array in samples.attributes.items()},
-    }
+def npz_bytes(arrays: Mapping[str, NDArray[Any]], *, compressed: bool = False) -> bytes:
+    """An .npz, the same bytes for the same arrays: entries sorted, timestamps fixed, no pickle."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             entry = io.BytesIO()
             np.lib.format.write_array(entry, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), entry.getvalue())
+            # Of an entry that is described like this, the archive's own setting does not count.
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)),
+                entry.getvalue(),
+                compress_type=archive.compression,
+            )
     return buffer.getvalue()
+
+
+def samples_to_bytes(samples: Samples) -> bytes:
+    """An uncompressed .npz, the same bytes for the same samples."""
+    return npz_bytes(
+        {
+            "ids": samples.ids,
+            "regions": samples.regions,
+            "targets": samples.targets,
+            **{f"{_INPUT}{name}": array for name, array in samples.inputs.items()},
+            **{f"{_ATTRIBUTE}{name}": array for name, array in samples.attributes.items()},
+        }
+    )
 
 
 def save_samples(path: Path, samples: Samples) -> None:

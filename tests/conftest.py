@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
     BatchProfile,
+    Blob,
     BuildRequest,
     Decision,
     EngineArtifact,
@@ -69,6 +70,7 @@ class Bundles:
     policy: RegionPolicy = POLICY
     signing: Signing | None = None
     tuning: TunedEngine | None = None
+    selftests: dict[str, Blob] = field(default_factory=dict)
 
     def policy_of(self, region: str) -> RegionPolicy:
         """The policy, as a region's own."""
@@ -151,6 +153,7 @@ class Bundles:
                 throughput=1000.0,
                 speedup=speedup,
             ),
+            selftest=self.selftests.get(artifact.request.target.name),
         )
 
     def attestation(self, artifact: EngineArtifact) -> Attestation:

@@ -43,7 +43,8 @@ class EvaluationResult(Contract):
     """Reference and engine on the same gate samples, in the same order.
 
     `results` is a CSV with the columns sample_id, reference, engine (scores; 0 or 1 for right/wrong metrics) and those
-    by which the policy slices.
+    by which the policy slices. `selftest` holds what an INT8 engine is asked wherever it is loaded
+    (`regiolect.engines.selftest`); None for a wider one, and for one that was judged before there was any.
     """
 
     build_key: Digest
@@ -54,6 +55,7 @@ class EvaluationResult(Contract):
     engine_score: float
     results: Blob
     timing: Timing
+    selftest: Blob | None = Field(default=None, exclude_if=_absent)
 
 
 class Decision(StrEnum):

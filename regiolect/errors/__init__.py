@@ -39,6 +39,7 @@ RegiolectError
 │   ├── EngineLoadFailed
 │   ├── ShapeOutsideProfile
 │   ├── NotRunnableHere
+│   ├── SelfTestFailed               it answers otherwise than where it was judged
 │   ├── ForeignRegion                the engine is another region's than the host
 │   ├── DeviceLost                   it went away while an engine ran on it
 │   ├── InvalidConfiguration         a setting that may not be tuned
@@ -151,6 +152,7 @@ from regiolect.errors.making import (
     ParityFailed,
     PrecisionOverflow,
     ReferenceFailed,
+    SelfTestFailed,
     ServingError,
     ShapeOutsideProfile,
     TuningError,
@@ -272,6 +274,7 @@ __all__ = [
     "SamplesSeenBefore",
     "ServerFailed",
     "ServingError",
+    "SelfTestFailed",
     "ShapeOutsideProfile",
     "SignatureMismatch",
     "SigningError",

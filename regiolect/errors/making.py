@@ -79,6 +79,10 @@ class NotRunnableHere(EngineError):
     """The engine was built for a device that this machine does not have."""
 
 
+class SelfTestFailed(EngineError):
+    """A loaded engine answers otherwise than where it was judged."""
+
+
 class ForeignRegion(EngineError):
     """An engine is another region's than the host that would load it."""
 

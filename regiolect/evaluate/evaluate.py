@@ -27,6 +27,7 @@ from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
+from regiolect.evaluate.probes import keep_probes
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults, require_own_scores
 from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for
@@ -55,7 +56,8 @@ def evaluate_engine(
     store: Store,
     tuning: TunedEngine | None = None,
 ) -> EvaluationResult:
-    """Reference and engine on the same gate samples, then engine and FP32 baseline interleaved on this machine.
+    """Reference and engine on the same gate samples, then engine and FP32 baseline interleaved on this machine. Of an
+    INT8 engine, what it takes to ask it again wherever it is loaded is kept as well.
 
     The baseline is the FP32 graph through the same backend, so that the speed-up is precision's alone. Where the policy
     limits the latency, single batches are timed, and as often as a bound of the 99th percentile takes.
@@ -90,6 +92,7 @@ def evaluate_engine(
             scores_of("engine", score, engine.run_many, inputs, samples),
             columns_of(policy),
         )
+        selftest = keep_probes(engine, model, inputs, store)
         baseline = _loaded(fp32_baseline(model, artifact.request, store), store, tuning)
     return EvaluationResult(
         build_key=artifact.request.build_key,
@@ -100,6 +103,7 @@ def evaluate_engine(
         engine_score=float(rows.engine.mean()),
         results=store.put_bytes(rows.to_csv()),
         timing=time_against(engine, baseline, inputs, policy, tuning),
+        selftest=selftest,
     )
 
 

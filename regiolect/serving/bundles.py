@@ -12,12 +12,13 @@ import yaml
 from numpy.typing import NDArray
 
 from regiolect import __version__
-from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, verify_bundle
-from regiolect.contracts import ApprovedEngine, Preprocessing, TensorSpec, TunedEngine
+from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, selftest_path, verify_bundle
+from regiolect.contracts import ApprovedEngine, Configuration, Preprocessing, TensorSpec, TunedEngine
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
+from regiolect.engines.selftest import SelfTest, self_test
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
 from regiolect.integrity import digest_file
 from regiolect.machine import UNKNOWN
@@ -35,15 +36,23 @@ class ServedModel:
         target: name of the target whose engine was loaded here.
         tuning: what that engine was tuned to on a device like this one, at whose point it runs; None: as it comes.
         engine: the loaded engine.
+        self_test: what its self-test gave; None for an engine that has none, because nothing in it depends on the
+            processor's arithmetic or because it was judged before there were any.
     """
 
     def __init__(
-        self, manifest: BundleManifest, target: str, engine: Engine, tuning: TunedEngine | None = None
+        self,
+        manifest: BundleManifest,
+        target: str,
+        engine: Engine,
+        tuning: TunedEngine | None = None,
+        self_test: SelfTest | None = None,
     ) -> None:
         self.manifest = manifest
         self.target = target
         self.tuning = tuning
         self.engine = engine
+        self.self_test = self_test
 
     def predict(
         self, model_input: NDArray[Any] | Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
@@ -106,7 +115,8 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     judged in this machine's class of arithmetic, or belongs to none; else the first that runs here. What was not
     measured on a machine like this one is warned of. Nothing of the others is read but to compare digests. An engine
     that was tuned runs at the point at which it was judged; on a device of another type it runs as it comes, which is
-    warned of.
+    warned of. An INT8 engine is asked what its judge asked; one that answers otherwise is passed over like one that
+    does not load.
 
     Args:
         trust: whose signatures count; those of the trust file that the environment names when None.
@@ -134,7 +144,7 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
         try:
             tuning = tuned_here(approved[fit.slot], backend.device())
             configuration = AS_IT_COMES if tuning is None else tuning.point.configuration
-            engine = backend.load_from(engines[fit.slot], folder / engine_folder(fit.slot), configuration)
+            engine, tested = open_engine(folder, approved[fit.slot], configuration)
         except EngineError as error:
             failed[fit.slot] = error
         else:
@@ -143,8 +153,22 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
             lost = passed_over(manifest.name, report, failed, fit)
             if lost is not None:
                 warnings.warn(lost, stacklevel=2)
-            return ServedModel(manifest, fit.target, engine, tuning)
+            return ServedModel(manifest, fit.target, engine, tuning, tested)
     raise not_runnable(manifest.name, report, failed)
+
+
+def open_engine(folder: Path, approved: ApprovedEngine, configuration: Configuration) -> tuple[Engine, SelfTest | None]:
+    """Load an engine of a verified bundle and, where it has a self-test, have it pass.
+
+    Raises:
+        SelfTestFailed: it answers otherwise than where it was judged.
+        EngineError, IntegrityError: as `Backend.load_from`, and of the probes.
+    """
+    request, probes = approved.engine.request, approved.evaluation.selftest
+    engine = catalog.backend(request.target.backend).load_from(
+        approved.engine, folder / engine_folder(request.slot), configuration
+    )
+    return engine, None if probes is None else self_test(engine, folder / selftest_path(request.slot), probes)
 
 
 def tuned_here(approved: ApprovedEngine, device: Mapping[str, str]) -> TunedEngine | None:

@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from regiolect.bundle import engine_folder
 from regiolect.contracts import BuildRequest, Configuration, Preprocessing, TunedEngine
-from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.errors import ShapeOutsideProfile
 from regiolect.serving.adaptive import AdaptiveModel
-from regiolect.serving.bundles import load_bundle, require_origin
+from regiolect.serving.bundles import load_bundle, open_engine, require_origin
 from regiolect.serving.forecast import Point
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
@@ -54,13 +52,12 @@ def load_adaptive(folder: Path, trust: Trust | None = None, patience: float = PA
     trust = trust if trust is not None else Keyring.of_environment().load_trust()
     require_origin(folder, trust)
     served = load_bundle(folder, trust)
-    artifact = served.engine.artifact
-    backend = catalog.backend(artifact.request.target.backend)
+    slot = served.engine.artifact.request.slot
+    approved = next(one for one in served.manifest.engines if one.engine.request.slot == slot)
     ways = (Way(AS_IT_COMES, ()),) if served.tuning is None else ways_of(served.tuning)
     there = AS_IT_COMES if served.tuning is None else served.tuning.point.configuration
-    at = folder / engine_folder(artifact.request.slot)
     engines = [
-        served.engine if way.configuration == there else backend.load_from(artifact, at, way.configuration)
+        served.engine if way.configuration == there else open_engine(folder, approved, way.configuration)[0]
         for way in ways
     ]
     preprocessing = served.manifest.preprocessing
