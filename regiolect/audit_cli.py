@@ -48,6 +48,7 @@ def audit(
             registry,
             PolicyBook(settings.policies),
             names or (),
+            stores=settings.find_store,
             everything=everything,
             progress=lambda version: _print(console, version),
         )

@@ -15,6 +15,7 @@ from regiolect.policy import RegionPolicy
 from regiolect.progress import note
 from regiolect.registry import Registry
 from regiolect.signing.envelope import Signing
+from regiolect.signing.promotion import keep_promotion
 from regiolect.storage import Store
 
 
@@ -42,7 +43,8 @@ def publish(
             that serves one stays.
 
     The decisions are signed with the registry's keyring; on a machine where nothing was set up, a key is made first. An
-    alias `champion` that was moved by hand is put back to where the last release pointed it, or to the new version.
+    alias `champion` that was moved by hand is put back to where the last release pointed it, or to the new version. The
+    champion's signed promotion is kept in the region's store as well, by which an audit knows what there must be.
 
     Returns:
         The version that is champion now, be it the new one or an older one that stays served; None when the region
@@ -57,7 +59,9 @@ def publish(
     region = outcomes[0].region
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
     if not engines:
-        return registry.restore(model.name, region)
+        restored = registry.restore(model.name, region)
+        _keep_promotion(registry, store, model.name, region)
+        return restored
     approved = {engine.engine.request.target.name for engine in engines}
     lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
 
@@ -72,4 +76,11 @@ def publish(
         bundle = Path(folder) / "bundle"
         manifest = write_bundle(bundle, model, region, outcomes[0].title, policy.canonical(), engines, store, signing)
         registered = registry.register(bundle, manifest, champion=replaces)
+    _keep_promotion(registry, store, model.name, region)
     return registered if registered.champion else registry.champion(model.name, region)
+
+
+def _keep_promotion(registry: Registry, store: Store, model: str, region: str) -> None:
+    promotion = registry.promotion(model, region)
+    if promotion is not None:
+        keep_promotion(store, f"{model}-{region}", promotion)

@@ -17,7 +17,7 @@ from regiolect.settings import load_settings
 def audit_registry(everything: bool) -> AuditResult:
     settings = load_settings()
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
-    return audit.audit(registry, PolicyBook(settings.policies), everything=everything)
+    return audit.audit(registry, PolicyBook(settings.policies), stores=settings.find_store, everything=everything)
 
 
 @task(name="link audit", cache_policy=NO_CACHE)

@@ -19,15 +19,16 @@ from regiolect.audit.evidence import (
     require_unseen,
     results_of,
 )
+from regiolect.audit.promised import FindStore, promised, require_kept
 from regiolect.audit.today import require_allowed, require_recent
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
-from regiolect.errors import RegiolectError
+from regiolect.errors import RegiolectError, RegistryError
 from regiolect.gate.again import require_reproduced
 from regiolect.host.processors import processors
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
-from regiolect.registry import LiveVersion, Registry, require_loader
+from regiolect.registry import LiveVersion, Registry, require_obedient, require_signed
 from regiolect.settings import without_password
 from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
@@ -43,6 +44,7 @@ def audit(
     book: PolicyBook,
     names: Collection[str] = (),
     *,
+    stores: FindStore | None = None,
     everything: bool = False,
     now: datetime | None = None,
     progress: Progress | None = None,
@@ -56,21 +58,34 @@ def audit(
         registry: where versions are registered; its keyring tells whose signatures count.
         book: today's policies.
         names: registered models to look at; default: all.
+        stores: where regions keep the promotions that tell which models there must be; without, that is not asked.
         everything: also versions that no alias points at.
         now: the moment that ages are counted from; by default the clock's.
         progress: called after each version, in the order of the result.
 
     Raises:
-        RegistryError: the registry cannot be read.
+        RegistryError: the registry cannot be read, or neither it nor a store knows of any model.
     """
     clock, at = time.perf_counter(), now or datetime.now(UTC)
     of_all, versions, trust = _Findings(), [], Trust()
     with of_all.kept():
         trust = registry.keyring.load_trust()
     examiner = _Examiner(registry, trust, book, at)
-    live = registry.live(names, book.regions(), everything=everything)
+    promises = promised(stores, book.regions(), trust, of_all.kept) if stores is not None else {}
+    promises = {name: each for name, each in promises.items() if not names or name in names}
+    live = registry.live(names, book.regions(), everything=everything, promised=promises.keys())
+    if not live and not promises and not of_all.found:
+        raise RegistryError(
+            expected="a registry with versions to audit",
+            found=f"none at {without_password(registry.tracking_uri)}, and no record of any in the regions' stores",
+            remedy="correct MLFLOW_TRACKING_URI, or release a region first",
+        )
+    require_kept(promises, live, of_all.kept)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        for found in pool.map(examiner.examine, live):
+        for version, future in [(version, pool.submit(examiner.examine, version)) for version in live]:
+            # Whatever nobody thought of speaks against that version, and keeps no other from being looked at.
+            error = future.exception()
+            found = future.result() if error is None else _unexamined(version, error)
             versions.append(found)
             if progress is not None:
                 progress(found)
@@ -80,6 +95,12 @@ def audit(
         seconds=time.perf_counter() - clock,
         versions=tuple(versions),
         findings=tuple(of_all.found),
+    )
+
+
+def _unexamined(version: LiveVersion, error: BaseException) -> AuditedVersion:
+    return AuditedVersion(
+        name=version.name, version=version.version, aliases=version.aliases, findings=(failure_of(error),)
     )
 
 
@@ -109,22 +130,27 @@ class _Examiner:
     def examine(self, version: LiveVersion) -> AuditedVersion:
         """One version; what cannot even be read is a finding as well."""
         of_all, engines = _Findings(), tuple[AuditedEngine, ...]()
-        manifest, size = None, 0
+        manifest, promotion, size = None, None, 0
         with of_all.kept(), self.registry.opened(version) as stored:
-            with of_all.kept():
-                require_loader(stored.description)
             folder = stored.bundle
-            manifest = read_bundle(folder)
             with of_all.kept():
-                require_name(manifest, version.name, version.version)
+                manifest = read_bundle(folder)
             with of_all.kept():
-                version.require_promoted(digest_file(folder / MANIFEST), self.trust)
+                if manifest is not None:
+                    promotion = version.require_promoted(digest_file(folder / MANIFEST), self.trust)
             with of_all.kept():
-                verify_bundle(folder, manifest)
-                # What was changed proves nothing: its content is looked at only if it is what the manifest names.
-                size = sum(blob.size for _, blob in manifest.files())
-                with self.judging:
-                    engines = tuple(self._engine(folder, manifest, approved) for approved in manifest.engines)
+                require_obedient(stored.model, manifest)
+                if promotion is not None and promotion.beside:
+                    require_signed(stored.model, promotion.beside)
+            if manifest is not None:
+                with of_all.kept():
+                    require_name(manifest, version.name, version.version)
+                with of_all.kept():
+                    verify_bundle(folder, manifest)
+                    # What was changed proves nothing: its content is looked at only if it is what the manifest names.
+                    size = sum(blob.size for _, blob in manifest.files())
+                    with self.judging:
+                        engines = tuple(self._engine(folder, manifest, approved) for approved in manifest.engines)
         return AuditedVersion(
             name=version.name,
             version=version.version,

@@ -33,14 +33,20 @@ class Failure(Contract):
 def failure_of(error: BaseException) -> Failure:
     """An error as data. One that is none of Regiolect's own says so and keeps its whole message."""
     told = {name: getattr(error, name, None) for name in ("expected", "found", "remedy")}
-    if all(isinstance(text, str) for text in told.values()):
-        return Failure(kind=type(error).__name__, **told)
+    texts = {name: _text(value) for name, value in told.items() if isinstance(value, str)}
+    if texts.keys() == told.keys():
+        return Failure(kind=type(error).__name__, **texts)
     return Failure(
         kind=type(error).__name__,
         expected="the stage to end, or to raise an error of Regiolect's own",
-        found=str(error) or repr(error),
+        found=_text(str(error) or repr(error)),
         remedy="read the flow run's log; if the cause is not on this machine, report it as a defect",
     )
+
+
+def _text(found: str) -> str:
+    """A message that can be written anywhere: half a character, as JSON can hold it, is told by its number."""
+    return found.encode(errors="backslashreplace").decode()
 
 
 class RegionOutcome(Contract):

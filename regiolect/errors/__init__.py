@@ -58,7 +58,8 @@ RegiolectError
 │   ├── DecisionNotReproduced        the gate, asked again on the same results, decides otherwise
 │   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
 │   ├── NoLongerAllowed              by today's policy
-│   └── CalibrationTooOld
+│   ├── CalibrationTooOld
+│   └── VersionMissing               the registry lacks what a release put there, or an alias points at nothing
 ├── IntegrityError                   bytes differ from their digest
 │   ├── TruncatedFile                some of them are missing at the end
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
@@ -199,6 +200,7 @@ from regiolect.errors.trust import (
     UnknownKey,
     UnsignedEngine,
     UntrustedEngine,
+    VersionMissing,
 )
 
 __all__ = [
@@ -294,4 +296,5 @@ __all__ = [
     "UnsupportedOperator",
     "UntrustedEngine",
     "UsageError",
+    "VersionMissing",
 ]

@@ -25,6 +25,10 @@ class CalibrationTooOld(AuditError):
     """The calibration is older than today's policy allows."""
 
 
+class VersionMissing(AuditError):
+    """A registry lacks what a release put there, or an alias points at nothing."""
+
+
 class IntegrityError(RegiolectError):
     """Bytes differ from the digest they are kept under."""
 

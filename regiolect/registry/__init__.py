@@ -18,7 +18,17 @@ MLflow's fluent interface keeps global state that threads would share, so only M
 from __future__ import annotations
 
 from regiolect.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS
-from regiolect.registry.live import LiveVersion, require_loader
+from regiolect.registry.beside import require_obedient, require_signed
+from regiolect.registry.live import LiveVersion
 from regiolect.registry.registry import Exclusively, Registry
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Exclusively", "LiveVersion", "Registry", "require_loader"]
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "PREVIOUS",
+    "Exclusively",
+    "LiveVersion",
+    "Registry",
+    "require_obedient",
+    "require_signed",
+]

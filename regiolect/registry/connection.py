@@ -60,7 +60,8 @@ class Connection:
         self._opening = threading.Lock()
 
     def is_absent(self) -> bool:
-        return self.database is not None and not self.database.exists()
+        """Whether there is no database, or one without anything in it, which MLflow would fill with empty tables."""
+        return self.database is not None and not (self.database.exists() and self.database.stat().st_size)
 
     def open(self) -> MlflowClient:
         """The client of a store that answered; the first call makes the tables of an empty database.

@@ -46,8 +46,8 @@ def has_promotions(model: RegisteredModel) -> bool:
     return bool(_tagged(model))
 
 
-def require_promotion(envelope: str | None, name: str, version: int, bundle: str, trust: Trust) -> None:
-    """Raises unless a release made a version, with the bundle of that digest, champion.
+def require_promotion(envelope: str | None, name: str, version: int, bundle: str, trust: Trust) -> Promotion:
+    """The promotion by which a release made a version, with the bundle of that digest, champion.
 
     Args:
         envelope: what is kept as the version's promotion, or None.
@@ -62,6 +62,7 @@ def require_promotion(envelope: str | None, name: str, version: int, bundle: str
     promotion, _ = open_promotion(envelope, name, version, trust)
     if promotion.bundle != bundle:
         raise AliasMoved(expected=f"{what} with the bundle {promotion.bundle}", found=bundle, remedy=RELEASE)
+    return promotion
 
 
 def promote(client: MlflowClient, promotion: Promotion, signing: Signing) -> None:
@@ -83,8 +84,8 @@ def forget_others(client: MlflowClient, model: RegisteredModel, version: int) ->
                     raise
 
 
-def promotion_for(manifest: BundleManifest, digest: str, version: int) -> Promotion:
-    """What is signed of a version that holds a bundle."""
+def promotion_for(manifest: BundleManifest, digest: str, version: int, beside: Mapping[str, str]) -> Promotion:
+    """What is signed of a version that holds a bundle, and beside it the files of these digests."""
     requests = [approved.engine.request for approved in manifest.engines]
     return Promotion(
         name=manifest.name,
@@ -94,6 +95,7 @@ def promotion_for(manifest: BundleManifest, digest: str, version: int) -> Promot
         targets=tuple(request.target.name for request in requests),
         build_keys=tuple(request.build_key for request in requests),
         tunings=tunings_of(manifest),
+        beside=beside,
     )
 
 

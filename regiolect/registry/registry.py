@@ -6,20 +6,25 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import RegisteredEngine
-from regiolect.errors import IntegrityError, RegistryError
+from regiolect.errors import IntegrityError, RegistryError, VersionMissing
 from regiolect.integrity import digest_file
 from regiolect.registry import aliases
+from regiolect.registry.beside import digests_beside, require_obedient
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
-from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at
-from regiolect.registry.promotions import promotion_for
+from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at, stored_beside
+from regiolect.registry.promotions import promotion_for, tag_of
 from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
 from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 # Lets one caller in at a time for the registered model of that name.
 Exclusively = Callable[[str], AbstractContextManager[None]]
@@ -94,7 +99,7 @@ class Registry:
             experiment = experiment_of(client, manifest.model, at.artifacts)
             version = Versions(client, at.uri, experiment, folder, manifest, digest).only_one()
             with self._exclusively(manifest.name):
-                promotion = promotion_for(manifest, digest, version)
+                promotion = promotion_for(manifest, digest, version, self._beside(client, manifest, version))
                 is_champion = aliases.move(client, promotion, champion, trust, signing)
         return registered_engine(manifest.name, version, is_champion, labels(manifest, digest))
 
@@ -129,6 +134,18 @@ class Registry:
                 aliases.restore(client, f"{model}-{region}", trust)
             return aliases.champion_of(aliases.owned(client, model, region), trust)
 
+    def promotion(self, model: str, region: str) -> str | None:
+        """The signed promotion of the champion of a model in a region, as an envelope; None where there is none.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        at, client, name = self._connection, self._connection.open(), f"{model}-{region}"
+        with at.named_errors(f"to read {name} at {at.shown}"):
+            found = aliases.model_at(client, name)
+            champion = aliases.champion_of(found, self.keyring.trust_or_nobody())
+            return None if found is None or champion is None else found.tags.get(tag_of(champion.version))
+
     def promoted(self, version: RegisteredEngine) -> bool:
         """Whether a release made a version champion, and it is still that."""
         at, client = self._connection, self._connection.open()
@@ -150,7 +167,12 @@ class Registry:
             return dict(aliases.champions(client, self.keyring.trust_or_nobody()))
 
     def live(
-        self, names: Collection[str] = (), regions: Collection[str] = (), *, everything: bool = False
+        self,
+        names: Collection[str] = (),
+        regions: Collection[str] = (),
+        *,
+        everything: bool = False,
+        promised: Collection[str] = (),
     ) -> tuple[LiveVersion, ...]:
         """Every version that an alias points at, by name and number; see `live_versions`.
 
@@ -163,17 +185,36 @@ class Registry:
             raise _absent(f"a registry at {at.shown}")
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
-            return tuple(live_versions(client, names, regions, everything=everything))
+            return tuple(live_versions(client, names, regions, everything=everything, promised=promised))
+
+    def _beside(self, client: MlflowClient, manifest: BundleManifest, version: int) -> dict[str, str]:
+        """Digests of what lies beside a version's bundle, once it is found to be what MLflow may obey.
+
+        Raises:
+            IntegrityError: it is not.
+        """
+        source = str(client.get_model_version(manifest.name, str(version)).source)
+        with stored_beside(source, self._connection.uri) as model:
+            require_obedient(model, manifest)
+            return digests_beside(model)
 
     @contextmanager
     def opened(self, version: LiveVersion) -> Iterator[Stored]:
         """A version's files, to read from while the block lasts. Nothing of them is verified yet.
 
         Raises:
+            VersionMissing: there is no such version.
             RegistryError: it cannot be read.
         """
         at = self._connection
         with ExitStack() as stack:
+            if version.source is None:
+                pointing = ", ".join(version.aliases)
+                raise VersionMissing(
+                    expected=f"a version {version.version} of {version.name}, at which {pointing} points",
+                    found="none: somebody deleted it, or pointed the alias there by hand",
+                    remedy="release the region again, which points the alias where it belongs",
+                )
             with at.named_errors(f"to read models:/{version.name}/{version.version} at {at.shown}"):
                 stored = stack.enter_context(stored_at(version.source, at.uri))
             yield stored

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field, PositiveInt, ValidationError
 
 from regiolect.contracts import Contract, Digest, RegisteredEngine, TargetId
 from regiolect.errors import AliasMoved, StatementMismatch
-from regiolect.signing.envelope import SIGNED, Opened, Signing, Statement, open_envelope, statement
+from regiolect.signing.envelope import SIGNED, KeptSignature, Opened, Signing, Statement, open_envelope, statement
 from regiolect.signing.trust import Trust
+from regiolect.storage import Store
 
 PROMOTION = "https://regiolect.dev/promotion/v1"
+PROMOTIONS = "promotions"
 
 
 class Promotion(Contract):
@@ -19,6 +22,8 @@ class Promotion(Contract):
 
     replaced: the version that was champion before.
     tunings: what each engine was tuned to, in the order of `targets`; left out where none was.
+    beside: digests of the files that MLflow keeps beside the bundle, by path; nothing in promotions from before they
+        were signed.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Promotion(Contract):
     build_keys: tuple[Digest, ...]
     replaced: PositiveInt | None = None
     tunings: tuple[Digest | None, ...] = Field(default=(), exclude_if=operator.not_)
+    beside: Mapping[str, Digest] = Field(default={}, exclude_if=operator.not_)
 
     def engine(self) -> RegisteredEngine:
         """The version as the champion it is."""
@@ -51,6 +57,27 @@ class Promotion(Contract):
         return statement(PROMOTION, {self.name: self.bundle}, self.model_dump(mode="json"))
 
 
+def keep_promotion(store: Store, name: str, envelope: str) -> None:
+    """Keep the newest promotion of a registered model where its region keeps everything else: a registry that is
+    emptied, or put back to what it was, cannot tell that itself."""
+    if store.get_record(PROMOTIONS, name, KeptSignature) != (kept := KeptSignature(envelope=envelope)):
+        store.put_record(PROMOTIONS, name, kept)
+
+
+def kept_promotions(store: Store) -> Iterator[KeptSignature]:
+    """What `keep_promotion` kept in a store; nothing is known of who wrote it."""
+    return store.records(PROMOTIONS, KeptSignature)
+
+
+def open_kept(kept: KeptSignature, trust: Trust) -> Promotion:
+    """What a kept promotion says.
+
+    Raises:
+        UntrustedEngine: nobody who is trusted here signed it, or it is no promotion.
+    """
+    return _opened(kept.envelope, "a promotion that the region's store holds", trust)[0]
+
+
 def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tuple[Promotion, Opened]:
     """What an envelope says of a version.
 
@@ -59,7 +86,15 @@ def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tupl
         UntrustedEngine: nobody who is trusted here signed it, or it is no promotion.
     """
     what = f"the promotion of models:/{name}/{version}"
-    opened = open_envelope(envelope.encode(), trust, what)
+    promotion, opened = _opened(envelope, what, trust)
+    if (promotion.name, promotion.version) != (name, version):
+        raise AliasMoved(what, f"one of models:/{promotion.name}/{promotion.version}", RELEASE)
+    return promotion, opened
+
+
+def _opened(envelope: str, what: str, trust: Trust) -> tuple[Promotion, Opened]:
+    # What is no Unicode is no envelope either.
+    opened = open_envelope(envelope.encode(errors="surrogatepass"), trust, what)
     said = {key: value for key, value in opened.statement["predicate"].items() if key != SIGNED}
     try:
         promotion = Promotion.model_validate(said)
@@ -67,8 +102,6 @@ def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tupl
         raise StatementMismatch(what, f"a statement of {opened.key.who()} about something else", RELEASE) from error
     if opened.statement.get("predicateType") != PROMOTION:
         raise StatementMismatch(what, f"a statement of type {opened.statement.get('predicateType')!r}", RELEASE)
-    if (promotion.name, promotion.version) != (name, version):
-        raise AliasMoved(what, f"one of models:/{promotion.name}/{promotion.version}", RELEASE)
     return promotion, opened
 
 

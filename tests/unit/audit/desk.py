@@ -29,6 +29,7 @@ from regiolect.integrity import digest_bytes
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.registry import Registry
 from regiolect.signing.envelope import Signing
+from regiolect.signing.promotion import keep_promotion
 
 MADE = datetime(2026, 3, 1, tzinfo=UTC)
 SAMPLES = 4000
@@ -126,6 +127,9 @@ class Desk:
             folder, bundles.exported(), self.region, "Test", policy.canonical(), [approved], bundles.store, signing
         )
         self.registry.register(folder, read_bundle(folder), champion)
+        promotion = self.registry.promotion(bundles.model, self.region)
+        if promotion is not None:
+            keep_promotion(bundles.store, self.name, promotion)
 
     def audited(self, book: PolicyBook | None = None, **options: Any) -> AuditResult:
         options = {"now": MADE + timedelta(days=10)} | options

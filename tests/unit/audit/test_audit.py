@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -22,24 +21,10 @@ from regiolect.contracts import (
 )
 from regiolect.errors import RegistryError, UsageError
 from regiolect.integrity import canonical_json
-from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
-from tests.unit.audit.desk import MADE, NUMBERS, Desk, stated
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture
-def desk(home: Path, bundles: Any, keyring: Keyring, tmp_path: Path) -> Desk:
-    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
-    region = f"r{next(NUMBERS)}"
-    policy = RegionPolicy.model_validate(stated(region))
-    registry = Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts", keyring=keyring)
-    return Desk(registry, dataclasses.replace(bundles, policy=policy), tmp_path / "policies", region, stated(region))
+from tests.unit.audit.desk import MADE, Desk
 
 
 def kinds(result: AuditResult) -> list[str]:

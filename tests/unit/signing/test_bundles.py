@@ -198,7 +198,12 @@ def test_an_envelope_changed_in_any_part_is_refused_by_its_own_error(
         verify_decisions(bundle, _sealed(bundle), own.load_trust())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b'"text"', b'{"payload": 1}', b"[" * 100_000])
+HALF_A_CHARACTER = b'{"payload": "", "payloadType": "\\ud800", "signatures": [{"keyid": "\\udfff", "sig": ""}]}'
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b"\xff", b'"text"', b'{"payload": 1}', b"[" * 100_000, HALF_A_CHARACTER]
+)
 def test_what_is_no_envelope_is_refused(bundle: Path, own: Keyring, content: bytes) -> None:
     (bundle / decision_path("cpu")).write_bytes(content)
     with pytest.raises(SignatureMismatch):

@@ -1,0 +1,219 @@
+"""What MLflow keeps beside a bundle in a version, and obeys: which loader it calls, and what it installs before that.
+
+No bundle's manifest names these files. A promotion signs their digests; of versions that were promoted before it did,
+or never, they are read, and may ask for what the bundle needs and for nothing else. MLflow's own format of them is its
+own business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+
+from regiolect.bundle import BundleManifest
+from regiolect.errors import IntegrityError
+from regiolect.integrity import digest_file
+from regiolect.registry.versions import BUNDLE, LOADER
+from regiolect.serving import requirements
+
+DESCRIPTION = "MLmodel"
+# MLflow writes here, beside what it downloads, under which name and version it did.
+_NOTED = "registered_model_meta"
+_PINNED, _CONDA, _PYTHON = "requirements.txt", "conda.yaml", "python_env.yaml"
+_ENVIRONMENTS = ({"conda": _CONDA, "virtualenv": _PYTHON}, {"conda": _CONDA}, {"virtualenv": _PYTHON}, _CONDA, None)
+# As conda writes it, and as pip does: `python=3.11.7`, `pip<=26.3`.
+_TOOL = re.compile(r"(python|pip|setuptools|wheel)([<>=!~]=?[0-9][0-9a-z.]*)?")
+_CHANNELS = frozenset({"conda-forge", "defaults"})
+_DEEPEST = 50  # far more than MLflow nests
+_LARGEST = 1 << 20
+_REMEDY = "do not load this version: MLflow would obey the file; delete it, and release the region again"
+
+
+def digests_beside(model: Path) -> dict[str, str]:
+    """The digest of every file of a version that is not the bundle's, by its path.
+
+    Raises:
+        IntegrityError: one is a link, or something else than a file.
+    """
+    found = {}
+    for path in sorted(model.rglob("*")):
+        name = path.relative_to(model).as_posix()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise IntegrityError("plain files beside the bundle", f"{name}, a link or a device", _REMEDY)
+        if path.is_file() and name != _NOTED and not name.startswith(f"{BUNDLE}/"):
+            found[name] = digest_file(path)
+    return found
+
+
+def require_signed(model: Path, signed: Mapping[str, str]) -> None:
+    """Raises IntegrityError unless a version has, beside its bundle, the very files that its promotion signed."""
+    found = digests_beside(model)
+    wrong = sorted(name for name in {*found, *signed} if found.get(name) != signed.get(name))
+    if wrong:
+        named = ", ".join(f"{name} {_what(name, found, signed)}" for name in wrong[:5])
+        raise IntegrityError("the files beside the bundle that were signed with its promotion", named, _REMEDY)
+
+
+def _what(name: str, found: Mapping[str, str], signed: Mapping[str, str]) -> str:
+    if name not in found:
+        return "is missing"
+    return "was changed" if name in signed else "was added"
+
+
+def require_obedient(model: Path, manifest: BundleManifest | None) -> None:
+    """Require that MLflow loads a version by Regiolect's own loader, from its bundle and no code of the version's, and
+    installs what the bundle asks for and nothing else: loading cannot notice, for MLflow obeys these files before
+    anybody is asked.
+
+    Args:
+        manifest: the bundle's; None if it cannot be read: what is installed is then not judged.
+
+    Raises:
+        IntegrityError: it does otherwise.
+    """
+    wanted = {"flavors": ["python_function"], "loader_module": LOADER, "data": BUNDLE, "code": None}
+    described = _yaml(model / DESCRIPTION)
+    flavors = _mapping(described.get("flavors"), f"{DESCRIPTION}, flavors")
+    pyfunc = _mapping(flavors.get("python_function"), f"{DESCRIPTION}, python_function")
+    found = {"flavors": list(flavors), **{name: pyfunc.get(name) for name in ("loader_module", "data", "code")}}
+    if found != wanted:
+        raise _unlike(
+            DESCRIPTION,
+            f"by which MLflow loads {', '.join(f'{k} {v!r}' for k, v in wanted.items())}",
+            ", ".join(f"{name} {found[name]!r}" for name in wanted if found[name] != wanted[name]),
+        )
+    if pyfunc.get("predict_fn", "predict") != "predict":
+        raise _unlike(DESCRIPTION, "that calls `predict`", f"predict_fn {pyfunc['predict_fn']!r}")
+    environments = pyfunc.get("env")
+    if environments not in _ENVIRONMENTS:
+        raise _unlike(DESCRIPTION, f"whose environments are {_CONDA} and {_PYTHON}", f"env {environments!r}")
+    if manifest is not None:
+        _require_packages(model, _Packages(manifest))
+
+
+class _Packages:
+    """What a bundle asks for: its runtimes in the versions that built its engines, Regiolect and MLflow in any one."""
+
+    def __init__(self, manifest: BundleManifest) -> None:
+        self.wanted = {_key(Requirement(line)) for line in requirements(manifest)}
+
+    def require(self, file: str, lines: Iterable[object]) -> None:
+        """Raises IntegrityError unless `lines` of a file ask for just that."""
+        found = set()
+        for line in lines:
+            try:
+                asked = Requirement(str(line))
+            except InvalidRequirement as error:
+                raise self._other(file, repr(line)) from error
+            key = _key(asked)
+            if asked.url is not None or asked.marker is not None or (key not in self.wanted and key[0] != "mlflow"):
+                raise self._other(file, str(line))
+            found.add(key)
+        if not self.wanted <= found:
+            missing = ", ".join(sorted(name for name, *_ in self.wanted - found))
+            raise self._other(file, f"nothing about {missing}")
+
+    def _other(self, file: str, found: str) -> IntegrityError:
+        asked = ", ".join(sorted(f"{name}{version}" for name, _, version in self.wanted))
+        return _unlike(file, f"that asks for {asked} and mlflow", found)
+
+
+def _key(asked: Requirement) -> tuple[str, frozenset[str], str]:
+    # An older release pinned the Regiolect that it was made by.
+    return asked.name, frozenset(asked.extras), "" if asked.name == "regiolect" else str(asked.specifier)
+
+
+def _require_packages(model: Path, packages: _Packages) -> None:
+    # Each is written by every MLflow there is; one that is missing installs nothing.
+    pinned, conda, python = model / _PINNED, model / _CONDA, model / _PYTHON
+    if pinned.exists():
+        packages.require(_PINNED, [line for line in map(str.strip, _text(pinned).splitlines()) if line])
+    if conda.exists():
+        told = _yaml(conda)
+        listed = _list(told.get("dependencies"), f"{_CONDA}, dependencies")
+        inner = [each for each in listed if not isinstance(each, str)]
+        _require_only(_CONDA, told, {"name", "channels", "dependencies"})
+        _require_only(_CONDA, _list(told.get("channels", []), f"{_CONDA}, channels"), _CHANNELS)
+        _require_tools(_CONDA, [each for each in listed if isinstance(each, str)])
+        if len(inner) != 1 or not isinstance(inner[0], dict) or list(inner[0]) != ["pip"]:
+            raise _unlike(_CONDA, "with one list of packages for pip", repr(inner))
+        packages.require(_CONDA, _list(inner[0]["pip"], f"{_CONDA}, pip"))
+    if python.exists():
+        told = _yaml(python)
+        _require_only(_PYTHON, told, {"python", "build_dependencies", "dependencies"})
+        _require_tools(_PYTHON, _list(told.get("build_dependencies", []), f"{_PYTHON}, build_dependencies"))
+        listed = _list(told.get("dependencies", []), f"{_PYTHON}, dependencies")
+        if listed != [f"-r {_PINNED}"]:
+            packages.require(_PYTHON, listed)
+
+
+def _require_only(file: str, found: Iterable[object], known: Iterable[object]) -> None:
+    other = sorted(str(each) for each in set(map(str, found)) - set(map(str, known)))
+    if other:
+        raise _unlike(file, f"of {', '.join(sorted(map(str, known)))}", ", ".join(other))
+
+
+def _require_tools(file: str, lines: Iterable[object]) -> None:
+    other = [str(line) for line in lines if not _TOOL.fullmatch(str(line))]
+    if other:
+        raise _unlike(file, "that builds with python, pip, setuptools and wheel", ", ".join(other))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ValueError(f"more than {_LARGEST:,} bytes")
+        return data.decode()
+    except (OSError, ValueError) as error:
+        raise _unlike(path.name, "that can be read", f"{error} ({type(error).__name__})") from error
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    text = _text(path)
+    try:
+        return _mapping(_read(text), path.name)
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise _unlike(
+            path.name, "that can be read", f"a file that tells none of that ({type(error).__name__})"
+        ) from error
+
+
+def _read(text: str) -> Any:
+    """What YAML says, read in a tenth of the time that Python's own reader takes."""
+    # Not every PyYAML has libyaml, which goes into what is nested until the stack ends.
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, Loader=reader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("an alias, which MLflow does not write")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"nested more than {_DEEPEST} deep")
+    loader = reader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise IntegrityError(f"names with values in {where}", f"none of that ({type(value).__name__})", _REMEDY)
+    return value
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise IntegrityError(f"a list in {where}", f"none of that ({type(value).__name__})", _REMEDY)
+    return value
+
+
+def _unlike(file: str, wanted: str, found: str) -> IntegrityError:
+    return IntegrityError(expected=f"a file {file} {wanted}", found=found[:300], remedy=_REMEDY)
