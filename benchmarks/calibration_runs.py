@@ -84,7 +84,7 @@ def regiolect(folder: Path, count: int, *, ranges: bool = False) -> dict[str, fl
     calibrated = time.perf_counter() - clock
     peak = peak_mb()
     clock = time.perf_counter()
-    recipe = backend("onnxruntime").recipe(Precision.INT8)
+    recipe = backend("onnxruntime").recipe_here(Precision.INT8)
     typed_graph(model, REGION, Precision.INT8, recipe, table, store)
     written, used = time.perf_counter() - clock, time.process_time() - used
     clock = time.perf_counter()

@@ -75,7 +75,7 @@ def measure_all(folder: Path, batches: list[int], seconds: float) -> list[Row]:
     isa = cpu_fingerprint()["isa"].split()
     rows: list[Row] = []
     for name in BACKENDS:
-        recipe = backend(name).recipe
+        recipe = backend(name).recipe_here
         wide = engine(name, REGION, model, recipe(Precision.FP32), None, store)
         narrow = engine(name, REGION, model, recipe(Precision.INT8), table, store)
         rows.extend(

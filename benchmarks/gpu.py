@@ -142,7 +142,7 @@ def build(folder: Path) -> Engines:
     table = table_of(read_observed(observed, store), CalibrationMethod.PERCENTILE)
     artifacts = {}
     for name, precision in (("FP32", "FP32"), ("TF32", "FP32"), ("FP16", "FP16"), ("INT8", "INT8")):
-        recipe = backend(BACKEND).recipe(Precision(precision))
+        recipe = backend(BACKEND).recipe_here(Precision(precision))
         ranges = None if precision == "FP32" else table
         artifacts[name] = built(
             BACKEND, "bench", model, recipe, ranges, store, precision=Precision(precision), tf32=name == "TF32"

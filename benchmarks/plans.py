@@ -61,7 +61,7 @@ class Example:
         self.model: ExportedModel = export_model(spec, store, samples)
         seen = observe(self.model, validated(samples, store), store, ranges=True)
         table = table_of(seen, CalibrationMethod.PERCENTILE)
-        recipe = backend(BACKEND).recipe
+        recipe = backend(BACKEND).recipe_here
         self.graphs = {
             precision: typed_graph(
                 self.model,

@@ -137,8 +137,8 @@ def measured(bench: Bench, name: str, batches: Sequence[int], seconds: float) ->
     """One row per variant: its loss, and its time at each batch beside FP32's. A variant that changes no graph is left
     out.
     """
-    shipped = backend(name).recipe(Precision.INT8)
-    wide = bench.engine(name, Precision.FP32, backend(name).recipe(Precision.FP32))
+    shipped = backend(name).recipe_here(Precision.INT8)
+    wide = bench.engine(name, Precision.FP32, backend(name).recipe_here(Precision.FP32))
     reference = _answers(wide, bench.inputs)
     rows: list[Row] = []
     seen: set[str] = set()

@@ -109,7 +109,7 @@ def measure_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     model = export_model(spec, store, samples)
     table = calibrate(model, validated(samples, store), CalibrationMethod.ENTROPY, store)
     openvino = backend("openvino")
-    artifact = pairs.engine("openvino", REGION, model, openvino.recipe(Precision.INT8), table, store).artifact
+    artifact = pairs.engine("openvino", REGION, model, openvino.recipe_here(Precision.INT8), table, store).artifact
     tuned = tune_engine(
         openvino, artifact, {"image": images}, store, minutes=arguments.minutes, tuned_for=Performance.LATENCY
     )

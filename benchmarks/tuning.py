@@ -195,7 +195,7 @@ def engines(network: str, name: str, store: LocalStore) -> Iterator[tuple[Precis
     model = export_model(spec, store, samples)
     table = calibrate(model, validated(samples, store), CalibrationMethod.ENTROPY, store)
     for precision, ranges in ((Precision.FP32, None), (Precision.INT8, table)):
-        built = engine(name, REGION, model, backend(name).recipe(precision), ranges, store).artifact
+        built = engine(name, REGION, model, backend(name).recipe_here(precision), ranges, store).artifact
         profile = PROFILES[network]
         request = built.request.model_copy(
             update={"profile": profile, "build_key": digest_of({"network": network, "of": built.request.build_key})}

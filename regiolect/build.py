@@ -64,7 +64,7 @@ def build_engine(
         require_own(table.seal, region=request.region, model=model, dataset=data.dataset.calibration)
     builder = backend(request.target.backend)
     precision = choice.precision
-    graph = typed_graph(model, request.region, precision, builder.recipe(precision), table, store, choice.wider)
+    graph = typed_graph(model, request.region, precision, builder.recipe_here(precision), table, store, choice.wider)
     wanted = BuildRequest(
         model=request.name,
         region=request.region,

@@ -254,7 +254,7 @@ def _built_before(outcome: RegionOutcome, policy: RegionPolicy, target: Target, 
     parts = {
         **outcome.key_parts,
         "policy": policy.digest(),
-        "recipe": digest_of(backend(target.backend).recipe(policy.precision)),
+        "recipe": digest_of(backend(target.backend).recipe_here(policy.precision)),
     }
     known = store.get_record(OUTCOMES, digest_of(parts), RegionOutcome)
     return (

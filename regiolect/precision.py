@@ -45,6 +45,8 @@ class Recipe(Contract):
     integer_bias: the kernels add biases as int32, so those of quantized Gemms are written as such all the same, and a
         channel's scale is one at which its bias is exact; with a remainder of FP32 only.
     residual_add: quantize the inputs of Add where a quantized operator feeds it, so that backends can fuse it.
+    pairs_in_int16: keep weights so small that the products of any two weights of an output channel with uint8 values
+        fit into int16 together, as kernels need that add such products in pairs.
     """
 
     activation: Literal["int8", "uint8"] | None = None
@@ -52,6 +54,7 @@ class Recipe(Contract):
     operators: Annotated[tuple[str, ...], Field(description="ONNX operator types")] = ()
     residual_add: bool = False
     integer_bias: bool = False
+    pairs_in_int16: bool = False
 
 
 FLOAT_RECIPES: dict[Precision, Recipe] = {

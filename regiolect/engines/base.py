@@ -227,8 +227,19 @@ class Backend(ABC):
         return target
 
     @abstractmethod
-    def recipe(self, precision: Precision) -> Recipe:
-        """How this backend wants a precision written into the graph."""
+    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
+        """How this backend wants a precision written into the graph.
+
+        Args:
+            precision: the type of the graph.
+            arithmetic: the class that the engine is for, as `arithmetic` of the process that will run it. Where it is
+                not known, the graph is one that is right in every class.
+        """
+
+    @final
+    def recipe_here(self, precision: Precision) -> Recipe:
+        """`recipe` for the arithmetic of this process."""
+        return self.recipe(precision, self.arithmetic())
 
     @final
     def build(self, request: BuildRequest, store: Store, calibration: Digest | None = None) -> EngineArtifact:

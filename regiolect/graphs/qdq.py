@@ -25,6 +25,8 @@ ALWAYS_ZERO_SCALE = 2.0**-14
 # The most steps of an int32 bias. A kernel adds products of 8 x 8 bits to it, 33,000 of them at the least before it
 # leaves int32.
 _BIAS_STEPS = 2**30
+# Times 255, the largest uint8 value, this still fits into int16, on either side of zero.
+MOST_OF_A_PAIR = 128
 
 
 def range_of(tensor: str, ranges: Mapping[str, TensorRange]) -> TensorRange:
@@ -71,20 +73,32 @@ def weight_scales(
     axis: int | None,
     scale_type: type[np.floating[Any]],
     least: NDArray[np.float64] | None = None,
+    *,
+    pairs_in_int16: bool = False,
 ) -> NDArray[Any]:
     """max|w| / 127, per index of `axis` or for the whole tensor, and no less than `least`; 1 where that makes zero.
 
     Args:
+        weight: of any shape.
+        axis: each index along it has a scale of its own; None for one scale in all.
+        scale_type: float type that holds the scales exactly.
         least: one value per index of `axis`, as `least_for_bias` gives them.
+        pairs_in_int16: no two steps of a scale's weights add up to more than `MOST_OF_A_PAIR`. Then the scale is up to
+            twice as large: max|w| / 64 where the largest weights are alike, max|w| / 127 still where one stands out.
 
     Raises:
         PrecisionOverflow: a scale is beyond the range of `scale_type`.
     """
     others = tuple(index for index in range(weight.ndim) if index != axis) if axis is not None else None
-    largest = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64) / 127
+    largest = np.abs(weight).max(axis=others, initial=0.0).astype(np.float64)
+    scales = largest / 127
+    if pairs_in_int16:
+        pairs = _largest_pairs(weight, axis).reshape(largest.shape)
+        # Half a step of rounding on either side of a pair makes one step more.
+        scales = np.minimum(largest / (MOST_OF_A_PAIR // 2), np.maximum(scales, pairs / (MOST_OF_A_PAIR - 1)))
     if least is not None:
-        largest = np.maximum(largest, least)
-    return _round_up(np.where(largest > 0, largest, 1.0), scale_type).astype(np.float32)
+        scales = np.maximum(scales, least)
+    return _round_up(np.where(scales > 0, scales, 1.0), scale_type).astype(np.float32)
 
 
 def least_for_bias(bias: NDArray[Any], data_scale: NDArray[Any]) -> NDArray[np.float64]:
@@ -103,6 +117,20 @@ def least_for_bias(bias: NDArray[Any], data_scale: NDArray[Any]) -> NDArray[np.f
         least = np.abs(bias.astype(np.float64)) / (np.float64(data_scale) * _BIAS_STEPS)
     # Beyond that float32 cannot hold the scale: such a bias stays float.
     return np.where(least < np.finfo(np.float32).max, least, 0.0)
+
+
+def pairs_fit(steps: NDArray[np.float32], axis: int | None) -> bool:
+    """Whether no two steps of one index of `axis`, or of all where that is None, add up to too much for int16."""
+    return bool(_largest_pairs(steps, axis).max(initial=0) <= MOST_OF_A_PAIR)
+
+
+def _largest_pairs(values: NDArray[np.float32], axis: int | None) -> NDArray[Any]:
+    """Per index of `axis`: the largest magnitude of a sum of two values of one sign, or of one value alone."""
+    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    if rows.shape[1] < 2:
+        return np.asarray(np.abs(rows).astype(np.float64).max(axis=1, initial=0))
+    most, least = (np.partition(side, -2, axis=1)[:, -2:].astype(np.float64) for side in (rows, -rows))
+    return np.asarray(np.maximum(np.maximum(most, 0).sum(axis=1), np.maximum(least, 0).sum(axis=1)))
 
 
 def _round_up(scales: NDArray[Any], scale_type: type[np.floating[Any]]) -> NDArray[Any]:
@@ -148,6 +176,7 @@ class Writer:
 
     names: Names
     scale_type: type[np.floating[Any]]
+    pairs_in_int16: bool = False
     initializers: list[TensorProto] = field(default_factory=list)
     first: list[NodeProto] = field(default_factory=list)
     after: dict[str, list[NodeProto]] = field(default_factory=dict)
@@ -179,7 +208,7 @@ class Writer:
                 found=f"{int((~np.isfinite(values)).sum())} that are NaN or infinite",
                 remedy="train or export the model again",
             )
-        scales = weight_scales(values, axis, self.scale_type, least)
+        scales = weight_scales(values, axis, self.scale_type, least, pairs_in_int16=self.pairs_in_int16)
         made = (name, axis, scales.tobytes())
         if made not in self.made:
             shape = [-1 if index == axis else 1 for index in range(values.ndim)]

@@ -24,6 +24,7 @@ from regiolect.graphs.protos import (
     with_opset,
 )
 from regiolect.graphs.qdq import Names, Writer, insert, least_for_bias, range_of
+from regiolect.graphs.refit import refit
 from regiolect.precision import Recipe
 
 _OPERANDS = (0, 1)
@@ -115,9 +116,10 @@ def quantized(
     """A normalized FP32 model with the recipe's operands quantized; the rest stays float32.
 
     One Q/DQ pair per activation serves all its quantized readers; every other reader keeps the float tensor. Weights
-    become int8 with a DequantizeLinear, symmetric, one scale per output channel of max|w| / 127, more where an integer
-    bias needs it (`qdq.least_for_bias`), and 1 for a channel of zeros without one. Scales are float32; where the
-    recipe's remainder is FP16 each is one that float16 holds exactly, rounded up so that nothing in range is clipped.
+    become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), more where an
+    integer bias needs it (`qdq.least_for_bias`). Scales are float32; where the recipe's remainder is FP16 each is one
+    that float16 holds exactly, rounded up so that nothing in range is clipped. Q/DQ nodes that the model arrives with
+    are rewritten where the recipe asks for pairs that fit into int16 (`refit`).
 
     Args:
         model: a normalized model.
@@ -170,6 +172,8 @@ def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple
     """A copy of the model in an opset that can be quantized, and its operands."""
     result = ModelProto()
     result.CopyFrom(with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel"))
+    if recipe.pairs_in_int16:
+        refit(result.graph, recipe.operators)
     operands = plan_operands(result, recipe, wider)
     if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
         raise UnsupportedOperator(
@@ -191,7 +195,7 @@ def _redirected(
     """Let `nodes`, by their operator's index, read quantized operands; the writer holds what they read."""
     held = constants(model.graph)
     scale_type = np.float16 if recipe.remainder is Precision.FP16 else np.float32
-    writer = Writer(names=names or Names(model.graph), scale_type=scale_type)
+    writer = Writer(names or Names(model.graph), scale_type, recipe.pairs_in_int16)
     biases = _biases(model.graph, held) if recipe.integer_bias else {}
     for operand in operands:
         if operand.constant:

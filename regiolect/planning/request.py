@@ -87,7 +87,7 @@ def request_for(
     recipe, machine = ("recipe", target.backend, policy.precision), ("machine", target.backend)
     parts = {
         **shared,
-        "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe(policy.precision))),
+        "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe_here(policy.precision))),
         "target": f"{target.name}/{target.described()}",
         "regiolect": own_code(),
         **(_last_seen(target, store) if on_pools else once(machine, lambda: machine_parts(target))),

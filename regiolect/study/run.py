@@ -174,7 +174,7 @@ class _Bench:
         from regiolect.calibrate import observe, table_of
         from regiolect.graphs import typed_graph
 
-        recipe = self.backend.recipe(Precision.INT8)
+        recipe = self.backend.recipe_here(Precision.INT8)
         data, ranges = as_calibration_set(drawn, sets, store), recipe.remainder is Precision.FP16
         table = table_of(observe(self.model, data, store, ranges=ranges), self.method)
         graph = typed_graph(self.model, sets.region, Precision.INT8, recipe, table, store)

@@ -129,7 +129,7 @@ def request_for(store: LocalStore, write_graph: Callable[[Recipe], onnx.ModelPro
         performance: Performance = Performance.LATENCY,
         graph: Blob | None = None,
     ) -> BuildRequest:
-        model = write_graph(backend(name).recipe(precision)).SerializeToString()
+        model = write_graph(backend(name).recipe_here(precision)).SerializeToString()
         return BuildRequest(
             model="residual",
             region="eu",

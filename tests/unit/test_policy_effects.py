@@ -67,7 +67,7 @@ class Project:
     ) -> RegionOutcome:
         """Keep an engine as a release under a policy would."""
         policy = policy or self.policy()
-        recipe = digest_of(backend("onnxruntime").recipe(policy.precision))
+        recipe = digest_of(backend("onnxruntime").recipe_here(policy.precision))
         key_parts = {"policy": policy.digest(), "recipe": recipe, "model": "m", "target": f"{target}/onnxruntime"}
         outcome: RegionOutcome = self.bundles.outcome(self.bundles.artifact(target=target))
         assert outcome.engine is not None and outcome.evaluation is not None

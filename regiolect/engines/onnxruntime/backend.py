@@ -32,7 +32,7 @@ class OnnxRuntimeBackend(Backend):
     def arithmetic(self) -> Arithmetic | None:
         return arithmetic_here()
 
-    def recipe(self, precision: Precision) -> Recipe:
+    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
         return RECIPES[precision]
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:

@@ -40,7 +40,7 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
         """None: GPUs sum 8 x 8 bit products in int32."""
         return None
 
-    def recipe(self, precision: Precision) -> Recipe:
+    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
         return CUDA_RECIPES[precision]
 
     def fingerprint(self) -> Mapping[str, str]:

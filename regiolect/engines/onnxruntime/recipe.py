@@ -8,6 +8,8 @@ from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 # A convolution becomes an integer kernel only if its output is quantized too, so residual additions have to be.
 # int8 activations would leave most convolutions in float kernels on x86. A ResNet-50-sized network runs 3.3 times as
 # fast as FP32 by this recipe, 1.6 with float additions, 0.8 with int8 activations (benchmarks/results/recipes.md).
+# It holds for every arithmetic class: where 8 x 8 bit products saturate, the session takes exact kernels
+# (`session.CPU`), so that weights keep their 8 bits (docs/adr/0019).
 # Without an integer bias a Gemm stays float and has its weights dequantized in every run.
 RECIPES = {
     **FLOAT_RECIPES,

@@ -11,7 +11,7 @@ from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.configurations import TUNABLE, configurations
 from regiolect.engines.openvino.processor import kernels_arithmetic
-from regiolect.engines.openvino.recipe import RECIPES
+from regiolect.engines.openvino.recipe import recipe_for
 from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 
@@ -33,8 +33,8 @@ class OpenVinoBackend(Backend):
         """The processor's, or what oneDNN's switch in the environment caps it to."""
         return kernels_arithmetic(cpu_fingerprint(), os.environ)
 
-    def recipe(self, precision: Precision) -> Recipe:
-        return RECIPES[precision]
+    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
+        return recipe_for(precision, arithmetic)
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
         from regiolect.engines.openvino.builder import build

@@ -46,7 +46,7 @@ class _TensorRt(Backend):
         """None: GPUs sum 8 x 8 bit products in int32."""
         return None
 
-    def recipe(self, precision: Precision) -> Recipe:
+    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
         return RECIPES[precision]
 
     def _library(self) -> Mapping[str, str]:

@@ -32,7 +32,7 @@ from regiolect.errors import BackendUnavailable
 for name in names():
     try:
         backend(name).fingerprint(), backend(name).obstacle() is None, backend(name).arithmetic()
-        [backend(name).recipe(p) for p in Precision]
+        [backend(name).recipe_here(p) for p in Precision]
     except BackendUnavailable:
         pass
 heavy = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "onnx", "torch", "mlflow", "prefect"}
@@ -55,10 +55,10 @@ def test_fingerprints_name_the_machine_only_where_it_matters() -> None:
 def test_float_recipes_quantize_nothing() -> None:
     for name in names():
         for precision in (Precision.FP32, Precision.FP16):
-            recipe = backend(name).recipe(precision)
+            recipe = backend(name).recipe_here(precision)
             assert recipe.activation is None
             assert recipe.remainder is precision
-        assert backend(name).recipe(Precision.INT8).activation is not None
+        assert backend(name).recipe_here(Precision.INT8).activation is not None
 
 
 def test_what_runs_on_a_gpu_has_no_arithmetic_class() -> None:

@@ -18,6 +18,7 @@ from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import NotRunnableHere
 from regiolect.gpus import Gpu
+from tests.elsewhere import CPU, ISA
 
 ROOT = Path(__file__).parents[3]
 Artifact = Callable[..., EngineArtifact]
@@ -47,7 +48,7 @@ def test_an_engine_of_this_machine_has_none(artifact: Artifact, name: str) -> No
 
 @pytest.mark.parametrize(
     ("what", "value"),
-    [("cpu", "AMD Opteron 244"), ("isa", "avx2"), ("machine", "aarch64"), ("system", "Windows")],
+    [("cpu", CPU), ("isa", ISA), ("machine", "aarch64"), ("system", "Windows")],
 )
 def test_what_is_compiled_at_load_runs_elsewhere_unmeasured(
     artifact: Artifact, name: str, what: str, value: str

@@ -80,11 +80,10 @@ def _residual_net(opset: int = 18) -> ModelProto:
 def _run(model: ModelProto | bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
+    from regiolect.engines.onnxruntime.session import session_options
+
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, session_options(threads=1), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

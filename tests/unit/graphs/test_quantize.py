@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from regiolect.contracts import Precision, TensorRange
+from regiolect.engines.catalog import backend
 from regiolect.errors import InvalidOnnx, MissingThreshold, UnsupportedOperator
 from regiolect.graphs import half, protos, quantize
 from regiolect.graphs.scan import scan
@@ -14,6 +15,8 @@ S8 = Recipe(activation="int8", operators=QUANTIZED_OPERATORS)
 U8 = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS)
 S8_RESIDUAL = S8.model_copy(update={"residual_add": True})
 U8_RESIDUAL = U8.model_copy(update={"residual_add": True})
+# What OpenVINO's kernels need in this process.
+PAIRS_IN_INT16 = backend("openvino").recipe_here(Precision.INT8).pairs_in_int16
 S8_HALF = S8_RESIDUAL.model_copy(update={"remainder": Precision.FP16})
 
 
@@ -53,6 +56,7 @@ def test_onnxruntime_and_openvino_answer_nearly_as_in_fp32(residual_net, images,
     import openvino
 
     model = residual_net()
+    recipe = recipe.model_copy(update={"pairs_in_int16": PAIRS_IN_INT16})
     data = protos.to_bytes(quantized(model, recipe, ranges_of(model, {"x": images})))
     reference = run(model, {"x": images})["y"]
     tolerance = 0.03 * np.abs(reference).max()

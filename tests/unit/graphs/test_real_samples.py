@@ -96,7 +96,7 @@ def difference(fashion: Fashion, run, graph) -> float:
 @pytest.mark.parametrize("name", names())
 def test_each_backends_graph_agrees_with_fp32(fashion, run, table_of, name, precision):
     table = table_of(fashion.model, fashion.ranges, region=REGION)
-    recipe = backend(name).recipe(precision)
+    recipe = backend(name).recipe_here(precision)
     graph = typed_graph(fashion.model, REGION, precision, recipe, table, fashion.store)
     assert 0 < difference(fashion, run, graph) < BOUNDS[precision]
     counts = scan_graph(fashion.store.path_of(graph))
@@ -108,7 +108,7 @@ def test_each_backends_graph_agrees_with_fp32(fashion, run, table_of, name, prec
 @pytest.mark.parametrize("name", names())
 def test_wider_operators_bring_an_int8_graph_nearer_to_fp32(fashion, run, table_of, name):
     table = table_of(fashion.model, fashion.ranges, region=REGION)
-    recipe = backend(name).recipe(Precision.INT8)
+    recipe = backend(name).recipe_here(Precision.INT8)
     operators = operators_of(fashion.model, recipe, fashion.store)
     typed = [
         typed_graph(fashion.model, REGION, Precision.INT8, recipe, table, fashion.store, operators[:count])

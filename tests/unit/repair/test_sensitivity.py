@@ -75,11 +75,15 @@ def network() -> onnx.ModelProto:
 def values_of(model: onnx.ModelProto, names: list[str], feeds: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     import onnxruntime
 
+    from regiolect.engines.onnxruntime.session import session_options
+
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     del shown.graph.output[:]
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        shown.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+    )
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 

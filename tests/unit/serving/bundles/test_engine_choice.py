@@ -26,10 +26,11 @@ from regiolect.errors import (
 )
 from regiolect.integrity import canonical_json
 from regiolect.serving import ServedModel, _load_pyfunc, load_bundle
+from tests.elsewhere import CPU, ISA
 from tests.flows.tiny_models import GPU
 
 RTX = GPU["backend"]
-ELSEWHERE = {"cpu": "AMD Opteron 244", "isa": "avx2"}
+ELSEWHERE = {"cpu": CPU, "isa": ISA}
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +67,8 @@ def test_where_none_was_measured_the_bundles_order_counts_and_both_sides_are_tol
     )
     with pytest.warns(UserWarning, match="tiny-eu for cpu-opteron was measured and approved on another host") as told:
         assert load_bundle(tmp_path / "bundle").target == "cpu-opteron"
-    assert "cpu AMD Opteron 244 there, " in str(told[0].message)
-    assert "isa avx2 there, " in str(told[0].message)
+    assert f"cpu {CPU} there, " in str(told[0].message)
+    assert f"isa {ISA} there, " in str(told[0].message)
 
 
 def test_what_fits_and_does_not_load_gives_way_to_the_next(bundles, built, tmp_path) -> None:
