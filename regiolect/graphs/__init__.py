@@ -32,8 +32,9 @@ def typed_graph(
     float32. INT8 has QuantizeLinear and DequantizeLinear nodes around the operators of the recipe that are not in
     `wider`; the rest is FP32, or FP16 but for what comes near its limit. Same arguments, same bytes.
 
-    A model that arrives with Q/DQ nodes keeps its own scales whatever `wider` says. In INT8 with an FP32 remainder,
-    subgraphs of control flow and operators of other domains stay as they are.
+    A model that arrives with Q/DQ nodes keeps its own scales whatever `wider` says, but for what a recipe with
+    `pairs_in_int16` has to rewrite (`regiolect.graphs.refit`). In INT8 with an FP32 remainder, subgraphs of control
+    flow and operators of other domains stay as they are.
 
     Args:
         model: the exported model.

@@ -74,3 +74,30 @@ def test_packed_weights_are_within_half_a_step(weight, scale_type, data):
     steps = weight / shaped
     assert np.all(scales > 0) and np.all(np.abs(steps) <= 127 * (1 + 1e-6))
     assert np.all(np.abs(np.rint(steps) * shaped - weight) <= shaped * 0.5001)
+
+
+WEIGHTS = arrays(np.float32, array_shapes(min_dims=1, max_dims=4, max_side=5), elements=st.floats(-100, 100, width=32))
+
+
+@given(weight=WEIGHTS, scale_type=scale_types, data=st.data())
+def test_no_two_steps_of_a_channel_leave_int16_together(weight, scale_type, data):
+    axis = data.draw(st.sampled_from([None, *range(weight.ndim)]))
+    scales = qdq.weight_scales(weight, axis, scale_type, pairs_in_int16=True)
+    shaped = scales.reshape([-1 if index == axis else 1 for index in range(weight.ndim)])
+    # As QuantizeLinear does.
+    steps = np.clip(np.rint(weight / shaped), -127, 127).astype(int)
+    channels = steps.reshape(1, -1) if axis is None else np.moveaxis(steps, axis, 0).reshape(steps.shape[axis], -1)
+    for one in channels:
+        pairs = one[:, None] + one[None, :]
+        np.fill_diagonal(pairs, 0)
+        assert np.abs(255 * pairs).max(initial=0) <= np.iinfo(np.int16).max
+    # Nothing is clipped, and what a single weight needs costs no other one its levels.
+    assert np.all(np.abs(steps * shaped - weight) <= shaped * 0.5001)
+    assert np.all(scales <= 2.04 * qdq.weight_scales(weight, axis, scale_type))
+
+
+def test_a_weight_that_stands_out_keeps_eight_bits():
+    weight = np.float32([[1, 0.001, -0.002], [1, 1, 0], [1, -1, 0.5]])
+    plain = qdq.weight_scales(weight, 0, np.float32)
+    paired = qdq.weight_scales(weight, 0, np.float32, pairs_in_int16=True)
+    np.testing.assert_allclose(paired / plain, [1.001, 127 / 64, 1.5], rtol=1e-3)

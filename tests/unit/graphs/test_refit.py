@@ -1,0 +1,169 @@
+"""Graphs that arrive quantized, for kernels that add products in pairs: no pair leaves int16, and answers stay near."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from regiolect.contracts import Precision, TensorRange
+from regiolect.engines.catalog import backend
+from regiolect.graphs import protos, quantize, typed_graph
+from regiolect.graphs.refit import refit
+from regiolect.precision import QUANTIZED_OPERATORS, Recipe
+
+PAIRED = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS, residual_add=True, pairs_in_int16=True)
+RANGES = {"x": TensorRange(threshold=1, minimum=0, maximum=1)}
+RNG = np.random.default_rng(0)
+
+
+def quantized_matmul(weight, scale, point, *, activation=np.uint8, attributes=None, between=(), floats=False):
+    """x @ w, both through Q/DQ nodes; `floats` holds w in float32 and quantizes it in the graph, as QAT exports do."""
+    attributes = attributes or {}
+    zero = {np.uint8: 0, np.int8: -128}[activation]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
+        *([helper.make_node("QuantizeLinear", ["wf", "ws", "wz"], ["w"], **attributes)] if floats else []),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], **attributes),
+        *between,
+        helper.make_node("MatMul", ["xd", between[-1].output[0] if between else "wd"], ["y"]),
+    ]
+    shape = [-1 if index == attributes.get("axis") else 1 for index in range(np.ndim(weight))]
+    values = np.asarray(weight, np.float32) - np.reshape(point, shape) if np.ndim(point) else weight - np.float32(point)
+    held = {
+        "xs": np.float32(1 / 255),
+        "xz": activation(zero),
+        "ws": np.asarray(scale, np.float32),
+        "wz": np.asarray(point, weight.dtype),
+        **({"wf": values.astype(np.float32)} if floats else {"w": weight}),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "quantized",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    protos.check(model)
+    return model
+
+
+def refitted(model):
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    refit(result.graph, QUANTIZED_OPERATORS)
+    protos.check(result)
+    return result
+
+
+def constants(model):
+    return {name: numpy_helper.to_array(tensor) for name, tensor in protos.constants(model.graph).items()}
+
+
+ALIKE = np.full((16, 8), 127, np.int8)
+MIXED = RNG.integers(-127, 128, (16, 8)).astype(np.int8)
+ARRIVING = {
+    "one scale": quantized_matmul(ALIKE, 1 / 127, 0),
+    "per channel": quantized_matmul(MIXED, np.linspace(0.01, 1, 8), np.zeros(8), attributes={"axis": 1}),
+    "transposed": quantized_matmul(
+        np.ascontiguousarray(MIXED.T),
+        np.linspace(0.01, 1, 8),
+        np.zeros(8),
+        attributes={"axis": 0},
+        between=[helper.make_node("Transpose", ["wd"], ["wt"], perm=[1, 0])],
+    ),
+    "unsigned": quantized_matmul(RNG.integers(0, 256, (16, 8)).astype(np.uint8), 1 / 127, 131),
+    "held as floats": quantized_matmul(MIXED, 1 / 127, 0, floats=True),
+    "signed activation": quantized_matmul(MIXED, 1 / 127, 0, activation=np.int8),
+}
+
+
+@pytest.mark.parametrize("how", ARRIVING)
+def test_pairs_fit_afterwards_and_answers_stay_near(run, how):
+    before, after = ARRIVING[how], refitted(ARRIVING[how])
+    made_by = protos.producers(after.graph)
+    product = made_by["y"]
+    weight = constants(after)[protos.dequantizer_of(product.input[1], made_by).input[0]]
+    assert weight.dtype == np.int8 and np.sort(np.abs(weight.astype(int)), axis=None)[-2:].sum() <= 2 * 127
+    columns = weight.astype(int) if weight.shape == (16, 8) else weight.astype(int).T
+    pairs = np.triu(np.ones((16, 16), bool), 1)
+    sums = (columns[:, None, :] + columns[None, :, :])[pairs]
+    assert 100 < np.abs(sums).max() <= 128
+    assert constants(after)[made_by["xd"].input[2]].dtype == np.uint8
+    x = np.random.default_rng(1).uniform(0, 1, (32, 16)).astype(np.float32)
+    expected, found = run(before, {"x": x})["y"], run(after, {"x": x})["y"]
+    # Half a step of each of 16 weights, over all that they can add up to.
+    assert np.abs(found - expected).max() <= np.abs(expected).max() * 0.02
+    assert {name for node in after.graph.node for name in node.input} >= constants(after).keys(), "nothing is left over"
+
+
+def test_what_fits_stays_byte_for_byte():
+    model = quantized_matmul(np.full((16, 8), 64, np.int8), 1 / 64, 0)
+    assert protos.to_bytes(refitted(model)) == protos.to_bytes(model)
+
+
+def test_an_int8_activation_becomes_uint8_with_the_same_values(run):
+    nodes = [
+        *(
+            helper.make_node(kind, [source, "s", "z"], [target])
+            for one in "ab"
+            for kind, source, target in (
+                ("QuantizeLinear", one, f"{one}q"),
+                ("DequantizeLinear", f"{one}q", f"{one}d"),
+            )
+        ),
+        helper.make_node("MatMul", ["ad", "bd"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [
+            helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, ["batch", 4, 16]),
+            helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, ["batch", 16, 4]),
+        ],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 4, 4])],
+        [numpy_helper.from_array(np.float32(0.01), "s"), numpy_helper.from_array(np.int8(3), "z")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    after = refitted(model)
+    assert {constants(after)[node.input[2]].dtype for node in after.graph.node[:4]} == {np.dtype(np.uint8)}
+    feeds = {"a": RNG.uniform(-2, 2, (2, 4, 16)), "b": RNG.uniform(-2, 2, (2, 16, 4))}
+    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    np.testing.assert_allclose(run(after, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_steps_that_others_read_stay_signed():
+    model = ARRIVING["signed activation"]
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.append(helper.make_tensor_value_info("xq", onnx.TensorProto.INT8, ["batch", 16]))
+    assert constants(refitted(shown))["xz"].dtype == np.int8
+
+
+def test_a_recipe_for_pairs_refits_what_arrives_and_others_leave_it(keep, store, table_of):
+    model = keep(ARRIVING["one scale"])
+    table = table_of(model, RANGES)
+    plain = PAIRED.model_copy(update={"pairs_in_int16": False})
+    kept = typed_graph(model, "na", Precision.INT8, plain, table, store)
+    assert store.path_of(kept).read_bytes() == store.path_of(model.graph).read_bytes()
+    assert quantize.quantizable(ARRIVING["one scale"], PAIRED) == ()
+    fitting = protos.load(store.path_of(typed_graph(model, "na", Precision.INT8, PAIRED, table, store)))
+    assert max(np.abs(value).max() for value in constants(fitting).values() if value.dtype == np.int8) == 64
+
+
+def test_a_ready_quantized_graph_answers_right_on_this_processor(keep, store, table_of, run):
+    """16 in every class of arithmetic; where 8 x 8 bits saturate, the graph as it came answers 8.09."""
+    import openvino
+
+    model = keep(ARRIVING["one scale"])
+    recipe = backend("openvino").recipe_here(Precision.INT8)
+    graph = typed_graph(model, "na", Precision.INT8, recipe, table_of(model, RANGES), store)
+    ones = np.ones((4, 16), np.float32)
+    core = openvino.Core()
+    read = core.read_model(store.path_of(graph).read_bytes())
+    answer = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([ones])[0]
+    np.testing.assert_allclose(answer, 16, rtol=1e-5)
+    np.testing.assert_allclose(run(ARRIVING["one scale"], {"x": ones})["y"], 16, rtol=1e-5)
