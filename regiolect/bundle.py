@@ -36,7 +36,8 @@ from regiolect.contracts import (
     RegionId,
     TensorSpec,
 )
-from regiolect.errors import IntegrityError, InvalidBundle, StorageError
+from regiolect.errors import IntegrityError, InvalidBundle, StorageError, UnusableFile
+from regiolect.files import RECORD, read_file
 from regiolect.integrity import canonical_json, digest_bytes, digest_of, verify_file, write_atomic
 from regiolect.signing.decisions import decision_statement
 from regiolect.signing.envelope import Signing
@@ -277,7 +278,7 @@ def _attached(manifest: BundleManifest, policy: bytes, store: Store, signing: Si
         if calibration is not None:
             # Stores find content by its digest alone.
             table = store.path_of(Blob(uri=calibration, digest=calibration, size=0))
-            found[calibration_path(slot)] = table.read_bytes()
+            found[calibration_path(slot)] = read_file(table, RECORD)
     return found
 
 
@@ -319,7 +320,7 @@ def read_bundle(folder: Path) -> BundleManifest:
     """
     path = folder / MANIFEST
     try:
-        return BundleManifest.model_validate_json(path.read_bytes())
+        return BundleManifest.model_validate_json(read_file(path, RECORD))
     except OSError as error:
         raise InvalidBundle(
             expected=f"a bundle with {MANIFEST} at {folder}",
@@ -344,6 +345,10 @@ def verify_bundle(folder: Path, manifest: BundleManifest, later: Collection[str]
     """
     try:
         _verify(folder, manifest, later)
+    except UnusableFile as error:
+        raise IntegrityError(
+            error.expected, error.found, "do not use this bundle; fetch or register it again"
+        ) from error
     except OSError as error:
         raise IntegrityError(
             expected=f"to read every file of the bundle at {folder}",
@@ -364,8 +369,7 @@ def _verify(folder: Path, manifest: BundleManifest, later: Collection[str]) -> N
                 found=f"{'a link' if path.is_symlink() else 'another file'}: {relative!r}",
                 remedy="do not use this bundle; fetch or register it again",
             )
-        if path.is_file():
-            present.add(relative)
+        present.add(relative)
     for relative, blob in named.items():
         if relative not in present:
             raise IntegrityError(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
 from regiolect.errors import EmptyDataset, InvalidSamples
+from regiolect.files import cannot_read, open_file
 from regiolect.integrity import digest_of, digest_source, write_atomic
 
 # How the arrays of inputs and attributes are told from the others in a file.
@@ -236,7 +237,7 @@ def read_samples(path: Path) -> Samples:
     Raises:
         InvalidSamples: not such a file, or truncated; pickled objects are refused.
     """
-    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with _readable(path), open_file(path) as file, np.load(file, allow_pickle=False) as archive:
         return _assembled({name: archive[name] for name in archive.files})
 
 
@@ -258,7 +259,7 @@ def read_index(path: Path) -> SampleIndex:
     Raises:
         InvalidSamples: not such a file, or truncated.
     """
-    with _readable(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with _readable(path), open_file(path) as file, np.load(file, allow_pickle=False) as archive:
         ids, regions = archive["ids"], archive["regions"]
         names = sorted(name.removeprefix(_INPUT) for name in archive.files if name.startswith(_INPUT))
         if not len(ids) == len(regions):
@@ -272,7 +273,7 @@ def read_parts(path: Path, bounds: Sequence[tuple[int, int]]) -> Iterator[Sample
     Raises:
         InvalidSamples: not such a file, truncated, shorter than a bound, or with an array in Fortran order.
     """
-    with _readable(path), zipfile.ZipFile(path) as archive, ExitStack() as stack:
+    with _readable(path), open_file(path) as file, zipfile.ZipFile(file) as archive, ExitStack() as stack:
         rows = {
             entry.removesuffix(".npy"): _Rows.of(stack.enter_context(archive.open(entry)))
             for entry in archive.namelist()
@@ -322,7 +323,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidSamples(
             expected=f"samples at {path}: arrays ids, regions, targets, input:<name> and attribute:<name>",
-            found=f"{error} ({type(error).__name__})",
+            found=cannot_read(error),
             remedy="write the file again with regiolect.data.save_samples",
         ) from error
 

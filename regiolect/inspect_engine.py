@@ -19,6 +19,7 @@ from regiolect.contracts import (
     short,
 )
 from regiolect.errors import ForeignRegion, UntrustedEngine, UsageError
+from regiolect.files import RECORD, read_file
 from regiolect.planning import OUTCOMES
 from regiolect.preflight import preflight, require_region
 from regiolect.registry import CHAMPION, Registry
@@ -132,7 +133,7 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     layers = attestation_path(approved.engine.request.slot)
     return [
         *_of_artifact(approved.engine),
-        *_of_attestation(approved.attestation, layers, lambda: (folder / layers).read_bytes()),
+        *_of_attestation(approved.attestation, layers, lambda: read_file(folder / layers, RECORD)),
         *_of_gate(approved.decision),
         *_of_tuning(approved.tuning),
         (

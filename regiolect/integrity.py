@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from regiolect.errors import IntegrityError, StorageError, TruncatedFile
+from regiolect.files import open_file
 from regiolect.once import once
 
 _CHUNK = 1 << 20
@@ -26,6 +28,15 @@ def canonical_json(value: Any) -> bytes:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def parse_json(data: bytes) -> Any:
+    """What JSON says that others wrote.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or holds NaN, half of a character or a number out of all range.
+    """
+    return from_json(data, allow_inf_nan=False)
 
 
 def digest_bytes(data: bytes) -> str:
@@ -39,9 +50,9 @@ def digest_of(value: Any) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    """Digest of a regular file, read in pieces. Raises OSError if it cannot be read, UnusableFile if it is none."""
+    with open_file(path) as file:
+        return _digest(file)
 
 
 def digest_source(path: Path) -> str:
@@ -73,29 +84,55 @@ def _version(distribution: str) -> str:
 
 
 def verify_file(path: Path, digest: str, size: int | None = None) -> None:
-    """Raises IntegrityError unless the file at `path` has `digest`, TruncatedFile if it is shorter than `size`."""
-    require_digest(path, digest_file(path), path.stat().st_size, digest, size)
-
-
-def require_digest(path: Path, found: str, length: int, digest: str, size: int | None = None) -> None:
-    """`verify_file`, of a file whose digest and length were found out already.
+    """Raises IntegrityError unless the file at `path` has `digest`, TruncatedFile if it is shorter than `size`.
 
     Args:
-        size: what belongs to `digest`; None: nobody kept it.
+        size: what belongs to `digest`, compared before anything is read; None: nobody kept it.
     """
-    if found == digest:
-        return
-    if size is not None and length < size:
+    with open_file(path) as file:
+        if size is not None:
+            _require_size(path, file, digest, size)
+        _require_digest(path, _digest(file), digest)
+
+
+def verified_bytes(path: Path, digest: str, size: int) -> bytes:
+    """The content of a file, once its size and its digest are right.
+
+    Raises:
+        IntegrityError: they are not; TruncatedFile: and it is shorter.
+        UnusableFile, OSError: it is no regular file, or cannot be read.
+    """
+    with open_file(path) as file:
+        _require_size(path, file, digest, size)
+        data = file.read(size)
+    _require_digest(path, digest_bytes(data), digest)
+    return data
+
+
+def _digest(file: BinaryIO) -> str:
+    return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_size(path: Path, file: BinaryIO, digest: str, size: int) -> None:
+    found = os.fstat(file.fileno()).st_size
+    if found < size:
         raise TruncatedFile(
             expected=f"{path} with {size} bytes, {digest}",
-            found=f"{length} bytes, {found}",
+            found=f"{found} bytes",
             remedy="a copy or download of it ended early: delete it and run again to rebuild it, or fetch it again",
         )
-    raise IntegrityError(
-        expected=f"{path} with {digest}",
-        found=found,
-        remedy="the file was changed or damaged after it was written; delete it and run again, or fetch it again",
-    )
+    if found > size:
+        raise _changed(f"{path} with {size} bytes, {digest}", f"{found} bytes")
+
+
+def _require_digest(path: Path, found: str, digest: str) -> None:
+    if found != digest:
+        raise _changed(f"{path} with {digest}", found)
+
+
+def _changed(expected: str, found: str) -> IntegrityError:
+    remedy = "the file was changed or damaged after it was written; delete it and run again, or fetch it again"
+    return IntegrityError(expected, found, remedy)
 
 
 @contextmanager

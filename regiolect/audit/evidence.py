@@ -33,6 +33,7 @@ from regiolect.errors import (
     SamplesSeenBefore,
 )
 from regiolect.evaluate.results import PairedResults
+from regiolect.files import NOTE, RECORD, read_file
 from regiolect.policy import RegionPolicy
 from regiolect.tune.figures import measured
 from regiolect.tune.journal import engine_digest
@@ -47,7 +48,7 @@ def own_policy(folder: Path, manifest: BundleManifest) -> RegionPolicy:
         InvalidBundle: it cannot be read, or is another region's.
     """
     try:
-        policy = RegionPolicy.model_validate_json((folder / POLICY).read_bytes())
+        policy = RegionPolicy.model_validate_json(read_file(folder / POLICY, NOTE))
     except (OSError, ValueError) as error:
         raise InvalidBundle(f"the policy of {manifest.region!r} in {POLICY}", str(error)[:300], RELEASE) from error
     if policy.region != manifest.region:
@@ -70,7 +71,7 @@ def require_attested(folder: Path, approved: ApprovedEngine) -> None:
     attestation, request = approved.attestation, approved.engine.request
     if attestation.layers is None:
         return
-    layers = read_layers(attestation, (folder / attestation_path(request.slot)).read_bytes())
+    layers = read_layers(attestation, read_file(folder / attestation_path(request.slot), RECORD))
     if layers.build_key != request.build_key:
         raise IntegrityError(
             expected=f"the layers of the engine for {request.slot!r}, build {short(request.build_key)}",
@@ -89,7 +90,7 @@ def require_tuned(folder: Path, approved: ApprovedEngine) -> None:
         return
     expected = f"a journal of the engine for {request.slot!r} that gives the operating points it is served with"
     try:
-        journal = TuningJournal.model_validate_json((folder / tuning_path(request.slot)).read_bytes())
+        journal = TuningJournal.model_validate_json(read_file(folder / tuning_path(request.slot), RECORD))
     except ValidationError as error:
         raise IntegrityError(expected, f"no journal of format 1: {error.errors()[0]['msg']}", RELEASE) from error
     if (journal.build_key, journal.engine) != (request.build_key, engine_digest(approved.engine)):
@@ -126,7 +127,7 @@ def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable |
                 remedy=RELEASE,
             )
         return None
-    table = table_from_bytes(path.read_bytes())
+    table = table_from_bytes(read_file(path, RECORD))
     if table.seal.region != request.region:
         raise ForeignCalibration(
             expected=f"a calibration of region {request.region!r}",

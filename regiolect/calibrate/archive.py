@@ -16,7 +16,6 @@ An observation's histograms are a deflated .npz without pickle, the same bytes f
 from __future__ import annotations
 
 import io
-import json
 import math
 import zipfile
 import zlib
@@ -31,7 +30,8 @@ from regiolect.calibrate.histogram import BINS, Extremes, Histogram
 from regiolect.calibrate.observed import Observed, Shard
 from regiolect.contracts import CalibrationTable, Observation, short
 from regiolect.errors import ForeignCalibration, InvalidCalibration
-from regiolect.integrity import canonical_json, digest_of
+from regiolect.files import RECORD
+from regiolect.integrity import canonical_json, digest_of, parse_json
 from regiolect.storage import Store
 
 FORMAT = 1
@@ -93,9 +93,8 @@ def table_from_bytes(data: bytes) -> CalibrationTable:
         InvalidCalibration: truncated, of another format, or with fields missing, unknown or impossible.
     """
     try:
-        value = json.loads(data)
-    # JSON that is nested too deeply ends in a RecursionError.
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise _invalid("a calibration table as JSON", f"{len(data)} bytes that are none: {error}") from error
     found = value.get("format") if isinstance(value, dict) else None
     if found != FORMAT:
@@ -137,10 +136,14 @@ def _packed(observed: Observed) -> bytes:
 def _unpacked(data: bytes) -> _Arrays:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            # Zeros take a thousandth of their size when deflated.
+            size = sum(entry.file_size for entry in archive.zip.infolist())
+            if size > RECORD:
+                raise ValueError(f"{size:,} bytes when inflated, of at most {RECORD:,}")
             if int(archive["format"]) != FORMAT:
                 raise _invalid(f"an observation of format {FORMAT}", f"format {int(archive['format'])}", _UPGRADE)
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise _invalid(
             "an observation: an .npz of counts and ranges", f"{len(data)} bytes: {error} ({type(error).__name__})"
         ) from error

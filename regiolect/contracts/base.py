@@ -21,9 +21,9 @@ def short(digest: str) -> str:
 
 
 class Contract(BaseModel):
-    """A stage type: immutable, and refusing what it does not know."""
+    """A stage type: immutable, and refusing what it does not know and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Blob(Contract):

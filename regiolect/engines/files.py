@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from regiolect import integrity
 from regiolect.contracts import Blob
 from regiolect.errors import EngineLoadFailed
-from regiolect.integrity import digest_bytes, require_digest
 
 
 def verified_bytes(path: Path, blob: Blob) -> bytes:
@@ -20,12 +20,10 @@ def verified_bytes(path: Path, blob: Blob) -> bytes:
         IntegrityError: it has another digest; TruncatedFile: and is shorter.
     """
     try:
-        data = path.read_bytes()
+        return integrity.verified_bytes(path, blob.digest, blob.size)
     except OSError as error:
         raise EngineLoadFailed(
             expected=f"an engine file at {path}",
             found=f"{error.strerror or error} ({type(error).__name__})",
             remedy="fetch the bundle again, or build the engine again with --force",
         ) from error
-    require_digest(path, digest_bytes(data), len(data), blob.digest, blob.size)
-    return data

@@ -8,6 +8,7 @@ RegiolectError
 │   ├── UnknownBackend
 │   ├── InvalidModelSpec
 │   └── InvalidSetting
+├── UnusableFile                     no regular file, or one that is larger than such a file may be
 ├── PolicyError                      a region policy is wrong
 │   ├── InvalidPolicy
 │   ├── PolicyTooNew                 a policy file of a format that only a newer Regiolect reads
@@ -122,6 +123,7 @@ from regiolect.errors.inputs import (
     UnknownModel,
     UnknownRegion,
     UnknownTarget,
+    UnusableFile,
     UsageError,
 )
 from regiolect.errors.making import (
@@ -295,6 +297,7 @@ __all__ = [
     "UnsignedEngine",
     "UnsupportedOperator",
     "UntrustedEngine",
+    "UnusableFile",
     "UsageError",
     "VersionMissing",
 ]

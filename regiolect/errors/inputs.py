@@ -35,6 +35,22 @@ class InvalidSetting(UsageError):
     """An environment variable or option has an unusable value."""
 
 
+class UnusableFile(RegiolectError, OSError):
+    """What lies at a file's place is no regular file, or larger than such a file may be. Nothing of it was read.
+
+    An OSError as well: who tells of files that cannot be read tells of these in the same way.
+    """
+
+    exit_code = 2
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        super().__init__(expected, found, remedy)
+        self.strerror = found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.expected, self.found, self.remedy))
+
+
 class PolicyError(RegiolectError):
     exit_code = 2
 

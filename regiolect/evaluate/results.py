@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.errors import InvalidResults
+from regiolect.files import RECORD, cannot_read, read_file
 from regiolect.integrity import digest_bytes
 
 COLUMNS = ("sample_id", "reference", "engine")
@@ -89,7 +90,7 @@ class PairedResults:
         """
         where = str(source) if isinstance(source, Path) else "the results"
         try:
-            data = source.read_bytes() if isinstance(source, Path) else source
+            data = read_file(source, RECORD) if isinstance(source, Path) else source
             text = data.decode()
             header, columns = _cells(text)
             more = header[len(COLUMNS) :]
@@ -100,7 +101,7 @@ class PairedResults:
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidResults(
                 expected=f"a CSV of {','.join(COLUMNS)} and what is sliced by in {where}",
-                found=f"{error} ({type(error).__name__})",
+                found=cannot_read(error),
                 remedy="run the evaluation again; results are not to be edited",
             ) from error
         told = {name: np.array(column, np.str_) for name, column in zip(more, sliced, strict=True)}

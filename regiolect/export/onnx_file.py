@@ -26,6 +26,7 @@ from regiolect.export.cleanup import (
     set_interface,
 )
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
+from regiolect.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
 
@@ -82,9 +83,12 @@ def _invalid(path: Path, found: str, remedy: str = "export or copy the file agai
 
 def _parse(path: Path) -> ModelProto:
     try:
-        model = onnx.load_model(path, format="protobuf", load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise _invalid(path, f"{path.stat().st_size if path.is_file() else 0} bytes that do not parse") from error
+        with open_file(path, PROTOBUF) as file:
+            model = onnx.load_model(file, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise _invalid(path, cannot_read(error)) from error
+    except DecodeError as error:
+        raise _invalid(path, f"{path.stat().st_size} bytes that do not parse") from error
     if not model.graph.node or not opset_of(model):
         raise _invalid(path, "no nodes or no opset in it")
     return model

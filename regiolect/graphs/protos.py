@@ -14,6 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.version_converter import ConvertError, convert_version
 
 from regiolect.errors import InvalidOnnx, UnsupportedOperator
+from regiolect.files import PROTOBUF, open_file
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _LARGE_WEIGHT = 1 << 12  # bytes
@@ -30,7 +31,7 @@ def load(path: Path) -> ModelProto:
     try:
         # Parsed where it lies: reading the file first would hold its weights twice.
         with (
-            path.open("rb") as file,
+            open_file(path, PROTOBUF) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             memoryview(data) as view,
         ):

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
+from regiolect.files import NOTE, read_file
 from regiolect.integrity import write_atomic
-from regiolect.policy.files import PolicyFile, read_policy
+from regiolect.policy.files import PolicyFile, misnamed_file, read_policy
 from regiolect.policy.inheritance import loosened
-from regiolect.policy.mistakes import Key, Mistake, error_of, mentioned, nearest
+from regiolect.policy.mistakes import Key, Mistake, error_of, mentioned, nearest, shown
 from regiolect.policy.rules import RegionPolicy
 from regiolect.policy.validation import validated
 
@@ -42,7 +43,7 @@ def copy_builtin(folder: Path) -> list[Path]:
         )
     originals = sorted(path for path in builtin_policies().iterdir() if path.suffix in (".yaml", ".json"))
     for path in originals:
-        write_atomic(folder / path.name, path.read_bytes())
+        write_atomic(folder / path.name, read_file(path, NOTE))
     return [folder / path.name for path in originals]
 
 
@@ -84,7 +85,9 @@ class PolicyBook:
 
     def regions(self) -> tuple[str, ...]:
         """Every region that has a file, in alphabetical order."""
-        return tuple(sorted({path.stem for path in self.folder.glob("[!.]*.yaml")} | set(self._instead)))
+        # Another ending is looked at to be told of: a policy that nobody reads is one that nobody obeys.
+        files = {path.stem for ending in ("yaml", "yml") for path in self.folder.glob(f"[!.]*.{ending}")}
+        return tuple(sorted(files | set(self._instead)))
 
     def load(self, region: str) -> RegionPolicy:
         """A region's resolved policy.
@@ -208,6 +211,10 @@ class PolicyBook:
     def _file(self, region: str) -> PolicyFile:
         if region not in self._files:
             path = self._instead.get(region, self.folder / f"{region}.yaml")
+            named_else = self.folder / f"{region}.yml"
+            if region not in self._instead and named_else.exists():
+                self._files[region] = misnamed_file(f"{self.shown}/{named_else.name}", self._where(region))
+                return self._files[region]
             self._files[region] = read_policy(path, self._where(region), like=self._where(self.regions()[0]))
         return self._files[region]
 
@@ -261,7 +268,7 @@ def _wrong_options(file: PolicyFile) -> list[Mistake]:
 
 def _option_errors(target: Mapping[str, Any]) -> list[Any]:
     try:
-        text = json.dumps(target["options"], default=str)
+        text = json.dumps(target["options"])
         catalog.backend(target["backend"]).options.model_validate_json(text, strict=True)
     except ValidationError as error:
         # One for an option: a wrong item of a list may also leave the list too short.
@@ -278,7 +285,7 @@ def _wrong_option(file: PolicyFile, number: str, target: Mapping[str, Any], erro
         file.where,
         file.line(key),
         key,
-        f"unknown option {name!r}" if unknown else f"{name}: {error['msg']}, found {error['input']!r}",
+        f"unknown option {name!r}" if unknown else f"{name}: {error['msg']}, found {shown(error['input'])}",
         expected=f"options of {target['backend']} in {file.where}: {', '.join(sorted(known)) or 'it has none'}",
         remedy="name one of those" if known else "remove `options`",
         near=nearest(name, list(known)) if unknown else None,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
-from regiolect.errors import PolicyTooNew
+from regiolect.errors import PolicyTooNew, UnusableFile
+from regiolect.files import NOTE, read_file
+from regiolect.plain_yaml import compose, refusal, value_of
 from regiolect.policy.mistakes import Key, Mistake, dotted
 
 FORMAT = 1
@@ -53,24 +54,18 @@ def read_policy(path: Path, where: str, like: str) -> PolicyFile:
         like: a file to start from, for who has none that is right.
     """
     try:
-        loader = yaml.SafeLoader(path.read_bytes().decode("utf-8"))
-        try:
-            node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                return _unreadable(where, None, f"a mapping of fields in {where}", _kind(node), f"start from {like}")
-            written = _Written(where)
-            written.visit(node, (), ())
-            stated = loader.construct_document(node)
-        finally:
-            loader.dispose()
+        node = compose(read_file(path, NOTE))
+        if not isinstance(node, yaml.MappingNode):
+            return _unreadable(where, 1, f"a mapping of fields in {where}", _kind(node), f"start from {like}")
+        written = _Written(where)
+        written.visit(node, ())
+        stated = value_of(node)
     except OSError as error:
-        return _unreadable(where, None, f"to read {where}", str(error.strerror or error), "mend its permissions")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        said = (getattr(error, "context", None), getattr(error, "problem", None))
-        found = " ".join(filter(None, said)) or str(error).replace("\n", " ")
-        return _unreadable(where, line, f"YAML in {where}", str(found), "mend the syntax at that place")
+        return _unreadable(where, None, f"to read {where}", str(error.strerror or error), _remedy(error))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = " ".join(filter(None, (error.context, error.problem)))
+        return _unreadable(where, mark.line + 1, f"plain YAML in {where}", found, "mend what stands there")
     version = stated.get("format", FORMAT)
     if isinstance(version, int) and version > FORMAT:
         newer = Mistake(
@@ -86,6 +81,12 @@ def read_policy(path: Path, where: str, like: str) -> PolicyFile:
     return PolicyFile(where, stated, written.lines, tuple(written.mistakes))
 
 
+def misnamed_file(where: str, right: str) -> PolicyFile:
+    """What a file says that has another ending than policies have: nothing. `right` is the name that is looked for."""
+    found = f"{PurePath(where).name}, which is not looked for"
+    return _unreadable(where, None, f"a policy named {right}", found, "rename it, or move it out of the folder")
+
+
 class _Written:
     """Walks a file's nodes. Keys become text as they are written: YAML takes a bare `no` or `on` for true or false."""
 
@@ -94,15 +95,11 @@ class _Written:
         self.mistakes: list[Mistake] = []
         self._where = where
 
-    def visit(self, node: yaml.Node, place: Key, inside: tuple[int, ...]) -> None:
-        if id(node) in inside:
-            raise yaml.MarkedYAMLError(problem=f"{dotted(place)} contains itself", problem_mark=node.start_mark)
+    def visit(self, node: yaml.Node, place: Key) -> None:
         for part, child, line in self._children(node, place):
             key = (*place, part)
             self.lines.setdefault(key, line)
-            self.visit(child, key, (*inside, id(node)))
-        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:float" and not _finite(node.value):
-            self._say(place, node.start_mark.line + 1, f"{dotted(place)}: {node.value} is no finite number")
+            self.visit(child, key)
 
     def _children(self, node: yaml.Node, place: Key) -> Iterator[tuple[str, yaml.Node, int]]:
         if isinstance(node, yaml.SequenceNode):
@@ -110,24 +107,33 @@ class _Written:
         if not isinstance(node, yaml.MappingNode):
             return
         seen: dict[str, int] = {}
+        merged: list[yaml.Node] = []
         for name, value in node.value:
             line = name.start_mark.line + 1
             if not isinstance(name, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key that is no text", problem_mark=name.start_mark)
-            if name.tag != "tag:yaml.org,2002:merge":
-                name.tag = "tag:yaml.org,2002:str"
+                raise refusal("a key that is no text", name.start_mark)
             if name.value in seen:
                 key = dotted((*place, name.value))
                 self._say((*place, name.value), line, f"{key!r} is stated twice, first in line {seen[name.value]}")
             seen.setdefault(name.value, line)
+            if name.tag == "tag:yaml.org,2002:merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                continue
+            name.tag = "tag:yaml.org,2002:str"
             yield name.value, value, line
+        # What `<<` brings in is stated too, where nothing before it says otherwise.
+        for other in merged:
+            for part, value, line in self._children(other, place):
+                if part not in seen:
+                    seen[part] = line
+                    yield part, value, line
 
     def _say(self, place: Key, line: int, found: str) -> None:
         self.mistakes.append(Mistake.of_field(self._where, line, place, found))
 
 
-def _finite(text: str) -> bool:
-    return math.isfinite(float(yaml.safe_load(text)))
+def _remedy(error: OSError) -> str:
+    return error.remedy if isinstance(error, UnusableFile) else "mend its permissions"
 
 
 def _kind(node: yaml.Node | None) -> str:

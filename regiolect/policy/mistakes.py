@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from regiolect.policy.rules import RegionPolicy
 Key = tuple[str, ...]
 """A field's place in a policy: ("accuracy", "limit"). List items have their index."""
 
+_SHOWN = 100  # characters of a value
+_LONGEST = 1_000  # characters of what is found
 VALIDATE = "regiolect policies validate"
 
 
@@ -57,6 +60,7 @@ class Mistake:
         near: str | None = None,
     ) -> Mistake:
         """A mistake that makes a file no valid policy."""
+        found = found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
         expected, remedy = expected or f"a valid policy in {file}", remedy or f"mend it, then: {VALIDATE}"
         return cls(InvalidPolicy, file, line, dotted(key) if key else "", expected, found, remedy, near)
 
@@ -109,7 +113,8 @@ def explained(error: Any, file: str) -> Iterator[tuple[tuple[Key, ...], Mistake]
         for told in str(error["msg"]).removeprefix("Value error, ").splitlines():
             yield mentioned(told), Mistake.of_field(file, None, (), told)
         return
-    found, near = f"{dotted(key)}: {str(error['msg']).removeprefix('Value error, ')}, found {error['input']!r}", None
+    told, near = str(error["msg"]).removeprefix("Value error, "), None
+    found = f"{dotted(key)}: {told}, found {shown(error['input'])}"
     if error["type"] == "extra_forbidden":
         found, near = f"unknown field {dotted(key)!r}", _nearest_field(key)
     elif error["type"] == "missing":
@@ -118,7 +123,15 @@ def explained(error: Any, file: str) -> Iterator[tuple[tuple[Key, ...], Mistake]
         near = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(error["ctx"]["expected"])))
     elif isinstance(error["input"], bool):
         found += " (YAML reads yes, no, on and off so: write a text in quotes)"
+    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
+        found += " (write a text that looks like a number in quotes)"
     yield (key,), Mistake.of_field(file, None, key, found, near=near)
+
+
+def shown(value: object) -> str:
+    """A value as a message can show it."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def mentioned(told: str) -> tuple[Key, ...]:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from regiolect.errors import UsageError
+from regiolect.files import NOTE, read_file
+from regiolect.plain_yaml import read_yaml
 from regiolect.policy.book import PolicyBook, builtin_policies
 
 _GIT_SECONDS = 60.0
@@ -61,8 +61,8 @@ def policies_at(place: str, folder: Path | None) -> Iterator[PolicyPlace]:
 def _region_of(path: Path) -> str:
     """The region that a file is about; as it is named, where it does not say so."""
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        stated = read_yaml(read_file(path, NOTE))
+    except (OSError, ValueError):
         return path.stem
     region = stated.get("region") if isinstance(stated, dict) else None
     return region if isinstance(region, str) else path.stem

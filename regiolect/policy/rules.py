@@ -30,6 +30,10 @@ from regiolect.errors import MissingProfile
 from regiolect.integrity import canonical_json, digest_bytes
 from regiolect.precision import coarser_than, wider_or_equal, width
 
+# Up to a century and a year: clocks cannot be set for what is much longer.
+_Days = Annotated[float, Field(gt=0, le=36_525)]
+_Minutes = Annotated[float, Field(gt=0, le=525_600)]
+
 
 def _unstated(value: object) -> bool:
     """Rules that a policy does not state are left out of what is kept of it, so that its digest is what it was."""
@@ -109,7 +113,7 @@ class CalibrationRules(Contract):
     """How INT8 thresholds are chosen, and how long they hold."""
 
     method: CalibrationMethod = CalibrationMethod.ENTROPY
-    max_age_days: PositiveFloat | None = Field(
+    max_age_days: _Days | None = Field(
         default=None, description="a calibration older than this is made anew; None: it holds as long as its data"
     )
 
@@ -147,9 +151,7 @@ class NightlyRules(Contract):
 
     cron: str = Field(default="0 2 * * *", description="five fields of cron, in `timezone`")
     timezone: str = Field(default="UTC", description="a name of the IANA time zone database, e.g. Asia/Tokyo")
-    deadline_minutes: PositiveFloat = Field(
-        default=240, description="a build that takes longer is cancelled and refused"
-    )
+    deadline_minutes: _Minutes = Field(default=240, description="a build that takes longer is cancelled and refused")
 
     @field_validator("cron")
     @classmethod
@@ -174,13 +176,13 @@ class NightlyRules(Contract):
 class TuningRules(Contract):
     """Each new engine is tuned on its target before it is timed and judged."""
 
-    minutes: PositiveFloat = Field(description="how long measuring may take, within the build's deadline")
+    minutes: _Minutes = Field(description="how long measuring may take, within the build's deadline")
 
 
 class ApprovalRules(Contract):
     """A person must agree, with the gate's figures in front of them, before an engine is served."""
 
-    wait_minutes: PositiveFloat = Field(default=60, description="no answer in that time means refused")
+    wait_minutes: _Minutes = Field(default=60, description="no answer in that time means refused")
 
 
 class RegionPolicy(Contract):

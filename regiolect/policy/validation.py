@@ -68,7 +68,7 @@ def validated(
 def _parsed(fields: Mapping[str, Any]) -> tuple[RegionPolicy | None, list[Any]]:
     try:
         # Through JSON, so that YAML's lists fill tuples and its texts fill enumerations; a text is no number.
-        return RegionPolicy.model_validate_json(json.dumps(fields, default=str), strict=True), []
+        return RegionPolicy.model_validate_json(json.dumps(fields), strict=True), []
     except ValidationError as error:
         return None, error.errors()
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
 from regiolect.bundle import BundleManifest
 from regiolect.errors import IntegrityError
+from regiolect.files import NOTE, cannot_read, read_file
 from regiolect.integrity import digest_file
+from regiolect.plain_yaml import read_yaml
 from regiolect.registry.versions import BUNDLE, LOADER
 from regiolect.serving import requirements
 
@@ -29,8 +30,6 @@ _ENVIRONMENTS = ({"conda": _CONDA, "virtualenv": _PYTHON}, {"conda": _CONDA}, {"
 # As conda writes it, and as pip does: `python=3.11.7`, `pip<=26.3`.
 _TOOL = re.compile(r"(python|pip|setuptools|wheel)([<>=!~]=?[0-9][0-9a-z.]*)?")
 _CHANNELS = frozenset({"conda-forge", "defaults"})
-_DEEPEST = 50  # far more than MLflow nests
-_LARGEST = 1 << 20
 _REMEDY = "do not load this version: MLflow would obey the file; delete it, and release the region again"
 
 
@@ -166,41 +165,16 @@ def _require_tools(file: str, lines: Iterable[object]) -> None:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ValueError(f"more than {_LARGEST:,} bytes")
-        return data.decode()
+        return read_file(path, NOTE).decode()
     except (OSError, ValueError) as error:
-        raise _unlike(path.name, "that can be read", f"{error} ({type(error).__name__})") from error
+        raise _unlike(path.name, "that can be read", cannot_read(error)) from error
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    text = _text(path)
     try:
-        return _mapping(_read(text), path.name)
-    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise _unlike(
-            path.name, "that can be read", f"a file that tells none of that ({type(error).__name__})"
-        ) from error
-
-
-def _read(text: str) -> Any:
-    """What YAML says, read in a tenth of the time that Python's own reader takes."""
-    # Not every PyYAML has libyaml, which goes into what is nested until the stack ends.
-    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    depth = 0
-    for event in yaml.parse(text, Loader=reader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("an alias, which MLflow does not write")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"nested more than {_DEEPEST} deep")
-    loader = reader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+        return _mapping(read_yaml(read_file(path, NOTE)), path.name)
+    except (OSError, ValueError) as error:
+        raise _unlike(path.name, "that can be read", cannot_read(error)) from error
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:

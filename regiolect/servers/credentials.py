@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regiolect.errors import StorageError
+from regiolect.files import NOTE, read_file
 from regiolect.servers.files import write_private
 
 # What takes part in a secret's place where one would be shown.
@@ -39,7 +40,7 @@ def keep_credentials(path: Path) -> Credentials:
         StorageError: the file cannot be read or written, or was damaged.
     """
     try:
-        return Credentials.model_validate_json(path.read_text())
+        return Credentials.model_validate_json(read_file(path, NOTE))
     except FileNotFoundError:
         made = Credentials()
         write_private(path, made.model_dump_json())

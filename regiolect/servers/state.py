@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import StorageError
+from regiolect.files import NOTE, read_file
 from regiolect.servers.files import write_private
 from regiolect.servers.processes import ProcessId
 
@@ -42,7 +43,7 @@ def read_state(path: Path) -> State:
             still runs would be started a second time on the same data.
     """
     try:
-        return State.model_validate_json(path.read_text())
+        return State.model_validate_json(read_file(path, NOTE))
     except FileNotFoundError:
         return State()
     except (OSError, ValidationError) as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from regiolect import __version__
@@ -20,8 +19,10 @@ from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.engines.selftest import SelfTest, self_test
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
+from regiolect.files import NOTE, read_file
 from regiolect.integrity import digest_file
 from regiolect.machine import UNKNOWN
+from regiolect.plain_yaml import read_yaml
 from regiolect.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
 from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.keyring import Keyring
@@ -244,12 +245,12 @@ def _origin(folder: Path) -> tuple[str, int] | None:
     # Two levels above, as MLflow downloads it; whoever moved a bundle to the top of a disk has no such place.
     above = folder.absolute().parents[1:2]
     note = Path(*above) / "registered_model_meta"
-    if not above or not note.is_file():
+    if not above or not note.exists():
         return None
     try:
-        said = yaml.safe_load(note.read_bytes())
+        said = read_yaml(read_file(note, NOTE))
         return str(said["model_name"]), int(said["model_version"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidBundle(
             expected=f"MLflow's note of name and version in {note}",
             found=f"something else ({type(error).__name__})",

@@ -8,6 +8,7 @@ from pathlib import Path
 from regiolect.bundle import BundleManifest, decision_path, engine_folder
 from regiolect.contracts import ApprovedEngine
 from regiolect.errors import InvalidBundle, StatementMismatch, UnsignedEngine
+from regiolect.files import NOTE, read_file
 from regiolect.signing.decisions import decision_statement
 from regiolect.signing.envelope import Opened, open_envelope, require_same
 from regiolect.signing.trust import Trust
@@ -56,7 +57,7 @@ def verify_decision(folder: Path, manifest: BundleManifest, approved: ApprovedEn
         )
     path = folder / decision_path(slot)
     try:
-        data = path.read_bytes()
+        data = read_file(path, NOTE)
     except OSError as error:
         raise InvalidBundle(
             expected=f"to read {path}",

@@ -17,7 +17,7 @@ from securesystemslib.signer import Signature, Signer
 
 from regiolect.contracts import Contract
 from regiolect.errors import RetiredKey, RevokedKey, SignatureMismatch, StatementMismatch, UnknownKey, UnsignedEngine
-from regiolect.integrity import canonical_json, digest_of
+from regiolect.integrity import canonical_json, digest_of, parse_json
 from regiolect.signing.trust import KeyState, Trust, TrustedKey
 from regiolect.storage import Store
 
@@ -192,22 +192,15 @@ def _by_name(subjects: object) -> object:
 
 def _read(data: bytes, what: str) -> Envelope:
     try:
-        envelope = Envelope.from_dict(_text_only(json.loads(data)))
+        envelope = Envelope.from_dict(parse_json(data))
         # The library takes these as they come, and fails on them later.
         if not all(isinstance(text, str) for text in (envelope.payload_type, *envelope.signatures)):
             raise TypeError("a type of payload or a key's id that is no text")
-    # JSON that is nested too deeply ends in a RecursionError.
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
         raise SignatureMismatch(
             f"a DSSE envelope for {what}", f"something else ({type(error).__name__})", _REMEDY
         ) from error
     return envelope
-
-
-def _text_only(value: Any) -> Any:
-    """The same JSON. Raises ValueError if half a character is in it, which could neither be written nor printed."""
-    json.dumps(value, ensure_ascii=False).encode()
-    return value
 
 
 def _verifies(key: TrustedKey, signature: Signature, signed: bytes) -> bool:
@@ -223,8 +216,8 @@ def _statement(envelope: Envelope, what: str) -> Statement:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise StatementMismatch(expected, f"a payload of type {envelope.payload_type!r}", _REMEDY)
     try:
-        found = _text_only(json.loads(envelope.payload))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(envelope.payload)
+    except ValueError as error:
         raise StatementMismatch(expected, "a payload that is no JSON", _REMEDY) from error
     if not isinstance(found, dict) or not isinstance(found.get("predicate"), dict):
         raise StatementMismatch(expected, "JSON without a predicate", _REMEDY)

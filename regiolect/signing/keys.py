@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UsageError
+from regiolect.files import NOTE, read_file
 
 CREATE = "regiolect keys create"
 
@@ -30,7 +31,7 @@ def load_key(path: Path) -> CryptoSigner:
     """
     expected = f"an ed25519 private key as PEM in {path}"
     try:
-        private = load_pem_private_key(path.read_bytes(), None)
+        private = load_pem_private_key(read_file(path, NOTE), None)
     except FileNotFoundError as error:
         raise NoSigningKey(
             expected=f"a key to sign decisions with, in {path}",

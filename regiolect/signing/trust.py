@@ -15,6 +15,7 @@ from securesystemslib.signer import SSlibKey
 
 from regiolect.contracts import Contract
 from regiolect.errors import NoTrust
+from regiolect.files import NOTE, read_file
 from regiolect.integrity import write_atomic
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the public key")]
@@ -100,7 +101,7 @@ def load_trust(path: Path) -> Trust:
     """
     expected = f"a trust file of format 1 at {path}"
     try:
-        return Trust.model_validate_json(path.read_bytes())
+        return Trust.model_validate_json(read_file(path, NOTE))
     except FileNotFoundError as error:
         raise NoTrust(
             expected=expected,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from regiolect.contracts import Blob, Contract, short
 from regiolect.errors import ContentMissing, StorageError
+from regiolect.files import RECORD, open_file, read_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file, verify_file, write_atomic
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
 
@@ -44,8 +45,8 @@ class LocalStore:
         digest = digest_file(path)
         kept = self._blob_path(digest)
         if not _holds(kept, digest):
-            with atomic_file(kept) as temporary:
-                shutil.copyfile(path, temporary)
+            with atomic_file(kept) as temporary, open_file(path) as source, temporary.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
         return Blob(uri=kept.as_uri(), digest=digest, size=kept.stat().st_size)
 
     def path_of(self, blob: Blob) -> Path:
@@ -57,7 +58,8 @@ class LocalStore:
                 remedy="run again with --force to make it anew, or restore the store from a backup",
             )
         try:
-            verify_file(path, blob.digest, blob.size)
+            # What is known by its digest alone has no size.
+            verify_file(path, blob.digest, blob.size or None)
         except OSError as error:
             raise StorageError(
                 expected=f"to read {path}", found=str(error), remedy="mend the permissions of the store"
@@ -102,7 +104,7 @@ def _holds(path: Path, digest: str) -> bool:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path, RECORD)
     except FileNotFoundError:
         return None
     except OSError as error:

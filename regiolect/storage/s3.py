@@ -24,7 +24,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from regiolect.contracts import Blob, Contract, short
-from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting, NoSuchBucket
+from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting, NoSuchBucket, StorageError
+from regiolect.files import RECORD, open_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
 from regiolect.storage.s3_faults import authority, code, full, named, not_s3, status
@@ -109,7 +110,7 @@ class S3Store:
         return self._put(lambda: io.BytesIO(data))
 
     def put_file(self, path: Path) -> Blob:
-        return self._put(lambda: path.open("rb"))
+        return self._put(lambda: open_file(path))
 
     def path_of(self, blob: Blob) -> Path:
         cached = self._cached(blob.digest)
@@ -117,24 +118,24 @@ class S3Store:
             return cached
         key = _blob_key(blob.digest)
         doing = f"to read {self._uri(key)}"
-        body = self._body(key)
-        if body is None:
+        found = self._found(key)
+        if found is None:
             raise ContentMissing(
                 expected=f"content {short(blob.digest)} at {self._uri(key)}",
                 found="no such object",
                 remedy="run again with --force to make it anew, or restore the bucket from a backup",
             )
+        body, size = found
+        # What is known by its digest alone has no size.
+        if blob.size and size != blob.size:
+            body.close()
+            raise self._other(key, f"{blob.size} bytes, {blob.digest}", f"{size} bytes")
         with atomic_file(cached) as temporary, temporary.open("wb") as file:
             # Inside, because some of botocore's errors are OSErrors too, and a lost connection is no full disk.
             with self._named(doing), body:
                 digest = _copy(body, file)
             if digest != blob.digest:
-                raise IntegrityError(
-                    expected=f"{self._uri(key)} with {blob.digest}",
-                    found=digest,
-                    remedy="the object was changed or damaged after it was written; delete it, then run again to "
-                    f"rebuild it: aws s3 rm {self._uri(key)}",
-                )
+                raise self._other(key, blob.digest, digest)
         return cached
 
     def has(self, blob: Blob) -> bool:
@@ -244,18 +245,33 @@ class S3Store:
         )
 
     def _get(self, key: str) -> bytes | None:
-        body = self._body(key, ChecksumMode="ENABLED")
-        if body is None:
+        found = self._found(key, ChecksumMode="ENABLED")
+        if found is None:
             return None
+        body, size = found
         with self._named(f"to read {self._uri(key)}"), body:
+            if size > RECORD:
+                raise StorageError(
+                    f"{self._uri(key)} with at most {RECORD:,} bytes", f"{size:,} bytes", self._delete(key)
+                )
             return bytes(body.read())
 
-    def _body(self, key: str, **options: str) -> Any | None:
-        """An object's content to be read, or None if there is no such object."""
+    def _other(self, key: str, wanted: str, found: str) -> IntegrityError:
+        return IntegrityError(f"{self._uri(key)} with {wanted}", found, self._delete(key))
+
+    def _delete(self, key: str) -> str:
+        return (
+            "the object was changed or damaged after it was written; delete it, then run again to rebuild it: "
+            f"aws s3 rm {self._uri(key)}"
+        )
+
+    def _found(self, key: str, **options: str) -> tuple[Any, int] | None:
+        """An object's content to be read and its size in bytes, or None if there is no such object."""
         doing = f"to read {self._uri(key)}"
         with self._named(doing):
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)["Body"]
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)
+                return answer["Body"], int(answer["ContentLength"])
             except ClientError as error:
                 if code(error) == "NoSuchKey":
                     return None

@@ -11,6 +11,7 @@ from pydantic import PositiveFloat, PositiveInt, ValidationError
 
 from regiolect.contracts import Configuration, Contract, OperatingPoint, TunedEngine, TuningJournal
 from regiolect.errors import TuningError
+from regiolect.files import RECORD, read_file
 from regiolect.tune.figures import CONTROL, LEAST_PASSES, measured, noise
 
 
@@ -69,7 +70,7 @@ def read_site(path: Path) -> SiteFigures:
         TuningError: it is neither, or a journal that measured too little.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, RECORD)
     except OSError as error:
         raise TuningError(
             expected=f"to read a tuning at {path}",

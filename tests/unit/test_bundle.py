@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -134,10 +134,10 @@ def test_a_name_that_is_no_text_is_told_so_that_it_can_be_printed(bundles, tmp_p
 def test_a_file_that_cannot_be_read_is_refused_by_name(bundles, tmp_path, monkeypatch):
     manifest = bundles.write(tmp_path / "bundle")
 
-    def fails(path: Path) -> str:
+    def fails(path: Path) -> BinaryIO:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr("regiolect.integrity.digest_file", fails)
+    monkeypatch.setattr("regiolect.integrity.open_file", fails)
     with pytest.raises(IntegrityError, match=r"Input/output error .*engine\.onnx"):
         verify_bundle(tmp_path / "bundle", manifest)
 

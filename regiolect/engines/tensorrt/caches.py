@@ -9,7 +9,6 @@ was kept under. One that is damaged or another machine's is named, set aside and
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from platformdirs import user_cache_path
 
 from regiolect.engines.engine import excerpt
 from regiolect.errors import StorageError
-from regiolect.integrity import canonical_json, digest_bytes, digest_of, write_atomic
+from regiolect.files import RECORD, read_file
+from regiolect.integrity import canonical_json, digest_bytes, digest_of, parse_json, write_atomic
 from regiolect.progress import note
 
 _FORMAT = "regiolect tensorrt cache 1"
@@ -51,7 +51,7 @@ class MachineCache:
     def load(self) -> bytes | None:
         """What was kept under this very key; None if nothing was, or nothing that may be used."""
         try:
-            content = self.path.read_bytes()
+            content = read_file(self.path, RECORD)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -59,7 +59,7 @@ class MachineCache:
             return None
         header, separator, data = content.partition(b"\n")
         try:
-            told = json.loads(header) if separator else None
+            told = parse_json(header) if separator else None
         except ValueError:
             told = None
         if not isinstance(told, dict) or told.get("format") != _FORMAT:
@@ -95,7 +95,7 @@ class MachineCache:
         said = f"{self.kind} cache {self.path} is {what}, {why}"
         try:
             with self.alone():
-                if self.path.read_bytes() != content:
+                if read_file(self.path, RECORD) != content:
                     note(f"{said}: not used, and another process has replaced it")
                     return
                 self.path.replace(aside)

@@ -58,6 +58,8 @@ accuracy:
   confidence: 0.9
 samples: {{gate: 10}}
 """
+# Each of nine lines stands for nine times as many values as the one before.
+ALIASES = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(9))
 
 
 @pytest.fixture
@@ -166,9 +168,19 @@ def test_each_file_of_a_cycle_says_so_and_what_leads_into_it_only_waits(folder: 
         ("region: x\n---\nregion: y\n", 2, "another document"),
         ("region: x\n? [1, 2]\n: 3\n", 2, "a key that is no text"),
         ("region: [\n", 2, "expected the node content"),
-        ("region: 2024-13-45\n", None, "month must be in 1..12"),
-        ("- a\n", None, "a list"),
-        ("", None, "nothing"),
+        ("- a\n", 1, "a list"),
+        ("", 1, "nothing"),
+        (f"{GOOD}extends: !!float ''\n", 7, "the tag !!float"),
+        (f"--- !!set\n{GOOD}", 1, "the tag !!set"),
+        (f"{GOOD}extends: !!python/name:os.system x\n", 7, "only plain values are read"),
+        (f'{GOOD}extends: "\\ud800"\n', 7, "the character U+D800"),
+        (f'{GOOD}extends: "\\0"\n', 7, "the character U+0000"),
+        (f"{GOOD}extends: \x07\n", 7, "the character U+0007"),
+        (ALIASES, 5, "more than 10,000 values"),
+        ("a: " + "[" * 100_000, 1, "more than 50 levels deep"),
+        ("a: *b\n", 1, "undefined alias"),
+        (f"{GOOD}extends: {'x' * 30_000_000}\n", None, "30,000,"),
+        (f"{GOOD}extends: {'x' * 300_000}\n", 1, "300,"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_its_line(
@@ -178,6 +190,70 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(
     (mistake,) = PolicyBook(folder).mistakes("odd")
     assert mistake.line == line
     assert found in mistake.found
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ("title: 2024-13-45", None),
+        ("title: !!str no", None),
+        ("title: 1:00:00:00.0" + ":00" * 200, None),
+        ("accuracy: {metric: accuracy, limit: 5e-1}", None),
+        ("accuracy: {metric: accuracy, limit: 5E+0}", None),
+        ("accuracy: {metric: accuracy, limit: 1:30}", "accuracy.limit"),
+        ("accuracy: {metric: accuracy, limit: 0x_}", "accuracy.limit"),
+        (f"accuracy: {{metric: accuracy, limit: 0x{'f' * 4_000}}}", "accuracy.limit"),
+        (f"latency: {{p99_ms: {'9' * 400}}}", "latency.p99_ms"),
+        ("latency: {p99_ms: 1e999}", "latency.p99_ms"),
+        (f"samples: {{gate: {1 << 63}}}", "samples.gate"),
+        (f"samples: {{gate: {(1 << 63) - 1}}}", None),
+        ("samples: {gate: 2_000}", None),
+        ("calibration: {max_age_days: 1e300}", "calibration.max_age_days"),
+        ("nightly: {deadline_minutes: 1e300}", "nightly.deadline_minutes"),
+        ("approval: {wait_minutes: 1e300}", "approval.wait_minutes"),
+        ("tuning: {minutes: 1e12}", "tuning.minutes"),
+    ],
+)
+def test_a_value_is_what_it_looks_like_or_its_field_is_told(folder: Path, stated: str, key: str | None) -> None:
+    others = [line for line in GOOD.splitlines() if not line.startswith(stated.partition(":")[0])]
+    found = told(folder, "good", "\n".join([*others, stated]))
+    assert found == ([] if key is None else [(len(others) + 1, key, None)])
+
+
+def test_a_region_that_looks_like_a_date_is_told_with_its_line(folder: Path) -> None:
+    found = told(folder, "good", GOOD.replace("region: good", "region: 2024-13-45"))
+    assert set(found) == {(1, "region", None)}
+
+
+def test_a_number_with_an_exponent_alone_is_a_number(folder: Path) -> None:
+    (folder / "good.yaml").write_text(GOOD.replace("limit: 0.5", "limit: 5e-1"))
+    assert PolicyBook(folder).load("good").accuracy.limit == 0.5
+
+
+def test_a_file_in_another_encoding_is_told_with_the_line_of_its_first_byte(folder: Path) -> None:
+    (folder / "good.yaml").write_bytes(GOOD.replace("Good", "Größe").encode("latin-1"))
+    (mistake,) = PolicyBook(folder).mistakes("good")
+    assert (mistake.line, "save the file as UTF-8" in mistake.found) == (2, True)
+    (folder / "good.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert PolicyBook(folder).load("good").title == "Good"
+
+
+def test_a_file_that_is_named_yml_is_told_and_not_overlooked(folder: Path) -> None:
+    (folder / "other.yml").write_text(GOOD.replace("good", "other"))
+    book = PolicyBook(folder)
+    assert book.regions() == ("good", "other")
+    assert book.load("good").title == "Good"
+    with pytest.raises(InvalidPolicy, match=r"expected .*other\.yaml.*found other\.yml.*rename"):
+        book.all()
+    (folder / "other.yml").rename(folder / "good.yml")
+    with pytest.raises(InvalidPolicy, match=r"good\.yml"):
+        PolicyBook(folder).load("good")
+
+
+def test_what_is_told_of_a_long_value_is_short(folder: Path) -> None:
+    (folder / "good.yaml").write_text(GOOD.replace("limit: 0.5", f"limit: {'x' * 100_000}"))
+    (mistake,) = PolicyBook(folder).mistakes("good")
+    assert len(mistake.found) < 300
 
 
 def test_words_that_yaml_takes_for_something_else_are_told_to_be_quoted(folder: Path) -> None:
