@@ -16,6 +16,7 @@ from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
 from tasks.evaluate import evaluate, gate
+from tasks.in_child import one_child
 from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
 
@@ -40,7 +41,8 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     try:
         request = on_this_machine(request, store)
         known = None if force else finished(request, store)
-        outcome = known or _build(request, model, force, clock)
+        with one_child(f"{request.region} on {request.target.name}", _tuning_minutes(request)):
+            outcome = known or _build(request, model, force, clock)
     except Exception as error:
         # Whatever stopped the region, of whichever library, is kept as its outcome and raised again.
         # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
@@ -64,3 +66,7 @@ def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: flo
         decision = gate(request, engine, attestation, evaluation)
     seconds = time.perf_counter() - clock
     return conclude(request, data, chosen, engine, attestation, evaluation, decision, seconds, tuning)
+
+
+def _tuning_minutes(request: RegionRequest) -> float:
+    return request.policy.tuning.minutes if request.policy.tuning is not None else 0.0

@@ -33,6 +33,7 @@ from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import calibrate_region
 from tasks.evaluate import evaluate, gate
+from tasks.in_child import one_child
 from tasks.validate import ingest_data, validate_data
 
 
@@ -62,6 +63,11 @@ def drill_once(
 def run_drills(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
     """Try to get past provenance with `donor`'s calibration, and past the gate with a damaged one."""
     progress.note(f"drills: two engines of {request.region} that must be refused")
+    with one_child(f"the drills of {request.region}"):
+        return _drilled(request, donor, model)
+
+
+def _drilled(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
     data = validate_data(request, ingest_data(request))
     own = calibrate_region(request, model, data)
     foreign = calibrate_region(donor, model, validate_data(donor, ingest_data(donor)))

@@ -23,6 +23,7 @@ from regiolect.tune.candidates import DEFAULT_MINUTES
 from regiolect.tune.region import approved_parts, request_to_tune
 from tasks.evaluate import gate, time_again
 from tasks.export import export
+from tasks.in_child import one_child
 from tasks.plan import plan
 from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
@@ -61,7 +62,8 @@ def tune(
     store = load_settings().store(region)
     try:
         request = on_this_machine(request, store)
-        outcome = _tuned(request, store, minutes, force)
+        with one_child(f"{region} on {target}", minutes):
+            outcome = _tuned(request, store, minutes, force)
     except Exception as error:
         # Whoever waits is told, and finds the engine as it was. A store that takes no record hides nothing either.
         with suppress(StorageError):

@@ -42,7 +42,13 @@ def run_release(
     """
     _require_ready(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    plan_here(settings, model, regions, targets=targets, force=force)
+    planned = plan_here(settings, model, regions, targets=targets, force=force)
+    if settings.isolation == "on" and planned.requests("build", "rebuild"):
+        # Modules are imported there while this process starts the orchestrator.
+        from regiolect.host.isolated import start_fork_server
+        from regiolect.stages import PRELOADED
+
+        start_fork_server(PRELOADED)
     release = flows_module("release").release
     result: ReleaseResult = _run(release, model, regions=regions, targets=targets, force=force, drills=drills)
     return result

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     signing_key: file of the private key that releases sign decisions with; in the user's configuration when unset.
     trust: file of the public keys whose signatures count here; beside the default key when unset.
     region: the region that this machine is in: engines of another region are not loaded on it; any when unset.
+    isolation: `on` runs every stage of a release in which a vendor's library works in a child process; `off` runs it in
+        this process, where a debugger finds it and a crash ends the whole release.
+    child_memory_gib: memory that a child may have resident; four fifths of the machine's or container's when unset.
+    child_minutes: how long one stage may take in its child, beside the minutes that a tuning is given.
     image, image_gpu: the workers' image on Docker and Kubernetes pools; on pools of GPUs `image_gpu`, if it is set.
     """
 
@@ -65,6 +69,9 @@ class Settings(BaseSettings):
     signing_key: Path | None = None
     trust: Path | None = None
     region: RegionId | None = None
+    isolation: Literal["on", "off"] = "on"
+    child_memory_gib: PositiveFloat | None = None
+    child_minutes: PositiveFloat = 240.0
     image: str = ""
     image_gpu: str = ""
 

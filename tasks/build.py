@@ -5,13 +5,10 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect.attest import attest
-from regiolect.build import build_engine
+from regiolect import stages
 from regiolect.contracts import Attestation, ChosenGraph, EngineArtifact, ExportedModel, ValidatedCalibration
-from regiolect.engines.catalog import backend
-from regiolect.machine import sharing_machine
 from regiolect.planning import RegionRequest
-from regiolect.settings import load_settings
+from tasks.in_child import in_child
 
 
 @task(name="build", tags=["build"], cache_policy=NO_CACHE)
@@ -22,11 +19,9 @@ def build(
     chosen: ChosenGraph,
     force: bool = False,
 ) -> EngineArtifact:
-    with sharing_machine():
-        return build_engine(request, model, data, chosen, load_settings().store(request.region), force=force)
+    return in_child(stages.build, request, model, data, chosen, force)
 
 
 @task(name="attest", tags=["build"], cache_policy=NO_CACHE)
 def attest_engine(engine: EngineArtifact) -> Attestation:
-    with sharing_machine():
-        return attest(backend(engine.request.target.backend), engine, load_settings().store(engine.request.region))
+    return in_child(stages.attest, engine)

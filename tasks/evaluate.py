@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from regiolect import stages
 from regiolect.contracts import (
     Attestation,
     EngineArtifact,
@@ -14,12 +15,11 @@ from regiolect.contracts import (
     TunedEngine,
     ValidatedCalibration,
 )
-from regiolect.evaluate.evaluate import evaluate_engine, timed_again
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
-from regiolect.model import load_model_spec
 from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
+from tasks.in_child import in_child
 
 
 @task(name="evaluate", tags=["benchmark"], cache_policy=NO_CACHE)
@@ -30,9 +30,7 @@ def evaluate(
     data: ValidatedCalibration,
     tuning: TunedEngine | None = None,
 ) -> EvaluationResult:
-    spec = load_model_spec(request.model)
-    store = load_settings().store(request.region)
-    return evaluate_engine(spec, model, engine, data.dataset.gate, request.policy, store, tuning)
+    return in_child(stages.evaluate, request, model, engine, data, tuning)
 
 
 @task(name="time again", tags=["benchmark"], cache_policy=NO_CACHE)
@@ -44,8 +42,7 @@ def time_again(
     evaluation: EvaluationResult,
     tuning: TunedEngine,
 ) -> EvaluationResult:
-    store = load_settings().store(request.region)
-    return timed_again(model, engine, data.dataset.gate, request.policy, store, evaluation, tuning)
+    return in_child(stages.time_again, request, model, engine, data, evaluation, tuning)
 
 
 @task(name="gate", cache_policy=NO_CACHE)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from regiolect import stages
 from regiolect.contracts import ExportedModel
 from regiolect.export.once import export_once
-from regiolect.machine import sharing_machine
 from regiolect.model import load_model_spec
 from regiolect.settings import load_settings
+from tasks.in_child import in_child, one_child
 
 
 @task(name="export", tags=["cpu"], cache_policy=NO_CACHE)
 def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
-    with sharing_machine():
-        return export_once(load_model_spec(model), load_settings().store(), regions)
+    with one_child(model):
+        make = partial(in_child, stages.export, model, regions)
+        return export_once(load_model_spec(model), load_settings().store(), make)

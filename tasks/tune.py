@@ -5,11 +5,10 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import progress
+from regiolect import stages
 from regiolect.contracts import EngineArtifact, ExportedModel, TunedEngine, ValidatedCalibration
 from regiolect.planning import RegionRequest
-from regiolect.settings import load_settings
-from regiolect.tune.region import tune_region
+from tasks.in_child import in_child
 
 
 @task(name="tune", tags=["benchmark"], cache_policy=NO_CACHE)
@@ -21,5 +20,4 @@ def tune_engine(
     minutes: float,
     force: bool = False,
 ) -> TunedEngine:
-    store = load_settings().store(request.region)
-    return tune_region(request, model, engine, data, minutes, store, force=force, say=progress.note)
+    return in_child(stages.tune, request, model, engine, data, minutes, force)

@@ -43,6 +43,7 @@ RegiolectError
 │   ├── SelfTestFailed               it answers otherwise than where it was judged
 │   ├── ForeignRegion                the engine is another region's than the host
 │   ├── DeviceLost                   it went away while an engine ran on it
+│   ├── EngineCrashed                the process that it ran in died, hung, or took too much memory
 │   ├── InvalidConfiguration         a setting that may not be tuned
 │   └── AttestationFailed            an engine says of itself what nobody here can read
 ├── TuningError                      an engine cannot be tuned, or what was found of it cannot be used
@@ -133,6 +134,7 @@ from regiolect.errors.making import (
     CalibrationError,
     DeviceLost,
     EmptyHistogram,
+    EngineCrashed,
     EngineError,
     EngineLoadFailed,
     EvaluationError,
@@ -226,6 +228,7 @@ __all__ = [
     "DecisionNotReproduced",
     "EmptyDataset",
     "EmptyHistogram",
+    "EngineCrashed",
     "EngineError",
     "EngineLoadFailed",
     "EvaluationError",

@@ -91,6 +91,10 @@ class DeviceLost(EngineError):
     """The device went away while an engine ran on it: a GPU fell off the bus, or its driver was restarted."""
 
 
+class EngineCrashed(EngineError):
+    """The process in which a vendor's library ran died, hung, or took more memory than it may."""
+
+
 class InvalidConfiguration(EngineError):
     """A configuration holds a setting that may not be tuned."""
 

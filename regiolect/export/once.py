@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from regiolect.contracts import ExportedModel, Split
 from regiolect.data import Samples
@@ -13,8 +13,17 @@ from regiolect.remember import remember
 from regiolect.storage import Store
 
 
-def export_once(spec: ModelSpec, store: Store, regions: Sequence[str]) -> ExportedModel:
+def export_once(spec: ModelSpec, store: Store, make: Callable[[], ExportedModel]) -> ExportedModel:
     """The exported model, from an earlier run if neither the model nor the exporters changed.
+
+    Args:
+        make: exports it: `export_for`, here or in another process.
+    """
+    return remember(store, "exports", {"model": spec.source_digest()}, ExportedModel, make)
+
+
+def export_for(spec: ModelSpec, store: Store, regions: Sequence[str]) -> ExportedModel:
+    """The model exported now.
 
     Args:
         regions: where the samples of the parity check may come from: the first whose calibration set can be read.
@@ -23,10 +32,7 @@ def export_once(spec: ModelSpec, store: Store, regions: Sequence[str]) -> Export
         EmptyDataset: no region has readable samples.
         ModelError: as `export_model`.
     """
-    inputs = {"model": spec.source_digest()}
-    return remember(
-        store, "exports", inputs, ExportedModel, lambda: export_model(spec, store, _parity_samples(spec, regions))
-    )
+    return export_model(spec, store, _parity_samples(spec, regions))
 
 
 def _parity_samples(spec: ModelSpec, regions: Sequence[str]) -> Samples:

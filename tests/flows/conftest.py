@@ -83,6 +83,12 @@ def _open(folder: Path, empty_registry: Path, patch: pytest.MonkeyPatch) -> Work
 
 
 @pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases run their stages in this process: what a test changes here is changed there."""
+    monkeypatch.setenv("REGIOLECT_ISOLATION", "off")
+
+
+@pytest.fixture
 def environment(prefect_server: str, workshop: Workshop) -> Mapping[str, str]:
     """For another process that works in this test's workshop and with this session's server."""
     return {**os.environ, "PREFECT_API_URL": prefect_server, "REGIOLECT_BUILD_ON": "here"}

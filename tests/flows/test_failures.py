@@ -180,7 +180,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+def disk(one_process: None, monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Every file that is to last goes through fsync, which is where a full disk is found out at the latest."""
     sync, disk = os.fsync, Disk()
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-import tasks.build
-import tasks.choose
-import tasks.evaluate
-import tasks.tune
+import regiolect.attest
 from flows.release import release
+from regiolect import stages
 from regiolect.console import exit_code
 from regiolect.contracts import Decision
 from regiolect.engines.openvino.backend import OpenVinoBackend
@@ -22,14 +20,14 @@ from regiolect.errors import DeviceLost
 from tests.flows.kept import is_served, plan
 from tests.flows.tiny_models import ADDRESS, Workshop
 
-# Each region is named after the stage in which its device goes away: the task's module, the function that its body
-# calls, and what is done then that needs the device.
+# Each region is named after the stage in which its device goes away: a module, the function of it that the stage calls,
+# and what is done then that needs the device.
 STAGES: dict[str, tuple[Any, str, tuple[type, str]]] = {
-    "choose": (tasks.choose, "choose_graph", (OpenVinoEngine, "_run")),
-    "build": (tasks.build, "build_engine", (OpenVinoBackend, "_build")),
-    "attest": (tasks.build, "attest", (OpenVinoEngine, "layers")),
-    "tune": (tasks.tune, "tune_region", (OpenVinoEngine, "_run")),
-    "evaluate": (tasks.evaluate, "evaluate_engine", (OpenVinoEngine, "_run")),
+    "choose": (stages, "choose_graph", (OpenVinoEngine, "_run")),
+    "build": (stages, "build_engine", (OpenVinoBackend, "_build")),
+    "attest": (regiolect.attest, "attest", (OpenVinoEngine, "layers")),
+    "tune": (stages, "tune_region", (OpenVinoEngine, "_run")),
+    "evaluate": (stages, "evaluate_engine", (OpenVinoEngine, "_run")),
 }
 _stage = ContextVar("stage", default="")
 
@@ -65,7 +63,9 @@ def _devices_go_away() -> Iterator[None]:
         yield
 
 
-def test_a_lost_device_refuses_its_region_and_the_next_release_completes_it(workshop: Workshop) -> None:
+def test_a_lost_device_refuses_its_region_and_the_next_release_completes_it(
+    one_process: None, workshop: Workshop
+) -> None:
     for region in (*STAGES, "north"):
         # Where a graph is chosen its engine is built for that already.
         rules = {"tuning": {"minutes": 0.1}} if region == "tune" else {}

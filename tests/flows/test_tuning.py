@@ -32,7 +32,7 @@ MINUTES = 1.0
 
 
 @pytest.fixture(autouse=True)
-def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_passes(one_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for an answer; that it is a good one is not what these tests are about."""
     monkeypatch.setattr(run, "MOST_PASSES", 6)
 

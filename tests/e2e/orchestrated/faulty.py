@@ -49,6 +49,8 @@ def release_with_fault(address: str, border: str | None, victim: str | None, ser
 
     What every stage did is appended to `log`, a line each, so that one that ran twice is seen.
     """
+    # Faults are put into this process, so that all stages must run in it.
+    os.environ["REGIOLECT_ISOLATION"] = "off"
     sys.stderr = log.with_suffix(".err").open("a")
     os.dup2(sys.stderr.fileno(), 2)
     for name, place in BORDERS.items():

@@ -1,0 +1,386 @@
+"""Child processes in which vendors' libraries run, so that a crash, a hang or a leak there ends nothing but the child.
+
+Children are forked by one fork server, a process that imported what a release needs and never opened a session: so a
+child is there in some tens of milliseconds. It has a memory and locks of its own, and it dies with its parent, however
+that ends.
+
+    >>> from regiolect.host.isolated import Child, Limits
+    >>> import math
+    >>> with Child("an example", Limits(memory_bytes=1 << 32, seconds=60)) as child:
+    ...     child.run(math.sqrt, 9.0)
+    3.0
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from regiolect.errors import EngineCrashed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# How often a child's memory and time are looked at, and how soon an exception that another thread sends gets through.
+_LOOK_SECONDS = 0.1
+# What a child may take to leave by itself once it is told to; nothing that it holds is worth more.
+_LEAVE_SECONDS = 2.0
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+_preloaded = {"regiolect.host.fork_server": None}
+_running: set[int] = set()
+_ending = threading.Event()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call in a child may take.
+
+    memory_bytes: resident, not addressed: CUDA reserves more addresses than any machine has memory.
+    seconds: until the call answers.
+    """
+
+    memory_bytes: int
+    seconds: float
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this machine, or the container that this process is in, has."""
+    import psutil
+
+    found = [int(psutil.virtual_memory().total)]
+    for path in map(Path, _CGROUP_LIMITS):
+        with suppress(OSError, ValueError):
+            found.append(int(path.read_text()))
+    return min(found)
+
+
+def start_fork_server(preload: Sequence[str] = ()) -> None:
+    """Have the fork server import modules while this process does something else. A second call does nothing.
+
+    Args:
+        preload: modules that children use; one that is not installed is passed over. None of them may start threads.
+    """
+    _preloaded.update(dict.fromkeys(preload))
+    _CONTEXT.set_forkserver_preload(list(_preloaded))
+    forkserver.ensure_running()
+
+
+@dataclass
+class Child:
+    """A process in which the stages of one model, region or target run, one after another.
+
+    It starts with the first call, and anew with the next one after a crash.
+
+    Attributes:
+        of: whose stages they are, as errors name them: "eu on cpu".
+        limits: of each call.
+    """
+
+    of: str
+    limits: Limits
+    _process: _Process | None = field(default=None, init=False)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function returns or raises in the child; its log records and warnings come out of this process.
+
+        Args:
+            function: of a module that the child can import; its arguments and its answer can be pickled.
+
+        Raises:
+            EngineCrashed: the child died, took longer than its limit, or more memory.
+            KeyboardInterrupt: `end_children` was called.
+            Exception: whatever the function raised, with its causes.
+        """
+        try:
+            process = self._started()
+            with suppress(BrokenPipeError):
+                process.connection.send((function, args, kwargs))
+            answer: T | _Raised = self._answer(function.__name__, process)
+        # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
+        except BaseException:
+            self.kill()
+            raise
+        if isinstance(answer, _Raised):
+            raise answer.error()
+        return answer
+
+    def close(self) -> None:
+        """Let the child leave, which it does at once between calls."""
+        if self._process is not None:
+            self._process.connection.close()
+        self._end(_LEAVE_SECONDS)
+
+    def kill(self) -> None:
+        """End the child now, and the processes that it started."""
+        self._end(0.0)
+
+    def _started(self) -> _Process:
+        if self._process is None:
+            self._process = _Process.start(self.of)
+        if _ending.is_set():
+            raise KeyboardInterrupt
+        return self._process
+
+    def _answer(self, stage: str, process: _Process) -> Any:
+        """Waits for the answer to a call, hands on what is logged meanwhile, and keeps to the limits."""
+        until, look_at = time.monotonic() + self.limits.seconds, 0.0
+        while True:
+            ready = wait([process.connection, process.sentinel], _LOOK_SECONDS)
+            if process.connection in ready:
+                try:
+                    message = process.connection.recv()
+                except (EOFError, OSError):
+                    raise self._died(stage, process) from None
+                if not isinstance(message, logging.LogRecord):
+                    return message
+                logger = logging.getLogger(message.name)
+                if logger.isEnabledFor(message.levelno):
+                    logger.handle(message)
+            elif ready:
+                raise self._died(stage, process)
+            if time.monotonic() < look_at:
+                continue
+            look_at = time.monotonic() + _LOOK_SECONDS
+            if process.memory() > self.limits.memory_bytes:
+                raise self._crashed(
+                    stage,
+                    f"it was ended: more than {self.limits.memory_bytes / 2**30:.3g} GiB of memory resident, its limit",
+                    "smaller batches in the policy, fewer samples, or another limit: REGIOLECT_CHILD_MEMORY_GIB",
+                )
+            if time.monotonic() > until:
+                raise self._crashed(
+                    stage,
+                    f"it was ended: no answer within {self.limits.seconds / 60:.3g} minutes, its limit",
+                    "if it is slow and does not hang, another limit: REGIOLECT_CHILD_MINUTES; otherwise another "
+                    "backend in the policy's targets, or another version of its library",
+                )
+
+    def _died(self, stage: str, process: _Process) -> BaseException:
+        if _ending.is_set():
+            return KeyboardInterrupt()
+        code = process.exit_code(_LEAVE_SECONDS)
+        if code == -signal.SIGKILL:
+            remedy = "free memory: the system ends what takes most when none is left"
+        else:
+            remedy = (
+                "name another backend in the policy's targets, or install another version of its library; "
+                "to see where it crashes: REGIOLECT_ISOLATION=off PYTHONFAULTHANDLER=1"
+            )
+        how = f"died by {_name(-code)}" if code is not None and code < 0 else f"ended with exit code {code}"
+        return self._crashed(stage, f"its process {how}", remedy)
+
+    def _crashed(self, stage: str, found: str, remedy: str) -> EngineCrashed:
+        return EngineCrashed(f"the stage {stage!r} of {self.of} to come to its end", found, remedy)
+
+    def _end(self, patience: float) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end(patience)
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A child as the operating system has it, and the pipe to it."""
+
+    process: ForkServerProcess
+    connection: Connection
+    pid: int
+
+    @classmethod
+    def start(cls, name: str) -> _Process:
+        start_fork_server()
+        here, there = _CONTEXT.Pipe()
+        level = logging.getLogger().level
+        process = _CONTEXT.Process(target=_serve, args=(there, dict(os.environ), level), name=name)
+        process.start()
+        there.close()
+        pid = int(process.pid or 0)
+        _running.add(pid)
+        return cls(process, here, pid)
+
+    @property
+    def sentinel(self) -> int:
+        return self.process.sentinel
+
+    def memory(self) -> int:
+        """Bytes that are resident; 0 once it is gone."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def exit_code(self, patience: float) -> int | None:
+        """Negative: minus the signal that ended it. None: it goes on, after `patience` seconds."""
+        self.process.join(patience)
+        return self.process.exitcode
+
+    def end(self, patience: float) -> None:
+        self.connection.close()
+        if self.exit_code(patience) is None:
+            _kill(self.pid)
+            self.process.join()
+        _running.discard(self.pid)
+        self.process.close()
+
+
+def end_children() -> None:
+    """End all children of this process at once, for it is about to end itself: none is started after this.
+
+    Who waits for one, in any thread, gets KeyboardInterrupt, so that no region takes it for a crash of its own.
+    """
+    _ending.set()
+    for pid in tuple(_running):
+        _kill(pid)
+
+
+# Without it the interpreter would wait for children at its end.
+atexit.register(end_children)
+
+
+def _kill(pid: int) -> None:
+    # A child leads a group of its own, in which are the processes that it started, unless it has only just begun.
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
+            return
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# ------------------------------------------------------------------------------------------------ in the child
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An error on its way to the parent, its causes after it, and where in the child it was raised."""
+
+    chain: tuple[BaseException, ...]
+    at: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Raised:
+        chain: list[BaseException] = []
+        link: BaseException | None = error
+        while link is not None and link not in chain:
+            chain.append(link)
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        return cls(tuple(map(_portable, chain)), "".join(traceback.format_exception(error)))
+
+    def error(self) -> BaseException:
+        for link, cause in zip(self.chain, self.chain[1:], strict=False):
+            link.__cause__ = cause
+        self.chain[0].add_note(f"In the child process:\n{self.at}")
+        return self.chain[0]
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one of the same name and text where its own kind cannot be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
+    # Pickling calls code of the error's own class, which may raise anything.
+    except Exception:  # noqa: BLE001
+        return _named(type(error).__name__, str(error))
+    return error
+
+
+def _named(kind: str, text: str) -> BaseException:
+    class Named(RuntimeError):
+        def __reduce__(self) -> tuple[object, ...]:
+            return (_named, (kind, text))
+
+    Named.__name__ = Named.__qualname__ = kind
+    return Named(text)
+
+
+@dataclass(frozen=True)
+class _ToParent:
+    """The pipe to the parent, for all threads of a child; to `logging` it is a queue."""
+
+    connection: Connection
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put_nowait(self, message: object) -> None:
+        with self._lock:
+            self.connection.send(message)
+
+
+def _serve(connection: Connection, environment: Mapping[str, str], level: int) -> None:
+    """A child's life: one call after another, until the parent closes its end."""
+    _die_with_parent()
+    # No Ctrl-C of the terminal: the parent decides what becomes of it.
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    parent = _ToParent(connection)
+    logging.root.handlers[:] = [QueueHandler(parent)]
+    logging.root.setLevel(level)
+    logging.captureWarnings(True)
+    while True:
+        try:
+            function, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        # What is asked for may be a module that cannot be imported, or raise whatever it likes: the parent raises it.
+        except Exception as error:  # noqa: BLE001
+            parent.put_nowait(_Raised.of(error))
+            continue
+        parent.put_nowait(_answer_of(function, args, kwargs))
+
+
+def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> object:
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _Raised.of(error)
+
+
+def _die_with_parent() -> None:
+    """Have this process killed as soon as its parent is gone, also where that was killed, and whatever runs here."""
+    parent: Any = multiprocessing.parent_process()
+    if not hasattr(fcntl, "F_SETSIG"):
+        threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
+        return
+    # The kernel does it: a thread would wait for a library that hangs and holds the interpreter's lock.
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait([parent.sentinel], 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave_after(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)

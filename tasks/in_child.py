@@ -1,0 +1,60 @@
+"""Where a stage runs: in a child process, for what crashes, hangs or takes all memory there ends that child alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+from regiolect.host.isolated import Child, Limits, start_fork_server, usable_memory
+from regiolect.settings import load_settings
+from regiolect.stages import PRELOADED
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Of the machine's memory, what one child may take when the settings do not say.
+_SHARE = 0.8
+
+_CHILD: ContextVar[Child | None] = ContextVar("child", default=None)
+
+
+@contextmanager
+def one_child(of: str, more_minutes: float = 0.0) -> Iterator[None]:
+    """Have all stages that are called within run in one child.
+
+    Args:
+        of: whose stages they are, as an error names them: "eu on cpu".
+        more_minutes: that a stage may take on top of what the settings say: what tuning is given.
+    """
+    with Child(of, _limits(more_minutes)) as child:
+        before = _CHILD.set(child)
+        try:
+            yield
+        finally:
+            _CHILD.reset(before)
+
+
+def in_child(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a stage comes to, in the child of the flow that calls it.
+
+    Raises:
+        EngineCrashed: the child died, hung, or took more memory than it may.
+        Exception: whatever the stage raised.
+    """
+    settings, child = load_settings(), _CHILD.get()
+    if settings.isolation == "off":
+        return stage(*args, **kwargs)
+    start_fork_server(PRELOADED)
+    if child is not None:
+        return child.run(stage, *args, **kwargs)
+    with Child(stage.__name__, _limits()) as child:
+        return child.run(stage, *args, **kwargs)
+
+
+def _limits(more_minutes: float = 0.0) -> Limits:
+    settings = load_settings()
+    given = settings.child_memory_gib
+    memory = usable_memory() * _SHARE if given is None else given * 2**30
+    return Limits(memory_bytes=int(memory), seconds=(settings.child_minutes + more_minutes) * 60)

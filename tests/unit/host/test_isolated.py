@@ -1,0 +1,313 @@
+"""What happens in a child stays there, is told by its name, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from regiolect import progress
+from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
+from regiolect.host.isolated import Child, Limits, usable_memory
+from regiolect.machine import whole_machine
+
+AMPLE = Limits(memory_bytes=1 << 36, seconds=240)
+MIB = 1 << 20
+
+
+# Runs in a child: it has to be found in this module by name.
+
+
+def add(one: int, two: int, times: int = 1) -> int:
+    return (one + two) * times
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def die_by(number: int) -> None:
+    if number == signal.SIGSEGV:
+        ctypes.string_at(0)
+    os.kill(os.getpid(), number)
+
+
+def leave() -> None:
+    sys.exit(7)
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+def hang_with_the_lock() -> None:
+    """As a library that never gives the interpreter's lock back."""
+    ctypes.PyDLL(None).pause()
+
+
+def hold_the_machine() -> None:
+    with whole_machine():
+        die_by(signal.SIGKILL)
+
+
+def take(size: int) -> None:
+    taken = bytearray(size)
+    taken[:: mmap.PAGESIZE] = b"x" * len(taken[:: mmap.PAGESIZE])
+    hang()
+
+
+def reserve(size: int) -> None:
+    """Addresses without memory behind them, as CUDA does."""
+    mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+    time.sleep(0.5)
+
+
+def start_another_and_hang(file: Path) -> None:
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    file.write_text(str(started.pid))
+    hang()
+
+
+def refuse() -> None:
+    try:
+        raise ZeroDivisionError("of the vendor's")
+    except ZeroDivisionError as error:
+        raise ParityFailed("this", "that", "do so") from error
+
+
+class Unsendable(Exception):
+    def __init__(self, number: int, *, lock: Any) -> None:
+        super().__init__(f"number {number}")
+        self.lock = lock
+
+
+def raise_what_cannot_be_sent() -> None:
+    raise Unsendable(3, lock=threading.Lock())
+
+
+def speak() -> str:
+    progress.note("half of it")
+    progress.logger.info("all of it, %d", 2)
+    warnings.warn("old data", UserWarning, stacklevel=1)
+    return "done"
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    with Child("eu on cpu", AMPLE) as made:
+        yield made
+
+
+def crashed(made: Child, function: Callable[..., Any], *args: Any) -> EngineCrashed:
+    with pytest.raises(EngineCrashed) as caught:
+        made.run(function, *args)
+    return caught.value
+
+
+def test_a_call_answers_and_the_next_one_finds_the_same_child(child: Child) -> None:
+    assert child.run(add, 1, 2, times=3) == 9
+    assert child.run(pid) == child.run(pid) != os.getpid()
+
+
+def test_a_child_sees_what_its_parent_set_after_the_fork_server_started(
+    child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Child("the first", AMPLE) as first:
+        first.run(pid)
+    monkeypatch.setenv("SET_LATER", "yes")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "users_own_module.py").write_text(
+        "from os import getenv, getcwd\ndef told(): return getenv('SET_LATER'), getcwd()"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    told = __import__("users_own_module").told
+    assert child.run(told) == ("yes", str(tmp_path))
+
+
+def test_an_error_comes_whole_with_its_cause_and_leaves_the_child_alone(child: Child) -> None:
+    before = child.run(pid)
+    with pytest.raises(ParityFailed) as caught:
+        child.run(refuse)
+    error = caught.value
+    assert (error.expected, error.found, error.remedy) == ("this", "that", "do so")
+    assert repr(error.__cause__) == 'ZeroDivisionError("of the vendor\'s")'
+    assert "in refuse" in error.__notes__[0], "where it was raised"
+    assert child.run(pid) == before
+
+
+def test_an_error_that_cannot_be_sent_keeps_its_name_and_text(child: Child) -> None:
+    with pytest.raises(RuntimeError, match="number 3") as caught:
+        child.run(raise_what_cannot_be_sent)
+    assert type(caught.value).__name__ == "Unsendable"
+
+
+def test_what_is_logged_and_warned_of_comes_out_of_the_parent(child: Child, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "regiolect.progress")
+    assert child.run(speak) == "done"
+    assert [record.message for record in caplog.records if record.name == "regiolect.progress"] == [
+        "half of it",
+        "all of it, 2",
+    ]
+    assert "UserWarning: old data" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_is_told_by_its_signal_in_the_same_words_each_time(child: Child, number: signal.Signals) -> None:
+    first = crashed(child, die_by, number)
+    assert first.found == f"its process died by {number.name}"
+    assert "'die_by' of eu on cpu" in first.expected
+    assert str(crashed(child, die_by, number)) == str(first)
+    assert child.run(add, 1, 1) == 2, "the next call has a child again"
+
+
+def test_a_child_that_leaves_is_told_by_its_exit_code(child: Child) -> None:
+    assert crashed(child, leave).found == "its process ended with exit code 7"
+
+
+@pytest.mark.parametrize("how", [hang, hang_with_the_lock])
+def test_a_hang_ends_at_the_limit(how: Callable[[], None]) -> None:
+    with Child("eu on cpu", Limits(AMPLE.memory_bytes, seconds=0.6)) as made:
+        error = crashed(made, how)
+    assert "no answer within 0.01 minutes, its limit" in error.found
+    assert "REGIOLECT_CHILD_MINUTES" in error.remedy
+
+
+def test_memory_is_limited_as_it_is_resident_not_as_it_is_addressed() -> None:
+    with Child("eu on cpu", AMPLE) as made:
+        limit = made.run(resident) + 256 * MIB
+    with Child("eu on cpu", Limits(limit, seconds=240)) as made:
+        made.run(reserve, 1 << 36)
+        error = crashed(made, take, 400 * MIB)
+    assert f"more than {limit / 2**30:.3g} GiB of memory resident" in error.found
+    assert "REGIOLECT_CHILD_MEMORY_GIB" in error.remedy
+
+
+def test_the_processes_that_a_child_started_end_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    with Child("eu on cpu", Limits(AMPLE.memory_bytes, seconds=3)) as made:
+        crashed(made, start_another_and_hang, file)
+    assert_gone(int(file.read_text()))
+
+
+def test_a_lock_of_the_machine_does_not_stay_behind(child: Child) -> None:
+    crashed(child, hold_the_machine)
+    with whole_machine():
+        assert child.run(add, 1, 1) == 2
+
+
+class Deadline(Exception):
+    """As the orchestrator sends it into the thread that waits."""
+
+
+def test_an_exception_from_outside_ends_the_wait_and_the_child(child: Child) -> None:
+    ended: list[BaseException] = []
+    at_work = child.run(pid)
+
+    def wait() -> None:
+        try:
+            child.run(hang)
+        except Deadline as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident or 0), ctypes.py_object(Deadline))
+    waiting.join(60)
+    assert len(ended) == 1
+    assert_gone(at_work)
+
+
+def assert_gone(number: int) -> None:
+    """Within a minute, by then a zombie of whoever started it at most."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if psutil.Process(number).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"process {number} is still there")
+
+
+def script(folder: Path, text: str) -> subprocess.Popen[str]:
+    """A script of a user's, without a guard for `__main__`."""
+    file = folder / "script.py"
+    file.write_text(
+        "import os, threading\n"
+        "from regiolect.host.isolated import Child, Limits, end_children\n"
+        "from tests.unit.host import test_isolated as ours\n"
+        f"child = Child('a script', Limits(1 << 36, 240))\n{text}"
+    )
+    return subprocess.Popen(
+        [sys.executable, file],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
+    with script(tmp_path, "print(child.run(ours.add, 1, 2))") as running:
+        assert running.communicate(timeout=120)[0] == "3\n"
+    assert running.returncode == 0
+
+
+@pytest.mark.parametrize("how", ["hang", "hang_with_the_lock"])
+def test_a_killed_parent_takes_its_child_and_the_fork_server_along(tmp_path: Path, how: str) -> None:
+    with script(tmp_path, f"print(child.run(ours.pid), flush=True)\nchild.run(ours.{how})") as running:
+        assert running.stdout is not None
+        number = int(running.stdout.readline())
+        server = psutil.Process(number).ppid()
+        running.kill()
+        assert_gone(number)
+        assert_gone(server)
+
+
+def test_all_children_can_be_ended_at_once_and_none_begins_after_that(tmp_path: Path) -> None:
+    text = """
+def wait():
+    try:
+        child.run(ours.hang)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+number = child.run(ours.pid)
+waiting = threading.Thread(target=wait)
+waiting.start()
+end_children()
+waiting.join(60)
+try:
+    Child("a late one", child.limits).run(ours.pid)
+except KeyboardInterrupt:
+    print("not begun", number, flush=True)
+"""
+    with script(tmp_path, text) as running:
+        told, _ = running.communicate(timeout=120)
+    assert told.startswith("interrupted\nnot begun ")
+    assert_gone(int(told.split()[-1]))
+
+
+def test_memory_is_what_the_machine_or_the_container_has() -> None:
+    assert 0 < usable_memory() <= psutil.virtual_memory().total
+
+
+def test_the_error_is_one_of_an_engine() -> None:
+    assert issubclass(EngineCrashed, RegiolectError)
