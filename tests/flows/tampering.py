@@ -91,6 +91,12 @@ class Registered:
         self.client.set_model_version_tag(EAST, str(self.version()), "bundle", digest)
 
 
+def slot_in(folder: Path) -> str:
+    """Where the only engine of a bundle lies: an INT8 one's place has its class of arithmetic."""
+    (engine,) = (folder / "engines").iterdir()
+    return engine.name
+
+
 def statement_of(path: Path) -> dict[str, Any]:
     import base64
 
@@ -116,7 +122,8 @@ def blobs_of(value: object) -> Iterator[dict[str, Any]]:
 
 def engine_of_another_precision(registered: Registered) -> None:
     """An INT8 engine under the name of an FP16 one."""
-    for file in (registered.folder(NORTH) / "engines" / TARGET).iterdir():
+    north = registered.folder(NORTH)
+    for file in (north / "engines" / slot_in(north)).iterdir():
         shutil.copyfile(file, registered.folder() / "engines" / TARGET / file.name)
 
 
@@ -165,13 +172,15 @@ def renamed_int8(manifest: dict[str, Any], folder: Path) -> None:
     north = json.loads((folder.parents[2].parent / "north" / MANIFEST).read_bytes())
     own, other = manifest["engines"][0], north["engines"][0]
     for file in other["engine"]["files"]:
-        shutil.copyfile(folder.parents[2].parent / "north" / file["blob"]["uri"], folder / file["blob"]["uri"])
+        here = f"engines/{TARGET}/{file['path']}"
+        shutil.copyfile(folder.parents[2].parent / "north" / file["blob"]["uri"], folder / here)
+        file["blob"]["uri"] = here
     own["engine"]["files"] = other["engine"]["files"]
 
 
 def results_of_another_region(manifest: dict[str, Any], folder: Path) -> None:
     north = folder.parents[2].parent / "north"
-    shutil.copyfile(north / "results" / f"{TARGET}.csv", folder / "results" / f"{TARGET}.csv")
+    shutil.copyfile(north / "results" / f"{slot_in(north)}.csv", folder / "results" / f"{TARGET}.csv")
 
 
 def a_limit_raised_in_the_decision(manifest: dict[str, Any], folder: Path) -> None:
@@ -206,12 +215,14 @@ def a_preprocessing_changed(manifest: dict[str, Any], folder: Path) -> None:
 
 
 def a_decision_of_another_region(manifest: dict[str, Any], folder: Path) -> None:
-    shutil.copyfile(folder.parents[2].parent / "north" / decision_path(TARGET), folder / decision_path(TARGET))
+    north = folder.parents[2].parent / "north"
+    shutil.copyfile(north / decision_path(slot_in(north)), folder / decision_path(TARGET))
 
 
 def a_calibration_of_another_region(manifest: dict[str, Any], folder: Path) -> None:
     path = folder / calibration_path(TARGET)
-    shutil.copyfile(folder.parents[2].parent / "north" / calibration_path(TARGET), path)
+    north = folder.parents[2].parent / "north"
+    shutil.copyfile(north / calibration_path(slot_in(north)), path)
     manifest["engines"][0]["engine"]["calibration"] = digest_bytes(path.read_bytes())
 
 
