@@ -14,7 +14,7 @@ from pydantic import Field
 
 from regiolect import progress
 from regiolect.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
-from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
+from regiolect.contracts import ExportedModel, Published, RegionOutcome
 from regiolect.errors import ApprovalMissing
 from regiolect.policy import RegionPolicy
 from regiolect.settings import load_settings
@@ -33,15 +33,17 @@ class Answer(RunInput):
 
 @task(name="publish", task_run_name="publish-{policy.region}", cache_policy=NO_CACHE)
 def publish_region(
+    address: str,
     model: ExportedModel,
     outcomes: tuple[RegionOutcome, ...],
     policy: RegionPolicy,
     left_out: tuple[str, ...],
     force: bool,
-) -> RegisteredEngine | None:
+) -> Published:
     """Register one region's engines, one outcome a target, once everybody who has a say agreed.
 
     Args:
+        address: where the ModelSpec is found, for its metric.
         left_out: targets of the region that this release does not touch.
         force: ask a person again who said no before.
 
@@ -53,7 +55,7 @@ def publish_region(
         asked = in_question(outcomes, present.build_keys if present else ())
         if asked:
             _require_approval(asked, policy, force)
-    return register(model, outcomes, policy, left_out)
+    return register(address, model, outcomes, policy, left_out)
 
 
 def _require_approval(asked: tuple[RegionOutcome, ...], policy: RegionPolicy, force: bool) -> None:

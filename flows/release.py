@@ -133,7 +133,7 @@ def _register(
         requests = tuple(group)
         of_region = tuple(outcomes[request.build_key] for request in requests)
         untouched = planned.untouched(region)
-        futures[region] = publish_region.submit(model, of_region, requests[0].policy, untouched, force)
+        futures[region] = publish_region.submit(planned.model, model, of_region, requests[0].policy, untouched, force)
     return {region: future.result(raise_on_failure=False) for region, future in futures.items()}
 
 

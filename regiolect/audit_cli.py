@@ -72,6 +72,8 @@ def _print(console: Console, version: AuditedVersion) -> None:
         + escape("; ".join(map(_told, version.engines)))
         + (f"  signed by {escape(signers)}" if signers else "")
     )
+    if version.promoted_by is not None:
+        console.print(f"      promoted by a person, {escape(version.promoted_by)}")
     for target, failure in found:
         console.print(f"      [red]{failure.kind}[/]{f' ({escape(target)})' if target else ''}")
         for name in ("expected", "found", "remedy"):

@@ -19,6 +19,7 @@ from regiolect.errors import RegiolectError
 from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
+from regiolect.promote_cli import promote
 from regiolect.study_cli import study_app
 from regiolect.tune_cli import tune
 
@@ -49,6 +50,7 @@ app.add_typer(study_app, name="study")
 app.command()(doctor)
 app.command()(audit)
 app.command()(tune)
+app.command()(promote)
 
 
 def main() -> None:

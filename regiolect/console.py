@@ -19,7 +19,7 @@ from regiolect.errors import PolicyError, RegiolectError
 from regiolect.planning import Action, ModelPlan, engines_of, has_work, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
-from regiolect.report.words import UNITS, build_words, suspicion
+from regiolect.report.words import UNITS, ChampionFigures, build_words, suspicion
 
 if TYPE_CHECKING:
     from regiolect.inspect_engine import EngineView
@@ -77,11 +77,12 @@ def print_release(result: ReleaseResult) -> int:
     table = Table(title=f"{result.model}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left")
     for name in ("region", "target", "graph", "executed kernels", "decision"):
         table.add_column(name, overflow="fold")
-    for name in ("loss", "bounds", "limit", "vs FP32", "built in"):
+    beside = any(row.against for row in result.rows)
+    for name in ("loss", "bounds", "limit", *(("vs champion",) if beside else ()), "vs FP32", "built in"):
         table.add_column(name, justify="right")
     table.add_column("served as", overflow="fold")
     for row in result.rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, beside))
     console.print(table)
     console.print(_legend(result), style="dim", soft_wrap=True)
     if result.note:
@@ -120,7 +121,7 @@ def _print_reasons(console: Console, row: ReleaseRow) -> None:
             console.print(f"  {escape(reason)}", soft_wrap=True)
 
 
-def _cells(row: ReleaseRow) -> tuple[str, ...]:
+def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
     unit = UNITS[row.unit] if row.unit else ""
     measured = row.loss is not None and row.loss_lower is not None and row.loss_upper is not None
     return (
@@ -132,10 +133,16 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         f"{row.loss:+.2f} {unit}" if measured else "-",
         f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
         f"{row.threshold:.2f} {unit}" if row.threshold is not None else "-",
+        *((_beside(row),) if with_champion else ()),
         f"{row.speedup:.2f}x" if row.speedup is not None else "-",
         build_words(row),
         row.model_uri or "-",
     )
+
+
+def _beside(row: ReleaseRow) -> str:
+    found = ChampionFigures.of(row)
+    return "-" if found is None else f"{found.said}\n{found.bounds}".strip()
 
 
 def _precision(row: ReleaseRow) -> str:
@@ -152,7 +159,8 @@ def _legend(result: ReleaseResult) -> str:
         else ""
     )
     bounds = f"bounds: one-sided, {' / '.join(confidences)} each; " if confidences else ""
-    return f"{said}{bounds}vs FP32: same backend, same machine, interleaved"
+    beside = "vs champion: the same against what was served; " if any(row.against for row in result.rows) else ""
+    return f"{said}{bounds}{beside}vs FP32: same backend, same machine, interleaved"
 
 
 def _print_drills(console: Console, drills: tuple[Drill, ...]) -> None:

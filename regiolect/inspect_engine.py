@@ -15,6 +15,7 @@ from regiolect.contracts import (
     EvaluationResult,
     GateDecision,
     RegionOutcome,
+    RegisteredEngine,
     TunedEngine,
     short,
 )
@@ -72,10 +73,15 @@ def find_engine(name: str, settings: Settings) -> EngineView:
         view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
     if not version.champion:
         return view
-    promoted = (
-        "made by a release, signed" if registry.promoted(version) else "NOT MADE BY A RELEASE: refused at loading"
-    )
-    return EngineView(facts=(*view.facts, ("champion", promoted)))
+    return EngineView(facts=(*view.facts, ("champion", _promoted(registry.promoted(version)))))
+
+
+def _promoted(champion: RegisteredEngine | None) -> str:
+    if champion is None:
+        return "NOT MADE BY A RELEASE: refused at loading"
+    if champion.promoted_by is not None:
+        return f"made by {champion.promoted_by}, signed, because: {champion.because}"
+    return "made by a release, signed"
 
 
 def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:

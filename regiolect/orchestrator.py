@@ -16,6 +16,7 @@ from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
 from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
+from regiolect.registry import Exclusively
 from regiolect.settings import Settings
 from regiolect.tune.result import TuningResult, untried
 
@@ -96,6 +97,16 @@ def run_tuning(
     return TuningResult(answers=answers, refused=refused)
 
 
+def registration_lock(settings: Settings) -> Exclusively:
+    """The lock that releases hold while aliases move.
+
+    Raises:
+        BackendUnavailable: the orchestrator is not installed.
+    """
+    found: Exclusively = _module("tasks.exclusively").one_release_at_a_time(settings)
+    return found
+
+
 def _require_ready(settings: Settings) -> None:
     _require_room(settings.home)
     _require_room(Path(os.environ["PREFECT_HOME"]))
@@ -110,8 +121,12 @@ def flows_module(name: str) -> Any:
     Raises:
         BackendUnavailable: the orchestrator, or something else that flows need, is not installed.
     """
+    return _module(f"flows.{name}")
+
+
+def _module(name: str) -> Any:
     try:
-        return import_module(f"flows.{name}")
+        return import_module(name)
     except ModuleNotFoundError as error:
         raise BackendUnavailable(
             expected="what a release needs to be installed",

@@ -13,6 +13,7 @@ from regiolect.contracts import (
     EngineArtifact,
     EvaluationResult,
     GateDecision,
+    Published,
     RegionOutcome,
     RegisteredEngine,
     ReleaseRow,
@@ -119,8 +120,8 @@ def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:
     )
 
 
-Registered = RegisteredEngine | Exception | None
-"""A region's champion after the release, why it could not be had, or None: the region has none."""
+Registered = Published | Exception | None
+"""What a region serves after the release, why that could not be had, or None: it was not asked for anything."""
 
 
 def rows_of(
@@ -149,11 +150,12 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
     gate, evaluation = outcome.gate, outcome.evaluation
     timing = evaluation.timing if evaluation else None
     failure = outcome.failure
-    if isinstance(registered, Exception) and outcome.decision is Decision.APPROVED:
-        failure = failure_of(registered)
-    champion = registered if isinstance(registered, RegisteredEngine) else None
+    published = registered if isinstance(registered, Published) else Published(champion=None)
+    champion = published.champion
     served = champion if champion is not None and outcome.build_key in champion.build_keys else None
     stale = champion if served is None else None
+    if outcome.decision is Decision.APPROVED and served is None:
+        failure = failure_of(registered) if isinstance(registered, Exception) else published.held
     return ReleaseRow(
         region=outcome.region,
         title=outcome.title,
@@ -175,6 +177,7 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         p99_ms=timing.p99_ms if timing else None,
         rebuilt=rebuilt,
         seconds=outcome.seconds,
+        against=next((each for each in published.comparisons if each.engine == outcome.build_key), None),
         model_uri=f"models:/{served.name}@champion" if served else None,
         build_key=outcome.build_key,
         reasons=(*outcome.reasons, *_still_served(stale, outcome)),

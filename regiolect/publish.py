@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from regiolect.bundle import write_bundle
-from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
+from regiolect.contracts import (
+    ApprovedEngine,
+    ChampionComparison,
+    Decision,
+    ExportedModel,
+    Failure,
+    HeldBack,
+    Published,
+    RegionOutcome,
+    RegisteredEngine,
+    failure_of,
+)
+from regiolect.errors import ChampionNotComparable, PromotionHeld, TargetNotServed, WorseThanChampion
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.again import require_reproduced
+from regiolect.model import ModelSpec
 from regiolect.outcome import approved_engine
+from regiolect.planning import keep_held
 from regiolect.policy import RegionPolicy
 from regiolect.progress import note
 from regiolect.registry import Registry
+from regiolect.registry_tags import notes
+from regiolect.release.champion import Champion
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import keep_promotion
 from regiolect.storage import Store
+from regiolect.tune.identity import tuning_digest
 
 
 def publish(
@@ -25,20 +43,23 @@ def publish(
     policy: RegionPolicy,
     store: Store,
     registry: Registry,
-    left_out: Sequence[str] = (),
-) -> RegisteredEngine | None:
-    """Sign and register one version that holds every approved engine of a region; make it champion unless that takes
-    one away.
+    spec: Callable[[], ModelSpec],
+    left_out: Collection[str] = (),
+) -> Published:
+    """Sign and register one version that holds every approved engine of a region; make it champion unless consumers
+    would be worse off.
 
-    While the champion serves a target whose engine is not approved now, its consumers would be left without any: the
-    new version is then registered as challenger and the champion stays. A target that the policy no longer names holds
-    nothing back. The champion is looked at when the new version is there, and under the registry's lock, so that two
-    releases at once do not both replace the same one.
+    They would where the champion serves a target whose engine is not approved now, where a new engine is not surely as
+    good as the served one of its target, or where the two cannot be compared: the new version is then registered as
+    challenger, with the reason, and the champion stays. A target that the policy no longer names holds nothing back.
+    The champion is looked at when the new version is there, and under the registry's lock, so that two releases at once
+    do not both replace the same one; what is compared with it is worked out before that.
 
     Args:
         outcomes: one region's, one per target; at least one.
         policy: the region's, under which they were decided.
-        store: where the engines are kept.
+        store: where the engines and the gate set are kept.
+        spec: gives the model's metric, if the champion's engine has to be run again.
         left_out: targets of the region's policy whose engines the release neither built nor found unchanged; a champion
             that serves one stays.
 
@@ -47,8 +68,7 @@ def publish(
     champion's signed promotion is kept in the region's store as well, by which an audit knows what there must be.
 
     Returns:
-        The version that is champion now, be it the new one or an older one that stays served; None when the region
-        has none. Nothing is registered when no engine was approved.
+        What is served now, and what was held back. Nothing is registered when no engine was approved.
 
     Raises:
         RegistryError, StorageError, IntegrityError; OrchestratorError from the registry's lock.
@@ -60,27 +80,98 @@ def publish(
     engines = [engine for engine in map(approved_engine, outcomes) if engine is not None]
     if not engines:
         restored = registry.restore(model.name, region)
-        _keep_promotion(registry, store, model.name, region)
-        return restored
+        keep_champion(registry, store, model.name, region)
+        return Published(champion=restored)
     approved = {engine.engine.request.target.name for engine in engines}
     lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
+    beside = functools.cache(
+        lambda champion: _beside(champion, engines, lost, Champion(champion, policy, spec, store, registry))
+    )
+    asked: list[Published] = []
 
     def replaces(champion: RegisteredEngine | None) -> bool:
-        return champion is None or lost.isdisjoint(champion.targets)
+        if champion is None:
+            return True
+        asked.append(beside(champion))
+        return asked[-1].held is None
 
     for engine in engines:
         # Outcomes come from a store, where others may write; what is signed here, consumers believe.
         require_reproduced(engine, policy, PairedResults.from_csv(store.path_of(engine.evaluation.results)))
+    present = registry.champion(model.name, region)
+    if present is not None:
+        # Running an engine again takes time, for which nobody else should have to wait at the lock.
+        beside(present)
     signing = Signing(registry.keyring.ready(note))
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"
         manifest = write_bundle(bundle, model, region, outcomes[0].title, policy.canonical(), engines, store, signing)
         registered = registry.register(bundle, manifest, champion=replaces)
-    _keep_promotion(registry, store, model.name, region)
-    return registered if registered.champion else registry.champion(model.name, region)
+    keep_champion(registry, store, model.name, region)
+    before = asked[-1] if asked else Published(champion=None)
+    if registered.champion:
+        published = Published(champion=registered, comparisons=before.comparisons)
+    else:
+        served = registry.champion(model.name, region)
+        published = before.model_copy(update={"champion": served, "challenger": registered})
+        _keep(published, model.name, region, engines, store)
+    registry.annotate(registered, notes(published))
+    return published
 
 
-def _keep_promotion(registry: Registry, store: Store, model: str, region: str) -> None:
+def keep_champion(registry: Registry, store: Store, model: str, region: str) -> None:
+    """Keep the signed promotion of a region's champion in its store, by which an audit knows what there must be."""
     promotion = registry.promotion(model, region)
     if promotion is not None:
         keep_promotion(store, f"{model}-{region}", promotion)
+
+
+def _beside(
+    champion: RegisteredEngine, engines: Sequence[ApprovedEngine], lost: Collection[str], bench: Champion
+) -> Published:
+    """What becomes of a region whose champion is this one: it stays where `held` says why."""
+    compared = bench.against(engines)
+    request = engines[0].engine.request
+    return Published(
+        champion=champion,
+        held=_held(request.model, request.region, champion, lost, compared),
+        comparisons=compared,
+    )
+
+
+def _held(
+    model: str,
+    region: str,
+    champion: RegisteredEngine,
+    lost: Collection[str],
+    compared: Sequence[ChampionComparison],
+) -> Failure | None:
+    """Why a version does not take the champion's place; None if it does."""
+    gone = [target for target in champion.targets if target in lost]
+    worse = [each for each in compared if each.outcome is not Decision.APPROVED]
+    if not gone and not worse:
+        return None
+    kind: type[PromotionHeld] = TargetNotServed
+    if not gone:
+        kind = ChampionNotComparable if all(each.loss is None for each in worse) else WorseThanChampion
+    told = [f"{target}: no engine was approved, {champion.uri} has one" for target in gone]
+    told += [f"{each.target}: {each.reason}" for each in worse]
+    return failure_of(
+        kind(
+            expected=f"a version of {model}-{region} that takes nothing from consumers of {champion.uri}",
+            found="; ".join(told),
+            remedy="it is kept as challenger; if it is right to serve it, a person says so: "
+            f'regiolect promote {model} {region} --because "..."',
+        )
+    )
+
+
+def _keep(published: Published, model: str, region: str, engines: Sequence[ApprovedEngine], store: Store) -> None:
+    """So that a plan knows of it. What could not be compared is to be tried again."""
+    champion, held = published.champion, published.held
+    if champion is None or champion.bundle is None or held is None:
+        return
+    if all(each.loss is not None for each in published.comparisons):
+        kept = tuple((each.engine.request.build_key, tuning_digest(each)) for each in engines)
+        record = HeldBack(champion=champion.bundle, engines=kept, held=held, comparisons=published.comparisons)
+        keep_held(model, region, record, store)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from regiolect.bundle import BundleManifest
-from regiolect.contracts import ApprovedEngine, RegisteredEngine
+from regiolect.contracts import ApprovedEngine, Published, RegisteredEngine
 from regiolect.errors import RegistryError
 from regiolect.tune.identity import tuning_digest
 
 _BETWEEN, _NONE = ", ", "none"
+_LONGEST = 1000  # characters of a tag; MLflow takes a few thousand
 
 
 def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
@@ -50,6 +51,24 @@ def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
     }
 
 
+def notes(published: Published) -> dict[str, str | None]:
+    """What a version says of itself beside the one that was served when it was registered; None: nothing of that."""
+    against = {
+        f"against.{each.target}": each.reason
+        if each.loss is None
+        else f"loss {each.loss:+.2f}, {each.loss_lower:+.2f} to {each.loss_upper:+.2f} at {100 * each.confidence:g} %, "
+        f"limit {each.limit:g} ({each.unit})"
+        for each in published.comparisons
+    }
+    held = published.held
+    champions = sorted({each.champion for each in published.comparisons})
+    return {
+        **({"against": ", ".join(champions)} if champions else {}),
+        **{name: told[:_LONGEST] for name, told in against.items()},
+        "held": None if held is None else f"{held.kind}: {held.found}"[:_LONGEST],
+    }
+
+
 def figures(manifest: BundleManifest) -> dict[str, float]:
     """What a bundle's run shows as metrics: `<target>.loss` and the like, in the decision's unit."""
     values: dict[str, float] = {}
@@ -75,6 +94,7 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
             uri=uri,
             champion=champion,
             policy=tags.get("policy"),
+            bundle=tags.get("bundle"),
             targets=_several(tags, "targets"),
             build_keys=_several(tags, "build_key"),
             tunings=tuple(None if told == _NONE else told for told in _several(tags, "tuning")),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect.contracts import ExportedModel, RegionOutcome, RegisteredEngine
+from regiolect.contracts import ExportedModel, Published, RegionOutcome, RegisteredEngine
+from regiolect.model import load_model_spec
 from regiolect.policy import RegionPolicy
 from regiolect.publish import publish
 from regiolect.registry import Registry
@@ -21,9 +24,14 @@ from tasks.exclusively import one_release_at_a_time
     cache_policy=NO_CACHE,
 )
 def register(
-    model: ExportedModel, outcomes: tuple[RegionOutcome, ...], policy: RegionPolicy, left_out: tuple[str, ...] = ()
-) -> RegisteredEngine | None:
-    return publish(model, outcomes, policy, load_settings().store(outcomes[0].region), _registry(), left_out)
+    address: str,
+    model: ExportedModel,
+    outcomes: tuple[RegionOutcome, ...],
+    policy: RegionPolicy,
+    left_out: tuple[str, ...] = (),
+) -> Published:
+    store = load_settings().store(outcomes[0].region)
+    return publish(model, outcomes, policy, store, _registry(), partial(load_model_spec, address), left_out)
 
 
 def champion(model: str, region: str) -> RegisteredEngine | None:

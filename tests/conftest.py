@@ -71,6 +71,9 @@ class Bundles:
     signing: Signing | None = None
     tuning: TunedEngine | None = None
     selftests: dict[str, Blob] = field(default_factory=dict)
+    results: PairedResults = RESULTS
+    gate_set: bytes = b"gate set"
+    metric_code: str | None = digest_bytes(b"accuracy")
 
     def policy_of(self, region: str) -> RegionPolicy:
         """The policy, as a region's own."""
@@ -124,7 +127,7 @@ class Bundles:
         """The engine as the gate approves it under `policy_of` its region."""
         attestation, evaluation = self.attestation(artifact), self.evaluation(artifact, speedup)
         policy = self.policy_of(artifact.request.region)
-        decision = decide_gate(artifact, policy, attestation, evaluation, RESULTS)
+        decision = decide_gate(artifact, policy, attestation, evaluation, self.results)
         return ApprovedEngine(
             engine=artifact,
             attestation=attestation,
@@ -136,12 +139,13 @@ class Bundles:
     def evaluation(self, artifact: EngineArtifact, speedup: float = 1.5) -> EvaluationResult:
         return EvaluationResult(
             build_key=artifact.request.build_key,
-            dataset=digest_bytes(b"gate set"),
+            dataset=digest_bytes(self.gate_set),
             metric="accuracy",
-            samples=2,
-            reference_score=0.5,
-            engine_score=0.5,
-            results=self.store.put_bytes(RESULTS.to_csv()),
+            metric_code=self.metric_code,
+            samples=len(self.results),
+            reference_score=float(self.results.reference.mean()),
+            engine_score=float(self.results.engine.mean()),
+            results=self.store.put_bytes(self.results.to_csv()),
             timing=Timing(
                 batch=1,
                 rounds=3,

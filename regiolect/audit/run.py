@@ -157,6 +157,7 @@ class _Examiner:
             aliases=version.aliases,
             model=manifest.model if manifest else None,
             region=manifest.region if manifest else None,
+            promoted_by=f"{promotion.by}: {promotion.because}" if promotion and promotion.by else None,
             bytes=size,
             engines=engines,
             findings=tuple(of_all.found),

@@ -13,6 +13,8 @@ def rows(result: AuditResult) -> list[dict[str, str]]:
 
 def _of(version: AuditedVersion) -> list[dict[str, str]]:
     name, pointing = f"models:/{version.name}/{version.version}", ", ".join(version.aliases) or "no alias"
+    if version.promoted_by is not None:
+        pointing = f"{pointing} (promoted by {version.promoted_by})"
     found = version.all_findings()
     if not found:
         return [_row(name, pointing, None)]

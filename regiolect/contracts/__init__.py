@@ -41,6 +41,7 @@ from regiolect.contracts.engine import (
 )
 from regiolect.contracts.gate import (
     ApprovedEngine,
+    ChampionComparison,
     Decision,
     EvaluationResult,
     GateDecision,
@@ -56,6 +57,8 @@ from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
     Drill,
     Failure,
+    HeldBack,
+    Published,
     RegionAnswer,
     RegionOutcome,
     RegisteredEngine,
@@ -92,6 +95,7 @@ __all__ = [
     "BuildRequest",
     "CalibrationMethod",
     "CalibrationTable",
+    "ChampionComparison",
     "CheckResult",
     "ChosenGraph",
     "Comparison",
@@ -113,6 +117,7 @@ __all__ = [
     "GraphChoice",
     "GraphNode",
     "LayerReport",
+    "HeldBack",
     "Layers",
     "LossUnit",
     "Misfit",
@@ -124,6 +129,7 @@ __all__ = [
     "Performance",
     "Precision",
     "Preprocessing",
+    "Published",
     "RegionAnswer",
     "RegionDataset",
     "RegionId",

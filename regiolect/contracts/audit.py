@@ -36,6 +36,9 @@ class AuditedVersion(Contract):
     model: str | None = None
     region: RegionId | None = None
     bytes: NonNegativeInt = Field(default=0, description="hashed")
+    promoted_by: str | None = Field(
+        default=None, exclude_if=_absent, description="account of the person who made it champion, with the reason"
+    )
     engines: tuple[AuditedEngine, ...] = ()
     findings: tuple[Failure, ...] = ()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from regiolect.contracts.base import Blob, Contract, Digest
+from regiolect.contracts.base import Blob, Contract, Digest, TargetId
 from regiolect.contracts.engine import Attestation, EngineArtifact
 from regiolect.contracts.tuning import TunedEngine
 
@@ -56,6 +56,11 @@ class EvaluationResult(Contract):
     results: Blob
     timing: Timing
     selftest: Blob | None = Field(default=None, exclude_if=_absent)
+    metric_code: Digest | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="of the metric's code, by which scores of two releases are known to be of the same; None: not kept",
+    )
 
 
 class Decision(StrEnum):
@@ -75,7 +80,7 @@ class LossUnit(StrEnum):
     RELATIVE_PERCENT = "relative_percent"
 
 
-GateRule = Literal["accuracy", "samples", "slices", "precision", "latency", "throughput", "speedup"]
+GateRule = Literal["accuracy", "least", "samples", "slices", "precision", "latency", "throughput", "speedup"]
 
 
 class SliceFigures(Contract):
@@ -117,8 +122,37 @@ class GateDecision(Contract):
     samples: PositiveInt
     samples_needed: PositiveInt | None = Field(default=None, description="estimate, when inconclusive")
     slices: tuple[SliceFigures, ...] = Field(default=(), description="the policy's, each to pass by itself")
+    least: float | None = Field(
+        default=None, exclude_if=_absent, description="lowest score that the policy allows the engine itself, 0 to 1"
+    )
+    score_lower: float | None = Field(
+        default=None, exclude_if=_absent, description="lower bound of the engine's own score, where there is a lowest"
+    )
     blocked_by: tuple[GateRule, ...] = Field(default=(), description="the rules that did not hold")
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class ChampionComparison(Contract):
+    """A new engine against the one that consumers of its target load now, on the same gate samples.
+
+    Losses are in `unit`: positive means that consumers would be worse off. They are None where the two could not be
+    compared, which `reason` tells; only `approved` lets the new engine take the other's place.
+    """
+
+    target: TargetId
+    engine: Digest = Field(description="build key of the new engine")
+    champion: str = Field(description="the version that is served, e.g. models:/fashion-eu/3")
+    served: Digest | None = Field(description="build key of the served engine; None: it could not be found out")
+    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+    again: bool = Field(default=False, description="the served engine was run again: gate set or metric had changed")
+    unit: LossUnit
+    limit: NonNegativeFloat
+    confidence: float
+    samples: PositiveInt | None = None
+    loss: float | None = None
+    loss_lower: float | None = None
+    loss_upper: float | None = None
+    reason: str
 
 
 class ApprovedEngine(Contract):

@@ -11,7 +11,7 @@ from regiolect.contracts.base import Contract, Digest, Precision, RegionId, Targ
 from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target
-from regiolect.contracts.gate import Decision, EvaluationResult, GateDecision, LossUnit
+from regiolect.contracts.gate import ChampionComparison, Decision, EvaluationResult, GateDecision, LossUnit
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
 
@@ -100,15 +100,49 @@ class RegisteredEngine(Contract):
     uri: str
     champion: bool
     policy: Digest | None = Field(default=None, description="digest of the policy under which it was approved")
+    bundle: Digest | None = Field(default=None, exclude_if=_absent, description="digest of its manifest")
     targets: tuple[TargetId, ...] = ()
     build_keys: tuple[Digest, ...] = Field(default=(), description="in the order of `targets`")
     tunings: tuple[Digest | None, ...] = Field(
         default=(), exclude_if=_absent, description="what each was tuned to, in that order; empty: none was"
     )
 
+    promoted_by: str | None = Field(
+        default=None, exclude_if=_absent, description="account of the person who made it champion; None: a release did"
+    )
+    because: str | None = Field(default=None, exclude_if=_absent, description="that person's reason")
+
     def tuning_of(self, build_key: str) -> str | None:
         """Digest of the tuning of one of its engines, or None."""
         return dict(zip(self.build_keys, self.tunings, strict=False)).get(build_key)
+
+
+class Published(Contract):
+    """What a region serves after a release, and what it does not serve and why.
+
+    champion: the version that consumers load, be it the new one or an older one; None: the region has none.
+    challenger: the new version, where it was held back.
+    held: why it was.
+    comparisons: the new engines against the ones that they would replace, one a target.
+    """
+
+    champion: RegisteredEngine | None
+    challenger: RegisteredEngine | None = None
+    held: Failure | None = None
+    comparisons: tuple[ChampionComparison, ...] = ()
+
+
+class HeldBack(Contract):
+    """A version that was held back, as a region's store keeps it, so that a plan knows that nothing is to be done.
+
+    champion: digest of the bundle that stayed champion.
+    engines: build key and tuning of each engine of the version.
+    """
+
+    champion: Digest
+    engines: tuple[tuple[Digest, Digest | None], ...]
+    held: Failure
+    comparisons: tuple[ChampionComparison, ...]
 
 
 class Drill(Contract):
@@ -146,6 +180,9 @@ class ReleaseRow(Contract):
     p99_ms: float | None
     rebuilt: bool
     seconds: NonNegativeFloat
+    against: ChampionComparison | None = Field(
+        default=None, exclude_if=_absent, description="the engine against the one that was served before it"
+    )
     model_uri: str | None = Field(description="the name under which MLflow serves this engine; None: not served")
     build_key: Digest | None
     reasons: tuple[str, ...]

@@ -56,6 +56,10 @@ RegiolectError
 │   └── InvalidResults
 │       └── NonFiniteOutputs         a graph answers with NaN or infinity
 ├── GateRefused                      only an approved engine may become champion
+├── PromotionHeld                    an approved version is not made champion
+│   ├── WorseThanChampion            consumers may be worse off than with what is served
+│   ├── ChampionNotComparable        with what is served: it cannot be read, or does not run here
+│   └── TargetNotServed              a target would lose its engine
 ├── AuditError                       something speaks against an engine that consumers can load
 │   ├── DecisionNotReproduced        the gate, asked again on the same results, decides otherwise
 │   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
@@ -132,6 +136,7 @@ from regiolect.errors.making import (
     BackendUnavailable,
     BuildFailed,
     CalibrationError,
+    ChampionNotComparable,
     DeviceLost,
     EmptyHistogram,
     EngineCrashed,
@@ -156,12 +161,15 @@ from regiolect.errors.making import (
     Overloaded,
     ParityFailed,
     PrecisionOverflow,
+    PromotionHeld,
     ReferenceFailed,
     SelfTestFailed,
     ServingError,
     ShapeOutsideProfile,
+    TargetNotServed,
     TuningError,
     UnsupportedOperator,
+    WorseThanChampion,
 )
 from regiolect.errors.places import (
     ApprovalMissing,
@@ -208,6 +216,10 @@ from regiolect.errors.trust import (
 )
 
 __all__ = [
+    "ChampionNotComparable",
+    "PromotionHeld",
+    "TargetNotServed",
+    "WorseThanChampion",
     "TuningError",
     "InvalidConfiguration",
     "DeviceLost",

@@ -157,5 +157,21 @@ class NonFiniteOutputs(InvalidResults):
     """The reference or an engine answers with NaN or infinity."""
 
 
+class PromotionHeld(RegiolectError):
+    """An approved version is not made champion."""
+
+
+class WorseThanChampion(PromotionHeld):
+    """Consumers may be worse off with it than with what is served."""
+
+
+class ChampionNotComparable(PromotionHeld):
+    """It could not be compared with what is served."""
+
+
+class TargetNotServed(PromotionHeld):
+    """It would take a target's engine away."""
+
+
 class GateRefused(RegiolectError):
     """The gate did not approve; the engine may not become champion."""

@@ -11,6 +11,10 @@ sample_id, reference, engine):
 3. If the largest sum is at most 0.9998 alpha, the loss is proven to be at most d: approved. If that holds with b and c
    swapped and -d for d, it is proven to be above d: failed. Otherwise the gate is inconclusive and blocks.
 
+Where the policy states a lowest score (`accuracy.least`), the one-sided Clopper-Pearson limit of the engine's own rate
+of right answers must reach it; of other scores, 1 less the bound of the loss against full scores. Two releases are
+compared by the same bounds (`champion.py`).
+
 Each slice that the policy names (a further column of the CSV) is decided in the same way on its own rows. Scores other
 than 0 and 1 take the bound of `regiolect.gate.score_bounds` instead, which can be recomputed from them as well.
 

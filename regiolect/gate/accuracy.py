@@ -61,6 +61,28 @@ def accuracy_verdict(rule: AccuracyLimit, losses: Losses, found: Bounded) -> Ver
     return Verdict("accuracy", Decision.INCONCLUSIVE, f"{said}, so inconclusive{why}", needed)
 
 
+def least_verdict(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, list[Verdict]]:
+    """Lower bound of the engine's own score, and what the policy's floor says of it; nothing where it states none.
+
+    What is no worse than its reference may still be no good: a network at chance level loses nothing in INT8.
+    """
+    if rule.least is None:
+        return None, []
+    lower, upper = losses.score_bounds(rule.confidence)
+    outcome: Outcome = Decision.INCONCLUSIVE
+    bound = f"at least {lower:.4f}"
+    if lower >= rule.least:
+        outcome = Decision.APPROVED
+    elif upper < rule.least:
+        outcome, bound = Decision.FAILED, f"at most {upper:.4f}"
+    said = (
+        f"least: scores {losses.engine_score:.4f} on {losses.samples:,} samples, {bound} at "
+        f"{100 * rule.confidence:g} %, the policy asks for at least {rule.least:g}"
+    )
+    held = ", so inconclusive" if outcome is Decision.INCONCLUSIVE else ""
+    return lower, [Verdict("least", outcome, f"{said}{held}")]
+
+
 def more_samples(rule: AccuracyLimit, losses: Losses, limit: float) -> tuple[int | None, str]:
     """About how many samples would approve, None if no number would, and that in words."""
     sure, have = f"{100 * rule.confidence:g} %", losses.samples

@@ -21,11 +21,12 @@ def require_reproduced(approved: ApprovedEngine, policy: RegionPolicy, rows: Pai
     """
     again = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
     told, found = _figures(approved.decision), _figures(again)
-    for name, value in told.items():
-        if not _same(value, found[name]):
+    # A figure that one of them lacks is a difference as well: a floor that the policy states and nobody judged.
+    for name in dict.fromkeys([*told, *found]):
+        if not _same(told.get(name), found.get(name)):
             raise DecisionNotReproduced(
-                expected=f"{name} {found[name]} from the {len(rows):,} per-sample results",
-                found=f"{value} in the decision",
+                expected=f"{name} {found.get(name)} from the {len(rows):,} per-sample results",
+                found=f"{told.get(name)} in the decision",
                 remedy="do not serve this engine; build and judge it anew: regiolect run MODEL --force",
             )
 

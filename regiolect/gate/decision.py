@@ -17,7 +17,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate.accuracy import Bounded, accuracy_verdict
+from regiolect.gate.accuracy import Bounded, accuracy_verdict, least_verdict
 from regiolect.gate.losses import Evidence
 from regiolect.gate.slices import judge_slices
 from regiolect.gate.speed import speed_verdicts
@@ -36,10 +36,11 @@ def decide_gate(
     """Approve, fail or hold back one engine. Pure: equal arguments give an equal decision.
 
     Accuracy: the upper bound of the loss within the limit approves, the lower bound above it fails, anything else is
-    inconclusive; so are fewer samples than the policy asks for. Each slice that the policy names is judged likewise.
-    Precision (graph and execution) only fails or holds. Latency, throughput and speed-up: the bound within the limit
-    holds, the figure itself beyond it fails, anything else is inconclusive. The worst outcome of all rules is the
-    engine's.
+    inconclusive; so are fewer samples than the policy asks for. Where the policy states a lowest score, the lower bound
+    of the engine's own must reach it, whatever its reference scores. Each slice that the policy names is judged as the
+    whole is. Precision (graph and execution) only fails or holds. Latency, throughput and speed-up: the bound within
+    the limit holds, the figure itself beyond it fails, anything else is inconclusive. The worst outcome of all rules is
+    the engine's.
 
     Args:
         engine: the engine to decide on.
@@ -63,9 +64,11 @@ def decide_gate(
     _check_results(engine, policy, evaluation, rows)
     losses = evidence.whole()
     accuracy = Bounded.of(losses, policy.accuracy, policy.accuracy.limit)
+    score_lower, least = least_verdict(policy.accuracy, losses)
     slices, sliced = judge_slices(policy.accuracy, rows, evidence)
     verdicts = [
         accuracy_verdict(policy.accuracy, losses, accuracy),
+        *least,
         *_samples(policy, rows),
         *sliced,
         *_precision(engine, policy, attestation),
@@ -85,6 +88,8 @@ def decide_gate(
         samples=len(rows),
         samples_needed=_needed(verdicts),
         slices=tuple(each.figures for each in slices),
+        least=policy.accuracy.least,
+        score_lower=score_lower,
         blocked_by=tuple(
             dict.fromkeys(verdict.rule for verdict in verdicts if verdict.outcome is not Decision.APPROVED)
         ),

@@ -34,6 +34,11 @@ class Losses(Protocol):
 
     def lower(self, unit: LossUnit, confidence: float) -> float: ...
 
+    def score_bounds(self, confidence: float) -> tuple[float, float]: ...
+
+    @property
+    def engine_score(self) -> float: ...
+
     def needed(self, limit: float, unit: LossUnit, confidence: float) -> int | None: ...
 
     def elsewhere(self, samples: int, unit: LossUnit, confidence: float) -> float: ...
@@ -75,6 +80,20 @@ class Scores:
     def lower(self, unit: LossUnit, confidence: float) -> float:
         """Lower bound of the loss, a fraction."""
         return score_loss_lower(self.given, self.engine, unit, confidence)
+
+    @property
+    def engine_score(self) -> float:
+        """The engine's mean score."""
+        return float(self.engine.mean())
+
+    def score_bounds(self, confidence: float) -> tuple[float, float]:
+        """Lower and upper bound of the engine's mean score, each one-sided: what it loses against all that can be
+        scored is a paired loss as well."""
+        full, absolute = np.ones_like(self.engine), LossUnit.ABSOLUTE_POINTS
+        return (
+            1.0 - score_loss_upper(full, self.engine, absolute, confidence),
+            1.0 - score_loss_lower(full, self.engine, absolute, confidence),
+        )
 
     def needed(self, limit: float, unit: LossUnit, confidence: float) -> int | None:
         """About how many samples like these would prove the loss to be at most `limit`, a fraction; None if none."""

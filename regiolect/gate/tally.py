@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regiolect.contracts import LossUnit
 from regiolect.gate.bounds import (
     SLACK,
+    clopper_pearson,
     loss_upper_bound,
     relative_loss_lower_bound,
     relative_loss_upper_bound,
@@ -70,6 +71,15 @@ class Tally:
         if unit is LossUnit.RELATIVE_PERCENT:
             return relative_loss_lower_bound(self.lost, self.gained, self.right, self.samples, confidence)
         return -loss_upper_bound(self.gained, self.lost, self.samples, confidence)
+
+    @property
+    def engine_score(self) -> float:
+        """The engine's score."""
+        return (self.right - self.lost + self.gained) / self.samples
+
+    def score_bounds(self, confidence: float) -> tuple[float, float]:
+        """Lower and upper limit of the engine's own score, each one-sided at `confidence` (Clopper-Pearson)."""
+        return clopper_pearson(self.right - self.lost + self.gained, self.samples, 1.0 - confidence)
 
     def needed(self, limit: float, unit: LossUnit, confidence: float) -> int | None:
         """About how many samples like these would prove the loss to be at most `limit`, a fraction; None if none."""

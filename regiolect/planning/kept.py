@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from regiolect.contracts import RegionAnswer, RegionOutcome
+from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome
 from regiolect.planning.request import RegionRequest, engine_key
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store, blobs_of
@@ -13,6 +13,7 @@ OUTCOMES = "outcomes"
 LATEST = "latest"
 POLICIES = "policies"
 RUNS = "runs"
+HELD = "held"
 
 
 def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
@@ -80,6 +81,16 @@ def answer_of(run: str, store: Store) -> RegionAnswer | None:
 def latest_of(request: RegionRequest, store: Store) -> RegionOutcome | None:
     """What the last run of a request's model, region and target came to, under whatever build key."""
     return store.get_record(LATEST, latest_key(request), RegionOutcome)
+
+
+def keep_held(model: str, region: str, held: HeldBack, store: Store) -> None:
+    """Keep why a region's last version was held back."""
+    store.put_record(HELD, f"{model}--{region}", held)
+
+
+def held_of(model: str, region: str, store: Store) -> HeldBack | None:
+    """Why a region's last version was held back, if one was: of which engines, and beside which champion."""
+    return store.get_record(HELD, f"{model}--{region}", HeldBack)
 
 
 def policy_of(digest: str, store: Store) -> RegionPolicy | None:

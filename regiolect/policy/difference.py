@@ -131,6 +131,8 @@ def _inherited(key: Key, region: str, old: PolicyBook, new: PolicyBook) -> str |
 
 
 _ABSENT = {
+    "accuracy.least": "no lowest score",
+    "accuracy.regression": "accuracy.limit",
     "latency": "no limit",
     "approval": "nobody is asked",
     "tuning": "engines run as they come",

@@ -34,6 +34,15 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append(f"accuracy.limit {child.accuracy.limit:g} above {parent.accuracy.limit:g}")
     if child.accuracy.confidence < parent.accuracy.confidence:
         found.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
+    if parent.accuracy.least is not None and (
+        child.accuracy.least is None or child.accuracy.least < parent.accuracy.least
+    ):
+        found.append(f"accuracy.least {_told(child.accuracy.least)} below {parent.accuracy.least:g}")
+    stated = (parent.accuracy.regression, child.accuracy.regression) != (None, None)
+    if stated and child.accuracy.regression_limit > parent.accuracy.regression_limit:
+        found.append(
+            f"accuracy.regression {child.accuracy.regression_limit:g} above {parent.accuracy.regression_limit:g}"
+        )
     found += _loosened_slices(parent.accuracy, child.accuracy)
     if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
         now = _told(child.latency.p99_ms if child.latency else None)

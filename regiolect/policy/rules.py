@@ -78,9 +78,25 @@ class AccuracyLimit(Contract):
     limit: Annotated[float, Field(ge=0, allow_inf_nan=False, description="largest loss allowed, in `unit`")]
     unit: LossUnit = LossUnit.ABSOLUTE_POINTS
     confidence: Annotated[float, Field(ge=0.8, lt=1.0, description="one-sided confidence of the bound")] = 0.95
+    least: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        exclude_if=_unstated,
+        description="lowest score of the engine itself, as the metric counts, from 0 to 1: 0.9 is 90 % right; its "
+        "lower bound must reach it; by default none",
+    )
+    regression: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        exclude_if=_unstated,
+        description="largest loss against the engine that is served now, in `unit`; by default `limit`",
+    )
     slices: SliceRules | None = Field(
         default=None, exclude_if=_unstated, description="parts of the gate set that must each be within a limit too"
     )
+
+    @property
+    def regression_limit(self) -> float:
+        """Largest loss against what is served now, in `unit`."""
+        return self.limit if self.regression is None else self.regression
 
 
 class LatencyLimit(Contract):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from regiolect.contracts import RegisteredEngine
+from regiolect.errors import UsageError
 from regiolect.progress import note
 from regiolect.registry.promotions import forget_others, promote, promotions_of
 from regiolect.registry_tags import registered_engine, require_owner
@@ -68,6 +69,22 @@ def champion_of(model: RegisteredModel | None, trust: Trust) -> RegisteredEngine
         return None
     found = promotions_of(model, trust).get(_target(model, CHAMPION) or 0)
     return found.engine() if found is not None else None
+
+
+def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str) -> RegisteredEngine:
+    """The version that waits beside the champion.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = version_at(client, model, CHALLENGER)
+    if found is None:
+        raise UsageError(
+            expected=f"a challenger of {name}: a version that was held back",
+            found="none" if model is not None else f"no registered model {name}",
+            remedy="regiolect run MODEL tells what it held back, and why",
+        )
+    return found
 
 
 def champions(client: MlflowClient, trust: Trust) -> Iterator[tuple[str, RegisteredEngine]]:

@@ -46,7 +46,7 @@ class LiveVersion:
     promotion: str | None
 
     def require_promoted(self, bundle: str, trust: Trust) -> Promotion | None:
-        """The promotion by which a release made it champion with this bundle; None if it is no champion.
+        """The promotion by which it was made champion with this bundle; None if it is no champion.
 
         Raises:
             AliasMoved: no release did.

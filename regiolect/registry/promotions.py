@@ -47,7 +47,7 @@ def has_promotions(model: RegisteredModel) -> bool:
 
 
 def require_promotion(envelope: str | None, name: str, version: int, bundle: str, trust: Trust) -> Promotion:
-    """The promotion by which a release made a version, with the bundle of that digest, champion.
+    """The promotion by which a release, or a person, made a version, with the bundle of that digest, champion.
 
     Args:
         envelope: what is kept as the version's promotion, or None.

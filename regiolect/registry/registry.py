@@ -19,7 +19,7 @@ from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_a
 from regiolect.registry.promotions import promotion_for, tag_of
 from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
-from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 
@@ -146,12 +146,58 @@ class Registry:
             champion = aliases.champion_of(found, self.keyring.trust_or_nobody())
             return None if found is None or champion is None else found.tags.get(tag_of(champion.version))
 
-    def promoted(self, version: RegisteredEngine) -> bool:
-        """Whether a release made a version champion, and it is still that."""
+    def promoted(self, version: RegisteredEngine) -> RegisteredEngine | None:
+        """A version as its promotion tells it, if it was made champion and is still that."""
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to read {version.name} at {at.shown}"):
             found = aliases.champion_of(aliases.model_at(client, version.name), self.keyring.trust_or_nobody())
-        return found is not None and found.version == version.version
+        return found if found is not None and found.version == version.version else None
+
+    def promote(self, model: str, region: str, because: str, by: str) -> RegisteredEngine:
+        """Make the challenger of a region its champion because a person says so. Signed, with the reason.
+
+        What the gate did not approve is no challenger, so a person decides between versions, never past the gate.
+
+        Args:
+            because: the person's reason.
+            by: the person's account.
+
+        Raises:
+            UsageError: the region has no challenger.
+            IntegrityError, UntrustedEngine: it is not what was approved and signed; nothing was moved.
+            SigningError: there is no key to sign the promotion with.
+            RegistryError: the challenger is another one since, or MLflow failed.
+        """
+        trust, signing = self.keyring.load_trust(), Signing(self.keyring.signer())
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to promote {model}-{region} at {at.shown}"):
+            version = aliases.challenger_of(aliases.owned(client, model, region), client, f"{model}-{region}")
+        with self.downloaded(version) as folder:
+            manifest = read_bundle(folder)
+            require_name(manifest, version.name, version.version)
+            verify_bundle(folder, manifest)
+            verify_decisions(folder, manifest, trust)
+            digest = digest_file(folder / MANIFEST)
+        with at.named_errors(f"to promote {version.uri} at {at.shown}"):
+            promotion = promotion_for(
+                manifest, digest, version.version, self._beside(client, manifest, version.version)
+            )
+        promotion = promotion.model_copy(update={"because": because, "by": by})
+        # A database that is a file is locked before the model's own lock is asked for, as everywhere.
+        with ExitStack() as stack:
+            stack.enter_context(at.named_errors(f"to promote {version.uri} at {at.shown}"))
+            stack.enter_context(at.one_at_a_time())
+            stack.enter_context(self._exclusively(version.name))
+            now = aliases.challenger_of(aliases.owned(client, model, region), client, version.name)
+            if now.version != version.version:
+                raise RegistryError(
+                    expected=f"{version.uri} as the challenger, as it was a moment ago",
+                    found=now.uri,
+                    remedy="look at the new one, then promote it if it is right",
+                )
+            aliases.move(client, promotion, True, trust, signing)
+        self.annotate(version, {"held": None, "promoted_by": by, "because": because[:1000]})
+        return promotion.engine()
 
     def champions(self) -> Mapping[str, RegisteredEngine]:
         """Every version that a release made champion and consumers load, by registered name.
@@ -244,6 +290,31 @@ class Registry:
                     remedy="the artifact was changed after it was registered: release the region again",
                 )
             yield folder
+
+    def read(self, version: RegisteredEngine, path: str) -> bytes:
+        """One file of a version's bundle, by its path there. Nothing of it is verified.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        at, client = self._connection, self._connection.open()
+        with (
+            at.named_errors(f"to read {path} of {version.uri} at {at.shown}"),
+            tempfile.TemporaryDirectory() as scratch,
+        ):
+            source = str(client.get_model_version(version.name, str(version.version)).source)
+            return Path(artifacts_at(source, at.uri).download_artifacts(f"{BUNDLE}/{path}", scratch)).read_bytes()
+
+    def annotate(self, version: RegisteredEngine, notes: Mapping[str, str | None]) -> None:
+        """Set tags of a version, for people to read; nothing is decided by them. None removes one."""
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to note at {version.uri} at {at.shown}"), at.one_at_a_time():
+            there = client.get_model_version(version.name, str(version.version)).tags
+            for name, told in notes.items():
+                if told is None and name in there:
+                    client.delete_model_version_tag(version.name, str(version.version), name)
+                elif told is not None and there.get(name) != told:
+                    client.set_model_version_tag(version.name, str(version.version), name, told)
 
     def log_report(self, model: str, report: Path, metrics: Mapping[str, float]) -> str:
         """Keep a run's report, with figures, as an MLflow run in the experiment `regiolect/<model>`.

@@ -44,6 +44,10 @@ class Entry:
         return words.LossFigures.of(self.row)
 
     @property
+    def beside(self) -> words.ChampionFigures | None:
+        return words.ChampionFigures.of(self.row)
+
+    @property
     def graph(self) -> str:
         return words.graph_words(self.row)
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
 from regiolect.planning import Plan
-from regiolect.report.words import LossFigures, precision_words, suspicion
+from regiolect.report.words import ChampionFigures, LossFigures, precision_words, suspicion
 
-COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
+COLUMNS = (
+    "region",
+    "target",
+    "precision",
+    "decision",
+    "loss",
+    "interval",
+    "limit",
+    "vs champion",
+    "vs FP32",
+    "served as",
+)
 
 
 def figures(result: ReleaseResult) -> dict[str, float]:
@@ -65,7 +76,7 @@ def markdown_plan(plan: Plan) -> str:
 
 
 def _cells(row: ReleaseRow) -> tuple[str, ...]:
-    loss = LossFigures.of(row)
+    loss, beside = LossFigures.of(row), ChampionFigures.of(row)
     return (
         row.region,
         row.target or "-",
@@ -74,6 +85,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         loss.said if loss else "-",
         loss.bounds if loss else "-",
         loss.allowed if loss else "-",
+        f"{beside.said} {beside.bounds}".strip() if beside else "-",
         "-" if row.speedup is None else f"{row.speedup:.2f}x",
         row.model_uri or "-",
     )

@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regiolect.contracts import Attestation, Decision, GateDecision, LossUnit, ReleaseRow, Strength, surely_better
+from regiolect.contracts import (
+    Attestation,
+    ChampionComparison,
+    Decision,
+    GateDecision,
+    LossUnit,
+    ReleaseRow,
+    Strength,
+    surely_better,
+)
 
 UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
 # Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
@@ -90,6 +99,42 @@ class LossFigures:
     def allowed(self) -> str:
         """`2 pt`."""
         return f"{self.limit:g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class ChampionFigures:
+    """An engine against the one that was served before it, ready to be shown."""
+
+    figures: LossFigures | None
+    comparison: ChampionComparison
+
+    @classmethod
+    def of(cls, row: ReleaseRow) -> ChampionFigures | None:
+        """None where nothing was served before, or the very same engine."""
+        found = row.against
+        if found is None:
+            return None
+        if found.loss is None or found.loss_lower is None or found.loss_upper is None:
+            return cls(None, found)
+        figures = LossFigures(
+            loss=found.loss,
+            lower=found.loss_lower,
+            upper=found.loss_upper,
+            limit=found.limit,
+            unit=UNITS[found.unit],
+            confidence=f"{100 * found.confidence:g} %",
+        )
+        return cls(figures, found)
+
+    @property
+    def said(self) -> str:
+        """`+0.20 pt`, as a loss: positive is worse than what was served."""
+        return self.figures.said if self.figures else "not compared"
+
+    @property
+    def bounds(self) -> str:
+        """`-0.19 to +0.42`; empty where the two were not compared."""
+        return self.figures.bounds if self.figures else ""
 
 
 def suspicion(row: ReleaseRow) -> str | None:

@@ -215,7 +215,7 @@ class Keyring:
     def _trusted(self, trust: Trust, signer: CryptoSigner, comment: str) -> TrustedKey:
         public = signer.public_key
         key = TrustedKey(
-            keyid=public.keyid, public=public.keyval["public"], comment=comment or _whose(), made=datetime.now(UTC)
+            keyid=public.keyid, public=public.keyval["public"], comment=comment or account(), made=datetime.now(UTC)
         )
         write_trust(self.trust, trust.with_key(key))
         return key
@@ -239,7 +239,8 @@ class Keyring:
         return FileLock(f"{self.trust}.lock", timeout=_LOCK_SECONDS)
 
 
-def _whose() -> str:
+def account() -> str:
+    """`user@machine`, as whom this process acts."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):

@@ -1,11 +1,12 @@
-"""The statement that a release made one version of a registered model the champion."""
+"""The statement that a release, or a person, made one version of a registered model the champion."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from typing import Self
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from regiolect.contracts import Contract, Digest, RegisteredEngine, TargetId
 from regiolect.errors import AliasMoved, StatementMismatch
@@ -18,8 +19,10 @@ PROMOTIONS = "promotions"
 
 
 class Promotion(Contract):
-    """A version that a release made champion, with all that anybody asks of it without reading its bundle.
+    """A version that was made champion, with all that anybody asks of it without reading its bundle.
 
+    because, by: a person's reason and the account that it was given from, where a person made it champion although it
+    was held back; a release makes a version champion without either.
     replaced: the version that was champion before.
     tunings: what each engine was tuned to, in the order of `targets`; left out where none was.
     beside: digests of the files that MLflow keeps beside the bundle, by path; nothing in promotions from before they
@@ -35,6 +38,14 @@ class Promotion(Contract):
     replaced: PositiveInt | None = None
     tunings: tuple[Digest | None, ...] = Field(default=(), exclude_if=operator.not_)
     beside: Mapping[str, Digest] = Field(default={}, exclude_if=operator.not_)
+    because: str | None = Field(default=None, min_length=1, exclude_if=operator.not_)
+    by: str | None = Field(default=None, min_length=1, exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _a_person_has_a_reason(self) -> Self:
+        if (self.because is None) != (self.by is None):
+            raise ValueError("a person's promotion has a reason and the name of an account")
+        return self
 
     def engine(self) -> RegisteredEngine:
         """The version as the champion it is."""
@@ -44,9 +55,12 @@ class Promotion(Contract):
             uri=f"models:/{self.name}/{self.version}",
             champion=True,
             policy=self.policy,
+            bundle=self.bundle,
             targets=self.targets,
             build_keys=self.build_keys,
             tunings=self.tunings,
+            promoted_by=self.by,
+            because=self.because,
         )
 
     def signed(self, signing: Signing) -> str:

@@ -169,7 +169,10 @@ def test_the_run_that_registers_bears_the_name_that_a_waiter_asks_for(bundles: A
 
     @flow
     def release() -> None:
-        assert told(here.exported(), (here.outcome(here.artifact()),), here.policy_of("eu")) == champion("tiny", "eu")
+        outcomes = (here.outcome(here.artifact()),)
+        assert told(
+            "tests.flows.tiny_models:TINY", here.exported(), outcomes, here.policy_of("eu")
+        ).champion == champion("tiny", "eu")
 
     release()
     assert names == [limit_of("tiny-eu")]

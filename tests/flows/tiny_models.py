@@ -117,8 +117,11 @@ class Workshop:
         self.write_data(region, faint=faint)
         self.write_policy(region, *targets, **rules)
 
-    def write_model(self, seed: int = 1) -> None:
-        """Positive convolutions, so that brighter pixels give larger values, and a head that compares quadrants."""
+    def write_model(self, seed: int = 1, *, turned: bool = False) -> None:
+        """Positive convolutions, so that brighter pixels give larger values, and a head that compares quadrants.
+
+        One that is `turned` names the next quadrant: as wrong as can be, and in INT8 or FP16 no worse than in FP32.
+        """
         import onnx
         from onnx import TensorProto, helper, numpy_helper
 
@@ -127,7 +130,7 @@ class Workshop:
         weights = {
             "w1": rng.uniform(0.05, 0.2, (4, 1, 3, 3)),
             "w2": rng.uniform(0.01, 0.05, (8, 4, 3, 3)),
-            "w3": head * rng.uniform(0.9, 1.1, (8, 1)).repeat(4, axis=0),
+            "w3": np.roll(head, 1 if turned else 0, axis=1) * rng.uniform(0.9, 1.1, (8, 1)).repeat(4, axis=0),
             "b3": np.zeros(CLASSES),
         }
         graph = helper.make_graph(

@@ -10,6 +10,7 @@ import pytest
 
 from regiolect.contracts import Decision, RegisteredEngine
 from regiolect.errors import DecisionNotReproduced, RegistryError
+from regiolect.model import ModelSpec
 from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 
@@ -23,6 +24,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
 
 
+def nothing() -> ModelSpec:
+    raise AssertionError("the served engine is run again")
+
+
 @pytest.fixture
 def release(registry, bundles) -> Callable[..., RegisteredEngine | None]:
     """Publishes a region of which each target was decided as told; `content` makes other engines."""
@@ -30,7 +35,9 @@ def release(registry, bundles) -> Callable[..., RegisteredEngine | None]:
     def call(region: str, content: bytes = b"", **decided: Decision) -> RegisteredEngine | None:
         artifacts = {name: bundles.artifact(region, name, content=name.encode() + content) for name in decided}
         outcomes = [bundles.outcome(artifacts[name], decision) for name, decision in decided.items()]
-        return publish(bundles.exported(), outcomes, bundles.policy_of(region), bundles.store, registry)
+        return publish(
+            bundles.exported(), outcomes, bundles.policy_of(region), bundles.store, registry, nothing
+        ).champion
 
     return call
 
@@ -93,7 +100,7 @@ def test_another_models_champion_is_not_taken_for_this_ones(registry, bundles, r
     other = dataclasses.replace(bundles, model="tiny-eu")
     refused = other.outcome(other.artifact("west"), NO)
     with pytest.raises(RegistryError, match="rename"):
-        publish(other.exported(), [refused], other.policy_of("west"), other.store, registry)
+        publish(other.exported(), [refused], other.policy_of("west"), other.store, registry, nothing)
 
 
 @pytest.mark.parametrize("figure", ["loss_upper", "threshold"])
@@ -103,5 +110,5 @@ def test_a_decision_that_its_results_do_not_make_is_not_signed(registry, bundles
     better = planted.gate.model_copy(update={figure: getattr(planted.gate, figure) - 0.01})
     forged = planted.model_copy(update={"gate": better})
     with pytest.raises(DecisionNotReproduced, match=figure):
-        publish(bundles.exported(), [forged], bundles.policy_of("planted"), bundles.store, registry)
+        publish(bundles.exported(), [forged], bundles.policy_of("planted"), bundles.store, registry, nothing)
     assert _versions(registry, "planted") == {}

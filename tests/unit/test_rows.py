@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regiolect.contracts import Decision, RegionOutcome, RegisteredEngine, ReleaseRow
+from regiolect.contracts import Decision, Failure, Published, RegionOutcome, RegisteredEngine, ReleaseRow
 from regiolect.errors import RegistryError
 from regiolect.integrity import digest_of
 from regiolect.outcome import Registered, rows_of
@@ -30,7 +30,7 @@ def champion(of: RegionOutcome, **changes: object) -> RegisteredEngine:
     return RegisteredEngine.model_validate({**fields, **changes})
 
 
-def row(of: RegionOutcome, registered: Registered, built: bool = True) -> ReleaseRow:
+def row(of: RegionOutcome, registered: RegisteredEngine | Registered, built: bool = True) -> ReleaseRow:
     policy = PolicyBook().load("eu")
     request = RegionRequest(
         model="m:MODEL", name="tiny", policy=policy, target=of.target, build_key=of.build_key, key_parts={}
@@ -42,7 +42,7 @@ def row(of: RegionOutcome, registered: Registered, built: bool = True) -> Releas
         Plan(model="m:MODEL", name="tiny", engines=(planned,)),
         {of.build_key: of},
         {of.build_key} if built else set(),
-        {"eu": registered},
+        {"eu": Published(champion=registered) if isinstance(registered, RegisteredEngine) else registered},
     )
     return rows[0]
 
@@ -59,6 +59,14 @@ def test_an_engine_that_could_not_be_registered_says_why_and_is_not_served(outco
     assert lost.model_uri is None
     assert lost.failure is not None
     assert (lost.failure.kind, lost.failure.remedy) == ("RegistryError", "start MLflow")
+
+
+def test_an_engine_that_was_held_back_says_why_and_one_that_stays_served_does_not(outcome: RegionOutcome) -> None:
+    held = Failure(kind="WorseThanChampion", expected="no worse", found="cpu: loss 70 points", remedy="promote it")
+    newer = champion(outcome, build_keys=(digest_of("served"),))
+    kept = row(outcome, Published(champion=newer, challenger=champion(outcome, champion=False), held=held))
+    assert (kept.model_uri, kept.failure) == (None, held)
+    assert row(outcome, Published(champion=champion(outcome), held=held)).failure is None
 
 
 def test_a_failed_engine_does_not_hide_the_old_champion(outcome: RegionOutcome) -> None:

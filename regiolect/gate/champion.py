@@ -1,0 +1,106 @@
+"""A new engine against the one that is served now: would consumers be worse off?
+
+The gate compares an engine with its own FP32, so a worse model passes it as well as a good one. Here the reference is
+what consumers load today, on the same gate samples, by the same exact bounds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regiolect.contracts import ChampionComparison, Decision, LossUnit
+from regiolect.errors import InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.accuracy import Bounded
+from regiolect.gate.losses import Evidence
+from regiolect.policy import AccuracyLimit
+
+
+def judge_against(
+    rule: AccuracyLimit,
+    served: PairedResults,
+    new: PairedResults,
+    *,
+    target: str,
+    engine: str,
+    champion: str,
+    served_key: str,
+    again: bool = False,
+) -> ChampionComparison:
+    """Compare a new engine with the served one. Pure: equal arguments give an equal answer.
+
+    The upper bound of the loss within `accuracy.regression` (by default `accuracy.limit`) approves, the lower bound
+    above it fails, anything else is inconclusive.
+
+    Args:
+        rule: limit, unit and confidence.
+        served: the served engine's results on the gate set; its scores are in `engine`.
+        new: the new engine's, on the same samples.
+        target, engine: the new engine's target and build key.
+        champion, served_key: the version that is served, and the build key of its engine.
+        again: the served engine was run again for this.
+
+    Raises:
+        InvalidResults: the two are not of the same samples, or a score is outside [0, 1].
+    """
+    losses = Evidence.of(
+        PairedResults(new.sample_ids, _in_order(served, new.sample_ids), new.engine), rule.metric
+    ).whole()
+    limit = rule.regression_limit
+    found = None
+    if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
+        outcome: Decision = Decision.APPROVED
+        said = f"{champion} scores 0 on all {losses.samples:,} samples: nothing can be lost"
+    else:
+        found = Bounded.of(losses, rule, limit)
+        outcome, said = found.outcome, found.told(rule, losses)
+    held = ", so inconclusive" if outcome is Decision.INCONCLUSIVE else ""
+    run = ", which was run again on today's gate set" if again else ""
+    return ChampionComparison.model_validate(
+        {
+            "target": target,
+            "engine": engine,
+            "champion": champion,
+            "served": served_key,
+            "outcome": outcome,
+            "again": again,
+            "unit": rule.unit,
+            "limit": limit,
+            "confidence": rule.confidence,
+            "samples": losses.samples,
+            "loss": found.loss if found else None,
+            "loss_lower": found.lower if found else None,
+            "loss_upper": found.upper if found else None,
+            "reason": f"against {champion}{run}: {said}{held}",
+        }
+    )
+
+
+def not_compared(rule: AccuracyLimit, why: str, *, target: str, engine: str, champion: str) -> ChampionComparison:
+    """The comparison of two engines that could not be compared: it holds the new one back."""
+    return ChampionComparison(
+        target=target,
+        engine=engine,
+        champion=champion,
+        served=None,
+        outcome=Decision.INCONCLUSIVE,
+        unit=rule.unit,
+        limit=rule.regression_limit,
+        confidence=rule.confidence,
+        reason=f"against {champion}: not compared: {why}",
+    )
+
+
+def _in_order(served: PairedResults, ids: tuple[str, ...]) -> NDArray[np.float64]:
+    """The served engine's scores in the order of `ids`."""
+    if served.sample_ids == ids:
+        return served.engine
+    if set(served.sample_ids) != set(ids):
+        raise InvalidResults(
+            expected=f"results of both engines on the same {len(ids):,} samples",
+            found=f"{len(set(ids) - set(served.sample_ids)):,} of them missing from the served engine's",
+            remedy="release the region again, which runs the served engine on today's gate set",
+        )
+    place = {sample: index for index, sample in enumerate(served.sample_ids)}
+    return served.engine[[place[sample] for sample in ids]]

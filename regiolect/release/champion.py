@@ -1,0 +1,161 @@
+"""A region's new engines against those that it serves now: on the results in the champion's bundle, or run again.
+
+What is compared with is what consumers load: the bundle whose digest the promotion signed, and the results that its
+manifest names. Where the gate set or the metric's code is another one since, the champion's own engine answers today's
+gate set, with its own preprocessing. What cannot be read, believed or run is a comparison that was not made, and that
+holds the new version back.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, results_path, verify_bundle
+from regiolect.contracts import (
+    ApprovedEngine,
+    Blob,
+    BuildRequest,
+    ChampionComparison,
+    RegisteredEngine,
+    SampleSet,
+    Split,
+)
+from regiolect.data import model_inputs
+from regiolect.engines import catalog
+from regiolect.engines.base import AS_IT_COMES
+from regiolect.errors import IntegrityError, InvalidSamples, RegiolectError
+from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.champion import judge_against, not_compared
+from regiolect.integrity import digest_bytes, digest_file
+from regiolect.machine import sharing_machine
+from regiolect.model import ModelSpec
+from regiolect.policy import RegionPolicy
+from regiolect.preflight import not_runnable, preflight
+from regiolect.registry import Registry
+from regiolect.signing.bundles import verify_decisions
+from regiolect.storage import Store
+
+_RELEASE = (
+    "release the region again; if the served version cannot be read for good, a person decides: regiolect promote"
+)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What a region serves now, and what it takes to compare another engine with it.
+
+    Attributes:
+        served: the version.
+        policy: the region's policy of today: metric, limit and confidence.
+        spec: gives the model's metric, if the served engine has to be run again.
+        store: the region's, which holds the gate set.
+    """
+
+    served: RegisteredEngine
+    policy: RegionPolicy
+    spec: Callable[[], ModelSpec]
+    store: Store
+    registry: Registry
+
+    def against(self, engines: Sequence[ApprovedEngine]) -> tuple[ChampionComparison, ...]:
+        """Each new engine against the served one in its place; none of a target, or of a class of arithmetic, that is
+        not served yet, nor of an engine that is served already."""
+        found = []
+        for engine in engines:
+            request = engine.engine.request
+            if request.target.name in self.served.targets and request.build_key not in self.served.build_keys:
+                found.append(self._compared(engine))
+        return tuple(filter(None, found))
+
+    def _compared(self, new: ApprovedEngine) -> ChampionComparison | None:
+        rule, request = self.policy.accuracy, new.engine.request
+        target, key, champion = request.target.name, request.build_key, self.served.uri
+        try:
+            served = self._in_place_of(request)
+            if served is None:
+                return None
+            kept = _same_evidence(served, new)
+            return judge_against(
+                rule,
+                self._results(served) if kept else self._run_again(served, new),
+                PairedResults.from_csv(self.store.path_of(new.evaluation.results)),
+                target=target,
+                engine=key,
+                champion=champion,
+                served_key=served.engine.request.build_key,
+                again=not kept,
+            )
+        except RegiolectError as error:
+            why = f"{type(error).__name__}: expected {error.expected}; found {error.found}. {error.remedy}"
+            return not_compared(rule, why, target=target, engine=key, champion=champion)
+
+    def _in_place_of(self, request: BuildRequest) -> ApprovedEngine | None:
+        """The served engine that a new one would replace: of its target, and of its class where both have one."""
+        here = [each for each in self._manifest.engines if each.engine.request.target.name == request.target.name]
+        same = [each for each in here if each.engine.request.arithmetic is request.arithmetic]
+        of_any = [each for each in here if None in (each.engine.request.arithmetic, request.arithmetic)]
+        return next(iter([*same, *of_any]), None)
+
+    @functools.cached_property
+    def _manifest(self) -> BundleManifest:
+        data = self.registry.read(self.served, MANIFEST)
+        self._require_promoted(digest_bytes(data))
+        return BundleManifest.model_validate_json(data)
+
+    def _require_promoted(self, digest: str) -> None:
+        if digest != self.served.bundle:
+            raise IntegrityError(
+                expected=f"the bundle that was promoted as {self.served.uri}, {self.served.bundle}",
+                found=digest,
+                remedy=_RELEASE,
+            )
+
+    def _results(self, served: ApprovedEngine) -> PairedResults:
+        data = self.registry.read(self.served, results_path(served.engine.request.slot))
+        wanted = served.evaluation.results.digest
+        if digest_bytes(data) != wanted:
+            raise IntegrityError(f"the per-sample results of {self.served.uri}, {wanted}", digest_bytes(data), _RELEASE)
+        return PairedResults.from_csv(data)
+
+    def _run_again(self, served: ApprovedEngine, new: ApprovedEngine) -> PairedResults:
+        """The served engine on the new one's gate set."""
+        gate, request = new.evaluation, new.engine.request
+        blob = Blob(uri=gate.dataset, digest=gate.dataset, size=0)
+        kept = SampleSet(region=request.region, split=Split.GATE, samples=gate.samples, blob=blob)
+        samples = own_samples(kept, Split.GATE, request.region, self.store)
+        names = {tensor.name for tensor in self._manifest.inputs}
+        if names != set(samples.inputs):
+            raise InvalidSamples(
+                expected=f"today's gate set with the inputs of {self.served.uri}: {', '.join(sorted(names))}",
+                found=", ".join(sorted(samples.inputs)),
+                remedy="nothing can compare models of different inputs; a person decides: regiolect promote",
+            )
+        metric = metric_of(self.spec(), self.policy)
+        with self.registry.downloaded(self.served) as folder, sharing_machine():
+            self._require_promoted(digest_file(folder / MANIFEST))
+            manifest = read_bundle(folder)
+            verify_bundle(folder, manifest)
+            verify_decisions(folder, manifest, self.registry.keyring.load_trust())
+            report = preflight((served.engine,))
+            if not report.to_try():
+                raise not_runnable(f"{manifest.name} (version {self.served.version})", report, {})
+            asked = served.engine.request
+            engine = catalog.backend(asked.target.backend).load_from(
+                served.engine, folder / engine_folder(asked.slot), AS_IT_COMES
+            )
+            inputs = model_inputs(samples, manifest.preprocessing)
+            scores = scores_of(self.served.uri, metric, engine.run_many, inputs, samples)
+        return paired_results(samples, scores, scores)
+
+
+def _same_evidence(served: ApprovedEngine, new: ApprovedEngine) -> bool:
+    """Whether both were scored on one gate set, by one metric. What was scored before that was kept is not known."""
+    before, now = served.evaluation, new.evaluation
+    return now.metric_code is not None and (before.dataset, before.metric, before.metric_code) == (
+        now.dataset,
+        now.metric,
+        now.metric_code,
+    )
