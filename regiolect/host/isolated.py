@@ -344,7 +344,7 @@ def _serve(connection: Connection, environment: Mapping[str, str], level: int) -
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    parent = _ToParent(connection)
+    parent: Any = _ToParent(connection)
     logging.root.handlers[:] = [QueueHandler(parent)]
     logging.root.setLevel(level)
     logging.captureWarnings(True)
