@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from regiolect.errors import UnusableFile
 
@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-def open_file(path: Path, most: int | None = None) -> BinaryIO:
+def open_file(path: Path, most: int | None = None) -> BufferedReader:
     """A regular file, opened for reading. Links are followed, as a secret that Kubernetes mounts is full of them.
 
     Args:
@@ -63,8 +63,13 @@ def read_file(path: Path, most: int) -> bytes:
         OSError: it is not there, or cannot be read.
     """
     with open_file(path, most) as file:
-        # It may grow meanwhile, and what the kernel makes up has no size.
-        data = file.read(most + 1)
+        return read_open(file, path, most)
+
+
+def read_open(file: BufferedReader, path: Path, most: int) -> bytes:
+    """The content of an open file of at most `most` bytes. Raises UnusableFile if it is larger, OSError."""
+    # It may grow meanwhile, and what the kernel makes up has no size.
+    data = file.read(most + 1)
     if len(data) > most:
         raise _unusable(path, most, f"more than {most:,} bytes")
     return data

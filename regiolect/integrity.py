@@ -10,8 +10,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import from_json
@@ -109,11 +110,11 @@ def verified_bytes(path: Path, digest: str, size: int) -> bytes:
     return data
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedReader) -> str:
     return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _require_size(path: Path, file: BinaryIO, digest: str, size: int) -> None:
+def _require_size(path: Path, file: BufferedReader, digest: str, size: int) -> None:
     found = os.fstat(file.fileno()).st_size
     if found < size:
         raise TruncatedFile(

@@ -70,7 +70,7 @@ RegiolectError
 │   ├── TruncatedFile                some of them are missing at the end
 │   └── InvalidBundle                a bundle is unfinished, of an unknown format or contradicts itself
 ├── UntrustedEngine                  nobody who is trusted here says that this engine was approved
-│   ├── NoTrust                      no trust file, or one that cannot be read
+│   ├── NoTrust                      no trust file, or one that cannot be read or that others can change
 │   ├── UnsignedEngine
 │   ├── UnknownKey                   signed by a key that the trust file does not name
 │   ├── RevokedKey
@@ -80,7 +80,7 @@ RegiolectError
 │   └── AliasMoved                   `champion` points where no release pointed it
 ├── SigningError                     a decision cannot be signed
 │   ├── NoSigningKey
-│   └── InvalidSigningKey            the file holds no key that can be used
+│   └── InvalidSigningKey            the file holds no key that can be used, or others can read it
 ├── StorageError                     the store cannot be read or written
 │   ├── ContentMissing               the store has no content of that digest
 │   ├── ForeignStore                 the store is another region's, or the bucket lies in another AWS region

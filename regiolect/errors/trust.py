@@ -46,7 +46,7 @@ class UntrustedEngine(RegiolectError):
 
 
 class NoTrust(UntrustedEngine):
-    """There is no trust file, or it cannot be read."""
+    """There is no trust file, it cannot be read, or others can change it."""
 
 
 class UnsignedEngine(UntrustedEngine):
@@ -86,4 +86,4 @@ class NoSigningKey(SigningError):
 
 
 class InvalidSigningKey(SigningError):
-    """A file holds no private key that can be used."""
+    """A file holds no private key that can be used, or one that others can read."""

@@ -64,8 +64,9 @@ def read_policy(path: Path, where: str, like: str) -> PolicyFile:
         return _unreadable(where, None, f"to read {where}", str(error.strerror or error), _remedy(error))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else None
         found = " ".join(filter(None, (error.context, error.problem)))
-        return _unreadable(where, mark.line + 1, f"plain YAML in {where}", found, "mend what stands there")
+        return _unreadable(where, line, f"plain YAML in {where}", found, "mend what stands there")
     version = stated.get("format", FORMAT)
     if isinstance(version, int) and version > FORMAT:
         newer = Mistake(

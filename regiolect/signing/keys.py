@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
-from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UsageError
-from regiolect.files import NOTE, read_file
+from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UnusableFile, UsageError
+from regiolect.guarded import read_secret
 
 CREATE = "regiolect keys create"
 
@@ -27,17 +27,19 @@ def load_key(path: Path) -> CryptoSigner:
 
     Raises:
         NoSigningKey: there is no such file.
-        InvalidSigningKey: it cannot be read, or holds no ed25519 key without a password.
+        InvalidSigningKey: it cannot be read, holds no ed25519 key without a password, or others can read or change it.
     """
     expected = f"an ed25519 private key as PEM in {path}"
     try:
-        private = load_pem_private_key(read_file(path, NOTE), None)
+        private = load_pem_private_key(read_secret(path), None)
     except FileNotFoundError as error:
         raise NoSigningKey(
             expected=f"a key to sign decisions with, in {path}",
             found="no such file",
             remedy=f"{CREATE}, or name another file in REGIOLECT_SIGNING_KEY",
         ) from error
+    except UnusableFile as error:
+        raise InvalidSigningKey(error.expected, error.found, error.remedy) from error
     except OSError as error:
         found = f"{error.strerror or error} ({type(error).__name__})"
         raise InvalidSigningKey(expected, found, "let the account that releases read it, and nobody else") from error

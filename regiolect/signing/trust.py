@@ -14,8 +14,8 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from securesystemslib.signer import SSlibKey
 
 from regiolect.contracts import Contract
-from regiolect.errors import NoTrust
-from regiolect.files import NOTE, read_file
+from regiolect.errors import NoTrust, UnusableFile
+from regiolect.guarded import read_guarded
 from regiolect.integrity import write_atomic
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the public key")]
@@ -97,11 +97,11 @@ def load_trust(path: Path) -> Trust:
     """What a trust file says.
 
     Raises:
-        NoTrust: there is none, or it is damaged or of another format. Nobody is trusted then.
+        NoTrust: there is none, it is damaged or of another format, or others can change it. Nobody is trusted then.
     """
     expected = f"a trust file of format 1 at {path}"
     try:
-        return Trust.model_validate_json(read_file(path, NOTE))
+        return Trust.model_validate_json(read_guarded(path))
     except FileNotFoundError as error:
         raise NoTrust(
             expected=expected,
@@ -109,6 +109,8 @@ def load_trust(path: Path) -> Trust:
             remedy="copy the trust file of those who release to there, or name it in REGIOLECT_TRUST; whoever releases "
             "makes one with: regiolect keys create",
         ) from error
+    except UnusableFile as error:
+        raise NoTrust(error.expected, error.found, error.remedy) from error
     except OSError as error:
         raise NoTrust(
             expected, f"{error.strerror or error} ({type(error).__name__})", "mend its permissions"
