@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint browser benchmarks schema clean
+.PHONY: demo test lint browser emulator benchmarks schema clean
 
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
 
 # Four processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
 # tests of servers wait. The order of collection puts the longest first.
-test: $(READY) lint browser
+test: $(READY) lint browser emulator
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
@@ -21,6 +21,13 @@ browser:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
+
+# Tests of arithmetic run on an emulated processor without VNNI as well: Debian's qemu-user.
+emulator:
+	@if command -v qemu-x86_64 >/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends qemu-user; \
+	else echo "The tests need an emulator: install qemu-user (Debian: qemu-user)"; exit 1; fi
 
 # Types of plain TensorRT. What they depend on, TensorRT itself, is on NVIDIA's own index alone. They were generated, and
 # five of their lines are no Python.

@@ -21,6 +21,7 @@ from regiolect.contracts import (
     TensorSpec,
 )
 from regiolect.engines.catalog import backend
+from regiolect.graphs.qdq import weight_scales
 from regiolect.integrity import digest_bytes
 from regiolect.precision import Recipe
 from regiolect.storage import LocalStore
@@ -62,7 +63,7 @@ class _Writer:
         value = self.rng.normal(size=shape).astype(np.float32) / np.sqrt(np.prod(shape[1:]))
         if self.recipe.activation is None:
             return self.constant(name, value.astype(self.float))
-        scale = np.abs(value).reshape(shape[0], -1).max(axis=1) / 127
+        scale = weight_scales(value, 0, self.float, pairs_in_int16=self.recipe.pairs_in_int16)
         rounded = np.round(value / scale.reshape(-1, *[1] * (len(shape) - 1)))
         parts = [
             self.constant(f"{name}.q", rounded.astype(np.int8)),

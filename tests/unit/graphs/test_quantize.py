@@ -51,6 +51,7 @@ def weight_arrays(model):
 # ------------------------------------------------------------------------------------------------ real engines
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("recipe", [S8, U8, S8_RESIDUAL, U8_RESIDUAL], ids=lambda recipe: str(recipe))
 def test_onnxruntime_and_openvino_answer_nearly_as_in_fp32(residual_net, images, ranges_of, run, recipe):
     import openvino
@@ -168,6 +169,7 @@ def test_a_product_of_two_activations_quantizes_both(make_model, ranges_of, run)
     assert np.abs(run(graph, {"x": x})["y"] - reference).max() < 0.05 * np.abs(reference).max()
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
     ("kind", "shape", "attributes", "axis"),
     [

@@ -12,10 +12,21 @@ from onnx import helper, numpy_helper
 from safetensors.numpy import load_file
 
 from examples.fashion import MODEL, WEIGHTS
-from regiolect.contracts import ExportedModel, Precision, Split, TensorRange
+from regiolect.contracts import (
+    BatchProfile,
+    BuildRequest,
+    ExportedModel,
+    Performance,
+    Precision,
+    Split,
+    Target,
+    TensorRange,
+    TensorSpec,
+)
 from regiolect.data import model_inputs
 from regiolect.engines.catalog import backend, names
 from regiolect.graphs import kept_wide, operators_of, protos, scan_graph, typed_graph
+from regiolect.integrity import digest_bytes
 from regiolect.precision import FLOAT_RECIPES
 from regiolect.storage import LocalStore
 
@@ -89,7 +100,36 @@ def fashion(keep_in, ranges_of, run, tmp_path_factory) -> Fashion:
 
 def difference(fashion: Fashion, run, graph) -> float:
     found = run(fashion.store.path_of(graph).read_bytes(), {"image": fashion.images})["logits"]
-    return float(np.sqrt(np.mean((found - fashion.logits) ** 2) / np.mean(fashion.logits**2)))
+    return relative(found, fashion.logits)
+
+
+def relative(found, exact) -> float:
+    return float(np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2)))
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_an_int8_engine_answers_as_fp32_in_this_class(fashion, table_of, name):
+    table = table_of(fashion.model, fashion.ranges, region=REGION)
+    recipe = backend(name).recipe_here(Precision.INT8)
+    graph = typed_graph(fashion.model, REGION, Precision.INT8, recipe, table, fashion.store)
+    request = BuildRequest(
+        model="fashion",
+        region=REGION,
+        target=Target(name="here", backend=name),
+        precision=Precision.INT8,
+        graph=graph,
+        inputs=(TensorSpec(name="image", shape=("batch", 1, 28, 28)),),
+        outputs=("logits",),
+        profile=BatchProfile(),
+        performance=Performance.LATENCY,
+        policy=digest_bytes(b"policy"),
+        build_key=digest_bytes(b"key"),
+    )
+    engine = backend(name).load(backend(name).build(request, fashion.store), fashion.store)
+    found = engine.run({"image": fashion.images})["logits"]
+    assert relative(found, fashion.logits) < BOUNDS[Precision.INT8]
+    assert (found.argmax(axis=1) == fashion.logits.argmax(axis=1)).mean() > 0.98
 
 
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])

@@ -13,6 +13,7 @@ from regiolect.graphs import protos, quantize, typed_graph
 from regiolect.graphs.refit import refit
 from regiolect.precision import QUANTIZED_OPERATORS, Recipe
 
+pytestmark = pytest.mark.arithmetic
 PAIRED = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS, residual_add=True, pairs_in_int16=True)
 RANGES = {"x": TensorRange(threshold=1, minimum=0, maximum=1)}
 RNG = np.random.default_rng(0)

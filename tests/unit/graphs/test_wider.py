@@ -38,6 +38,7 @@ def test_operators_are_named_by_their_first_outputs_in_graph_order(residual_net,
     assert operators_of(model, plain, store) == ("conv1", "conv2", "y")
 
 
+@pytest.mark.arithmetic
 def test_a_wider_operator_keeps_its_inputs_and_what_only_it_reads_gets_no_pair(net, run, images):
     model, ranges = net
     graph = quantize.quantized(model, U8, ranges, {"conv1"})

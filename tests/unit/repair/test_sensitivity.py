@@ -172,6 +172,7 @@ def test_the_operator_with_uneven_channels_is_worst_and_widening_it_helps_most(l
     assert min(lost, key=lambda output: lost[output]) == "conv2"
 
 
+@pytest.mark.arithmetic
 def test_errors_are_what_quantizing_each_operator_alone_does_to_its_output(lab):
     """The same by another way: one graph for each, its output compared with the true one in float64."""
     at = lab(network())

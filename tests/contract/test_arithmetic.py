@@ -1,0 +1,196 @@
+"""INT8 engines answer as their graphs say, in whichever class of arithmetic this process has.
+
+`test_haswell.py` runs these tests once more where 8 x 8 bit products saturate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from regiolect.contracts import (
+    Arithmetic,
+    BatchProfile,
+    BuildRequest,
+    Performance,
+    Precision,
+    Target,
+    TensorRange,
+    TensorSpec,
+)
+from regiolect.engines.catalog import backend
+from regiolect.engines.openvino.runtime import PRECISION_HINTS
+from regiolect.graphs import protos, quantize
+from regiolect.integrity import digest_bytes
+from regiolect.storage import LocalStore
+
+pytestmark = pytest.mark.arithmetic
+CPU_BACKENDS = ("openvino", "onnxruntime")
+Array = NDArray[np.float32]
+
+
+def network(nodes: list[NodeProto], shape: tuple[int, ...], weights: Mapping[str, Array]) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "layers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )
+    return onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    )
+
+
+def heavy(*shape: int) -> Array:
+    """Weights of one sign and nearly one size: the worst for sums of pairs."""
+    return np.random.default_rng(0).uniform(0.6, 1, shape).astype(np.float32)
+
+
+def convolution(channels: int, made: int, side: int, **attributes: int) -> ModelProto:
+    """A convolution between two others, so that ONNX Runtime runs it in integers."""
+    node, kernel = helper.make_node, heavy(made, channels // attributes.get("group", 1), side, side)
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], pads=[side // 2] * 4, **attributes),
+        node("Relu", ["c"], ["r"]),
+        node("Conv", ["r", "v"], ["y"]),
+    ]
+    return network(nodes, (channels, 6, 6), {"w": kernel, "v": heavy(8, made, 1, 1)})
+
+
+def product(*nodes: NodeProto, **weights: Array) -> ModelProto:
+    return network(list(nodes), (8, 64), weights)
+
+
+LAYERS: dict[str, Callable[[], ModelProto]] = {
+    "Conv 1x1": lambda: convolution(16, 16, 1),
+    "Conv 3x3": lambda: convolution(32, 32, 3),
+    "Conv of an image": lambda: convolution(3, 32, 3),
+    "Conv in groups": lambda: convolution(32, 32, 3, group=4),
+    "Conv by channel": lambda: convolution(32, 32, 3, group=32),
+    "Conv by channel, two of each": lambda: convolution(16, 32, 3, group=16),
+    "Gemm": lambda: network(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], (64,), {"w": heavy(32, 64), "b": heavy(32)}
+    ),
+    "MatMul": lambda: product(helper.make_node("MatMul", ["x", "w"], ["y"]), w=heavy(64, 32)),
+    "MatMul of a constant": lambda: product(helper.make_node("MatMul", ["w", "x"], ["y"]), w=heavy(4, 8)),
+    "MatMul of two activations": lambda: product(
+        helper.make_node("Mul", ["x", "k"], ["a"]),
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["a", "t"], ["y"]),
+        k=heavy(1),
+    ),
+}
+
+
+def float_answers(model: ModelProto, x: Array, *names: str) -> list[Array]:
+    """Tensors of a graph, each operator computed as ONNX defines it, in float32."""
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(value, np.float32) for value in session.run(list(names), {"x": x})]
+
+
+def ranges_of(model: ModelProto, x: Array) -> dict[str, TensorRange]:
+    names = [name for node in model.graph.node for name in node.output]
+    seen = {"x": x, **dict(zip(names, float_answers(model, x, *names), strict=True))}
+    return {
+        name: TensorRange(threshold=float(np.abs(value).max()), minimum=float(value.min()), maximum=float(value.max()))
+        for name, value in seen.items()
+    }
+
+
+@cache
+def inputs(shape: tuple[int, ...], signed: bool) -> Array:
+    return np.random.default_rng(1).uniform(-1 if signed else 0.7, 1, (2, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["positive", "both signs"])
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("name", CPU_BACKENDS)
+def test_an_engine_sums_what_its_graph_says(name: str, layers: str, signed: bool, store: LocalStore) -> None:
+    model = protos.normalized(LAYERS[layers]())
+    shape = tuple(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    x = inputs(shape, signed)
+    graph = quantize.quantized(model, backend(name).recipe_here(Precision.INT8), ranges_of(model, x))
+    (right,) = float_answers(graph, x, "y")
+    found = answer_of_engine(name, graph, x, shape, store)
+    # One step of an activation between two layers, which a sum that is halfway between two steps may take either way.
+    assert np.abs(found - right).max() <= 0.005 * np.abs(right).max()
+
+
+def answer_of_engine(name: str, graph: ModelProto, x: Array, shape: tuple[int, ...], store: LocalStore) -> Array:
+    request = BuildRequest(
+        model="layers",
+        region="eu",
+        target=Target(name="here", backend=name),
+        precision=Precision.INT8,
+        graph=store.put_bytes(protos.to_bytes(graph)),
+        inputs=(TensorSpec(name="x", shape=("batch", *shape)),),
+        outputs=("y",),
+        profile=BatchProfile(min=1, opt=2, max=2),
+        performance=Performance.LATENCY,
+        policy=digest_bytes(b"policy"),
+        build_key=digest_bytes(b"key"),
+    )
+    builder = backend(name)
+    return np.asarray(builder.load(builder.build(request, store), store).run({"x": x})["y"])
+
+
+@pytest.mark.parametrize("name", CPU_BACKENDS)
+def test_plain_8_bit_weights_saturate_where_the_class_says_so_and_nowhere_else(name: str) -> None:
+    """16 products of 1 x 1: without this the tests above could not fail."""
+    constants = {
+        "s": np.float32(1 / 255),
+        "z": np.uint8(0),
+        "w": np.full((16, 8), 127, np.int8),
+        "ws": np.float32(1 / 127),
+        "wz": np.int8(0),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+        helper.make_node("MatMul", ["d", "wd"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "plain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    ones = np.ones((4, 16), np.float32)
+    if name == "openvino":
+        core = openvino.Core()
+        (answer,) = core.compile_model(core.read_model(model), "CPU", PRECISION_HINTS)([ones]).values()
+    else:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        (answer,) = session.run(None, {"x": ones})
+    saturates = backend(name).arithmetic() is Arithmetic.SATURATING
+    # Of each pair 32,767 of 64,770 is kept.
+    np.testing.assert_allclose(answer, 8 * 32767 / (127 * 255) if saturates else 16, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", CPU_BACKENDS)
+def test_where_pairs_saturate_a_plain_recipe_would_be_wrong(name: str) -> None:
+    """What makes the recipe of a class necessary, and sufficient."""
+    recipe = backend(name).recipe(Precision.INT8, Arithmetic.SATURATING)
+    plain = backend(name).recipe(Precision.INT8, Arithmetic.VNNI)
+    assert recipe.pairs_in_int16 == (name == "openvino")
+    assert not plain.pairs_in_int16
+    assert backend(name).recipe(Precision.INT8, None) == recipe, "what is right in every class, where it is not known"
+    assert recipe.model_copy(update={"pairs_in_int16": False}) == plain
