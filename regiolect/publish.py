@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from regiolect.bundle import write_bundle
@@ -23,14 +23,13 @@ from regiolect.contracts import (
 from regiolect.errors import ChampionNotComparable, PromotionHeld, TargetNotServed, WorseThanChampion
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.again import require_reproduced
-from regiolect.model import ModelSpec
 from regiolect.outcome import approved_engine
 from regiolect.planning import keep_held
 from regiolect.policy import RegionPolicy
 from regiolect.progress import note
 from regiolect.registry import Registry
 from regiolect.registry_tags import notes
-from regiolect.release.champion import Champion
+from regiolect.release.champion import Champion, RunAgain
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import keep_promotion
 from regiolect.storage import Store
@@ -43,7 +42,7 @@ def publish(
     policy: RegionPolicy,
     store: Store,
     registry: Registry,
-    spec: Callable[[], ModelSpec],
+    again: RunAgain,
     left_out: Collection[str] = (),
 ) -> Published:
     """Sign and register one version that holds every approved engine of a region; make it champion unless consumers
@@ -59,7 +58,7 @@ def publish(
         outcomes: one region's, one per target; at least one.
         policy: the region's, under which they were decided.
         store: where the engines and the gate set are kept.
-        spec: gives the model's metric, if the champion's engine has to be run again.
+        again: runs the champion's engine again where its results do not tell: `regiolect.release.champion.run_again`.
         left_out: targets of the region's policy whose engines the release neither built nor found unchanged; a champion
             that serves one stays.
 
@@ -85,7 +84,7 @@ def publish(
     approved = {engine.engine.request.target.name for engine in engines}
     lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
     beside = functools.cache(
-        lambda champion: _beside(champion, engines, lost, Champion(champion, policy, spec, store, registry))
+        lambda champion: _beside(champion, engines, lost, Champion(champion, policy, again, store, registry))
     )
     asked: list[Published] = []
 

@@ -10,13 +10,16 @@ from regiolect import progress
 from regiolect.build import build_engine
 from regiolect.calibrate.once import calibrate_once, observe_for
 from regiolect.contracts import (
+    ApprovedEngine,
     Attestation,
+    Blob,
     CalibrationTable,
     ChosenGraph,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
     Observation,
+    RegisteredEngine,
     TunedEngine,
     ValidatedCalibration,
 )
@@ -26,6 +29,9 @@ from regiolect.export.once import export_for
 from regiolect.machine import sharing_machine
 from regiolect.model import load_model_spec
 from regiolect.planning import RegionRequest
+from regiolect.policy import RegionPolicy
+from regiolect.registry import Registry
+from regiolect.release.champion import run_again
 from regiolect.repair import choose_graph
 from regiolect.settings import load_settings
 from regiolect.storage import Store
@@ -120,6 +126,16 @@ def time_again(
 ) -> EvaluationResult:
     """As `timed_again`, on the region's gate set."""
     return timed_again(model, engine, data.dataset.gate, request.policy, _store(request), evaluation, tuning)
+
+
+def answer_again(
+    address: str, policy: RegionPolicy, champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine
+) -> Blob:
+    """As `run_again`, with the registry and stores of this installation."""
+    settings = load_settings()
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    store = settings.store(policy.region)
+    return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
 
 
 def _store(request: RegionRequest) -> Store:

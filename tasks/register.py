@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect.contracts import ExportedModel, Published, RegionOutcome, RegisteredEngine
-from regiolect.model import load_model_spec
+from regiolect import stages
+from regiolect.contracts import ApprovedEngine, Blob, ExportedModel, Published, RegionOutcome, RegisteredEngine
 from regiolect.policy import RegionPolicy
 from regiolect.publish import publish
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 from tasks.exclusively import one_release_at_a_time
+from tasks.in_child import in_child
 
 
 # The name of a run tells who is at a registered model: tasks.exclusively asks for it.
@@ -31,7 +30,11 @@ def register(
     left_out: tuple[str, ...] = (),
 ) -> Published:
     store = load_settings().store(outcomes[0].region)
-    return publish(model, outcomes, policy, store, _registry(), partial(load_model_spec, address), left_out)
+
+    def again(champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine) -> Blob:
+        return in_child(stages.answer_again, address, policy, champion, served, new)
+
+    return publish(model, outcomes, policy, store, _registry(), again, left_out)
 
 
 def champion(model: str, region: str) -> RegisteredEngine | None:

@@ -43,6 +43,10 @@ _RELEASE = (
 )
 
 
+RunAgain = Callable[[RegisteredEngine, ApprovedEngine, ApprovedEngine], Blob]
+"""(version that is served, its engine, new engine) -> the served engine's results on the new one's gate set."""
+
+
 @dataclass(frozen=True)
 class Champion:
     """What a region serves now, and what it takes to compare another engine with it.
@@ -50,13 +54,13 @@ class Champion:
     Attributes:
         served: the version.
         policy: the region's policy of today: metric, limit and confidence.
-        spec: gives the model's metric, if the served engine has to be run again.
+        again: as `run_again`, wherever that is safe.
         store: the region's, which holds the gate set.
     """
 
     served: RegisteredEngine
     policy: RegionPolicy
-    spec: Callable[[], ModelSpec]
+    again: RunAgain
     store: Store
     registry: Registry
 
@@ -80,7 +84,7 @@ class Champion:
             kept = _same_evidence(served, new)
             return judge_against(
                 rule,
-                self._results(served) if kept else self._run_again(served, new),
+                self._results(served) if kept else self._answered_again(served, new),
                 PairedResults.from_csv(self.store.path_of(new.evaluation.results)),
                 target=target,
                 engine=key,
@@ -102,16 +106,11 @@ class Champion:
     @functools.cached_property
     def _manifest(self) -> BundleManifest:
         data = self.registry.read(self.served, MANIFEST)
-        self._require_promoted(digest_bytes(data))
+        require_bundle(self.served, digest_bytes(data))
         return BundleManifest.model_validate_json(data)
 
-    def _require_promoted(self, digest: str) -> None:
-        if digest != self.served.bundle:
-            raise IntegrityError(
-                expected=f"the bundle that was promoted as {self.served.uri}, {self.served.bundle}",
-                found=digest,
-                remedy=_RELEASE,
-            )
+    def _answered_again(self, served: ApprovedEngine, new: ApprovedEngine) -> PairedResults:
+        return PairedResults.from_csv(self.store.path_of(self.again(self.served, served, new)))
 
     def _results(self, served: ApprovedEngine) -> PairedResults:
         data = self.registry.read(self.served, results_path(served.engine.request.slot))
@@ -120,35 +119,74 @@ class Champion:
             raise IntegrityError(f"the per-sample results of {self.served.uri}, {wanted}", digest_bytes(data), _RELEASE)
         return PairedResults.from_csv(data)
 
-    def _run_again(self, served: ApprovedEngine, new: ApprovedEngine) -> PairedResults:
-        """The served engine on the new one's gate set."""
-        gate, request = new.evaluation, new.engine.request
-        blob = Blob(uri=gate.dataset, digest=gate.dataset, size=0)
-        kept = SampleSet(region=request.region, split=Split.GATE, samples=gate.samples, blob=blob)
-        samples = own_samples(kept, Split.GATE, request.region, self.store)
-        names = {tensor.name for tensor in self._manifest.inputs}
+
+def run_again(
+    champion: RegisteredEngine,
+    served: ApprovedEngine,
+    new: ApprovedEngine,
+    policy: RegionPolicy,
+    spec: ModelSpec,
+    store: Store,
+    registry: Registry,
+) -> Blob:
+    """Per-sample results of a served engine on the gate set that a new one was judged by; kept in the store.
+
+    Args:
+        champion: the version that is served.
+        served: its engine, as its manifest tells it.
+        new: the new engine.
+        policy: the region's of today; names the metric.
+        spec: gives the metric function.
+        store: the region's, which holds the gate set.
+
+    Raises:
+        NotRunnableHere: this machine is none for the served engine.
+        IntegrityError, UntrustedEngine: the champion's bundle is not what was promoted; nothing of it was loaded.
+        DataError: the gate set cannot be read, or has other inputs than the served engine.
+        EngineError, InvalidResults: it cannot be loaded, run or scored.
+    """
+    gate, request = new.evaluation, new.engine.request
+    kept = SampleSet(
+        region=request.region,
+        split=Split.GATE,
+        samples=gate.samples,
+        # Stores find content by its digest alone.
+        blob=Blob(uri=gate.dataset, digest=gate.dataset, size=0),
+    )
+    metric = metric_of(spec, policy)
+    with registry.downloaded(champion) as folder, sharing_machine():
+        require_bundle(champion, digest_file(folder / MANIFEST))
+        manifest = read_bundle(folder)
+        verify_bundle(folder, manifest)
+        verify_decisions(folder, manifest, registry.keyring.load_trust())
+        report = preflight((served.engine,))
+        if not report.to_try():
+            raise not_runnable(f"{manifest.name} (version {champion.version})", report, {})
+        samples = own_samples(kept, Split.GATE, request.region, store)
+        names = {tensor.name for tensor in manifest.inputs}
         if names != set(samples.inputs):
             raise InvalidSamples(
-                expected=f"today's gate set with the inputs of {self.served.uri}: {', '.join(sorted(names))}",
+                expected=f"today's gate set with the inputs of {champion.uri}: {', '.join(sorted(names))}",
                 found=", ".join(sorted(samples.inputs)),
-                remedy="nothing can compare models of different inputs; a person decides: regiolect promote",
+                remedy="models of different inputs cannot be compared: a person decides, by regiolect promote",
             )
-        metric = metric_of(self.spec(), self.policy)
-        with self.registry.downloaded(self.served) as folder, sharing_machine():
-            self._require_promoted(digest_file(folder / MANIFEST))
-            manifest = read_bundle(folder)
-            verify_bundle(folder, manifest)
-            verify_decisions(folder, manifest, self.registry.keyring.load_trust())
-            report = preflight((served.engine,))
-            if not report.to_try():
-                raise not_runnable(f"{manifest.name} (version {self.served.version})", report, {})
-            asked = served.engine.request
-            engine = catalog.backend(asked.target.backend).load_from(
-                served.engine, folder / engine_folder(asked.slot), AS_IT_COMES
-            )
-            inputs = model_inputs(samples, manifest.preprocessing)
-            scores = scores_of(self.served.uri, metric, engine.run_many, inputs, samples)
-        return paired_results(samples, scores, scores)
+        asked = served.engine.request
+        engine = catalog.backend(asked.target.backend).load_from(
+            served.engine, folder / engine_folder(asked.slot), AS_IT_COMES
+        )
+        inputs = model_inputs(samples, manifest.preprocessing)
+        scores = scores_of(champion.uri, metric, engine.run_many, inputs, samples)
+    return store.put_bytes(paired_results(samples, scores, scores).to_csv())
+
+
+def require_bundle(champion: RegisteredEngine, digest: str) -> None:
+    """Raises IntegrityError unless a manifest is that of the bundle that was promoted."""
+    if digest != champion.bundle:
+        raise IntegrityError(
+            expected=f"the bundle that was promoted as {champion.uri}, {champion.bundle}",
+            found=digest,
+            remedy=_RELEASE,
+        )
 
 
 def _same_evidence(served: ApprovedEngine, new: ApprovedEngine) -> bool:
