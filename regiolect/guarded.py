@@ -1,8 +1,8 @@
 """Files that decide what is trusted, read only where nobody else can read or change what must be theirs alone.
 
 Looked at each time such a file is used: its owner and mode, and those of every folder and link on the way to it. Others
-are all accounts but the one that this process runs as and root. A group is its owner's own if it bears the owner's name
-and has no other member, as Debian makes one for each user. What is mounted to be read alone cannot be changed from here.
+are all accounts but root and the one that this process runs as. A group is its owner's own if it bears the owner's name
+and has no other member, as Debian makes one for each user. What is mounted read-only cannot be changed from here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regiolect.errors import StorageError
-from regiolect.files import NOTE, read_file
+from regiolect.errors import StorageError, UnusableFile
+from regiolect.guarded import read_secret
 from regiolect.servers.files import write_private
 
 # What takes part in a secret's place where one would be shown.
@@ -37,14 +37,16 @@ def keep_credentials(path: Path) -> Credentials:
     """The credentials kept at `path`; new ones are made and kept there the first time.
 
     Raises:
-        StorageError: the file cannot be read or written, or was damaged.
+        StorageError: the file cannot be read or written, was damaged, or can be read by others.
     """
     try:
-        return Credentials.model_validate_json(read_file(path, NOTE))
+        return Credentials.model_validate_json(read_secret(path))
     except FileNotFoundError:
         made = Credentials()
         write_private(path, made.model_dump_json())
         return made
+    except UnusableFile as error:
+        raise StorageError(error.expected, error.found, error.remedy) from None
     except (OSError, ValidationError) as error:
         # A validation error repeats what it read: only its kind is passed on, and it is not kept as the cause.
         raise StorageError(
