@@ -194,3 +194,12 @@ def test_where_pairs_saturate_a_plain_recipe_would_be_wrong(name: str) -> None:
     assert not plain.pairs_in_int16
     assert backend(name).recipe(Precision.INT8, None) == recipe, "what is right in every class, where it is not known"
     assert recipe.model_copy(update={"pairs_in_int16": False}) == plain
+
+
+def test_a_session_tells_of_its_exact_kernels_and_says_nothing_else(
+    request_for: Callable[..., BuildRequest], store: LocalStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = backend("onnxruntime")
+    engine = library.load(library.build(request_for("onnxruntime", Precision.INT8), store), store)
+    assert engine.settings()["session.x64quantprecision"] == "1"
+    assert capfd.readouterr() == ("", "")

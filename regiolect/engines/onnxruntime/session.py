@@ -73,6 +73,9 @@ def open_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     own = {}
     for name, value in {**configuration, **provider.entries}.items():
+        if name in EXACT:
+            # `session_options` has set it, and a second time would be told on stderr.
+            continue
         if name in ATTRIBUTES:
             setattr(options, name, _attribute(name, value))
         elif "." in name:
