@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Preprocessing, TensorSpec
+from regiolect.contracts import Preprocessing, SourceFiles, TensorSpec
 from regiolect.data import RegionSource
 from regiolect.errors import InvalidModelSpec, InvalidResults, RegiolectError, UnknownModel, UnknownRegion
 from regiolect.integrity import digest_of, digest_source
 from regiolect.once import once
+from regiolect.source_code import Code, code_of, defined
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,9 @@ class ModelSpec:
         name: lower-case words joined by dashes; the registry entries are `<name>-<region>`.
         loader: a function that returns the torch module in eval mode, or the path of an .onnx file used as it is.
         reference: for an .onnx file that arrives quantized, the .onnx file of its FP32 original, to compare it with.
-        sources: the files that define the model (code and weights); a change in any of them rebuilds everything.
+        sources: files that define the model: weights, and whatever its code reads. A change in any of them rebuilds
+            everything. So does one in the code of loader, metrics, data sources and preprocessing, and in what that
+            code imports, which need not be listed (`regiolect.source_code` says what is found).
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
         preprocessing: raw input to model input.
@@ -101,8 +103,11 @@ class ModelSpec:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     note: str = ""
     parity_tolerance: float = 1e-4
+    # Where its modules are looked for: a loader that adds to `sys.path` as it runs must not change what the model is.
+    _search: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_search", tuple(str(Path(entry).absolute()) for entry in sys.path))
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             self._refuse("a name of lower-case words joined by single dashes", repr(self.name), "name='my-model'")
         if not self.inputs or not self.outputs:
@@ -129,9 +134,9 @@ class ModelSpec:
             self._refuse("every source file to exist", f"missing {missing[0]}", "correct `sources` or `loader`")
         if callable(self.loader) and not self.sources:
             self._refuse(
-                "the files that define a torch model in `sources`",
+                "the files of a torch model's weights in `sources`",
                 "none",
-                "list its weights and the module of its code: without them a change of weights could not be noticed",
+                "list them: without them a change of weights could not be noticed; its code is found without",
             )
 
     def _refuse(self, expected: str, found: str, remedy: str) -> NoReturn:
@@ -143,24 +148,38 @@ class ModelSpec:
         return (*own, *reference, *self.sources)
 
     def source_digest(self) -> str:
-        """Digest of everything that defines the model: files, inputs, outputs and preprocessing."""
-        return digest_of(
+        """Digest of everything that defines the model: files, code, inputs, outputs and preprocessing. Errors as of
+        `source`."""
+        return self.source().digest
+
+    def source(self) -> SourceFiles:
+        """Everything that defines the model: files of the spec, those of the code that makes the module, and settings.
+
+        Raises:
+            InvalidModelSpec: the loader is defined in no file.
+        """
+        listed = self._files()
+        code = self._code("loader", *(() if isinstance(self.loader, Path) else (self.loader,)), self.preprocessing)
+        own = _digests(code, leaving_out=listed)
+        digest = digest_of(
             {
                 "name": self.name,
-                "files": [digest_source(path) for path in self._files()],
+                "files": [digest_source(path) for path in listed],
                 "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs],
                 "outputs": list(self.outputs),
                 "preprocessing": self.preprocessing.model_dump(mode="json"),
                 "parity_tolerance": self.parity_tolerance,
+                **_told(own, code.settings),
             }
         )
+        return SourceFiles(digest=digest, files=own | {path.name: digest_source(path) for path in listed})
 
-    def metric_digest(self, metric: str) -> str:
-        """Digest of the file that defines a metric, of the function's name and of which way its scores go: a corrected
-        metric judges anew.
+    def metric_source(self, metric: str) -> SourceFiles:
+        """What defines a metric: the file that does and what it imports, its name, and which way its scores go. A
+        corrected metric judges anew.
 
         Raises:
-            InvalidModelSpec: the model does not offer the metric, or its source cannot be found.
+            InvalidModelSpec: the model does not offer the metric, or no file defines it.
         """
         if metric not in self.metrics:
             self._refuse(
@@ -171,20 +190,42 @@ class ModelSpec:
         given = self.metrics[metric]
         function = given.score if isinstance(given, Measure) else given
         turned = isinstance(given, Measure) and not given.greater_is_better
-        try:
-            file = inspect.getsourcefile(inspect.unwrap(function))
-        except TypeError:
-            file = None
-        if file is None or not Path(file).is_file():
-            self._refuse(
-                f"metric {metric!r} as a function in a file",
-                repr(function),
-                "define it with `def` in a module of yours",
-            )
-        name = getattr(function, "__qualname__", metric)
+        code = self._code(f"metric {metric!r}", function)
+        _, file = defined(function)
         # A metric of which more is better has the digest that it had before there was another kind.
         way = {"greater_is_better": False} if turned else {}
-        return digest_of({"file": digest_source(Path(str(file))), "name": name, **way})
+        digest = digest_of(
+            {
+                "file": digest_source(file),
+                "name": getattr(function, "__qualname__", metric),
+                **way,
+                **_told(_digests(code, leaving_out=(file,)), code.settings),
+            }
+        )
+        return SourceFiles(digest=digest, files=_digests(code))
+
+    def data_source(self, region: str) -> SourceFiles:
+        """What decides a region's samples: their identity, and the code that makes or reads them.
+
+        Raises:
+            UnknownRegion: the model has no data there.
+            InvalidModelSpec: no file defines the source.
+        """
+        source = self.region_data(region)
+        # What it was made with is told by its identity.
+        files = _digests(self._code(f"data of region {region!r}", source))
+        identity = source.identity()
+        return SourceFiles(digest=digest_of({"identity": identity, "code": files}) if files else identity, files=files)
+
+    def _code(self, called: str, *things: object) -> Code:
+        try:
+            return code_of(things, self._search)
+        except LookupError as error:
+            self._refuse(
+                f"{called} as something that a file defines",
+                str(error.args[0]),
+                "define it with `def` or `class` in a module of yours: a change could not be noticed otherwise",
+            )
 
     def region_data(self, region: str) -> RegionSource:
         """The source of a region's samples.
@@ -199,6 +240,16 @@ class ModelSpec:
                 remedy=f"add data[{region!r}], or leave the region out: --regions {','.join(sorted(self.data))}",
             )
         return self.data[region]
+
+
+def _digests(code: Code, leaving_out: Sequence[Path] = ()) -> dict[str, str]:
+    left_out = {path.resolve() for path in leaving_out}
+    return {name: digest_source(path) for name, path in code.files.items() if path.resolve() not in left_out}
+
+
+def _told(files: Mapping[str, str], settings: Sequence[str]) -> dict[str, object]:
+    """What code adds to a digest: nothing where there is none, so that it is what it was before code was looked at."""
+    return {**({"code": dict(files)} if files else {}), **({"settings": list(settings)} if settings else {})}
 
 
 def load_model_spec(address: str) -> ModelSpec:

@@ -27,7 +27,7 @@ def load() -> torch.nn.Module:
 MODEL = ModelSpec(
     name="fashion",
     loader=load,
-    sources=(WEIGHTS, _HERE / "model.py"),
+    sources=(WEIGHTS,),
     inputs=(TensorSpec(name="image", dtype="float32", shape=("batch", 1, 28, 28)),),
     outputs=("logits",),
     # Mean and standard deviation of the 60,000 clean training images.

@@ -52,7 +52,7 @@ from regiolect.contracts.gate import (
     surely_better,
 )
 from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
-from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, TensorSpec
+from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, SourceFiles, TensorSpec
 from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
     Drill,
@@ -125,6 +125,7 @@ __all__ = [
     "NightlyResult",
     "Observation",
     "OperatingPoint",
+    "SourceFiles",
     "ParityReport",
     "Performance",
     "Precision",

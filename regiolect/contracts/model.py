@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -28,6 +29,13 @@ class Preprocessing(Contract):
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[PositiveFloat, ...] = (1.0,)
+
+
+class SourceFiles(Contract):
+    """What defines a model, a metric or a region's data, by the digest of all of it; the files among that by name."""
+
+    digest: Digest
+    files: Mapping[str, Digest]
 
 
 class ParityReport(Contract):

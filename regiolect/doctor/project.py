@@ -84,7 +84,7 @@ def model(address: str, known: Sequence[RegionPolicy]) -> Iterator[Finding]:
     unfit = False
     for region in both:
         try:
-            spec.metric_digest(wanted[region].accuracy.metric)
+            spec.metric_source(wanted[region].accuracy.metric)
         except InvalidModelSpec as error:
             unfit = True
             yield told(f"{name} in {region}", error)

@@ -228,8 +228,8 @@ def _biases(graph: GraphProto, held: Mapping[str, TensorProto]) -> dict[int, NDA
     }
     found = {}
     for index, node in enumerate(graph.node):
-        name = added.get(node.output[0]) if node.op_type == "MatMul" else node.input[2] if len(node.input) > 2 else None
-        if is_standard(node) and name in held:
+        name = added.get(node.output[0]) if node.op_type == "MatMul" else next(iter(node.input[2:]), None)
+        if is_standard(node) and name is not None and name in held:
             found[index] = numpy_helper.to_array(held[name]).ravel()
     return found
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from regiolect.contracts import Contract
 from regiolect.once import once
-from regiolect.planning.kept import policy_of
-from regiolect.planning.request import RegionRequest
+from regiolect.planning.kept import files_of, policy_of
+from regiolect.planning.request import RegionRequest, changed_files
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store
 
@@ -59,6 +59,9 @@ def _difference(name: str, before: str | None, now: str | None, request: RegionR
     if name == "policy" and before is not None:
         old = once(("policy", request.region, before), lambda: policy_of(before, store))
         detail = "" if old is None else ", ".join(policy_changes(old, request.policy))
+    elif request.files.get(name) and before is not None:
+        files = once(("files", request.region, before), lambda: files_of(before, store))
+        detail = ", ".join(changed_files(files, request.files[name]))
     else:
         detail = _change(before, now)
     called = _WORDS.get(name, name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome
+from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome, SourceFiles
 from regiolect.planning.request import RegionRequest, engine_key
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store, blobs_of
@@ -12,6 +13,7 @@ from regiolect.storage import Store, blobs_of
 OUTCOMES = "outcomes"
 LATEST = "latest"
 POLICIES = "policies"
+FILES = "files"
 RUNS = "runs"
 HELD = "held"
 
@@ -48,11 +50,15 @@ def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
-    """Keep an outcome as the latest of its region and target and, last, under its build key; and the policy, so that a
-    later plan can say what changed in it."""
+    """Keep an outcome as the latest of its region and target and, last, under its build key; and the policy and the
+    files of model, data and metric, so that a later plan can say what changed in them."""
     policy = request.policy.digest()
     if policy_of(policy, store) is None:
         store.put_record(POLICIES, policy, request.policy)
+    for name, files in request.files.items():
+        digest = request.key_parts[name]
+        if files and files_of(digest, store) is None:
+            store.put_record(FILES, digest, SourceFiles(digest=digest, files=files))
     store.put_record(LATEST, latest_key(request), outcome)
     store.put_record(OUTCOMES, outcome.build_key, outcome)
 
@@ -97,6 +103,12 @@ def policy_of(digest: str, store: Store) -> RegionPolicy | None:
     """The policy of that digest under which something was built; None if it was not kept, or no longer reads as it."""
     policy = store.get_record(POLICIES, digest, RegionPolicy)
     return policy if policy is not None and policy.digest() == digest else None
+
+
+def files_of(digest: str, store: Store) -> Mapping[str, str] | None:
+    """Files of the model, data or metric of that digest, as they were when something was built; None: not kept."""
+    kept = store.get_record(FILES, digest, SourceFiles)
+    return None if kept is None else kept.files
 
 
 def latest_key(request: RegionRequest) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from regiolect.contracts import Decision, RegionOutcome, Target, failure_of, short
+from regiolect.contracts import Decision, RegionOutcome, SourceFiles, Target, failure_of, short
 from regiolect.errors import BackendUnavailable, DeviceLost, RegiolectError, UnknownRegion, UnknownTarget
 from regiolect.model import ModelSpec, load_model_spec
 from regiolect.once import one_look
@@ -111,7 +111,7 @@ def plan_whatever_targets(
     """
     named = _regions(spec, policies, regions)
     with one_look():
-        asked = _Asked(address, spec, spec.source_digest(), targets, force, on_pools)
+        asked = _Asked(address, spec, spec.source(), targets, force, on_pools)
         engines: list[PlannedEngine] = []
         places: dict[tuple[str, str], Store] = {}
         for region in named:
@@ -152,7 +152,7 @@ class _Asked:
 
     address: str
     spec: ModelSpec
-    source: str
+    source: SourceFiles
     targets: Sequence[str] | None
     force: bool
     on_pools: bool

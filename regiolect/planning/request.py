@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from regiolect.contracts import Contract, Digest, RegionId, Target, TargetId, TargetMachine, short
+from regiolect.contracts import Contract, Digest, RegionId, SourceFiles, Target, TargetId, TargetMachine, short
 from regiolect.engines.catalog import backend
 from regiolect.errors import ChangedMeanwhile, OtherVersion
 from regiolect.integrity import digest_of, own_code, toolchain
@@ -34,6 +34,9 @@ class RegionRequest(Contract):
     target: Target
     build_key: Digest
     key_parts: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Digest]] = Field(
+        default={}, description="of each part of the key that is made of files: those files, by name"
+    )
 
     @property
     def region(self) -> str:
@@ -45,20 +48,19 @@ class RegionRequest(Contract):
         return self.model_copy(update={"build_key": digest_of(parts), "key_parts": parts})
 
 
-def region_parts(spec: ModelSpec, source: str, policy: RegionPolicy) -> dict[str, str]:
-    """The parts of a build key that all targets of a region share.
+def region_parts(spec: ModelSpec, source: SourceFiles, policy: RegionPolicy) -> dict[str, SourceFiles]:
+    """The parts of a build key that are made of files, which all targets of a region share.
 
     Args:
-        source: the spec's `source_digest()`, which all regions share.
+        source: the spec's `source()`, which all regions share.
 
     Raises:
         DataError, InvalidModelSpec: the region's data, or the metric that the policy names, cannot be had.
     """
     return {
         "model": source,
-        "data": spec.region_data(policy.region).identity(),
-        "metric": spec.metric_digest(policy.accuracy.metric),
-        "policy": policy.digest(),
+        "data": spec.data_source(policy.region),
+        "metric": spec.metric_source(policy.accuracy.metric),
     }
 
 
@@ -67,7 +69,7 @@ def request_for(
     spec: ModelSpec,
     policy: RegionPolicy,
     target: Target,
-    shared: Mapping[str, str],
+    shared: Mapping[str, SourceFiles],
     store: Store,
     *,
     on_pools: bool,
@@ -86,14 +88,21 @@ def request_for(
     """
     recipe, machine = ("recipe", target.backend, policy.precision), ("machine", target.backend)
     parts = {
-        **shared,
+        **{name: part.digest for name, part in shared.items()},
+        "policy": policy.digest(),
         "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe_here(policy.precision))),
         "target": f"{target.name}/{target.described()}",
         "regiolect": own_code(),
         **(_last_seen(target, store) if on_pools else once(machine, lambda: machine_parts(target))),
     }
     return RegionRequest(
-        model=address, name=spec.name, policy=policy, target=target, build_key=digest_of(parts), key_parts=parts
+        model=address,
+        name=spec.name,
+        policy=policy,
+        target=target,
+        build_key=digest_of(parts),
+        key_parts=parts,
+        files={name: part.files for name, part in shared.items()},
     )
 
 
@@ -143,14 +152,27 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
 
 def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
     """Raises ChangedMeanwhile unless model and data are still those that the build key was made of."""
-    now = {"model": spec.source_digest(), "data": spec.region_data(request.region).identity()}
-    changed = [name for name, value in now.items() if request.key_parts[name] != value]
+    now = {"model": spec.source(), "data": spec.data_source(request.region)}
+    changed = [name for name, part in now.items() if request.key_parts[name] != part.digest]
     if changed:
+        files = ", ".join(file for name in changed for file in changed_files(request.files.get(name), now[name].files))
         raise ChangedMeanwhile(
             expected=f"model and data of region {request.region!r} as they were when the release was planned",
-            found=f"another {' and another '.join(changed)}",
+            found=f"another {' and another '.join(changed)}{f' ({files})' if files else ''}",
             remedy="run again: the new plan takes what is there now",
         )
+
+
+def changed_files(before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """Names of the files whose content differs, in order, those that are new or gone by such words; none if it is not
+    known what there was before."""
+    if before is None:
+        return []
+    return [
+        name if name in before and name in now else f"{name} {'is new' if name in now else 'is gone'}"
+        for name in sorted({**before, **now})
+        if before.get(name) != now.get(name)
+    ]
 
 
 def engine_key(model: str, region: str, target: str) -> str:

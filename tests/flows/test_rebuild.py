@@ -22,7 +22,7 @@ def test_a_change_of_one_thing_rebuilds_and_is_named(workshop: Workshop) -> None
         return engine.reason
 
     workshop.write_model(seed=2)
-    assert reason() == "changed: the model"
+    assert reason() == "changed: the model (model.onnx)"
     workshop.write_model()
     workshop.write_data("north", seed=1)
     assert reason() == "changed: the region's data"

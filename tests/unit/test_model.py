@@ -88,17 +88,17 @@ def test_what_does_not_define_the_model_is_not_in_its_digest(spec, tmp_path: Pat
 
 def test_a_metric_is_known_by_the_file_that_defines_it(spec) -> None:
     other = spec(metrics={"accuracy": load_model_spec})
-    assert other.metric_digest("accuracy") != spec().metric_digest("accuracy")
+    assert other.metric_source("accuracy").digest != spec().metric_source("accuracy").digest
     with pytest.raises(InvalidModelSpec, match="metric 'recall', which a policy names"):
-        spec().metric_digest("recall")
-    with pytest.raises(InvalidModelSpec, match="with `def` in a module of yours"):
-        spec(metrics={"accuracy": len}).metric_digest("accuracy")
+        spec().metric_source("recall")
+    with pytest.raises(InvalidModelSpec, match="with `def` or `class` in a module of yours"):
+        spec(metrics={"accuracy": len}).metric_source("accuracy")
 
 
 def test_which_way_scores_go_is_part_of_a_metrics_identity(spec) -> None:
     plain = spec().metrics["accuracy"]
     digests = [
-        spec(metrics={"accuracy": metric}).metric_digest("accuracy")
+        spec(metrics={"accuracy": metric}).metric_source("accuracy").digest
         for metric in (plain, Measure(plain), Measure(plain, greater_is_better=False))
     ]
     assert digests[0] == digests[1] != digests[2]

@@ -82,9 +82,10 @@ def _backend_version(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
 
 # What is changed; which parts of the key that changes; how the plan says it.
 MUTATIONS: dict[str, tuple[Change, tuple[str, ...], str]] = {
-    "weights": (lambda shop, patch: shop.write_model(seed=2), ("model",), "the model"),
+    "weights": (lambda shop, patch: shop.write_model(seed=2), ("model",), "the model (model.onnx)"),
     "graph": (lambda shop, patch: _other_operator(shop), ("model",), "the model"),
-    "preprocessing": (lambda shop, patch: replace(shop, raw_dtype="float32"), ("model",), "the model"),
+    # The metric is a method of the workshop, so it is that of another one as well.
+    "preprocessing": (lambda shop, patch: replace(shop, raw_dtype="float32"), ("model", "metric"), "the model"),
     "calibration set": (_data(Split.CALIBRATION), ("data",), "the region's data"),
     "selection set": (_data(Split.SELECTION), ("data",), "the region's data"),
     "gate set": (_data(Split.GATE), ("data",), "the region's data"),

@@ -52,7 +52,7 @@ def test_what_did_not_change_is_reused(plan, build) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda shop: shop.model.write_bytes(b"other weights"), "changed: the model"),
+        (lambda shop: shop.model.write_bytes(b"other weights"), "changed: the model (model.onnx)"),
         (lambda shop: shop.write_data("north", seed=1), "changed: the region's data"),
         (lambda shop: shop.write_policy("north", limit=4.0), "changed: the policy (accuracy.limit 5 -> 4)"),
         (
@@ -77,7 +77,7 @@ def test_a_change_is_named_and_nothing_else_is(plan, build, workshop: Workshop, 
     assert engine.reason == reason
     assert engine.action == ("build" if reason == "never built" else "rebuild")
     assert engine.request.build_key != before.build_key
-    assert plan("east").engines[0].action == ("rebuild" if reason == "changed: the model" else "reuse")
+    assert plan("east").engines[0].action == ("rebuild" if reason == "changed: the model (model.onnx)" else "reuse")
 
 
 def test_a_change_taken_back_finds_the_old_build(plan, build, workshop: Workshop) -> None:

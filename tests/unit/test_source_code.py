@@ -1,0 +1,238 @@
+"""The files that hold the code of a thing: found by reading, whatever the thing is and however they are imported."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from code import InteractiveInterpreter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regiolect.evaluate.metrics import top1
+from regiolect.model import Measure
+from regiolect.source_code import Code, code_of
+
+Write = Callable[[Mapping[str, str]], Any]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules by their dotted names, into a folder that modules are found in, and imports the first one."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def make(modules: Mapping[str, str]) -> Any:
+        for name, text in modules.items():
+            path = tmp_path / f"{name.replace('.', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        importlib.invalidate_caches()
+        return importlib.import_module(next(iter(modules)).removesuffix(".__init__"))
+
+    yield make
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def code(*things: object) -> Code:
+    return code_of(things, sys.path)
+
+
+def names(*things: object) -> list[str]:
+    return list(code(*things).files)
+
+
+# ---------------------------------------------------------------------------------------------------- what is imported
+
+
+def test_imports_inside_functions_count_and_those_of_what_they_import(write: Write) -> None:
+    spec = write(
+        {
+            "spec": "def load():\n    if True:\n        import network as n\n    return n\n",
+            "network": "import torch, json\nfrom layers import Layer\n",
+            "layers": "try:\n    import sizes\nexcept ImportError:\n    sizes = None\nLayer = 1\n",
+            "sizes": "import no_such_module_anywhere\nimport spec\n",
+            "bystander": "",
+        }
+    )
+    assert names(spec.load) == ["layers.py", "network.py", "sizes.py", "spec.py"]
+
+
+def test_nothing_is_run_to_find_a_file(write: Write) -> None:
+    loud = "raise SystemExit('ran')\n"
+    spec = write(
+        {
+            "spec": "def load():\n    import one\n    from package.inner import there\n",
+            "one": loud,
+            "package.__init__": loud,
+            "package.inner": loud,
+        }
+    )
+    assert names(spec.load) == ["one.py", "package/__init__.py", "package/inner.py", "spec.py"]
+
+
+def test_packages_are_followed_by_absolute_and_by_relative_names(write: Write) -> None:
+    spec = write(
+        {
+            "shop.spec": "from . import layers\nfrom .deep.net import Net\ndef load(): ...\n",
+            "shop.__init__": "from shop.version import VERSION\n",
+            "shop.version": "VERSION = 1\n",
+            "shop.layers": "def never():\n    from ... import beyond\n",
+            "shop.deep.__init__": "",
+            "shop.deep.net": "from ..blocks import block\nfrom . import sibling\nNet = 1\n",
+            "shop.deep.sibling": "",
+            "shop.blocks": "from shop.deep import *\nblock = 1\n",
+            "shop.unused": "",
+        }
+    )
+    deep = ["shop/deep/__init__.py", "shop/deep/net.py", "shop/deep/sibling.py"]
+    around = ["shop/layers.py", "shop/spec.py", "shop/version.py"]
+    assert names(spec.load) == ["shop/__init__.py", "shop/blocks.py", *deep, *around]
+
+
+def test_folders_without_an_init_are_packages_as_well(write: Write) -> None:
+    spec = write(
+        {
+            "spec": "def load():\n    import outer.inner.net\n    from outer.inner import more\n",
+            "outer.inner.net": "from . import part\n",
+            "outer.inner.more": "",
+            "outer.inner.part": "",
+        }
+    )
+    assert names(spec.load) == ["outer/inner/more.py", "outer/inner/net.py", "outer/inner/part.py", "spec.py"]
+
+
+def test_what_types_alone_need_does_not_count_and_what_a_text_names_does(write: Write) -> None:
+    spec = write(
+        {
+            "spec": "import importlib, typing\nfrom typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    import types_alone\nelse:\n    import otherwise\n"
+            "if typing.TYPE_CHECKING:\n    import types_alone\n"
+            "def load(name):\n    importlib.import_module('named')\n    importlib.import_module(name)\n",
+            "types_alone": "",
+            "otherwise": "",
+            "named": "",
+        }
+    )
+    assert names(spec.load) == ["named.py", "otherwise.py", "spec.py"]
+
+
+def test_a_file_of_the_user_counts_though_it_is_called_like_one_of_the_standard_library(write: Write) -> None:
+    spec = write({"spec": "def load():\n    import plistlib, statistics\n", "plistlib": ""})
+    assert names(spec.load) == ["plistlib.py", "spec.py"]
+
+
+def test_a_file_that_is_no_python_of_today_counts_and_ends_there(write: Write) -> None:
+    spec = write({"spec": "def load():\n    import old\n", "old": "print 'of another time'\nimport bystander\n"})
+    assert names(spec.load) == ["old.py", "spec.py"]
+
+
+def test_what_is_found_does_not_depend_on_what_a_loader_adds_to_the_search_path(write: Write, tmp_path: Path) -> None:
+    spec = write({"spec": "import sys\ndef load():\n    sys.path.insert(0, HIDDEN)\n    import hidden_away\n"})
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "hidden_away.py").write_text("")
+    search, spec.HIDDEN = tuple(sys.path), str(tmp_path / "deeper")
+    before = code_of((spec.load,), search)
+    spec.load()
+    assert code_of((spec.load,), search) == before and list(before.files) == ["spec.py"]
+
+
+# ------------------------------------------------------------------------------------------------------ whatever it is
+
+KINDS = """
+import dataclasses, functools
+import torch
+from decorators import keeps_name, loses_name
+from factory import made_with
+
+def plain(outputs, targets): ...
+by_lambda = lambda outputs, targets: 1
+decorated = keeps_name(plain)
+disguised = loses_name(plain)
+gradless = torch.no_grad()(plain)
+cached = functools.cache(plain)
+partial = functools.partial(plain, targets=3)
+made = made_with(32)
+
+class Called:
+    def __call__(self, outputs, targets): ...
+    def method(self): ...
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    width: int = 3
+    of: object = plain
+    def __call__(self): ...
+
+called, method, frozen = Called(), Called().method, Frozen()
+"""
+DECORATORS = """
+import functools
+
+def keeps_name(function):
+    @functools.wraps(function)
+    def around(*arguments):
+        return function(*arguments)
+    return around
+
+def loses_name(function):
+    return lambda *arguments: function(*arguments)
+"""
+
+
+@pytest.fixture
+def kinds(write: Write) -> Any:
+    factory = "def made_with(width):\n    def made():\n        return width\n    return made\n"
+    return write({"kinds": KINDS, "decorators": DECORATORS, "factory": factory})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "by_lambda", "disguised", "decorated", "gradless", "cached", "partial", "Called", "called", "method"],
+)
+def test_whatever_a_thing_is_the_file_that_defines_it_counts(name: str, kinds: Any) -> None:
+    assert names(getattr(kinds, name)) == ["decorators.py", "factory.py", "kinds.py"]
+    assert names(Measure(getattr(kinds, name))) == ["decorators.py", "factory.py", "kinds.py"]
+
+
+def test_what_a_thing_was_made_with_counts_where_it_stands_in_another_file(kinds: Any) -> None:
+    assert names(kinds.made) == ["factory.py"]
+    assert code(kinds.made).settings == ("32",)
+    assert code(functools.partial(kinds.plain, 3, way="up")).settings == ("3", "'way'", "'up'")
+    assert code(functools.partial(kinds.plain, 4)) != code(functools.partial(kinds.plain, 3))
+    assert code(kinds.Frozen(width=4)).settings == ("'width'", "4", "'of'")
+    assert code(kinds.Frozen(of=kinds.made)).files.keys() == {"decorators.py", "factory.py", "kinds.py"}
+
+
+def test_what_a_thing_counts_in_use_is_not_part_of_it(write: Write) -> None:
+    spec = write(
+        {
+            "spec": "def make():\n    calls = 0\n    def load():\n        nonlocal calls\n        calls += 1\n"
+            "    return load\nload = make()\n"
+            "class Net:\n    calls = 0\n    def __call__(self):\n        self.calls += 1\nnet = Net()\n"
+        }
+    )
+    before = code(spec.load, spec.net)
+    spec.load()
+    spec.net()
+    assert code(spec.load, spec.net) == before
+
+
+def test_what_others_provide_is_left_out_but_tells_its_version_where_it_is_the_thing_itself() -> None:
+    assert code(top1, Measure(top1)) == Code({}, ("'score'", "'greater_is_better'", "True"))
+    linear = code(torch.nn.Linear)
+    assert list(linear.files) == ["torch/nn/modules/linear.py"]
+    assert linear.settings == (f"torch {torch.__version__}",)
+
+
+def test_a_thing_that_no_file_defines_is_told() -> None:
+    console = InteractiveInterpreter({"__name__": "__main__"})
+    console.runsource("def typed(): ...\n", symbol="exec")
+    for thing in (console.locals["typed"], functools.partial(console.locals["typed"]), len):
+        with pytest.raises(LookupError, match=r"typed|len"):
+            code(thing)
