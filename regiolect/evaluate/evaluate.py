@@ -102,7 +102,7 @@ def evaluate_engine(
         reference_score=float(rows.reference.mean()),
         engine_score=float(rows.engine.mean()),
         results=store.put_bytes(rows.to_csv()),
-        metric_code=spec.metric_digest(metric),
+        metric_code=spec.metric_source(metric).digest,
         timing=time_against(engine, baseline, inputs, policy, tuning),
         selftest=selftest,
     )
