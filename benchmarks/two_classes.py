@@ -196,8 +196,8 @@ def table(folder: Path) -> None:
     lines = [
         "# One release on several classes of arithmetic, each bundle opened on the others",
         "",
-        f"`{MODEL}`, by `python -m benchmarks.two_classes`. What became of each bundle on each machine. `right`: it",
-        "loads, and its answers to the region's gate set pass the region's gate there. The number is of samples that were",
+        f"`{MODEL}`, by `python -m benchmarks.two_classes`. What became of each bundle on each machine. `right`:",
+        "it loads, and its answers to the region's gate set pass its gate there. The number is of samples that were",
         "scored otherwise than where it was judged.",
         "",
         f"| made on | region | graph |{columns}",
