@@ -105,7 +105,7 @@ def _outcomes(
     from regiolect import stages
 
     spec = load_model_spec(MODEL)
-    shared = region_parts(spec, spec.source_digest(), policy)
+    shared = region_parts(spec, spec.source(), policy)
     for target in policy.targets:
         if target.backend.startswith("tensorrt") or backend(target.backend).obstacle() is not None:
             continue
