@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+import httpx
 from prefect import flow, runtime
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.exceptions import PrefectException
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
-from regiolect.errors import StorageError
+from regiolect.errors import Busy, OrchestratorError, StorageError
 from regiolect.outcome import conclude, refuse
-from regiolect.planning import RegionRequest, answer, finished, on_this_machine
+from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
@@ -20,13 +23,17 @@ from tasks.in_child import one_child
 from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
 
+# The orchestrator's own trouble, and other processes that had what was needed for too long.
+NOT_THE_REGIONS = (Busy, OrchestratorError, PrefectException, ConcurrencySlotAcquisitionError, httpx.HTTPError)
+
 
 @flow(name="build-region", flow_run_name="{request.name}-{request.policy.region}-{request.target.name}")
 def build_region(request: RegionRequest, model: ExportedModel, force: bool = False) -> RegionAnswer:
     """Have one region's engine for one target: the finished one of this machine's build key, or a new one.
 
-    Whatever comes of it is kept in the region's store, an error as well, and last under this flow run's id, where
-    whoever waits for the run finds it: nothing travels through the orchestrator but the run's state.
+    Whatever comes of it is kept in the region's store, an error as well unless it is the orchestrator's or another
+    process's, and last under this flow run's id, where whoever waits for the run finds it: nothing travels through the
+    orchestrator but the run's state.
 
     Args:
         request: what was planned.
@@ -44,10 +51,15 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
         with one_child(f"{request.region} on {request.target.name}", _tuning_minutes(request)):
             outcome = known or _build(request, model, force, clock)
     except Exception as error:
-        # Whatever stopped the region, of whichever library, is kept as its outcome and raised again.
+        # Whatever stopped the region, of whichever library, is kept as its outcome and raised again; what only kept it
+        # from being tried is told to whoever waits, and says nothing about the region.
         # A store that takes no record either hides nothing: the run fails with what stopped it in the first place.
+        refused = refuse(request, error, seconds=time.perf_counter() - clock)
         with suppress(StorageError):
-            answer(run, refuse(request, error, seconds=time.perf_counter() - clock), request, store, built=True)
+            if isinstance(error, NOT_THE_REGIONS):
+                tell(run, refused, store, built=False)
+            else:
+                answer(run, refused, request, store, built=True)
         raise
     return answer(run, outcome, request, store, built=known is None)
 

@@ -1,7 +1,7 @@
 """The command line. Commands that answer at once import nothing heavy and start no server.
 
 Exit codes: 0 all well; 1 a region was refused, failed, left inconclusive or could not be registered, or a drill got
-through; 2 the request itself was wrong; 3 `plan --exit-code` found work; 130 interrupted.
+through; 2 the request itself was wrong; 3 `plan --exit-code` found work; 130 interrupted, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from regiolect import __version__
 from regiolect.audit_cli import audit
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
+from regiolect.host.interrupts import answering
 from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
 from regiolect.pools_cli import pools_app
@@ -56,14 +57,12 @@ app.command()(promote)
 def main() -> None:
     """Entry point of the `regiolect` command."""
     try:
-        app()
+        answering(app)
     except RegiolectError as error:
         from regiolect.console import print_error
 
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _version(asked: bool) -> None:

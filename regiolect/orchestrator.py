@@ -6,22 +6,23 @@ A flow is found by name: this package may not depend on the orchestrator that ru
 from __future__ import annotations
 
 import os
-import shutil
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from regiolect.contracts import NightlyResult, ReleaseResult
-from regiolect.errors import BackendUnavailable, OrchestratorError, StorageError, UnknownModel
+from regiolect.errors import BackendUnavailable, OrchestratorError, UnknownModel
+from regiolect.host.interrupts import farewell
+from regiolect.host.room import require_room
 from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
 from regiolect.registry import Exclusively
-from regiolect.settings import Settings
+from regiolect.servers.temporary import TemporaryServer
+from regiolect.settings import Settings, without_password
 from regiolect.tune.result import TuningResult, untried
-
-# An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
-LEAST_FREE = 256 * 1024 * 1024
 
 
 def run_release(
@@ -50,8 +51,9 @@ def run_release(
         from regiolect.stages import PRELOADED
 
         start_fork_server(PRELOADED)
-    release = flows_module("release").release
-    result: ReleaseResult = _run(release, model, regions=regions, targets=targets, force=force, drills=drills)
+    result: ReleaseResult = _run(
+        settings, "release.release", model, regions=regions, targets=targets, force=force, drills=drills
+    )
     return result
 
 
@@ -71,8 +73,7 @@ def run_nightly(
             remedy="regiolect nightly package.module:NAME, or REGIOLECT_MODELS=package.module:NAME,...",
         )
     _require_ready(settings)
-    nightly = flows_module("nightly").nightly
-    result: NightlyResult = _run(nightly, models=models, regions=regions, dry_run=dry_run)
+    result: NightlyResult = _run(settings, "nightly.nightly", models=models, regions=regions, dry_run=dry_run)
     return result
 
 
@@ -92,8 +93,15 @@ def run_tuning(
     """
     _require_ready(settings)
     refused = untried(plan_here(settings, model, regions, targets=targets, force=False))
-    tune_all = flows_module("tune_on_target").tune_all
-    answers = _run(tune_all, model, regions=regions, targets=targets, minutes=minutes, force=force)
+    answers = _run(
+        settings,
+        "tune_on_target.tune_all",
+        model,
+        regions=regions,
+        targets=targets,
+        minutes=minutes,
+        force=force,
+    )
     return TuningResult(answers=answers, refused=refused)
 
 
@@ -108,8 +116,8 @@ def registration_lock(settings: Settings) -> Exclusively:
 
 
 def _require_ready(settings: Settings) -> None:
-    _require_room(settings.home)
-    _require_room(Path(os.environ["PREFECT_HOME"]))
+    require_room(settings.home)
+    require_room(Path(os.environ["PREFECT_HOME"]))
     server = os.environ.get("PREFECT_API_URL")
     if server:
         require_prefect(server, "unset PREFECT_API_URL to run embedded")
@@ -135,34 +143,41 @@ def _module(name: str) -> Any:
         ) from error
 
 
-def _run(flow: Callable[..., Any], *args: object, **how: object) -> Any:
+def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
+    """Run `module.name` of the package `flows` with the user's server, or with one that lasts as long as this process.
+
+    Both begin at once: Prefect takes seconds to be imported, here as there.
+    """
+    temporary = None
+    if find_spec("prefect") is not None and not (settings.has_server or _server_of_prefect()):
+        temporary = TemporaryServer(Path(os.environ["PREFECT_HOME"]).expanduser())
+        temporary.begin()
+    module, _, name = flow.partition(".")
+    found = getattr(flows_module(module), name)
+    if temporary is not None:
+        temporary.wait()
+        with farewell(temporary.kill):
+            return _answer(found, *args, **how)
+    interruption = flows_module("interruption")
+    with farewell(interruption.cancel):
+        return _answer(interruption.known(found), *args, **how)
+
+
+def _server_of_prefect() -> str | None:
+    """The server that Prefect was told of by other means than the environment, where it is imported already."""
+    settings = sys.modules.get("prefect.settings")
+    return settings.PREFECT_API_URL.value() if settings is not None else None
+
+
+def _answer(flow: Callable[..., Any], *args: object, **how: object) -> Any:
     try:
         return flow(*args, **how)
     except RuntimeError as error:
-        # Prefect's own word for a server that did not come up; anything else that it raises is not ours to name.
+        # Prefect's own word for a server that it does not reach; anything else that it raises is not ours to name.
         if "API" not in str(error):
             raise
         raise OrchestratorError(
-            expected="an embedded Prefect server to start, or the one at PREFECT_API_URL to answer",
+            expected=f"the Prefect server at {without_password(os.environ['PREFECT_API_URL'])} to answer",
             found=str(error).splitlines()[0],
-            remedy=f"see `prefect server start`; its folder is {os.environ['PREFECT_HOME']}",
+            remedy="see its log and whether it still runs, then run again: what was finished is kept",
         ) from error
-
-
-def _require_room(folder: Path) -> None:
-    # Made here: without its folder Prefect's embedded server dies and is restarted until its time is up.
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise StorageError(
-            expected=f"a folder at {folder}",
-            found=f"{error.strerror or error} ({type(error).__name__})",
-            remedy="mend its permissions, or choose another place with REGIOLECT_HOME",
-        ) from error
-    if free < LEAST_FREE:
-        raise StorageError(
-            expected=f"at least {LEAST_FREE >> 20} MiB free for {folder}",
-            found=f"{free >> 20} MiB",
-            remedy="free space, or choose another place with REGIOLECT_HOME",
-        )

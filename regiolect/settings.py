@@ -32,6 +32,9 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
+# Says in this process's environment that PREFECT_API_URL is the temporary server of this command.
+TEMPORARY_SERVER = "REGIOLECT_TEMPORARY_SERVER"
+
 
 class Settings(BaseSettings):
     """Where things are.
@@ -96,7 +99,8 @@ class Settings(BaseSettings):
     @property
     def has_server(self) -> bool:
         """Whether flows report to a Prefect server that outlives them, where people see them and answer."""
-        return bool(os.environ.get("PREFECT_API_URL"))
+        server = os.environ.get("PREFECT_API_URL")
+        return bool(server) and server != os.environ.get(TEMPORARY_SERVER)
 
     @property
     def on_pools(self) -> bool:

@@ -79,6 +79,8 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
     yield from _prefect(settings, book if book is not None and len(known) == len(present) else None)
     servers = partial(places.local_servers, settings, dict(os.environ))
     yield from Check("local servers", servers).findings()
+    if find_spec("psutil") is not None:
+        yield from Check("temporary server", places.temporary_servers).findings()
     yield from _clocks(settings, on_s3)
 
 

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,7 @@ from regiolect.integrity import digest_of, own_code
 from regiolect.reachable import sqlite_file
 from regiolect.registry import CHAMPION, Registry
 from regiolect.servers.local import LocalServers
+from regiolect.servers.temporary import left_behind
 from regiolect.settings import Settings, without_password
 from regiolect.storage import Store
 from regiolect.storage.opening import PLACEHOLDER, SHARED
@@ -202,6 +204,23 @@ def local_servers(settings: Settings, environment: dict[str, str]) -> Iterator[F
         )
     else:
         yield ok("local servers", expected, names)
+
+
+def temporary_servers() -> Iterator[Finding]:
+    """Prefect servers of commands that are gone, which are to end with them: each holds memory and a port."""
+    import psutil
+
+    expected = "no temporary Prefect server without the command that started it"
+    for process, address in left_behind():
+        with suppress(psutil.NoSuchProcess):
+            since = datetime.fromtimestamp(process.create_time(), UTC)
+            yield note(
+                "temporary server",
+                expected,
+                found=f"process {process.pid} since {since:%Y-%m-%d %H:%M:%S} UTC, on {address}, "
+                f"{process.memory_info().rss >> 20} MiB",
+                remedy=f"kill {process.pid}",
+            )
 
 
 def _date(url: str) -> datetime | None:

@@ -90,6 +90,7 @@ RegiolectError
 │   ├── ClockOff                     this machine's clock differs too much from the store's
 │   └── StoreFull
 ├── RegistryError                    MLflow cannot be reached, read or written
+├── Busy                             another process had what this one needs for too long
 ├── ServerFailed                     a server of this machine's own set did not start, or died
 └── OrchestratorError                Prefect cannot be started or reached
     ├── NoDeployment                 the server knows no deployment for a region's target
@@ -173,6 +174,7 @@ from regiolect.errors.making import (
 )
 from regiolect.errors.places import (
     ApprovalMissing,
+    Busy,
     ClockOff,
     ContentMissing,
     DeadlineExceeded,
@@ -216,21 +218,16 @@ from regiolect.errors.trust import (
 )
 
 __all__ = [
-    "ChampionNotComparable",
-    "PromotionHeld",
-    "TargetNotServed",
-    "WorseThanChampion",
-    "TuningError",
-    "InvalidConfiguration",
-    "DeviceLost",
     "AliasMoved",
     "ApprovalMissing",
     "AttestationFailed",
     "AuditError",
     "BackendUnavailable",
     "BuildFailed",
+    "Busy",
     "CalibrationError",
     "CalibrationTooOld",
+    "ChampionNotComparable",
     "ChangedMeanwhile",
     "ClockOff",
     "ContentMissing",
@@ -238,6 +235,7 @@ __all__ = [
     "DataError",
     "DeadlineExceeded",
     "DecisionNotReproduced",
+    "DeviceLost",
     "EmptyDataset",
     "EmptyHistogram",
     "EngineCrashed",
@@ -253,6 +251,7 @@ __all__ = [
     "IntegrityError",
     "InvalidBundle",
     "InvalidCalibration",
+    "InvalidConfiguration",
     "InvalidModelSpec",
     "InvalidOnnx",
     "InvalidPolicy",
@@ -283,6 +282,7 @@ __all__ = [
     "PolicyLoosens",
     "PolicyTooNew",
     "PrecisionOverflow",
+    "PromotionHeld",
     "ReferenceFailed",
     "RegiolectError",
     "RegistrationBusy",
@@ -291,9 +291,9 @@ __all__ = [
     "RevokedKey",
     "RunLost",
     "SamplesSeenBefore",
+    "SelfTestFailed",
     "ServerFailed",
     "ServingError",
-    "SelfTestFailed",
     "ShapeOutsideProfile",
     "SignatureMismatch",
     "SigningError",
@@ -302,8 +302,10 @@ __all__ = [
     "StoreAccessRefused",
     "StoreFull",
     "StoreUnreachable",
+    "TargetNotServed",
     "TooFewSamples",
     "TruncatedFile",
+    "TuningError",
     "UnknownBackend",
     "UnknownKey",
     "UnknownModel",
@@ -315,4 +317,5 @@ __all__ = [
     "UnusableFile",
     "UsageError",
     "VersionMissing",
+    "WorseThanChampion",
 ]

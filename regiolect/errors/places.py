@@ -41,6 +41,10 @@ class RegistryError(RegiolectError):
     """MLflow cannot be reached, read or written."""
 
 
+class Busy(RegiolectError):
+    """Another process had what this one needs for longer than this one waits."""
+
+
 class ServerFailed(RegiolectError):
     """A server of this machine's own set (`regiolect up`) did not start, or died."""
 

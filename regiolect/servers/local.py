@@ -15,6 +15,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from regiolect.errors import ServerFailed, UsageError
+from regiolect.host.interrupts import spare
 from regiolect.policy import PolicyBook
 from regiolect.progress import note
 from regiolect.servers import object_store, orchestration, processes, tracking
@@ -220,6 +221,7 @@ class LocalServers:
                 found=f"{error.strerror or error} ({type(error).__name__})",
                 remedy="pip install 'regiolect[servers]'; the program and its folder must be readable",
             ) from error
+        spare(process.pid)
         self._remember(server.name, process, server.recipe())
         return process
 

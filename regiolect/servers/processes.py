@@ -33,7 +33,9 @@ class ProcessId(BaseModel):
 _started: dict[ProcessId, subprocess.Popen[bytes]] = {}
 
 
-def launch(command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> ProcessId:
+def launch(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, descriptors: Sequence[int] = ()
+) -> ProcessId:
     """Start a process in a session of its own, so that neither Ctrl-C nor the end of the caller reaches it.
 
     Args:
@@ -41,6 +43,7 @@ def launch(command: Sequence[str], environment: Mapping[str, str], folder: Path,
         environment: the whole environment.
         folder: where it runs.
         log: file that takes what it prints; what an earlier process left there is kept beside it as `<name>.1`.
+        descriptors: open files that it gets beside its output.
 
     Raises:
         OSError: the program or a folder is not there, or may not be used.
@@ -56,6 +59,7 @@ def launch(command: Sequence[str], environment: Mapping[str, str], folder: Path,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=descriptors,
             umask=0o077,
         )
     known = ProcessId(pid=process.pid, born=_born(process.pid) or "")

@@ -7,6 +7,8 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
     kill-at-score               if there: scores that may still be computed before the release's process is killed
     kill-worker                 if there: the process that started that one is killed first
+    hold-at-score               if there: scores that may still be computed before that process stands still for good
+    held                        written then
 
 `tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
 the same with images in float32, which can be NaN.
@@ -14,6 +16,7 @@ the same with images in float32, which can be NaN.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -82,6 +85,14 @@ class Workshop:
     def kills_worker(self) -> Path:
         return self.folder / "kill-worker"
 
+    @property
+    def hold(self) -> Path:
+        return self.folder / "hold-at-score"
+
+    @property
+    def held(self) -> Path:
+        return self.folder / "held"
+
     def data(self, region: str) -> Path:
         return self.folder / "data" / region
 
@@ -110,6 +121,13 @@ class Workshop:
                 os.kill(release, signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)
             self.fuse.write_text(str(left - 1))
+        if self.hold.exists():
+            left = int(self.hold.read_text())
+            if left == 0:
+                self.held.touch()
+                # As a library does that computes: no signal reaches it.
+                ctypes.CDLL(None).sleep(3600)
+            self.hold.write_text(str(left - 1))
         return top1(outputs, targets)
 
     def add(self, region: str, *targets: Mapping[str, str], faint: Collection[Split] = (), **rules: Any) -> None:
