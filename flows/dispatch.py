@@ -22,6 +22,7 @@ from flows.deployments import INTERACTIVE, NIGHTLY
 from regiolect import progress
 from regiolect.contracts import ExportedModel, RegionAnswer
 from regiolect.errors import DeadlineExceeded, NoDeployment, NoWorker, RegiolectError, RunLost
+from regiolect.host.waiting import patiently
 from regiolect.outcome import refuse
 from regiolect.planning import RegionRequest, answer_of
 from regiolect.settings import load_settings
@@ -98,8 +99,7 @@ def in_pool(
                 # Prefect names a run by its flow's template only once it starts.
                 flow_run_name=f"{request.name}-{request.region}-{request.target.name}",
                 work_queue_name=NIGHTLY if NIGHTLY in runtime.flow_run.tags else INTERACTIVE,
-                timeout=min(settings.worker_wait_seconds, deadline),
-                poll_interval=_POLL_SECONDS,
+                timeout=0,
             ),
         )
     except ObjectNotFound as error:
@@ -108,13 +108,7 @@ def in_pool(
             found="none",
             remedy="regiolect pools apply; or REGIOLECT_BUILD_ON=here to build on this machine",
         ) from error
-    if run.state is None or run.state.is_scheduled():
-        _cancel(run.id)
-        raise NoWorker(
-            expected=f"a worker of pool {request.target.name!r} within {settings.worker_wait_seconds:g} s",
-            found=f"the run {run.name!r} still {_said(run.state)}; it is cancelled",
-            remedy=f"start one on the target: prefect worker start --pool {request.target.name}; then run again",
-        )
+    run = _when_taken(run, request.target.name, min(settings.worker_wait_seconds, deadline))
     run = _when_over(run, deadline - (time.perf_counter() - clock))
     if not _is_over(run):
         _cancel(run.id)
@@ -127,6 +121,31 @@ def in_pool(
 
 def _deadline(request: RegionRequest) -> float:
     return request.policy.nightly.deadline_minutes * 60.0
+
+
+def _when_taken(run: FlowRun, pool: str, seconds: float) -> FlowRun:
+    """Raises NoWorker if no worker took it in time; the run is cancelled then."""
+    with get_client(sync_client=True) as client:
+
+        def taken(seconds: float) -> bool:
+            nonlocal run
+            until = time.perf_counter() + seconds
+            while (waits := run.state is None or run.state.is_scheduled()) and time.perf_counter() < until:
+                time.sleep(_POLL_SECONDS)
+                run = client.read_flow_run(run.id)
+            return not waits
+
+        def nobody(told: str) -> NoWorker:
+            _cancel(run.id)
+            return NoWorker(
+                expected=f"a worker of pool {pool!r} within {seconds:g} s",
+                found=f"{told}; it is cancelled",
+                remedy=f"start one on the target: prefect worker start --pool {pool}; then run again",
+            )
+
+        whom = f"for a worker of pool {pool!r}"
+        patiently(taken, whom, seconds, lambda: f"the run {run.name!r} still {_said(run.state)}", nobody)
+    return run
 
 
 def _when_over(run: FlowRun, seconds: float) -> FlowRun:

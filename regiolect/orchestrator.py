@@ -156,7 +156,8 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
     found = getattr(flows_module(module), name)
     if temporary is not None:
         temporary.wait()
-        with farewell(temporary.kill):
+        # It is ended like all that this process started; what it logged is of no use then.
+        with farewell(temporary.drop_log):
             return _answer(found, *args, **how)
     interruption = flows_module("interruption")
     with farewell(interruption.cancel):

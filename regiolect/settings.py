@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from regiolect.contracts import RegionId
 from regiolect.errors import InvalidSetting
 from regiolect.host.processors import processors
+from regiolect.machine import WAIT_SECONDS
 from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import check_location
 
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     build_on: where engines are built: `pools` sends each to the work pool of its target, `here` builds in this process;
         when unset, pools if PREFECT_API_URL names a server.
     worker_wait_seconds: how long a build waits for a worker of its pool.
+    machine_wait_seconds: how long work and timings wait for each other on one machine.
     notify: a notification block of Prefect's, `type/name`, through which the nightly sends its digest.
     models: addresses of ModelSpecs, separated by commas, that people may choose beside the installed entry points.
     signing_key: file of the private key that releases sign decisions with; in the user's configuration when unset.
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = None
     build_on: Literal["pools", "here"] | None = None
     worker_wait_seconds: PositiveFloat = 600.0
+    machine_wait_seconds: PositiveFloat = WAIT_SECONDS
     notify: str | None = None
     models: str = ""
     signing_key: Path | None = None

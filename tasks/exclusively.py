@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import httpx
-from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterName, TaskRunFilterState, TaskRunFilterStateType
@@ -18,6 +18,7 @@ from prefect.logging import get_logger
 from prefect.runtime import task_run
 
 from regiolect.errors import OrchestratorError, RegistrationBusy
+from regiolect.host.waiting import alone, patiently
 from regiolect.registry import Exclusively
 from regiolect.settings import Settings
 
@@ -38,15 +39,8 @@ def one_release_at_a_time(settings: Settings) -> Exclusively:
     def by_file(name: str) -> Iterator[None]:
         path = settings.home / "locks" / f"{limit_of(name)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(FileLock(path, timeout=WAIT_SECONDS))
-            except Timeout as error:
-                raise RegistrationBusy(
-                    expected=f"to be alone at {name} within {WAIT_SECONDS:.0f} s",
-                    found=f"another process holds {path}",
-                    remedy="run again when the other release is over; nothing is built twice",
-                ) from error
+        remedy = "run again when the other release is over; nothing is built twice"
+        with alone(path, f"to be alone at {name}", WAIT_SECONDS, RegistrationBusy, remedy):
             yield
 
     return held_slot if settings.has_server else by_file
@@ -70,12 +64,16 @@ def held_slot(name: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             _require_limit(limit)
-            try:
-                stack.enter_context(
-                    concurrency(limit, timeout_seconds=wait_seconds, lease_duration=_LEASE_SECONDS, strict=True)
-                )
-            except TimeoutError as error:
-                raise _busy(name, wait_seconds) from error
+
+            def take(seconds: float) -> bool:
+                slot = concurrency(limit, timeout_seconds=seconds, lease_duration=_LEASE_SECONDS, strict=True)
+                with suppress(TimeoutError):
+                    stack.enter_context(slot)
+                    return True
+                return False
+
+            whom = partial(_others, limit)
+            patiently(take, f"to be alone at {name}", wait_seconds, whom, partial(_busy, name, wait_seconds))
             yield
             done = True
     except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
@@ -102,8 +100,8 @@ def _require_limit(limit: str) -> None:
                 return
 
 
-def _busy(name: str, wait_seconds: float) -> RegistrationBusy:
-    limit = limit_of(name)
+def _others(limit: str) -> str:
+    """The runs that hold or want the slot, but for this one."""
     wanted = TaskRunFilter(
         name=TaskRunFilterName(any_=[limit]),
         state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING])),
@@ -114,9 +112,14 @@ def _busy(name: str, wait_seconds: float) -> RegistrationBusy:
             if str(run.id) != str(task_run.id) and run.flow_run_id is not None:
                 since = f" since {run.start_time:%Y-%m-%d %H:%M:%S} UTC" if run.start_time else ""
                 others.append(f"{client.read_flow_run(run.flow_run_id).name!r}{since}")
+    return f"registering now: {', '.join(others) or 'no run that the server knows'}"
+
+
+def _busy(name: str, wait_seconds: float, others: str) -> RegistrationBusy:
+    limit = limit_of(name)
     return RegistrationBusy(
         expected=f"the one slot of the concurrency limit {limit!r} within {wait_seconds:.0f} s",
-        found=f"it is taken; registering {name} now: {', '.join(others) or 'no run that the server knows'}",
+        found=f"it is taken; {others}",
         remedy=(
             "run again when they are over; a dead run's slot is free within 75 s, unless the server was restarted and "
             f"keeps leases in memory: then reset it by: prefect gcl update {limit} --active-slots 0"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome, SourceFiles
+from regiolect.host.interrupts import stand_still
 from regiolect.planning.request import RegionRequest, engine_key
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store, blobs_of
@@ -52,6 +53,7 @@ def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
     """Keep an outcome as the latest of its region and target and, last, under its build key; and the policy and the
     files of model, data and metric, so that a later plan can say what changed in them."""
+    stand_still()
     policy = request.policy.digest()
     if policy_of(policy, store) is None:
         store.put_record(POLICIES, policy, request.policy)
@@ -68,12 +70,15 @@ def answer(run: str, outcome: RegionOutcome, request: RegionRequest, store: Stor
     if built:
         keep(outcome, request, store)
     else:
+        stand_still()
         store.put_record(LATEST, latest_key(request), outcome)
     return tell(run, outcome, store, built=built)
 
 
 def tell(run: str, outcome: RegionOutcome, store: Store, *, built: bool) -> RegionAnswer:
     """Tell whoever waits for a run what it came to, and leave what is kept of the engine as it is."""
+    # A command that was interrupted is about to end; what its ending does to a region is no outcome.
+    stand_still()
     told = RegionAnswer(outcome=outcome, built=built)
     store.put_record(RUNS, run, told)
     return told

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from regiolect.cold_database import is_database, one_opens
 from regiolect.errors import RegistryError
+from regiolect.host.waiting import alone
 from regiolect.quiet import quiet_mlflow
 from regiolect.reachable import one_line, remedy, require_answer, sqlite_file
 from regiolect.settings import without_password
@@ -89,10 +90,9 @@ class Connection:
         """Excludes other threads and processes from a SQLite store; nobody from any other."""
         if self.database is None:
             return nullcontext()
-        from filelock import FileLock
-
         self.database.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{self.database}.lock", timeout=_LOCK_SECONDS)
+        lock = self.database.with_name(f"{self.database.name}.lock")
+        return alone(lock, f"to be alone at {self.database}", _LOCK_SECONDS, RegistryError)
 
     @contextmanager
     def named_errors(self, wanted: str) -> Iterator[None]:

@@ -7,15 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from regiolect.errors import ServerFailed, UsageError
 from regiolect.host.interrupts import spare
+from regiolect.host.waiting import alone
 from regiolect.policy import PolicyBook
 from regiolect.progress import note
 from regiolect.servers import object_store, orchestration, processes, tracking
@@ -34,6 +33,8 @@ _STORE = "s3://regiolect-{region}/store"
 _POLL_SECONDS = 0.1
 # How long a server that runs but does not answer is waited for before it is started anew.
 _PATIENCE_SECONDS = 10.0
+# Another command that starts all of them takes minutes on a slow machine.
+_OTHERS_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -289,15 +290,13 @@ class LocalServers:
                 found="no such folder",
                 remedy="regiolect up, or set REGIOLECT_HOME to the folder where they are",
             )
-        lock = FileLock(self.root / "lock")
-        try:
-            lock.acquire()
-        except OSError as error:
-            raise cannot_write(self.root / "lock", error) from error
-        try:
+        what = f"to change the servers below {self.root}"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone(self.root / "lock", what, _OTHERS_SECONDS))
+            except OSError as error:
+                raise cannot_write(self.root / "lock", error) from error
             yield
-        finally:
-            lock.release()
 
     def _state(self) -> State:
         with self._state_lock:

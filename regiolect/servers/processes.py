@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from regiolect.host.process import born
+
 if TYPE_CHECKING:
     import psutil
 
@@ -62,7 +64,7 @@ def launch(
             pass_fds=descriptors,
             umask=0o077,
         )
-    known = ProcessId(pid=process.pid, born=_born(process.pid) or "")
+    known = ProcessId(pid=process.pid, born=born(process.pid) or "")
     _started[known] = process
     return known
 
@@ -124,28 +126,10 @@ def _find(process: ProcessId) -> psutil.Process | None:
         return None
     try:
         found = psutil.Process(process.pid)
-        same = _born(process.pid) == process.born and found.status() != psutil.STATUS_ZOMBIE
+        same = born(process.pid) == process.born and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
     return found if same else None
-
-
-def _born(pid: int) -> str | None:
-    """When a process began, in a form that a change of the clock does not move; None if there is no such process."""
-    import psutil
-
-    try:
-        # Ticks since this boot; what comes before the last parenthesis is the program's name, which may hold anything.
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{ticks}"
-    except FileNotFoundError:
-        # Either no such process, or a system without /proc.
-        try:
-            return str(psutil.Process(pid).create_time())
-        except psutil.NoSuchProcess:
-            return None
-    except ProcessLookupError:
-        return None
 
 
 def _family(leader: psutil.Process) -> list[psutil.Process]:

@@ -56,7 +56,7 @@ class TemporaryServer:
     address: str = field(init=False)
     _listener: socket.socket = field(init=False, repr=False)
     _password: str = field(init=False, repr=False)
-    _process: ProcessId | None = field(default=None, init=False)
+    process: ProcessId | None = field(default=None, init=False)
 
     @property
     def log(self) -> Path:
@@ -96,7 +96,7 @@ class TemporaryServer:
                 self._listener.close()
                 return
             lines = processes.last_lines(self.log)
-            self.kill()
+            self._kill()
             _require_disk(self.folder, lines)
             if attempt < ATTEMPTS:
                 note(f"the temporary Prefect server did not start ({problem}); once more")
@@ -109,26 +109,24 @@ class TemporaryServer:
 
     def stop(self) -> None:
         """End it, and everything that it started. Nothing happens if it does not run."""
-        if self._process is not None:
-            processes.end(self._process, signal.SIGTERM, _STOP_SECONDS)
-            self.log.unlink(missing_ok=True)
-        self._process = None
+        if self.process is not None:
+            processes.end(self.process, signal.SIGTERM, _STOP_SECONDS)
+            self.drop_log()
+        self.process = None
         self._listener.close()
         for name in (TEMPORARY_SERVER, "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
             os.environ.pop(name, None)
 
-    def kill(self) -> None:
-        """End it at once; its log is gone with it."""
-        if self._process is not None:
-            processes.kill(self._process)
-            self._process = None
-            self.log.unlink(missing_ok=True)
+    def drop_log(self) -> None:
+        """Remove its log, and those of earlier attempts."""
+        for log in self.folder.glob(f"{self.log.name}*"):
+            log.unlink(missing_ok=True)
 
     def _launch(self) -> None:
         listener = self._listener.fileno()
         command = (*PYTHON, PROGRAM, str(listener), str(os.getpid()))
         try:
-            self._process = processes.launch(command, self._environment(), self.folder, self.log, (listener,))
+            self.process = processes.launch(command, self._environment(), self.folder, self.log, (listener,))
         except OSError as error:
             _require_disk(self.folder, str(error))
             raise StorageError(
@@ -143,7 +141,7 @@ class TemporaryServer:
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         return inherited | {
             # What this process imports, the server imports too, wherever it runs.
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             "PREFECT_UI_ENABLED": "0",
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
@@ -155,18 +153,18 @@ class TemporaryServer:
         """None once it answers; why it does not and never will."""
         import psutil
 
-        if self._process is None:
+        if self.process is None:
             return "it was not started"
         begin = said = moved = time.monotonic()
         worked = 0.0
         while True:
-            if not processes.is_alive(self._process):
-                return f"it ended with exit code {processes.exit_code(self._process)}"
-            if http_problem((f"{self.address}/api/health",)) is None and processes.is_alive(self._process):
+            if not processes.is_alive(self.process):
+                return f"it ended with exit code {processes.exit_code(self.process)}"
+            if http_problem((f"{self.address}/api/health",)) is None and processes.is_alive(self.process):
                 return None
             now = time.monotonic()
             with suppress(psutil.NoSuchProcess):
-                times = psutil.Process(self._process.pid).cpu_times()
+                times = psutil.Process(self.process.pid).cpu_times()
                 if times.user + times.system > worked:
                     worked, moved = times.user + times.system, now
             if now - moved > IDLE_SECONDS:
@@ -174,10 +172,15 @@ class TemporaryServer:
             if now - said > SAY_SECONDS:
                 said = now
                 note(
-                    f"waits for the temporary Prefect server to start: process {self._process.pid}, for "
+                    f"waits for the temporary Prefect server to start: process {self.process.pid}, for "
                     f"{now - begin:.0f} s, {worked:.0f} s of them at work"
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _kill(self) -> None:
+        if self.process is not None:
+            processes.kill(self.process)
+            self.process = None
 
     def _drop_logs(self) -> None:
         """Those of commands that were killed."""

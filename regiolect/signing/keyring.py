@@ -6,14 +6,15 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSetting, NoTrust, RetiredKey, RevokedKey, StorageError, UnknownKey, UsageError
+from regiolect.host.waiting import alone
 from regiolect.signing.keys import CREATE, load_key, new_key, write_key
 from regiolect.signing.trust import KeyState, Trust, TrustedKey, load_trust, write_trust
 
@@ -226,7 +227,7 @@ class Keyring:
         write_trust(self.trust, self.load_trust().with_key(ended))
         return ended
 
-    def _alone(self) -> FileLock:
+    def _alone(self) -> AbstractContextManager[None]:
         folder = self.trust.parent
         try:
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -236,7 +237,7 @@ class Keyring:
                 found=f"{error.strerror or error} ({type(error).__name__})",
                 remedy=f"mend its permissions, or name other files in {KEY_SETTING} and {TRUST_SETTING}",
             ) from error
-        return FileLock(f"{self.trust}.lock", timeout=_LOCK_SECONDS)
+        return alone(folder / f"{self.trust.name}.lock", f"to change {self.trust}", _LOCK_SECONDS)
 
 
 def account() -> str:

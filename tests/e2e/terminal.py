@@ -43,6 +43,8 @@ class Terminal:
             WORKSHOP: str(self.workshop.folder),
             "REGIOLECT_HOME": str(self.workshop.folder / "home"),
             "REGIOLECT_POLICIES": str(self.workshop.policies),
+            # The lock on the machine is in it: these commands wait for nobody but themselves.
+            "TMPDIR": str(self.workshop.folder),
         }
         return subprocess.run(
             [*program, *arguments],

@@ -1,0 +1,102 @@
+"""Commands that are interrupted where it hurts, on real processes that share a home: what is seen, and what stays.
+
+The order matters: each test leaves the home as the next one takes it up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+
+import httpx
+import pytest
+
+from tests.e2e.interrupted import PATIENCE, Desk, desk_in, lives
+from tests.e2e.terminal import COMMAND, ROOT
+from tests.flows.tiny_models import ADDRESS
+
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return desk_in(tmp_path_factory.mktemp("desk"))
+
+
+def test_in_a_build_by_ctrl_c_and_the_server_asks_for_a_password(desk: Desk) -> None:
+    # A machine so loaded that Prefect itself would have given up waiting for its server.
+    with desk.held_at(0, "run", ADDRESS, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1") as running:
+        server = running.server()
+        assert os.getsid(server.pid) == server.pid
+        (listening,) = [found for found in server.net_connections("tcp") if found.status == "LISTEN"]
+        assert listening.laddr.ip == "127.0.0.1"
+        address = f"http://127.0.0.1:{listening.laddr.port}/api"
+        assert httpx.get(f"{address}/health").status_code == 200
+        assert httpx.post(f"{address}/flow_runs/filter", json={}).status_code == 401
+        assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == 400
+        foreign = httpx.get(f"{address}/health", headers={"Origin": "http://evil.example"})
+        assert "access-control-allow-origin" not in foreign.headers
+        before = desk.records
+        assert running.interrupted(signal.SIGINT) < SECONDS
+    assert desk.records == before
+
+
+def test_in_an_evaluation_by_sigterm_and_what_was_finished_is_kept(desk: Desk) -> None:
+    # In the second region's.
+    with desk.held_at(9, "run", ADDRESS) as running:
+        before = desk.records
+        assert len([path for path in before if path.parent.name == "outcomes"]) == 1
+        assert running.interrupted(signal.SIGTERM) < SECONDS
+    assert desk.records == before
+
+
+def test_killed_alone_its_server_ends_with_it(desk: Desk) -> None:
+    with desk.held_at(0, "run", ADDRESS, "--force") as running:
+        server = running.server()
+        running.process.kill()
+        server.wait(SECONDS)
+    assert not lives(server)
+
+
+def test_a_run_goes_on_from_what_is_kept(desk: Desk) -> None:
+    before = desk.records
+    with desk.typed("run", ADDRESS, "--json", str(desk.workshop.folder / "result.json")) as running:
+        assert running.process.wait(PATIENCE) == 0, running.said()
+    rows = json.loads((desk.workshop.folder / "result.json").read_text())["rows"]
+    assert {row["region"]: row["rebuilt"] for row in rows} == {"east": False, "north": True}
+    kept = [path for path in before if path.parent.name in ("exports", "observations", "outcomes")]
+    assert {path: before[path] for path in kept}.items() <= desk.records.items()
+
+
+def test_in_a_tuning_by_ctrl_c(desk: Desk) -> None:
+    before = desk.records
+    with desk.in_tuning("east") as running:
+        assert running.interrupted(signal.SIGINT) < SECONDS
+    assert desk.records == before
+
+
+def test_in_a_wait_that_names_whom_it_waits_for(desk: Desk) -> None:
+    before = desk.records
+    with desk.in_wait() as (running, holder):
+        assert f"waits to work on this machine: process {holder} (-c) times since " in running.said()
+        assert running.interrupted(signal.SIGINT) < SECONDS
+    assert desk.records == before
+
+
+def test_a_server_without_its_command_is_named_by_the_doctor(desk: Desk) -> None:
+    """One that is stopped cannot see that its parent is gone."""
+    with desk.held_at(0, "run", ADDRESS, "--force") as running:
+        server = running.server()
+        server.suspend()
+        running.process.kill()
+        running.process.wait()
+        try:
+            done = subprocess.run(
+                [str(COMMAND), "doctor"], env=desk.environment, cwd=ROOT, capture_output=True, text=True, check=False
+            )
+        finally:
+            server.kill()
+    assert f"process {server.pid} since 2" in done.stdout
+    assert f"kill {server.pid}" in done.stdout

@@ -1,0 +1,197 @@
+"""Who waits for the machine, or for a file, is told for whom and gets its turn; on real processes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from regiolect import machine
+from regiolect.errors import Busy, RegistryError
+from regiolect.host import waiting
+from regiolect.host.waiting import alone
+from regiolect.machine import WAIT_VARIABLE, sharing_machine, whole_machine
+from regiolect.registry import Registry
+from regiolect.signing.keyring import Keyring
+
+HOLDS = "with {hold}:\n    print('holds', flush=True)\n    time.sleep(600)"
+REPEATS = "while True:\n    with {hold}:\n        print('holds', flush=True)\n        time.sleep({seconds})"
+IMPORTS = """
+import sys, time
+from pathlib import Path
+from regiolect import machine
+from regiolect.host.waiting import alone
+from regiolect.machine import sharing_machine, whole_machine
+"""
+SHARES, TAKES = "sharing_machine()", "whole_machine()"
+Other = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def other() -> Iterator[Other]:
+    """Starts another process, which is there once it holds what it is to hold."""
+    with ExitStack() as stack:
+
+        def start(work: str, first: str = "holds", **names: object) -> subprocess.Popen[str]:
+            program = IMPORTS + work.format(**names)
+            command = [sys.executable, "-c", program, "at", "work"]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(process.kill)
+            if first:
+                assert process.stdout is not None
+                assert process.stdout.readline().strip() == first
+            return process
+
+        yield start
+
+
+def in_a_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("hold", "wait", "doing"), [(SHARES, whole_machine, "works"), (TAKES, sharing_machine, "times")]
+)
+def test_who_waits_says_for_which_process_since_when_and_says_it_again(
+    hold: str,
+    wait: Callable[[], ExitStack],
+    doing: str,
+    other: Other,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "SAY_SECONDS", 0.3)
+    process, passed = other(HOLDS, hold=hold), threading.Event()
+
+    def work() -> None:
+        with wait():
+            passed.set()
+
+    in_a_thread(work)
+    until(lambda: len(caplog.messages) >= 2)
+    for said in caplog.messages[:2]:
+        assert f"process {process.pid} (-c at work) {doing} since " in said
+        assert " UTC, for " in said
+    assert caplog.records[0].levelno == logging.WARNING
+    assert not passed.is_set()
+    process.kill()
+    assert passed.wait(60)
+
+
+def test_a_wait_has_a_limit_that_names_the_process_and_the_setting(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = other(HOLDS, hold=TAKES)
+    monkeypatch.setenv(WAIT_VARIABLE, "0.6")
+    with pytest.raises(Busy) as caught, sharing_machine():
+        pytest.fail("the machine is another's")
+    assert f"process {process.pid} " in caught.value.found
+    assert "within 0.6 s" in caught.value.expected
+    assert f"{WAIT_VARIABLE}=1.2" in caught.value.remedy
+
+
+def test_a_killed_process_is_named_to_nobody(
+    other: Other, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, lives = other(HOLDS, hold=SHARES), other(HOLDS, hold=SHARES)
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    monkeypatch.setenv(WAIT_VARIABLE, "0.6")
+    with pytest.raises(Busy) as caught, whole_machine():
+        pytest.fail("another works")
+    assert str(lives.pid) in caught.value.found
+    assert str(dead.pid) not in caught.value.found + caplog.text
+
+
+def test_a_timing_lets_work_begin_for_a_while_and_then_has_its_turn(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two others work so that one of them always does."""
+    monkeypatch.setattr(machine, "TURN_SECONDS", 2.0)
+    # filelock prefers who waits to write in a process of one thread alone.
+    in_a_thread(threading.Event().wait)
+    for _ in range(4):
+        other(REPEATS, hold=SHARES, seconds=0.7)
+    begin = time.monotonic()
+    with whole_machine():
+        assert time.monotonic() - begin < 30
+
+
+def test_timings_one_after_another_let_work_in(other: Other) -> None:
+    for _ in range(2):
+        other(REPEATS, hold=TAKES, seconds=0.3)
+    in_a_thread(threading.Event().wait)
+    begin = time.monotonic()
+    for _ in range(3):
+        with sharing_machine():
+            pass
+    assert time.monotonic() - begin < 30
+
+
+def test_work_inside_of_work_does_not_wait_for_a_timing_that_waits_for_it(other: Other, tmp_path: Path) -> None:
+    with sharing_machine():
+        other("machine.TURN_SECONDS = 0.0\n" + HOLDS, first="", hold=TAKES)
+        until(lambda: any("nothing new begins" in path.read_text() for path in tmp_path.glob("*/*.holder")))
+        begin = time.monotonic()
+        with sharing_machine():
+            assert time.monotonic() - begin < 5
+
+
+def test_a_file_that_another_holds_is_waited_for_by_name_and_not_for_ever(
+    other: Other, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SAY_SECONDS", 0.2)
+    process = other(HOLDS, hold=f"alone(Path({str(tmp_path / 'lock')!r}), 'to hold it', 5)")
+    with pytest.raises(RegistryError) as caught, alone(tmp_path / "lock", "to be alone", 0.9, RegistryError):
+        pytest.fail("another holds it")
+    assert f"waits to be alone: process {process.pid} (-c at work) holds it since " in caplog.messages[0]
+    assert len(caplog.messages) >= 2
+    assert f"process {process.pid} " in caught.value.found
+    process.kill()
+    with alone(tmp_path / "lock", "to be alone", 60):
+        pass
+    assert not (tmp_path / "lock.holder").exists()
+
+
+def change_trust(file: Path) -> None:
+    Keyring.at(file.with_name("key"), file).create("a test")
+
+
+def open_registry(file: Path) -> None:
+    Registry(f"sqlite:///{file}", None).champion("tiny", "eu")
+
+
+@pytest.mark.parametrize("use", [change_trust, open_registry])
+def test_keys_and_registries_that_another_process_changes_are_waited_for_by_name(
+    use: Callable[[Path], None], other: Other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = other(HOLDS, hold=f"alone(Path({str(tmp_path / 'file.lock')!r}), 'to hold it', 5)")
+    for module in ("regiolect.signing.keyring", "regiolect.registry.connection"):
+        monkeypatch.setattr(f"{module}._LOCK_SECONDS", 0.6)
+    with pytest.raises((Busy, RegistryError), match=f"process {process.pid} "):
+        use(tmp_path / "file")
