@@ -329,7 +329,18 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def preprocess(raw: NDArray[Any], how: Preprocessing) -> NDArray[np.float32]:
-    """(raw * scale - mean) / std per channel (axis 1), as float32; shape unchanged."""
+    """(raw * scale - mean) / std per channel (axis 1), as float32; shape unchanged.
+
+    Raises:
+        InvalidSamples: there are several means or deviations, and not as many channels.
+    """
+    counts = {len(how.mean), len(how.std)} - {1}
+    if counts and counts != set(raw.shape[1:2]):
+        raise InvalidSamples(
+            expected=f"inputs with {' and '.join(map(str, sorted(counts)))} channels on axis 1, by mean and std",
+            found=f"shape {raw.shape}",
+            remedy="bring the channels to axis 1 and send as many as the preprocessing has values",
+        )
     channels = (1, -1) + (1,) * (raw.ndim - 2) if raw.ndim > 1 else (-1,)
     mean = np.asarray(how.mean, np.float32).reshape(channels)
     std = np.asarray(how.std, np.float32).reshape(channels)

@@ -118,6 +118,7 @@ class ModelSpec:
             if not isinstance(tensor.shape[0], str):
                 found = f"{tensor.name}: {tensor.shape}"
                 self._refuse("a symbolic batch as first dimension", found, f"shape=('batch', *{tensor.shape[1:]})")
+        self._require_channels()
         if not self.metrics:
             self._refuse("at least one metric", "none", 'metrics={"accuracy": regiolect.evaluate.metrics.top1}')
         misplaced = [
@@ -141,6 +142,20 @@ class ModelSpec:
 
     def _refuse(self, expected: str, found: str, remedy: str) -> NoReturn:
         raise InvalidModelSpec(expected=f"{expected} in the spec of {self.name!r}", found=found, remedy=remedy)
+
+    def _require_channels(self) -> None:
+        """Refuse means and deviations by channel that would meet another axis, or could."""
+        for what, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
+            count = len(values)
+            for tensor in self.inputs if count != 1 else ():
+                where = [axis for axis, extent in enumerate(tensor.shape) if extent == count]
+                if where != [1]:
+                    has = f"{count} on axis {', '.join(map(str, where))}" if where else f"no axis of {count}"
+                    self._refuse(
+                        f"as many values of preprocessing.{what} as axis 1 of every input has, or one for all,",
+                        f"{count} for {tensor.name!r} of shape {tensor.shape}, with {has}",
+                        "bring channels to axis 1, where no other axis has their size; or normalize inside the model",
+                    )
 
     def _files(self) -> tuple[Path, ...]:
         own = (self.loader,) if isinstance(self.loader, Path) else ()

@@ -21,6 +21,8 @@ class TensorSpec(Contract):
 class Preprocessing(Contract):
     """What turns a raw input into a model input: (raw * scale - mean) / std, per channel (axis 1), as float32.
 
+    One mean and std serve for all channels of all inputs; several are by channel, for inputs that all have as many.
+
     It is data, not code, so that a bundle can carry it and its digest can seal a calibration. `raw_dtype` is the type
     of the raw input, which a consumer sends.
     """

@@ -165,6 +165,16 @@ def test_preprocessing_is_the_formula_per_channel() -> None:
         np.testing.assert_allclose(prepared[:, channel], (raw[:, channel] * 0.5 - mean) / std)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 4, 4, 3), (3,), (2, 4)])
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_preprocessing_by_channel_makes_no_other_shape(shape: tuple[int, ...], what: str) -> None:
+    how = Preprocessing(**{what: (1.0, 2.0, 3.0)})
+    with pytest.raises(InvalidSamples, match=r"inputs with 3 channels on axis 1") as refused:
+        preprocess(np.zeros(shape, np.float32), how)
+    assert str(shape) in refused.value.found
+    assert preprocess(np.zeros(shape, np.float32), Preprocessing()).shape == shape
+
+
 @given(raw=arrays.arrays(np.int16, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.integers(-999, 999)))
 def test_preprocessing_of_a_row_does_not_depend_on_its_neighbours(raw: np.ndarray) -> None:
     how = Preprocessing(raw_dtype="int16", scale=1 / 7, mean=(0.25,), std=(0.5,))

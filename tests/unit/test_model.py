@@ -60,6 +60,39 @@ def test_a_spec_that_cannot_work_is_refused_when_it_is_written(spec, changes: di
         spec(**changes)
 
 
+THREE = (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "found"),
+    [
+        # Channels last: what was silent where the height is 3 by chance, and died in numpy elsewhere.
+        ([("batch", 3, 8, 3)], "with 3 on axis 1, 3"),
+        ([("batch", 8, 8, 3)], "with 3 on axis 3"),
+        ([("batch", 3, 3, 3)], "with 3 on axis 1, 2, 3"),
+        # One channel of three, which became three.
+        ([("batch", 1, 8, 8)], "with no axis of 3"),
+        ([("batch", "channels", 8, 8)], "with no axis of 3"),
+        ([("batch",)], "with no axis of 3"),
+        # A second input that has no channels, or others.
+        ([("batch", 3, 8, 8), ("batch", 5)], "for 'input1' of shape"),
+    ],
+)
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_means_by_channel_that_meet_another_axis_are_refused(
+    spec, shapes: list[tuple[int | str, ...]], found: str, what: str
+) -> None:
+    inputs = tuple(TensorSpec(name=f"input{index}", shape=shape) for index, shape in enumerate(shapes))
+    with pytest.raises(InvalidModelSpec, match=f"preprocessing.{what} as axis 1 .*(?s:.)*{found}"):
+        spec(inputs=inputs, preprocessing=Preprocessing(**{what: THREE}))
+    assert spec(inputs=inputs, preprocessing=Preprocessing(**{what: (0.1,)}))
+
+
+def test_means_by_channel_are_taken_where_channels_are_axis_1_and_no_other(spec) -> None:
+    inputs = (TensorSpec(name="image", shape=("batch", 3, 48, "width")), TensorSpec(name="row", shape=("batch", 3)))
+    assert spec(inputs=inputs, preprocessing=Preprocessing(mean=THREE, std=THREE))
+
+
 def test_a_loader_function_with_its_sources_will_do(spec, tmp_path: Path) -> None:
     assert spec(loader=lambda: None, sources=(tmp_path / "code.py",)).source_digest()
 
