@@ -120,7 +120,7 @@ Anew = Annotated[
 ]
 Drills = Annotated[
     bool,
-    _field("Drills", "Also try two engines that must be refused, and say whether they were."),
+    _field("Drills", "Also try three engines that must be refused, and say whether they were."),
 ]
 DryRun = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""Two deliberate refusals, run as a release would run the real thing."""
+"""Three deliberate refusals, run as a release would run the real thing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from prefect import flow
 
 from regiolect import progress
 from regiolect.contracts import (
-    CalibrationTable,
+    ChosenGraph,
     Drill,
+    EvaluationResult,
     ExportedModel,
     GateDecision,
     RegionOutcome,
@@ -18,7 +19,9 @@ from regiolect.contracts import (
 from regiolect.drills import (
     FOREIGN,
     OVER_THRESHOLD,
+    WORSE,
     DrillResults,
+    beside_its_own,
     candidates,
     damaged,
     drill_key,
@@ -26,7 +29,11 @@ from regiolect.drills import (
     judge_broken,
     judge_foreign,
     judge_over_threshold,
+    judge_worse,
+    plain_graph,
     stated_graph,
+    with_champion,
+    worsened,
 )
 from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
@@ -45,11 +52,12 @@ def drill_once(
     if chosen is None:
         progress.note("drills: not run, they need an INT8 region that was gated and a second region")
         return ()
-    store, key = load_settings().store(chosen[0].region), drill_key(*chosen)
+    served = with_champion(requests, outcomes)
+    store, key = load_settings().store(chosen[0].region), drill_key(*chosen, served)
     known = None if force else store.get_record("drills", key, DrillResults)
     if known is not None:
         return known.drills
-    state = run_drills(*chosen, model, return_state=True)
+    state = run_drills(*chosen, model, served, outcomes[served.build_key] if served else None, return_state=True)
     results = state.result(raise_on_failure=False)
     if not isinstance(results, DrillResults):
         return (judge_broken(chosen[0], results),)
@@ -60,31 +68,51 @@ def drill_once(
 
 
 @flow(name="drills", flow_run_name="drills-{request.name}-{request.policy.region}")
-def run_drills(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
-    """Try to get past provenance with `donor`'s calibration, and past the gate with a damaged one."""
-    progress.note(f"drills: two engines of {request.region} that must be refused")
+def run_drills(
+    request: RegionRequest,
+    donor: RegionRequest,
+    model: ExportedModel,
+    served: RegionRequest | None = None,
+    own: RegionOutcome | None = None,
+) -> DrillResults:
+    """Try to get past provenance with `donor`'s calibration, past the gate with a damaged one, and into the place of
+    an approved engine with a worse model.
+
+    Args:
+        served: the region of that engine; without one the third is left out.
+        own: what the release has there.
+    """
+    progress.note(f"drills: engines of {request.region} that must be refused")
     with one_child(f"the drills of {request.region}"):
-        return _drilled(request, donor, model)
+        drills = _refusals(request, donor, model)
+        if served is not None and own is not None:
+            drills = (*drills, _worse_model(served, own, model))
+    return DrillResults(drills=drills)
 
 
-def _drilled(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> DrillResults:
+def _refusals(request: RegionRequest, donor: RegionRequest, model: ExportedModel) -> tuple[Drill, ...]:
     data = validate_data(request, ingest_data(request))
-    own = calibrate_region(request, model, data)
+    table = calibrate_region(request, model, data)
     foreign = calibrate_region(donor, model, validate_data(donor, ingest_data(donor)))
     attempt = build.with_options(name="drill: build with foreign calibration")
     tried = attempt(drill_request(request, FOREIGN), model, data, stated_graph(request, foreign), return_state=True)
-    decision = _gate_damaged(drill_request(request, OVER_THRESHOLD), model, data, damaged(own))
-    return DrillResults(
-        drills=(
-            judge_foreign(request, foreign, tried.result(raise_on_failure=False)),
-            judge_over_threshold(request, decision),
-        )
+    _, decision = _judged(drill_request(request, OVER_THRESHOLD), model, data, stated_graph(request, damaged(table)))
+    return (
+        judge_foreign(request, foreign, tried.result(raise_on_failure=False)),
+        judge_over_threshold(request, decision),
     )
 
 
-def _gate_damaged(
-    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, table: CalibrationTable
-) -> GateDecision:
-    engine = build(request, model, data, stated_graph(request, table))
+def _worse_model(served: RegionRequest, own: RegionOutcome, model: ExportedModel) -> Drill:
+    store = load_settings().store(served.region)
+    data = validate_data(served, ingest_data(served))
+    evaluation, decision = _judged(drill_request(served, WORSE), worsened(model, store), data, plain_graph())
+    return judge_worse(served, decision, beside_its_own(served, own, evaluation, store))
+
+
+def _judged(
+    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, graph: ChosenGraph
+) -> tuple[EvaluationResult, GateDecision]:
+    engine = build(request, model, data, graph)
     evaluation = evaluate(request, model, engine, data)
-    return gate(request, engine, attest_engine(engine), evaluation)
+    return evaluation, gate(request, engine, attest_engine(engine), evaluation)

@@ -16,7 +16,7 @@ from regiolect.contracts import NightlyResult, ReleaseResult, Trouble, failure_o
 from regiolect.nightly import ModelWork, troubles_of, work_of
 from regiolect.planning import engines_of
 from regiolect.settings import load_settings
-from tasks.nightly import champions, link_digest, notify, plan_night, write_digest
+from tasks.nightly import link_digest, notify, plan_night, write_digest
 
 
 def _name() -> str:
@@ -35,10 +35,7 @@ def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = Fa
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     plans = plan_night(tuple(models or load_settings().known_models()), tuple(regions or ()))
-    asked = champions(return_state=True)
-    served = asked.result(raise_on_failure=False)
-    unreachable = served if isinstance(served, Exception) else None
-    work = work_of(plans, None if isinstance(served, Exception) else served)
+    work = work_of(plans)
     progress.note(f"nightly: {sum(len(each.regions) for each in work)} regions of {len(work)} models to release")
     released = [] if dry_run else _release_all(work)
     engines = [engine for engine in engines_of(plans) if engine.action != "retire"]
@@ -52,11 +49,7 @@ def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = Fa
         dry_run=dry_run,
         waiting=tuple(f"{each.model}: {', '.join(each.regions)}" for each in work) if dry_run else (),
         releases=tuple(each for each in released if isinstance(each, ReleaseResult)),
-        troubles=(
-            *troubles_of(plans),
-            *(each for each in released if isinstance(each, Trouble)),
-            *([Trouble(model="all", region=None, failure=failure_of(unreachable))] if unreachable else []),
-        ),
+        troubles=(*troubles_of(plans), *(each for each in released if isinstance(each, Trouble))),
     )
     return _tell(result)
 

@@ -51,7 +51,7 @@ def release(
         regions: regions to release; every region that has both a policy and data when left out.
         targets: targets to build for; every target of these regions' policies when left out.
         force: build again what did not change.
-        drills: also try two engines that must be refused, and say whether they were.
+        drills: also try three engines that must be refused, and say whether they were.
         dry_run: only say what would be built and why.
 
     Returns:
@@ -119,7 +119,8 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
     stores = load_settings().store
     kept = {
-        request.build_key: finished(request, stores(request.region)) for request in planned.requests("reuse", "refuse")
+        request.build_key: finished(request, stores(request.region))
+        for request in planned.requests("promote", "reuse", "refuse")
     }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 

@@ -88,7 +88,7 @@ def run(
     json_file: JsonFile = None,
     policies: Policies = None,
     force: Force = False,
-    drills: Annotated[bool, typer.Option("--drills", help="Also try two engines that must be refused.")] = False,
+    drills: Annotated[bool, typer.Option("--drills", help="Also try three engines that must be refused.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Build, judge and register an engine for every region; what did not change is not built again.
@@ -145,20 +145,29 @@ def plan(
     policies: Policies = None,
     force: Force = False,
     tell_work: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 if anything is to be built, rebuilt or retired.")
+        bool, typer.Option("--exit-code", help="Exit with 3 if anything is to be built, rebuilt, promoted or retired.")
     ] = False,
 ) -> None:
-    """Say what `run` would build, rebuild, reuse or refuse, what is to be retired, and why. Changes nothing.
+    """Say what `run` would build, rebuild, promote, reuse or refuse, what is to be retired, and why. Changes nothing.
 
-    Exit code 0; 1 if something is refused or a model cannot be planned; 2 if the request was wrong. With --exit-code, 3
-    if there is work, whatever is refused beside it, so that 0 means: nothing to do. Without it work is no news to a
-    script that goes on to `run`.
+    Exit code 0; 1 if something is refused, a model cannot be planned or the registry does not tell what is served; 2 if
+    the request was wrong. With --exit-code, 3 if there is work, whatever is refused beside it, so that 0 means: nothing
+    to do. Without it work is no news to a script that goes on to `run`.
     """
     from regiolect.console import plan_exit_code, print_plans
     from regiolect.planning import document_of, plan_models_here
+    from regiolect.registry import Registry
 
     settings = _use(policies)
-    plans = plan_models_here(settings, models or (), _split(regions), targets=_split(targets), force=force)
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    plans = plan_models_here(
+        settings,
+        models or (),
+        _split(regions),
+        targets=_split(targets),
+        force=force,
+        champions=registry.champions,
+    )
     if as_json:
         typer.echo(document_of(plans).model_dump_json(indent=2))
     else:

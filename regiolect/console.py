@@ -35,6 +35,7 @@ COLOURS: Mapping[Decision, str] = {
 _ACTIONS: Mapping[Action, str] = {
     "build": "yellow",
     "rebuild": "yellow",
+    "promote": "yellow",
     "reuse": "green",
     "refuse": "red",
     "retire": "magenta",
@@ -217,6 +218,8 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
         for engine in each.plan.engines if each.plan else ():
             if engine.failure is not None:
                 _print_failure(console, engine.place, engine.failure)
+        if each.plan is not None and each.plan.registry is not None:
+            _print_failure(console, f"{each.plan.name}: what is to be promoted is not known", each.plan.registry)
     failed = sum(each.failure is not None for each in plans)
     told = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
     of = f"{len(plans)} models: " if several else ""
@@ -230,11 +233,12 @@ def _print_failure(console: Console, where: str, failure: Failure) -> None:
 
 
 def plan_exit_code(plans: Sequence[ModelPlan], tell_work: bool) -> int:
-    """3 when there is work and it is asked for; else 1 when a model cannot be planned or something is refused, or 0."""
+    """3 when there is work and it is asked for; else 1 when something is refused or cannot be told, or 0."""
     engines = engines_of(plans)
     if tell_work and has_work(engines):
         return 3
-    return 1 if any(each.failure for each in plans) or any(engine.action == "refuse" for engine in engines) else 0
+    unknown = any(each.failure or (each.plan and each.plan.registry) for each in plans)
+    return 1 if unknown or any(engine.action == "refuse" for engine in engines) else 0
 
 
 def print_policies(book: PolicyBook) -> int:

@@ -9,27 +9,35 @@ from collections.abc import Mapping, Sequence
 
 from regiolect.contracts import (
     CalibrationTable,
+    ChampionComparison,
     ChosenGraph,
     Contract,
     Decision,
     Drill,
+    EvaluationResult,
+    ExportedModel,
     GateDecision,
+    GraphChoice,
     Precision,
     RegionOutcome,
     short,
 )
-from regiolect.errors import ForeignCalibration
+from regiolect.errors import ForeignCalibration, InvalidResults
+from regiolect.evaluate.results import PairedResults
+from regiolect.gate.champion import judge_against
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
+from regiolect.storage import Store
 
 FOREIGN = "foreign calibration"
 OVER_THRESHOLD = "over its threshold"
+WORSE = "worse model"
 # A range 32 times too narrow costs five of INT8's seven bits of magnitude: no network passes a gate with it.
 DAMAGE = 1 / 32
 
 
 class DrillResults(Contract):
-    """Both drills of one region."""
+    """The drills of one region."""
 
     drills: tuple[Drill, ...]
 
@@ -49,9 +57,15 @@ def candidates(
     return (drilled, donor) if drilled is not None and donor is not None else None
 
 
-def drill_key(request: RegionRequest, donor: RegionRequest) -> str:
+def with_champion(requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome]) -> RegionRequest | None:
+    """The first region with an engine that may be served, which a worse model is to replace; None without any."""
+    return next((r for r in requests if outcomes[r.build_key].decision is Decision.APPROVED), None)
+
+
+def drill_key(request: RegionRequest, donor: RegionRequest, served: RegionRequest | None) -> str:
     """Under what the results are kept."""
-    return digest_of({"region": request.build_key, "donor": donor.build_key})
+    own = {} if served is None else {"served": served.build_key}
+    return digest_of({"region": request.build_key, "donor": donor.build_key, **own})
 
 
 def drill_request(request: RegionRequest, name: str) -> RegionRequest:
@@ -71,6 +85,74 @@ def damaged(table: CalibrationTable) -> CalibrationTable:
         for name, tensor in table.tensors.items()
     }
     return table.model_copy(update={"tensors": tensors})
+
+
+def plain_graph() -> ChosenGraph:
+    """FP32, which needs no calibration and loses nothing against its own reference."""
+    return ChosenGraph(choice=GraphChoice(precision=Precision.FP32), table=None)
+
+
+def worsened(model: ExportedModel, store: Store) -> ExportedModel:
+    """The model with the values of every weight matrix and kernel in reversed order: as good as its own FP32 reference
+    in any precision, and no good at all.
+
+    Args:
+        store: where the model's graph is, and where the other one is kept.
+
+    Raises:
+        InvalidOnnx: the graph cannot be read.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    from regiolect.graphs.protos import load
+
+    graph = load(store.path_of(model.reference))
+    for weight in graph.graph.initializer:
+        if len(weight.dims) > 1:
+            values = numpy_helper.to_array(weight)
+            turned = np.ascontiguousarray(values.reshape(-1)[::-1].reshape(values.shape))
+            weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
+    blob = store.put_bytes(graph.SerializeToString())
+    return model.model_copy(update={"graph": blob, "reference": blob, "source": digest_of({WORSE: model.source})})
+
+
+def beside_its_own(
+    request: RegionRequest, served: RegionOutcome, worse: EvaluationResult, store: Store
+) -> ChampionComparison:
+    """The worse model's engine against the one that the release has for that region, as the registry would ask.
+
+    Raises:
+        InvalidResults, StorageError: the results of one of them cannot be read.
+    """
+    if served.evaluation is None:
+        raise InvalidResults(
+            expected=f"the per-sample results of {request.region}'s own engine",
+            found="none",
+            remedy="run the drills once the region's engine was judged",
+        )
+    rows = [PairedResults.from_csv(store.path_of(each.results)) for each in (served.evaluation, worse)]
+    return judge_against(
+        request.policy.accuracy,
+        *rows,
+        target=request.target.name,
+        engine=worse.build_key,
+        champion=f"{request.region}'s own engine",
+        served_key=served.build_key,
+    )
+
+
+def judge_worse(request: RegionRequest, gate: GateDecision, beside: ChampionComparison) -> Drill:
+    """What became of a model that is no good and loses nothing in its engine. Only a loss that is sure counts."""
+    refused = beside.outcome is Decision.FAILED
+    return Drill(
+        name=WORSE,
+        region=request.region,
+        attempt=f"serve in {request.region} a model whose weights are in reversed order, in FP32",
+        refused=refused,
+        by="comparison with the champion" if refused else f"nothing: {beside.outcome}",
+        detail=f"the gate alone: {gate.outcome}, {gate.reasons[0]}; {beside.reason}",
+    )
 
 
 def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: object) -> Drill:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-from regiolect.contracts import Contract, Decision, RegisteredEngine, Trouble
-from regiolect.planning import ModelPlan, Plan, PlannedEngine, Stores, plan_models
+from regiolect.contracts import Contract, Trouble
+from regiolect.planning import Champions, ModelPlan, Plan, Stores, plan_models
 from regiolect.policy import PolicyBook
 
 
@@ -24,6 +24,7 @@ def plan_night(
     *,
     on_pools: bool = False,
     at_once: int = 1,
+    champions: Champions | None = None,
 ) -> tuple[ModelPlan, ...]:
     """Plan every model. One that cannot be planned is told and stops no other; one without data here is left out.
 
@@ -31,37 +32,25 @@ def plan_night(
         models: addresses of ModelSpecs.
         regions: default: every region that has a policy.
         at_once: models planned side by side; worth more than one where the stores are far and a plan mostly waits.
+        champions: asks the registry what is served.
     """
-    return plan_models(models, policies, stores, regions or policies.regions(), on_pools=on_pools, at_once=at_once)
+    asked = regions or policies.regions()
+    return plan_models(models, policies, stores, asked, on_pools=on_pools, at_once=at_once, champions=champions)
 
 
-def work_of(plans: Sequence[ModelPlan], champions: Mapping[str, RegisteredEngine] | None) -> tuple[ModelWork, ...]:
-    """What has to be released: regions with an engine to build, or with an approved one that is not served.
-
-    Args:
-        champions: by registered name; None when the registry cannot be asked, and then only what is to be built counts.
-    """
+def work_of(plans: Sequence[ModelPlan]) -> tuple[ModelWork, ...]:
+    """What has to be released: regions with an engine to build, or with an approved one that is not served."""
     work = [
         ModelWork(model=planned.model, regions=regions)
         for planned in plans
-        if planned.plan is not None and (regions := tuple(_regions_with_work(planned.plan, champions)))
+        if planned.plan is not None and (regions := _regions_with_work(planned.plan))
     ]
     return tuple(work)
 
 
-def _regions_with_work(plan: Plan, champions: Mapping[str, RegisteredEngine] | None) -> Iterator[str]:
-    for region in dict.fromkeys(engine.region for engine in plan.engines):
-        engines = [engine for engine in plan.engines if engine.region == region]
-        unserved = champions is not None and not _is_served(engines, champions.get(f"{plan.name}-{region}"))
-        if unserved or any(engine.action in ("build", "rebuild") for engine in engines):
-            yield region
-
-
-def _is_served(engines: Sequence[PlannedEngine], champion: RegisteredEngine | None) -> bool:
-    approved = {(e.kept, e.tuning) for e in engines if e.action == "reuse" and e.decision is Decision.APPROVED}
-    # An engine that was tuned since is another bundle under the same build key.
-    served = {(key, champion.tuning_of(key)) for key in champion.build_keys} if champion else set()
-    return approved <= served
+def _regions_with_work(plan: Plan) -> tuple[str, ...]:
+    waiting = [engine.region for engine in plan.engines if engine.action in ("build", "rebuild", "promote")]
+    return tuple(dict.fromkeys(waiting))
 
 
 def troubles_of(plans: Sequence[ModelPlan]) -> tuple[Trouble, ...]:
@@ -74,4 +63,5 @@ def troubles_of(plans: Sequence[ModelPlan]) -> tuple[Trouble, ...]:
         for engine in planned.plan.engines
         if engine.failure is not None
     ]
-    return (*whole, *parts)
+    unknown = next((planned.plan.registry for planned in plans if planned.plan and planned.plan.registry), None)
+    return (*whole, *parts, *([Trouble(model="all", region=None, failure=unknown)] if unknown else []))

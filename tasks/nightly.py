@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -13,7 +12,7 @@ from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 
 from regiolect import nightly, report
-from regiolect.contracts import NightlyResult, RegisteredEngine
+from regiolect.contracts import NightlyResult
 from regiolect.errors import InvalidSetting
 from regiolect.planning import ModelPlan
 from regiolect.policy import PolicyBook
@@ -21,19 +20,20 @@ from regiolect.registry import Registry
 from regiolect.settings import load_settings
 
 
-@task(name="plan all models", cache_policy=NO_CACHE)
+@task(name="plan all models", tags=["registry"], cache_policy=NO_CACHE)
 def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[ModelPlan, ...]:
     settings = load_settings()
     policies = PolicyBook(settings.policies)
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     return nightly.plan_night(
-        models, policies, settings.store, regions, on_pools=settings.on_pools, at_once=settings.plans_at_once
+        models,
+        policies,
+        settings.store,
+        regions,
+        on_pools=settings.on_pools,
+        at_once=settings.plans_at_once,
+        champions=registry.champions,
     )
-
-
-@task(name="read champions", tags=["registry"], cache_policy=NO_CACHE)
-def champions() -> Mapping[str, RegisteredEngine]:
-    settings = load_settings()
-    return Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring()).champions()
 
 
 @task(name="write digest", cache_policy=NO_CACHE)

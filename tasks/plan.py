@@ -6,9 +6,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from regiolect.planning import Plan, plan_here
+from regiolect.registry import Registry
 from regiolect.settings import load_settings
 
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(model: str, regions: tuple[str, ...], targets: tuple[str, ...], force: bool) -> Plan:
-    return plan_here(load_settings(), model, regions, targets=targets, force=force)
+    settings = load_settings()
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    return plan_here(settings, model, regions, targets=targets, force=force, champions=registry.champions)

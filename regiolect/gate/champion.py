@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import ChampionComparison, Decision, LossUnit
+from regiolect.contracts import ChampionComparison, Decision, EvaluationResult, LossUnit
 from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.accuracy import Bounded
@@ -89,6 +89,15 @@ def not_compared(rule: AccuracyLimit, why: str, *, target: str, engine: str, cha
         limit=rule.regression_limit,
         confidence=rule.confidence,
         reason=f"against {champion}: not compared: {why}",
+    )
+
+
+def same_evidence(before: EvaluationResult, now: EvaluationResult) -> bool:
+    """Whether two engines were scored on one gate set, by one metric's code. What was not kept of it is not known."""
+    return now.metric_code is not None and (before.dataset, before.metric, before.metric_code) == (
+        now.dataset,
+        now.metric,
+        now.metric_code,
     )
 
 

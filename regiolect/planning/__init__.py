@@ -1,8 +1,8 @@
 """What a release would do, and why.
 
 `request` makes build keys, `kept` is what builds came to, `changes` tells two keys apart in words, `release` compares
-what is asked for with what is kept, `retired` finds what nobody asks for any more, `many` plans several models in one
-look, `plan` and `document` say it. Import from here.
+what is asked for with what is kept, `served` with what consumers load, `retired` finds what nobody asks for any more,
+`many` plans several models in one look, `plan` and `document` say it. Import from here.
 """
 
 from regiolect.planning.changes import Difference, differences, policy_changes
@@ -26,6 +26,7 @@ from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
 from regiolect.planning.plan import SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
 from regiolect.planning.release import Stores, plan_here, plan_release, why_built
 from regiolect.planning.request import MACHINES, RegionRequest, machine_parts, on_this_machine, require_planned
+from regiolect.planning.served import Champions
 
 __all__ = [
     "LATEST",
@@ -36,6 +37,7 @@ __all__ = [
     "SUMMARY",
     "WORK",
     "Action",
+    "Champions",
     "Difference",
     "EngineEntry",
     "ModelEntry",

@@ -14,6 +14,10 @@ from regiolect.planning.many import ModelPlan
 from regiolect.planning.plan import SUMMARY, Action, PlannedEngine, has_work
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class EngineEntry(Contract):
     """One region on one target; target, backend and precision are None where the region as a whole is meant."""
 
@@ -38,6 +42,11 @@ class ModelEntry(Contract):
     name: str
     note: str
     failure: Failure | None
+    registry: Failure | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="why the registry could not be asked what is served, where that matters",
+    )
     engines: tuple[EngineEntry, ...]
 
 
@@ -46,7 +55,7 @@ class PlanDocument(Contract):
     policy lists them, and what is to be retired last."""
 
     format: Literal[1] = 1
-    work: bool = Field(description="whether anything is to be built, rebuilt or retired")
+    work: bool = Field(description="whether anything is to be built, rebuilt, promoted or retired")
     summary: Mapping[Action, NonNegativeInt] = Field(description="engines by action; every action is there")
     models: tuple[ModelEntry, ...]
 
@@ -74,6 +83,7 @@ def _model(planned: ModelPlan) -> ModelEntry:
         name=plan.name if plan else "",
         note=plan.note if plan else "",
         failure=planned.failure,
+        registry=plan.registry if plan else None,
         engines=tuple(map(_engine, plan.engines)) if plan else (),
     )
 

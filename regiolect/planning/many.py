@@ -14,6 +14,7 @@ from regiolect.once import one_look
 from regiolect.planning.plan import Plan
 from regiolect.planning.release import Stores, plan_here, plan_whatever_targets, require_known
 from regiolect.planning.retired import FindStore
+from regiolect.planning.served import Champions
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
 from regiolect.storage import Store
@@ -38,6 +39,7 @@ def plan_models(
     on_pools: bool = False,
     at_once: int = 1,
     elsewhere: FindStore | None = None,
+    champions: Champions | None = None,
 ) -> tuple[ModelPlan, ...]:
     """Plan every model, in their order. One that cannot be planned is told and stops no other.
 
@@ -48,7 +50,7 @@ def plan_models(
         regions: default: of each model, every region that has a policy and data of the model's. Where regions are
             named, a model without data in any of them is left out.
         at_once: models planned side by side; worth more than one where the stores are far and a plan mostly waits.
-        targets, force, on_pools, elsewhere: as for `plan_release`; but a target need not be every model's.
+        targets, force, on_pools, elsewhere, champions: as for `plan_release`; but a target need not be every model's.
 
     Raises:
         UnknownTarget: no policy of these models' regions has a named target.
@@ -74,6 +76,7 @@ def plan_models(
                     force=force,
                     on_pools=on_pools,
                     elsewhere=elsewhere,
+                    champions=champions,
                 ),
             )
         except RegiolectError as error:
@@ -94,6 +97,7 @@ def plan_models_here(
     *,
     targets: Sequence[str] | None,
     force: bool,
+    champions: Champions | None = None,
 ) -> tuple[ModelPlan, ...]:
     """Plans of these models, or of all that this installation knows, with its policies and stores.
 
@@ -111,7 +115,9 @@ def plan_models_here(
         )
     if len(named) == 1:
         with one_look():
-            plan = plan_here(settings, named[0], regions, targets=targets, force=force, everywhere=True)
+            plan = plan_here(
+                settings, named[0], regions, targets=targets, force=force, everywhere=True, champions=champions
+            )
         return (ModelPlan(model=named[0], plan=plan),)
     policies = PolicyBook(settings.policies)
     for region in regions or ():
@@ -127,6 +133,7 @@ def plan_models_here(
         on_pools=settings.on_pools,
         at_once=settings.plans_at_once,
         elsewhere=settings.find_store,
+        champions=champions,
     )
     if not plans:
         raise UnknownRegion(

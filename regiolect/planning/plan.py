@@ -20,20 +20,22 @@ from regiolect.contracts import (
 from regiolect.planning.changes import Difference
 from regiolect.planning.request import RegionRequest
 
-Action = Literal["build", "rebuild", "reuse", "refuse", "retire", "skip"]
-"""build: there is no engine yet. rebuild: there is one, of another build key or no longer good. reuse: nothing changed.
+Action = Literal["build", "rebuild", "promote", "reuse", "refuse", "retire", "skip"]
+"""build: there is no engine yet. rebuild: there is one, of another build key or no longer good. promote: nothing
+changed, and what the gate approved is not served. reuse: nothing changed.
 refuse: policy, data or this machine stand in the way, or the gate's no stands because nothing changed. retire: there is
 an engine that the policies no longer ask for. skip: left out of this release by its targets."""
 
 SUMMARY: Mapping[Action, str] = {
     "build": "to build",
     "rebuild": "to rebuild",
+    "promote": "to promote",
     "reuse": "unchanged",
     "refuse": "refused",
     "retire": "to retire",
     "skip": "left out",
 }
-WORK: tuple[Action, ...] = ("build", "rebuild", "retire")
+WORK: tuple[Action, ...] = ("build", "rebuild", "promote", "retire")
 """What is to be done: the rest is done, stands in the way, or was left out on purpose."""
 
 
@@ -66,10 +68,13 @@ class Plan(Contract):
     name: str
     note: str = ""
     engines: tuple[PlannedEngine, ...]
+    registry: Failure | None = Field(
+        default=None, description="why the registry could not be asked what is served, where that matters"
+    )
 
     def requests(self, *actions: Action) -> tuple[RegionRequest, ...]:
         """The requests of these kinds, in the plan's order; of all that are not left out when none is named."""
-        wanted = actions or ("build", "rebuild", "reuse", "refuse")
+        wanted = actions or ("build", "rebuild", "promote", "reuse", "refuse")
         return tuple(engine.request for engine in self.engines if engine.request and engine.action in wanted)
 
     def untouched(self, region: str) -> tuple[str, ...]:
@@ -91,10 +96,12 @@ def summary_of(engines: Iterable[PlannedEngine]) -> str:
     """`3 to build, 1 to rebuild, 5 unchanged, 1 refused, 1 to retire`."""
     counts = Counter(engine.action for engine in engines)
     return ", ".join(
-        f"{counts[action]} {said}" for action, said in SUMMARY.items() if counts[action] or action != "skip"
+        f"{counts[action]} {said}"
+        for action, said in SUMMARY.items()
+        if counts[action] or action not in ("promote", "skip")
     )
 
 
 def has_work(engines: Iterable[PlannedEngine]) -> bool:
-    """Whether anything is to be built, rebuilt or retired."""
+    """Whether anything is to be built, rebuilt, promoted or retired."""
     return any(engine.action in WORK for engine in engines)

@@ -15,6 +15,7 @@ from regiolect.planning.kept import finished, latest_of, outdated, to_be_timed_a
 from regiolect.planning.plan import Action, Plan, PlannedEngine
 from regiolect.planning.request import RegionRequest, region_parts, request_for
 from regiolect.planning.retired import FindStore, kept_elsewhere, kept_places, retired
+from regiolect.planning.served import Champions, Served
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 from regiolect.storage import Store
@@ -35,6 +36,7 @@ def plan_release(
     force: bool = False,
     on_pools: bool = False,
     elsewhere: FindStore | None = None,
+    champions: Champions | None = None,
 ) -> Plan:
     """Compare what is asked for with what the stores hold. Reads files' digests, runs nothing.
 
@@ -50,13 +52,24 @@ def plan_release(
         on_pools: engines are built on other machines; each target is taken for what it was when last seen.
         elsewhere: finds the stores of regions that are not asked for, in which an engine to retire may be kept; without
             it only the stores of the regions that are asked for are looked into.
+        champions: asks the registry what is served; without it nothing is planned to be promoted. It is asked only
+            where an approved engine may not be served.
 
     Raises:
         UnknownRegion: a named region has no policy or no data.
         UnknownTarget: no policy of these regions has a named target.
     """
     plan = plan_whatever_targets(
-        address, spec, policies, stores, regions, targets=targets, force=force, on_pools=on_pools, elsewhere=elsewhere
+        address,
+        spec,
+        policies,
+        stores,
+        regions,
+        targets=targets,
+        force=force,
+        on_pools=on_pools,
+        elsewhere=elsewhere,
+        champions=champions,
     )
     require_known(targets or (), plan.engines)
     return plan
@@ -70,11 +83,13 @@ def plan_here(
     targets: Sequence[str] | None,
     force: bool,
     everywhere: bool = False,
+    champions: Champions | None = None,
 ) -> Plan:
     """`plan_release` with the policies and stores of this installation.
 
     Args:
         everywhere: look for engines to retire in the stores of other regions as well.
+        champions: as for `plan_release`.
 
     Raises:
         UnknownModel, InvalidModelSpec, UnknownRegion, UnknownTarget, PolicyError.
@@ -89,6 +104,7 @@ def plan_here(
         force=force,
         on_pools=settings.on_pools,
         elsewhere=settings.find_store if everywhere else None,
+        champions=champions,
     )
 
 
@@ -103,6 +119,7 @@ def plan_whatever_targets(
     force: bool = False,
     on_pools: bool = False,
     elsewhere: FindStore | None = None,
+    champions: Champions | None = None,
 ) -> Plan:
     """`plan_release`, without a complaint about targets that none of these regions has: another model's may have them.
 
@@ -112,13 +129,15 @@ def plan_whatever_targets(
     named = _regions(spec, policies, regions)
     with one_look():
         asked = _Asked(address, spec, spec.source(), targets, force, on_pools)
+        served = Served(champions) if champions is not None else None
         engines: list[PlannedEngine] = []
         places: dict[tuple[str, str], Store] = {}
         for region in named:
             try:
                 policy, store = policies.load(region), stores(region)
                 places.update(kept_places(spec.name, store))
-                engines.extend(_plan_region(asked, policy, store))
+                planned = _plan_region(asked, policy, store)
+                engines.extend(served.told(spec.name, planned, policy, store) if served else planned)
             except RegiolectError as error:
                 engines.append(_refused(region, error))
         if elsewhere is not None and not regions:
@@ -126,7 +145,8 @@ def plan_whatever_targets(
             places, engines = {**found, **places}, [*engines, *unseen]
         if not targets:
             engines.extend(retired(spec, policies, places, regions or None))
-    return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines))
+    registry = served.failure if served else None
+    return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines), registry=registry)
 
 
 def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | None) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from regiolect.engines.base import AS_IT_COMES
 from regiolect.errors import IntegrityError, InvalidSamples, RegiolectError
 from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate.champion import judge_against, not_compared
+from regiolect.gate.champion import judge_against, not_compared, same_evidence
 from regiolect.integrity import digest_bytes, digest_file
 from regiolect.machine import sharing_machine
 from regiolect.model import ModelSpec
@@ -81,7 +81,7 @@ class Champion:
             served = self._in_place_of(request)
             if served is None:
                 return None
-            kept = _same_evidence(served, new)
+            kept = same_evidence(served.evaluation, new.evaluation)
             return judge_against(
                 rule,
                 self._results(served) if kept else self._answered_again(served, new),
@@ -187,13 +187,3 @@ def require_bundle(champion: RegisteredEngine, digest: str) -> None:
             found=digest,
             remedy=_RELEASE,
         )
-
-
-def _same_evidence(served: ApprovedEngine, new: ApprovedEngine) -> bool:
-    """Whether both were scored on one gate set, by one metric. What was scored before that was kept is not known."""
-    before, now = served.evaluation, new.evaluation
-    return now.metric_code is not None and (before.dataset, before.metric, before.metric_code) == (
-        now.dataset,
-        now.metric,
-        now.metric_code,
-    )

@@ -44,6 +44,7 @@ def test_json_is_the_whole_plan_and_nothing_else(terminal: Terminal) -> None:
     assert json.loads(said.stdout)["summary"] == {
         "build": 3,
         "rebuild": 0,
+        "promote": 0,
         "reuse": 0,
         "refuse": 0,
         "retire": 0,

@@ -39,7 +39,15 @@ def outcome_of(row: ReleaseRow) -> RegionOutcome:
 def plan(regions: list[str] | None = None, force: bool = False) -> Plan:
     settings = load_settings()
     spec = load_model_spec(ADDRESS)
-    return plan_release(ADDRESS, spec, PolicyBook(settings.policies), settings.store, regions, force=force)
+    return plan_release(
+        ADDRESS,
+        spec,
+        PolicyBook(settings.policies),
+        settings.store,
+        regions,
+        force=force,
+        champions=Registry(settings.tracking_uri, settings.artifact_root).champions,
+    )
 
 
 def aliases(name: str) -> dict[str, int]:

@@ -12,11 +12,12 @@ from regiolect.console import exit_code
 from regiolect.contracts import Decision, ReleaseRow
 from regiolect.errors import UsageError
 from regiolect.inspect_engine import find_engine
+from regiolect.planning import has_work
 from regiolect.policy import PolicyBook
 from regiolect.promote_cli import promote
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
-from tests.flows.kept import aliases, client
+from tests.flows.kept import aliases, client, plan
 from tests.flows.tiny_models import ADDRESS, Workshop
 
 NAME = "tiny-north"
@@ -52,7 +53,10 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(workshop: Worksho
     tags = client().get_model_version(NAME, "2").tags
     assert tags["against"] == f"models:/{NAME}/1"
     assert tags["held"].startswith("WorseThanChampion: cpu: against")
-    assert _released().failure == held.failure, "nor by the same release again"
+    (planned,) = plan().engines
+    assert (planned.action, has_work([planned])) == ("reuse", False), "another release would hold it back again"
+    assert f"held back: cpu: against models:/{NAME}/1: loss 79" in planned.reason
+    assert _released().failure == held.failure
     assert aliases(NAME) == {"champion": 1, "challenger": 2}
 
     with pytest.raises(UsageError, match="a reason of at least"):
@@ -81,12 +85,22 @@ def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(worksh
     assert row.against.again
     assert (row.against.loss, row.against.outcome) == (0.0, Decision.APPROVED)
     assert aliases(NAME) == {"champion": 2, "previous": 1}
+
+    workshop.write_data("north")
+    (planned,) = plan().engines
+    assert (planned.action, has_work([planned])) == ("promote", True), "what was there is not what is served"
+    assert f"models:/{NAME}/2 is served, whose engine answers today's gate set" in planned.reason
+    back = _released()
+    assert (back.rebuilt, back.model_uri) == (False, f"models:/{NAME}@champion")
+    assert aliases(NAME) == {"champion": 1, "previous": 2}
+    assert [engine.action for engine in plan().engines] == ["reuse"]
+
     workshop.write_data("north", seed=2)
     workshop.write_model(turned=True)
     held = _released()
     assert held.against is not None
     assert (held.against.again, held.against.outcome) == (True, Decision.FAILED)
-    assert aliases(NAME) == {"champion": 2, "previous": 1, "challenger": 3}
+    assert aliases(NAME) == {"champion": 1, "previous": 2, "challenger": 3}
 
 
 def test_a_champion_whose_results_cannot_be_read_is_not_replaced(workshop: Workshop) -> None:

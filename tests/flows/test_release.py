@@ -285,13 +285,15 @@ def test_a_plan_after_a_release_has_nothing_to_do(released: Released) -> None:
 # --------------------------------------------------------------------------------------------------- drills
 
 
-def test_both_drills_are_refused_each_by_its_own_guard(released: Released) -> None:
-    foreign, over = released.first.drills
+def test_every_drill_is_refused_each_by_its_own_guard(released: Released) -> None:
+    foreign, over, worse = released.first.drills
     assert (foreign.region, foreign.refused, foreign.by) == ("dim", True, "provenance")
     assert "sealed to region east" in foreign.detail
     assert (over.region, over.refused, over.by) == ("dim", True, "gate")
     assert over.gate is not None
     assert over.gate.loss_lower > over.gate.threshold
+    assert (worse.name, worse.refused, worse.by) == ("worse model", True, "comparison with the champion")
+    assert "the gate alone: approved" in worse.detail
     assert released.second.drills == released.first.drills
 
 

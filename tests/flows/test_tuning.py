@@ -45,8 +45,8 @@ def registry() -> Registry:
 def waiting() -> tuple[str, ...]:
     """Regions that the nightly would release."""
     settings = load_settings()
-    plans = plan_night((ADDRESS,), PolicyBook(settings.policies), settings.store)
-    return tuple(region for work in work_of(plans, registry().champions()) for region in work.regions)
+    plans = plan_night((ADDRESS,), PolicyBook(settings.policies), settings.store, champions=registry().champions)
+    return tuple(region for work in work_of(plans) for region in work.regions)
 
 
 def journals() -> list[TuningJournal]:

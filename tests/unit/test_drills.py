@@ -23,8 +23,10 @@ from regiolect.drills import (
     judge_broken,
     judge_foreign,
     judge_over_threshold,
+    judge_worse,
 )
 from regiolect.errors import EmptyDataset, ForeignCalibration, StorageError
+from regiolect.gate.champion import not_compared
 from regiolect.integrity import digest_of
 from regiolect.outcome import refuse
 from regiolect.planning import RegionRequest
@@ -136,6 +138,16 @@ def test_only_a_failed_gate_refuses_a_damaged_engine(decision: Decision, refused
     drill = judge_over_threshold(request("na"), gate(decision))
     assert drill.refused is refused
     assert drill.gate == gate(decision)
+
+
+@pytest.mark.parametrize("outcome", [Decision.FAILED, Decision.INCONCLUSIVE, Decision.APPROVED])
+def test_only_a_sure_loss_against_what_is_served_refuses_a_worse_model(outcome: Decision) -> None:
+    beside = not_compared(
+        request("na").policy.accuracy, "no results", target="cpu-x86", engine=digest_of("new"), champion="na's own"
+    ).model_copy(update={"outcome": outcome})
+    drill = judge_worse(request("na"), gate(Decision.APPROVED), beside)
+    assert drill.refused is (outcome is Decision.FAILED)
+    assert "the gate alone: approved" in drill.detail
 
 
 def test_drills_that_broke_have_shown_nothing() -> None:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from regiolect.contracts import Decision
 from regiolect.planning import ModelPlan, Plan, PlanDocument, document_of
 from tests.flows.tiny_models import ADDRESS, CPU, PORTABLE, Workshop
@@ -49,8 +51,9 @@ def test_the_document_has_the_shape_that_programs_know(plan, build, workshop: Wo
     assert told == GOLDEN.read_text()
 
 
-def test_every_document_of_this_format_still_reads() -> None:
-    document = PlanDocument.model_validate_json(GOLDEN.read_bytes())
+@pytest.mark.parametrize("file", sorted(GOLDEN.parent.iterdir()), ids=lambda file: file.stem)
+def test_every_document_of_this_format_still_reads(file: Path) -> None:
+    document = PlanDocument.model_validate_json(file.read_bytes())
     assert document.work
     counted = Counter(engine.action for model in document.models for engine in model.engines)
     assert {action: count for action, count in document.summary.items() if count} == counted

@@ -1,0 +1,116 @@
+"""What consumers load now, as far as a plan goes by it: an approved engine that is not served is to be promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from regiolect.contracts import Decision, Failure, RegionOutcome, RegisteredEngine, failure_of
+from regiolect.errors import RegiolectError
+from regiolect.once import once
+from regiolect.planning.kept import OUTCOMES, held_of
+from regiolect.planning.plan import PlannedEngine
+from regiolect.policy import RegionPolicy
+from regiolect.storage import Store
+
+Champions = Callable[[], Mapping[str, RegisteredEngine]]
+"""Asks the registry what is served, by registered name."""
+
+
+@dataclass
+class Served:
+    """The registry, asked at most once in a look, and only where an approved engine may not be served.
+
+    Attributes:
+        ask: asks it.
+        failure: why it could not be asked, once that was found out; what is to be promoted is then not known.
+    """
+
+    ask: Champions
+    failure: Failure | None = None
+
+    def told(
+        self, model: str, engines: Sequence[PlannedEngine], policy: RegionPolicy, store: Store
+    ) -> tuple[PlannedEngine, ...]:
+        """One region's engines; those are to be promoted that the gate approved and that nobody can load.
+
+        What a release held back beside this very champion is not: the same release would hold it back again.
+
+        Args:
+            model: the model's name.
+            engines: the region's, on all of its targets.
+            store: the region's.
+        """
+        approved = [each for each in engines if each.action == "reuse" and each.decision is Decision.APPROVED]
+        if not approved:
+            return tuple(engines)
+        found = once("champions", self._champions)
+        if isinstance(found, Failure):
+            self.failure = found
+            return tuple(engines)
+        champion = found.get(f"{model}-{policy.region}")
+        if champion is not None:
+            served = {(key, champion.tuning_of(key)) for key in champion.build_keys}
+            approved = [] if {(each.kept, each.tuning) for each in approved} <= served else approved
+        if not approved:
+            return tuple(engines)
+        changed = self._changed(model, approved, champion, policy, store)
+        return tuple(each if each not in approved else each.model_copy(update=changed[each.place]) for each in engines)
+
+    def _champions(self) -> Mapping[str, RegisteredEngine] | Failure:
+        try:
+            return self.ask()
+        except RegiolectError as error:
+            return failure_of(error)
+
+    def _changed(
+        self,
+        model: str,
+        approved: Sequence[PlannedEngine],
+        champion: RegisteredEngine | None,
+        policy: RegionPolicy,
+        store: Store,
+    ) -> Mapping[str, Mapping[str, object]]:
+        """What is to be said of each engine, by its place."""
+        held = held_of(model, policy.region, store)
+        # An engine that was tuned since is another bundle under the same build key.
+        same = {(each.kept, each.tuning) for each in approved}
+        if held is not None and champion is not None and (held.champion, set(held.engines)) == (champion.bundle, same):
+            told = f"held back: {held.held.found}; {held.held.remedy}"
+            return {each.place: {"reason": f"{each.reason}; {told}"} for each in approved}
+        return {
+            each.place: {"action": "promote", "reason": f"{each.reason}; {_beside(each, champion, policy, store)}"}
+            for each in approved
+        }
+
+
+def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: RegionPolicy, store: Store) -> str:
+    """What is served in place of an engine, and what is known of the change."""
+    if champion is None:
+        return "approved, and no version is served"
+    said = f"approved, and {champion.uri} is served"
+    key = dict(zip(champion.targets, champion.build_keys, strict=False)).get(engine.target or "")
+    if key is None or key == engine.kept:
+        return said
+    old, new = (store.get_record(OUTCOMES, each, RegionOutcome) for each in (key, str(engine.kept)))
+    again = f"{said}, whose engine answers today's gate set when it is released"
+    if old is None or new is None or old.evaluation is None or new.evaluation is None:
+        return again
+    # The gate takes time to import.
+    from regiolect.evaluate.results import PairedResults
+    from regiolect.gate.champion import judge_against, same_evidence
+
+    if not same_evidence(old.evaluation, new.evaluation):
+        return again
+    try:
+        beside = judge_against(
+            policy.accuracy,
+            *(PairedResults.from_csv(store.path_of(each.results)) for each in (old.evaluation, new.evaluation)),
+            target=engine.target or "",
+            engine=str(engine.kept),
+            champion=champion.uri,
+            served_key=key,
+        )
+    except RegiolectError:
+        return again
+    return f"{said}; {beside.reason}"
