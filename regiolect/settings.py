@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     region: RegionId | None = None
     isolation: Literal["on", "off"] = "on"
     child_memory_gib: PositiveFloat | None = None
-    child_minutes: PositiveFloat = 240.0
+    child_minutes: PositiveFloat = 120.0
     image: str = ""
     image_gpu: str = ""
 

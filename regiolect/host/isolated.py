@@ -14,19 +14,15 @@ that ends.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from logging.handlers import QueueHandler
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -35,6 +31,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from regiolect.errors import EngineCrashed
+from regiolect.host.child import Raised, Waits, serve
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +43,7 @@ _LOOK_SECONDS = 0.1
 _LEAVE_SECONDS = 2.0
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-_preloaded = {"regiolect.host.fork_server": None}
+_preloaded = {"regiolect.host.forkserver": None}
 _running: set[int] = set()
 _ending = threading.Event()
 
@@ -56,7 +53,7 @@ class Limits:
     """What one call in a child may take.
 
     memory_bytes: resident, not addressed: CUDA reserves more addresses than any machine has memory.
-    seconds: until the call answers.
+    seconds: until the call answers; what it waits for others meanwhile does not count.
     """
 
     memory_bytes: int
@@ -74,7 +71,7 @@ def usable_memory() -> int:
     return min(found)
 
 
-def start_fork_server(preload: Sequence[str] = ()) -> None:
+def start_forkserver(preload: Sequence[str] = ()) -> None:
     """Have the fork server import modules while this process does something else. A second call does nothing.
 
     Args:
@@ -121,12 +118,12 @@ class Child:
             process = self._started()
             with suppress(BrokenPipeError):
                 process.connection.send((function, args, kwargs))
-            answer: T | _Raised = self._answer(function.__name__, process)
+            answer: T | Raised = self._answer(function.__name__, process)
         # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
         except BaseException:
             self.kill()
             raise
-        if isinstance(answer, _Raised):
+        if isinstance(answer, Raised):
             raise answer.error()
         return answer
 
@@ -149,7 +146,7 @@ class Child:
 
     def _answer(self, stage: str, process: _Process) -> Any:
         """Waits for the answer to a call, hands on what is logged meanwhile, and keeps to the limits."""
-        until, look_at = time.monotonic() + self.limits.seconds, 0.0
+        until, look_at, waits = time.monotonic() + self.limits.seconds, 0.0, None
         while True:
             ready = wait([process.connection, process.sentinel], _LOOK_SECONDS)
             if process.connection in ready:
@@ -157,11 +154,16 @@ class Child:
                     message = process.connection.recv()
                 except (EOFError, OSError):
                     raise self._died(stage, process) from None
-                if not isinstance(message, logging.LogRecord):
+                if isinstance(message, logging.LogRecord):
+                    logger = logging.getLogger(message.name)
+                    if logger.isEnabledFor(message.levelno):
+                        logger.handle(message)
+                elif isinstance(message, Waits):
+                    now = time.monotonic()
+                    until += 0.0 if waits is None else now - waits
+                    waits = now if message.begins else None
+                else:
                     return message
-                logger = logging.getLogger(message.name)
-                if logger.isEnabledFor(message.levelno):
-                    logger.handle(message)
             elif ready:
                 raise self._died(stage, process)
             if time.monotonic() < look_at:
@@ -173,7 +175,7 @@ class Child:
                     f"it was ended: more than {self.limits.memory_bytes / 2**30:.3g} GiB of memory resident, its limit",
                     "smaller batches in the policy, fewer samples, or another limit: REGIOLECT_CHILD_MEMORY_GIB",
                 )
-            if time.monotonic() > until:
+            if waits is None and time.monotonic() > until:
                 raise self._crashed(
                     stage,
                     f"it was ended: no answer within {self.limits.seconds / 60:.3g} minutes, its limit",
@@ -214,10 +216,10 @@ class _Process:
 
     @classmethod
     def start(cls, name: str) -> _Process:
-        start_fork_server()
+        start_forkserver()
         here, there = _CONTEXT.Pipe()
         level = logging.getLogger().level
-        process = _CONTEXT.Process(target=_serve, args=(there, dict(os.environ), level), name=name)
+        process = _CONTEXT.Process(target=serve, args=(there, dict(os.environ), level), name=name)
         process.start()
         there.close()
         pid = int(process.pid or 0)
@@ -278,109 +280,3 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-# ------------------------------------------------------------------------------------------------ in the child
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """An error on its way to the parent, its causes after it, and where in the child it was raised."""
-
-    chain: tuple[BaseException, ...]
-    at: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> _Raised:
-        chain: list[BaseException] = []
-        link: BaseException | None = error
-        while link is not None and link not in chain:
-            chain.append(link)
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        return cls(tuple(map(_portable, chain)), "".join(traceback.format_exception(error)))
-
-    def error(self) -> BaseException:
-        for link, cause in zip(self.chain, self.chain[1:], strict=False):
-            link.__cause__ = cause
-        self.chain[0].add_note(f"In the child process:\n{self.at}")
-        return self.chain[0]
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error, or one of the same name and text where its own kind cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
-    # Pickling calls code of the error's own class, which may raise anything.
-    except Exception:  # noqa: BLE001
-        return _named(type(error).__name__, str(error))
-    return error
-
-
-def _named(kind: str, text: str) -> BaseException:
-    class Named(RuntimeError):
-        def __reduce__(self) -> tuple[object, ...]:
-            return (_named, (kind, text))
-
-    Named.__name__ = Named.__qualname__ = kind
-    return Named(text)
-
-
-@dataclass(frozen=True)
-class _ToParent:
-    """The pipe to the parent, for all threads of a child; to `logging` it is a queue."""
-
-    connection: Connection
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def put_nowait(self, message: object) -> None:
-        with self._lock:
-            self.connection.send(message)
-
-
-def _serve(connection: Connection, environment: Mapping[str, str], level: int) -> None:
-    """A child's life: one call after another, until the parent closes its end."""
-    _die_with_parent()
-    # No Ctrl-C of the terminal: the parent decides what becomes of it.
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    parent: Any = _ToParent(connection)
-    logging.root.handlers[:] = [QueueHandler(parent)]
-    logging.root.setLevel(level)
-    logging.captureWarnings(True)
-    while True:
-        try:
-            function, args, kwargs = connection.recv()
-        except EOFError:
-            return
-        # What is asked for may be a module that cannot be imported, or raise whatever it likes: the parent raises it.
-        except Exception as error:  # noqa: BLE001
-            parent.put_nowait(_Raised.of(error))
-            continue
-        parent.put_nowait(_answer_of(function, args, kwargs))
-
-
-def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> object:
-    try:
-        return function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - as above
-        return _Raised.of(error)
-
-
-def _die_with_parent() -> None:
-    """Have this process killed as soon as its parent is gone, also where that was killed, and whatever runs here."""
-    parent: Any = multiprocessing.parent_process()
-    if not hasattr(fcntl, "F_SETSIG"):
-        threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
-        return
-    # The kernel does it: a thread would wait for a library that hangs and holds the interpreter's lock.
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([parent.sentinel], 0):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _leave_after(parent: Any) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)

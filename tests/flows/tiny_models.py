@@ -9,6 +9,7 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     kill-worker                 if there: the process that started that one is killed first
     hold-at-score               if there: scores that may still be computed before that process stands still for good
     held                        written then
+    faults/<child>              what the metric does in the child of that name, in place of scoring: see `suffer`
 
 `tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
 the same with images in float32, which can be NaN.
@@ -52,6 +53,17 @@ def __getattr__(name: str) -> ModelSpec:
     return Workshop(Path(os.environ[WORKSHOP]), RAW_DTYPES[name]).spec()
 
 
+def suffer(fault: str) -> None:
+    """What a vendor's library may do to its process: die by the signal of that name, `hang`, or take all `memory`."""
+    if fault == "hang":
+        # It never gives the interpreter's lock back.
+        ctypes.PyDLL(None).pause()
+    taken = []
+    while fault == "memory":
+        taken.append(np.ones(1 << 22))
+    os.kill(os.getpid(), signal.Signals[fault])
+
+
 def _process_of_the_release() -> int:
     """Metrics run in one of its children, or in itself."""
     parent = multiprocessing.parent_process()
@@ -93,6 +105,13 @@ class Workshop:
     def held(self) -> Path:
         return self.folder / "held"
 
+    def fault(self, child: str) -> Path:
+        return self.folder / "faults" / child
+
+    def set_fault(self, child: str, fault: str) -> None:
+        self.fault(child).parent.mkdir(exist_ok=True)
+        self.fault(child).write_text(fault)
+
     def data(self, region: str) -> Path:
         return self.folder / "data" / region
 
@@ -110,6 +129,9 @@ class Workshop:
         )
 
     def _accuracy(self, outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[Any]:
+        fault = self.fault(multiprocessing.current_process().name)
+        if fault.exists():
+            suffer(fault.read_text())
         if self.fuse.exists():
             left = int(self.fuse.read_text())
             if left == 0:

@@ -21,6 +21,7 @@ import pytest
 
 from regiolect import progress
 from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
+from regiolect.host.child import waiting
 from regiolect.host.isolated import Child, Limits, usable_memory
 from regiolect.machine import whole_machine
 
@@ -60,6 +61,12 @@ def hang() -> None:
 def hang_with_the_lock() -> None:
     """As a library that never gives the interpreter's lock back."""
     ctypes.PyDLL(None).pause()
+
+
+def wait_for_others(seconds: float) -> str:
+    with waiting():
+        time.sleep(seconds)
+    return "had its turn"
 
 
 def hold_the_machine() -> None:
@@ -187,6 +194,14 @@ def test_a_hang_ends_at_the_limit(how: Callable[[], None]) -> None:
         error = crashed(made, how)
     assert "no answer within 0.01 minutes, its limit" in error.found
     assert "REGIOLECT_CHILD_MINUTES" in error.remedy
+
+
+def test_waiting_for_others_is_no_hang() -> None:
+    with waiting(), Child("eu on cpu", AMPLE) as made:
+        made.run(pid)
+        made.limits = Limits(AMPLE.memory_bytes, seconds=0.6)
+        assert made.run(wait_for_others, 1.5) == "had its turn"
+        assert "no answer" in crashed(made, hang).found
 
 
 def test_memory_is_limited_as_it_is_resident_not_as_it_is_addressed() -> None:

@@ -1,0 +1,148 @@
+"""A child's own side of `regiolect.host.isolated`: it serves calls, sends back what they come to, and dies in time."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An error on its way to the parent, its causes after it, and where in the child it was raised."""
+
+    chain: tuple[BaseException, ...]
+    at: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        chain: list[BaseException] = []
+        link: BaseException | None = error
+        while link is not None and link not in chain:
+            chain.append(link)
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        return cls(tuple(map(_portable, chain)), "".join(traceback.format_exception(error)))
+
+    def error(self) -> BaseException:
+        for link, cause in zip(self.chain, self.chain[1:], strict=False):
+            link.__cause__ = cause
+        self.chain[0].add_note(f"In the child process:\n{self.at}")
+        return self.chain[0]
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one of the same name and text where its own kind cannot be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
+    # Pickling calls code of the error's own class, which may raise anything.
+    except Exception:  # noqa: BLE001
+        return _named(type(error).__name__, str(error))
+    return error
+
+
+def _named(kind: str, text: str) -> BaseException:
+    class Named(RuntimeError):
+        def __reduce__(self) -> tuple[object, ...]:
+            return (_named, (kind, text))
+
+    Named.__name__ = Named.__qualname__ = kind
+    return Named(text)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """A child began to wait for others, or is done with it."""
+
+    begins: bool
+
+
+@dataclass(frozen=True)
+class _ToParent:
+    """The pipe to the parent, for all threads of a child; to `logging` it is a queue."""
+
+    connection: Connection
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put_nowait(self, message: object) -> None:
+        with self._lock:
+            self.connection.send(message)
+
+
+_to_parent: _ToParent | None = None
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Around a wait for other work on this machine: a child's time limit stands still; elsewhere nothing happens."""
+    parent = _to_parent
+    if parent is None:
+        yield
+        return
+    parent.put_nowait(Waits(begins=True))
+    try:
+        yield
+    finally:
+        parent.put_nowait(Waits(begins=False))
+
+
+def serve(connection: Connection, environment: Mapping[str, str], level: int) -> None:
+    """A child's life: one call after another, until the parent closes its end."""
+    _die_with_parent()
+    # No Ctrl-C of the terminal: the parent decides what becomes of it.
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    global _to_parent
+    parent: Any = _ToParent(connection)
+    _to_parent = parent
+    logging.root.handlers[:] = [QueueHandler(parent)]
+    logging.root.setLevel(level)
+    logging.captureWarnings(True)
+    while True:
+        try:
+            function, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        # What is asked for may be a module that cannot be imported, or raise whatever it likes: the parent raises it.
+        except Exception as error:  # noqa: BLE001
+            parent.put_nowait(Raised.of(error))
+            continue
+        parent.put_nowait(_answer_of(function, args, kwargs))
+
+
+def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> object:
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Raised.of(error)
+
+
+def _die_with_parent() -> None:
+    """Have this process killed as soon as its parent is gone, also where that was killed, and whatever runs here."""
+    import fcntl
+
+    parent: Any = multiprocessing.parent_process()
+    if not hasattr(fcntl, "F_SETSIG"):
+        threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
+        return
+    # The kernel does it: a thread would wait for a library that hangs and holds the interpreter's lock.
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait([parent.sentinel], 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave_after(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
