@@ -43,7 +43,7 @@ _LOOK_SECONDS = 0.1
 _LEAVE_SECONDS = 2.0
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-_preloaded = {"regiolect.host.forkserver": None}
+_preloaded = {"regiolect.host.fork_server": None}
 _running: set[int] = set()
 _ending = threading.Event()
 
@@ -71,7 +71,7 @@ def usable_memory() -> int:
     return min(found)
 
 
-def start_forkserver(preload: Sequence[str] = ()) -> None:
+def start_fork_server(preload: Sequence[str] = ()) -> None:
     """Have the fork server import modules while this process does something else. A second call does nothing.
 
     Args:
@@ -216,7 +216,7 @@ class _Process:
 
     @classmethod
     def start(cls, name: str) -> _Process:
-        start_forkserver()
+        start_fork_server()
         here, there = _CONTEXT.Pipe()
         level = logging.getLogger().level
         process = _CONTEXT.Process(target=serve, args=(there, dict(os.environ), level), name=name)
