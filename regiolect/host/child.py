@@ -82,7 +82,7 @@ _to_parent: _ToParent | None = None
 
 
 @contextmanager
-def waiting() -> Iterator[None]:
+def off_the_clock() -> Iterator[None]:
     """Around a wait for other work on this machine: a child's time limit stands still; elsewhere nothing happens."""
     parent = _to_parent
     if parent is None:

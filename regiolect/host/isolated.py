@@ -32,6 +32,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from regiolect.errors import EngineCrashed
 from regiolect.host.child import Raised, Waits, serve
+from regiolect.host.interrupts import stand_still
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -186,6 +187,8 @@ class Child:
     def _died(self, stage: str, process: _Process) -> BaseException:
         if _ending.is_set():
             return KeyboardInterrupt()
+        # An interruption ends children before this process: no crash, and nothing to be told or kept.
+        stand_still()
         code = process.exit_code(_LEAVE_SECONDS)
         if code == -signal.SIGKILL:
             remedy = "free memory: the system ends what takes most when none is left"

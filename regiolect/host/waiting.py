@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import Busy, RegiolectError
+from regiolect.host.child import off_the_clock
 from regiolect.host.process import born
 
 SAY_SECONDS = 30.0
@@ -119,6 +120,17 @@ def patiently(
     Raises:
         what `busy` gives: it was not free within `seconds`.
     """
+    with off_the_clock():
+        _patiently(take, what, seconds, whom, busy)
+
+
+def _patiently(
+    take: Callable[[float], bool],
+    what: str,
+    seconds: float,
+    whom: Callable[[], str],
+    busy: Callable[[str], RegiolectError],
+) -> None:
     begin = time.monotonic()
     until = begin + seconds
     if take(min(seconds, _AT_ONCE_SECONDS)):

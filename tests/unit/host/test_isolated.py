@@ -21,7 +21,7 @@ import pytest
 
 from regiolect import progress
 from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
-from regiolect.host.child import waiting
+from regiolect.host.child import off_the_clock
 from regiolect.host.isolated import Child, Limits, usable_memory
 from regiolect.machine import whole_machine
 
@@ -64,7 +64,7 @@ def hang_with_the_lock() -> None:
 
 
 def wait_for_others(seconds: float) -> str:
-    with waiting():
+    with off_the_clock():
         time.sleep(seconds)
     return "had its turn"
 
@@ -197,7 +197,7 @@ def test_a_hang_ends_at_the_limit(how: Callable[[], None]) -> None:
 
 
 def test_waiting_for_others_is_no_hang() -> None:
-    with waiting(), Child("eu on cpu", AMPLE) as made:
+    with off_the_clock(), Child("eu on cpu", AMPLE) as made:
         made.run(pid)
         made.limits = Limits(AMPLE.memory_bytes, seconds=0.6)
         assert made.run(wait_for_others, 1.5) == "had its turn"
