@@ -55,6 +55,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.tuning
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.isolation
 	$(BIN)/python -m benchmarks.interrupts
 	$(BIN)/python -m benchmarks.serving
 
