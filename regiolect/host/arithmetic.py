@@ -9,6 +9,7 @@ from regiolect.machine import UNKNOWN, cpu_fingerprint
 
 _X86 = frozenset({"x86_64", "amd64"})
 _ARM = frozenset({"aarch64", "arm64"})
+_IN_INT32 = frozenset({Arithmetic.VNNI, Arithmetic.AMX, Arithmetic.ARM})
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
@@ -32,3 +33,8 @@ def arithmetic_of(fingerprint: Mapping[str, str]) -> Arithmetic | None:
 def arithmetic_here() -> Arithmetic | None:
     """The class of this machine's processor; None if it does not tell."""
     return arithmetic_of(cpu_fingerprint())
+
+
+def sums_in_int32(arithmetic: Arithmetic | None) -> bool:
+    """Whether sums of 8 x 8 bit products are exact in that class; not to be relied on where it is not known."""
+    return arithmetic in _IN_INT32

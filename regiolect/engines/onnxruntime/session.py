@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from regiolect.contracts import Configuration
 from regiolect.engines.onnxruntime.configurations import ATTRIBUTES
+from regiolect.host.arithmetic import arithmetic_here, sums_in_int32
 from regiolect.host.processors import physical_cores
 
 OPTIMIZED = "optimized.onnx"
@@ -44,8 +45,8 @@ class Provider:
 
 
 # Where 8 x 8 bit products saturate (x86 without VNNI), ONNX Runtime has kernels for unsigned weights that do not: it
-# rewrites signed ones that could. Elsewhere this changes nothing.
-EXACT = {"session.x64quantprecision": "1"}
+# rewrites signed ones that could. It would do so on any x86, where they take 2.5 times as long for the same answers.
+EXACT = {"session.x64quantprecision": "0" if sums_in_int32(arithmetic_here()) else "1"}
 # Settings by which ONNX Runtime computes FP32 in another type, or INT8 with loss, with their values that forbid it.
 # None is left to its default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
 CPU = Provider("CPUExecutionProvider", entries={"mlas.enable_gemm_fastmath_arm64_bfloat16": "0", **EXACT}, options={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regiolect.contracts import Arithmetic, Precision
+from regiolect.host.arithmetic import sums_in_int32
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # Unsigned activations and quantized residual additions: 3.4 times FP32 on a ResNet-50-sized network at batch 1, against
@@ -13,13 +14,14 @@ RECIPES = {
         activation="uint8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS, residual_add=True
     ),
 }
-# Elsewhere its kernels add pairs of products in int16, and it has no others (docs/adr/0019).
-SUMS_IN_INT32 = frozenset({Arithmetic.VNNI, Arithmetic.AMX, Arithmetic.ARM})
 
 
 def recipe_for(precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-    """How OpenVINO wants a precision written where its kernels have that arithmetic."""
+    """How OpenVINO wants a precision written where its kernels have that arithmetic.
+
+    Where they add pairs of products in int16 there are no others (docs/adr/0019).
+    """
     recipe = RECIPES[precision]
-    if recipe.activation is None or arithmetic in SUMS_IN_INT32:
+    if recipe.activation is None or sums_in_int32(arithmetic):
         return recipe
     return recipe.model_copy(update={"pairs_in_int16": True})
