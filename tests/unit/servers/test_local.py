@@ -9,6 +9,8 @@ import stat
 import subprocess
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -18,23 +20,54 @@ import psycopg2
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from regiolect.policy import PolicyBook
+from regiolect.servers import certificates, object_store
 from regiolect.servers.catalog import NAMES
 from regiolect.servers.local import LocalServers, Status
 from regiolect.servers.ports import HOST, is_free
+from tests.unit.servers.conftest import OLD_CREDENTIALS
+from tests.unit.servers.uninvited import answers, listening, speaks_grpc
 
 PASSWORD_FILES = ("credentials.json", "pgpass", "s3/s3.json", "env.sh", "state.json")
+# What each port may answer to somebody without any credential: that it is there, and what says nothing of the data. A
+# use that is not listed is a test that fails: whoever opens a port says here what it tells.
+HARMLESS: dict[str, set[tuple[str, str]]] = {
+    "s3.s3": {("GET", "/healthz"), ("GET", "/status")},
+    # Its only page, whatever is sent there: which servers there are.
+    "s3.master": {
+        *(("GET", path) for path in ("/", "/ui/index.html", "/healthz", "/cluster/status", "/cluster/healthz")),
+        *(("POST", path) for path in ("/", "/?Action=CreateUser&UserName=me")),
+    },
+    # How much room there is.
+    "s3.volume": {("GET", "/healthz"), ("GET", "/status")},
+    "s3.filer": set(),
+    "mlflow.http": {("GET", "/health"), ("GET", "/api/3.0/mlflow/server-info")},
+    # The pages' own files, which then ask for the login.
+    "prefect.http": {
+        ("GET", path) for path in ("/", "/ui-settings", "/openapi.json", "/docs", "/api/health", "/api/ready")
+    },
+}
+GRPC = {f"s3.{part}.grpc" for part in ("master", "volume", "filer", "s3")}
+SQL = {"postgres.sql"}
 
 
 def pids(found: Iterable[Status]) -> dict[str, int | None]:
     return {server.name: server.pid for server in found}
 
 
-def ask(url: str, body: dict[str, Any] | bytes | None = None, method: str | None = None) -> bytes:
+def ask(
+    url: str,
+    body: dict[str, Any] | bytes | None = None,
+    method: str | None = None,
+    login: tuple[str, str] | None = None,
+) -> bytes:
     method = method or ("GET" if body is None else "POST")
     data = json.dumps(body).encode() if isinstance(body, dict) else body
-    with httpx.Client(trust_env=False, timeout=30, follow_redirects=True) as client:
+    with httpx.Client(trust_env=False, timeout=30, follow_redirects=True, auth=login) as client:
         answer = client.request(method, url, content=data, headers={"Content-Type": "application/json"})
     answer.raise_for_status()
     return answer.content
@@ -51,10 +84,26 @@ def s3(said: dict[str, str]) -> Any:
     )
 
 
+def prefect_login(said: dict[str, str]) -> tuple[str, str]:
+    user, _, password = said["PREFECT_API_AUTH_STRING"].partition(":")
+    return user, password
+
+
+def mlflow_login(said: dict[str, str]) -> tuple[str, str]:
+    return said["MLFLOW_TRACKING_USERNAME"], said["MLFLOW_TRACKING_PASSWORD"]
+
+
 def secrets_of(servers: LocalServers) -> list[str]:
     kept = json.loads((servers.root / "credentials.json").read_text())
-    assert len(kept) == 4
+    assert len(kept) == 7
+    assert OLD_CREDENTIALS.items() <= kept.items(), "a home of an earlier version keeps what opens its data"
     return list(kept.values())
+
+
+def ports_of(servers: LocalServers) -> dict[int, str]:
+    """Every port with its server and use, `s3.filer`."""
+    known = json.loads((servers.root / "state.json").read_text())["servers"]
+    return {port: f"{name}.{use}" for name, server in known.items() for use, port in server["ports"].items()}
 
 
 def family(servers: LocalServers) -> list[psutil.Process]:
@@ -104,7 +153,10 @@ def test_the_env_file_says_what_a_client_needs(servers: LocalServers) -> None:
         "AWS_DEFAULT_REGION",
         "AWS_ENDPOINT_URL",
         "AWS_SECRET_ACCESS_KEY",
+        "MLFLOW_TRACKING_PASSWORD",
         "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_USERNAME",
+        "PREFECT_API_AUTH_STRING",
         "PREFECT_API_URL",
         "REGIOLECT_STORE",
     ]
@@ -122,7 +174,7 @@ def test_every_region_has_a_bucket(servers: LocalServers) -> None:
 def test_prefects_pages_and_mlflows_are_served(servers: LocalServers) -> None:
     said = servers.environment()
     assert b"<html" in ask(said["PREFECT_API_URL"].removesuffix("/api")).lower()
-    assert b"<html" in ask(said["MLFLOW_TRACKING_URI"]).lower()
+    assert b"<html" in ask(said["MLFLOW_TRACKING_URI"], login=mlflow_login(said)).lower()
     pages = json.loads(ask(said["PREFECT_API_URL"].removesuffix("/api") + "/ui-settings"))
     assert pages["api_url"] == said["PREFECT_API_URL"]
 
@@ -164,16 +216,107 @@ def test_postgresql_lets_nobody_in_without_its_password(
         psycopg2.connect(host=HOST, port=port, user="regiolect", password=password, dbname="prefect").close()
 
 
-def test_s3_lets_nobody_in_without_its_secret_on_any_of_its_ports(servers: LocalServers) -> None:
+def test_s3_lets_nobody_in_without_its_secret(servers: LocalServers) -> None:
     said = servers.environment()
     s3(said).put_object(Bucket="regiolect-eu", Key="private", Body=b"engine")
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3({**said, "AWS_SECRET_ACCESS_KEY": "wrong"}).get_object(Bucket="regiolect-eu", Key="private")
-    ports = json.loads((servers.root / "state.json").read_text())["servers"]["s3"]["ports"]
-    for address in (f"{said['AWS_ENDPOINT_URL']}/regiolect-eu", f"http://{HOST}:{ports['filer']}/buckets/regiolect-eu"):
-        with pytest.raises(httpx.HTTPStatusError) as refused:
-            ask(f"{address}/private")
-        assert refused.value.response.status_code in (401, 403)
+
+
+def test_whoever_has_no_credential_is_refused_on_everything_that_listens(servers: LocalServers, tmp_path: Path) -> None:
+    said = servers.environment()
+    s3(said).put_object(Bucket="regiolect-eu", Key="private", Body=b"engine")
+    uses = ports_of(servers)
+    own = servers.root / "s3" / "tls" / str(datetime.now(UTC).year)
+    certificates.keep_certificates(tmp_path / "foreign")
+    asked = set()
+    for address in listening(family(servers)):
+        # SeaweedFS opens a file in /tmp beside each of its ports, named by it.
+        port = int(Path(address).stem.rpartition("-")[2]) if isinstance(address, str) else address[1]
+        use = uses[port]
+        if isinstance(address, str):
+            assert stat.S_IMODE(Path(address).stat().st_mode) & 0o077 == 0, address
+        if use in GRPC:
+            assert not speaks_grpc(address), use
+            assert not speaks_grpc(address, own), f"{use} asks for no certificate"
+            assert not speaks_grpc(address, own, tmp_path / "foreign"), f"{use} takes anybody's certificate"
+            assert speaks_grpc(address, own, own), f"{use}: the hello is one"
+        elif use not in SQL:
+            assert set(answers(address)) <= HARMLESS[use], use
+        asked.add(use)
+    assert asked == {*HARMLESS, *GRPC, *SQL}
+    kept = s3(said).list_objects_v2(Bucket="regiolect-eu")["Contents"]
+    assert [entry["Key"] for entry in kept] == ["private"]
+
+
+@pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out"])
+def test_prefects_streams_are_for_those_who_log_in(servers: LocalServers, path: str) -> None:
+    said = servers.environment()
+    url = f"{said['PREFECT_API_URL'].replace('http://', 'ws://')}/{path}"
+    with pytest.raises((ConnectionClosed, InvalidHandshake)), connect(url, proxy=None) as stream:
+        stream.recv(10)
+    for token, wanted in (("regiolect:wrong", None), (said["PREFECT_API_AUTH_STRING"], "auth_success")):
+        with connect(url, proxy=None, subprotocols=[Subprotocol("prefect")]) as stream:
+            stream.send(json.dumps({"type": "auth", "token": token}))
+            if wanted is None:
+                with pytest.raises(ConnectionClosed):
+                    stream.recv(10)
+            else:
+                assert json.loads(stream.recv(10))["type"] == wanted
+
+
+@pytest.mark.parametrize("host", ["elsewhere.example", "elsewhere.example:4200", "127.0.0.1.elsewhere.example"])
+def test_a_name_that_was_pointed_here_leads_nowhere(servers: LocalServers, host: str) -> None:
+    said = servers.environment()
+    asked = {
+        f"{said['PREFECT_API_URL']}/flows/filter": prefect_login(said),
+        f"{said['PREFECT_API_URL']}/health": prefect_login(said),
+        said["PREFECT_API_URL"].removesuffix("/api"): prefect_login(said),
+        f"{said['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/search": mlflow_login(said),
+        said["MLFLOW_TRACKING_URI"]: mlflow_login(said),
+    }
+    for url, login in asked.items():
+        with httpx.Client(trust_env=False, timeout=30, auth=login) as client:
+            assert client.get(url, headers={"Host": host}).status_code in (400, 403), url
+
+
+# MLflow takes pages of this machine for its own, whatever their port.
+@pytest.mark.parametrize(
+    ("origin", "names"),
+    [
+        ("http://elsewhere.example", ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")),
+        ("null", ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")),
+        ("http://127.0.0.1:9", ("PREFECT_API_URL",)),
+    ],
+)
+def test_a_foreign_page_is_not_let_read_or_write(servers: LocalServers, origin: str, names: tuple[str, ...]) -> None:
+    """What a browser asks before it sends a page's request elsewhere, and what it hands the page of an answer."""
+    said = servers.environment()
+    for url in (f"{said[name]}/flows/filter" for name in names):
+        asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            for answer in (client.options(url, headers=asks), client.post(url, headers={"Origin": origin}, json={})):
+                assert answer.headers.get("access-control-allow-origin") not in ("*", origin), answer.request
+
+
+# ------------------------------------------------------------------------------------------- a year later
+
+
+def test_in_the_next_year_the_object_store_is_started_with_new_certificates(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = servers.root / "s3" / "tls"
+    before = {file.name: file.read_bytes() for file in tls.glob("*/*")}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tls.glob("*/*.key")} == {0o600}
+    monkeypatch.setattr(object_store, "_year", lambda: datetime.now(UTC).year + 1)
+    assert [server.name for server in servers.up() if server.seconds is not None] == ["s3"]
+    assert [folder.name for folder in tls.iterdir()] == [str(datetime.now(UTC).year + 1)]
+    after = {file.name: file.read_bytes() for file in tls.glob("*/*")}
+    assert after.keys() == before.keys()
+    assert not [name for name in before if before[name] == after[name]]
+    assert s3(servers.environment()).list_buckets()["Buckets"]
+    monkeypatch.undo()
+    servers.up()
 
 
 # ------------------------------------------------------------------------------------------- killed, down, up again
@@ -207,9 +350,9 @@ def test_postgresql_comes_back_after_a_kill_and_its_clients_with_it(servers: Loc
 def test_data_and_addresses_survive_down_and_up_and_a_taken_port_is_left_alone(servers: LocalServers) -> None:
     said = servers.environment()
     prefect, mlflow = said["PREFECT_API_URL"], f"{said['MLFLOW_TRACKING_URI']}/api/2.0"
-    ask(f"{prefect}/variables/", {"name": "kept", "value": "yes"})
-    ask(f"{mlflow}/mlflow/registered-models/create", {"name": "kept"})
-    ask(f"{mlflow}/mlflow-artifacts/artifacts/kept.txt", b"by way of the server", "PUT")
+    ask(f"{prefect}/variables/", {"name": "kept", "value": "yes"}, login=prefect_login(said))
+    ask(f"{mlflow}/mlflow/registered-models/create", {"name": "kept"}, login=mlflow_login(said))
+    ask(f"{mlflow}/mlflow-artifacts/artifacts/kept.txt", b"by way of the server", "PUT", mlflow_login(said))
     s3(said).put_object(Bucket="regiolect-shared", Key="kept", Body=b"engine")
     before = servers.status()
 
@@ -229,9 +372,11 @@ def test_data_and_addresses_survive_down_and_up_and_a_taken_port_is_left_alone(s
     assert {use for use in ports if ports[use] != moved[use]} == {"master"}
     assert servers.environment() == said
 
-    assert json.loads(ask(f"{prefect}/variables/name/kept"))["value"] == "yes"
-    assert json.loads(ask(f"{mlflow}/mlflow/registered-models/get?name=kept"))["registered_model"]["name"] == "kept"
-    assert ask(f"{mlflow}/mlflow-artifacts/artifacts/kept.txt") == b"by way of the server"
+    assert json.loads(ask(f"{prefect}/variables/name/kept", login=prefect_login(said)))["value"] == "yes"
+    found = json.loads(ask(f"{mlflow}/mlflow/registered-models/get?name=kept", login=mlflow_login(said)))
+    assert found["registered_model"]["name"] == "kept"
+    artifact = f"{mlflow}/mlflow-artifacts/artifacts/kept.txt"
+    assert ask(artifact, login=mlflow_login(said)) == b"by way of the server"
     assert s3(said).get_object(Bucket="regiolect-shared", Key="kept")["Body"].read() == b"engine"
     kept = s3(said).list_objects_v2(Bucket="regiolect-mlflow")["Contents"]
     assert [entry["Key"] for entry in kept] == ["artifacts/kept.txt"]
