@@ -18,8 +18,10 @@ from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 
 CONTROL = "control"
-# Where runs of `control` in containers find the key that they sign with, and the Kubernetes secret that holds it.
+# Where runs of `control` in containers find the key that they sign with, and the secret or volume that holds it.
 SIGNING, SIGNING_SECRET = "/signing", "regiolect-signing"
+# By which variable of a pool's template a run gets it.
+_KEY_HOLDERS = {"docker": "signing_volume", "kubernetes": "signing_secret"}
 INTERACTIVE = "interactive"
 NIGHTLY = "nightly"
 # By this tag a deployment is known as one of this list, also after its region or target is gone from the policies, and
@@ -113,8 +115,8 @@ class Deployment:
             account = self.region if self.pool != CONTROL else CONTROL
             variables["service_account_name"] = f"regiolect-{account}"
             variables["gpus"] = int(self.gpu)
-        if pool_type == "kubernetes" and self.pool == CONTROL:
-            variables["signing_secret"] = SIGNING_SECRET
+        if pool_type in _KEY_HOLDERS and self.pool == CONTROL:
+            variables[_KEY_HOLDERS[pool_type]] = SIGNING_SECRET
         if pool_type == "kubernetes" and self.gpu:
             # Nodes with GPUs are kept free of everything that does not ask for one.
             variables["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]

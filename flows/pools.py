@@ -6,8 +6,7 @@ stays: paused pools, queues, deployments and schedules, limits of pools and queu
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,7 +46,8 @@ from flows.deployments import (
     deployments,
     pools,
 )
-from regiolect.errors import InvalidSetting, OrchestratorError
+from flows.job_templates import closed, template_of
+from regiolect.errors import OrchestratorError
 from regiolect.policy import PolicyBook
 from regiolect.reachable import one_line
 from regiolect.settings import Settings
@@ -97,7 +97,10 @@ def apply(
         types: dict[str, str] = {}
         found = {pool.name: pool for pool in client.read_work_pools()}
         for pool in wanted_pools:
-            change, types[pool.name] = _pool(client, pool, found.get(pool.name), pool_type, job_templates)
+            present_pool = found.get(pool.name)
+            types[pool.name] = pool_type if present_pool is None else present_pool.type
+            sets = [each.job_variables(types[pool.name], settings) for each in wanted if each.pool == pool.name]
+            change = _pool(client, pool, present_pool, types[pool.name], pool_type, job_templates, sets)
             changes += [change, *_queues(client, pool, is_new=pool.name not in found)]
         present = _present(client)
         for deployment in wanted:
@@ -178,58 +181,36 @@ def _said(response: httpx.Response) -> str:
 
 
 def _pool(
-    client: SyncPrefectClient, pool: Pool, found: WorkPool | None, pool_type: PoolType, job_templates: Path | None
-) -> tuple[Change, str]:
-    """The pool, and the type that it has."""
+    client: SyncPrefectClient,
+    pool: Pool,
+    found: WorkPool | None,
+    pool_type: str,
+    asked_type: PoolType,
+    job_templates: Path | None,
+    sets: Sequence[Mapping[str, Any]],
+) -> Change:
+    """Make or update a pool of `pool_type` whose deployments set the job variables `sets`.
+
+    A template that is there stays the operator's where no other is given; it is closed all the same.
+    """
+    if found is not None and job_templates is None:
+        template = found.base_job_template
+    else:
+        template = template_of(pool_type, job_templates)
+    template = closed(template, sets, pool.name)
     if found is None:
         client.create_work_pool(
-            WorkPoolCreate(
-                name=pool.name,
-                type=pool_type,
-                description=pool.description,
-                base_job_template=_template(pool_type, job_templates),
-            )
+            WorkPoolCreate(name=pool.name, type=pool_type, description=pool.description, base_job_template=template)
         )
-        return Change("pool", pool.name, "created", pool_type), pool_type
-    wanted: dict[str, Any] = {"description": pool.description}
-    if job_templates is not None:
-        wanted["base_job_template"] = _template(found.type, job_templates)
+        return Change("pool", pool.name, "created", pool_type)
+    wanted: dict[str, Any] = {"description": pool.description, "base_job_template": template}
     changed = {name: value for name, value in wanted.items() if getattr(found, name) != value}
     if changed:
         client.update_work_pool(pool.name, WorkPoolUpdate(**changed))
-    detail = found.type
-    if found.type != pool_type:
-        detail += f", not {pool_type}: a pool keeps its type until it is deleted"
-    return _told("pool", pool.name, changed, detail), found.type
-
-
-def _template(pool_type: str, folder: Path | None) -> dict[str, Any]:
-    if folder is None and pool_type == "process":
-        from prefect.workers.process import ProcessWorker
-
-        return ProcessWorker.get_default_base_job_template()
-    if folder is None:
-        raise InvalidSetting(
-            expected=f"a base job template for pools of type {pool_type}",
-            found="no --job-templates",
-            remedy="--job-templates infra/work_pools",
-        )
-    path = folder / f"{pool_type}.json"
-    try:
-        template = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidSetting(
-            expected=f"a base job template in {path}",
-            found=f"{type(error).__name__}: {error}",
-            remedy="name another folder with --job-templates, or mend the file",
-        ) from error
-    if not isinstance(template, dict) or not {"job_configuration", "variables"} <= template.keys():
-        raise InvalidSetting(
-            expected=f"`job_configuration` and `variables` in {path}",
-            found=", ".join(template) if isinstance(template, dict) else type(template).__name__,
-            remedy=f"start from: prefect work-pool get-default-base-job-template --type {pool_type}",
-        )
-    return template
+    detail = pool_type
+    if pool_type != asked_type:
+        detail += f", not {asked_type}: a pool keeps its type until it is deleted"
+    return _told("pool", pool.name, changed, detail)
 
 
 def _queues(client: SyncPrefectClient, pool: Pool, is_new: bool) -> Iterator[Change]:

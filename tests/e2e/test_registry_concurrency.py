@@ -71,8 +71,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
 
 
 @pytest.fixture(scope="module")
-def server(servers: LocalServers) -> str:
-    return servers.environment()["MLFLOW_TRACKING_URI"]
+def server(servers: LocalServers) -> Iterator[str]:
+    """The address of MLflow; this process and those that it starts are let in."""
+    said = servers.environment()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            patch.setenv(name, said[name])
+        yield said["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -29,6 +30,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Completed, Running
+from prefect.workers.process import ProcessWorker
 
 from flows import dispatch
 from flows.deployments import TAG, deployments, prefect_yaml
@@ -281,6 +283,42 @@ def test_pools_of_containers_take_their_templates_and_the_image(
     assert build.job_variables["image"] == "registry.example/worker:1"
 
 
+def test_a_pool_that_let_runs_name_their_command_is_closed(
+    folder: Path, first: tuple[Change, ...], client: SyncPrefectClient
+) -> None:
+    """As earlier versions made it, with Prefect's own template, and with a default of the operator's."""
+    made = client.read_work_pool("cpu-fjord").base_job_template
+    open_one = ProcessWorker.get_default_base_job_template()
+    open_one["variables"]["properties"]["stream_output"]["default"] = False
+    client.update_work_pool("cpu-fjord", WorkPoolUpdate(base_job_template=open_one))
+    changes = {each.name: each for each in apply(PolicyBook(folder), Settings()) if each.done != "unchanged"}
+    assert changes["cpu-fjord"].detail == "base_job_template"
+    now = client.read_work_pool("cpu-fjord").base_job_template
+    assert now["variables"] == made["variables"]
+    assert now["job_configuration"] == {**made["job_configuration"], "stream_output": False}
+    assert again(folder) == {}
+    client.update_work_pool("cpu-fjord", WorkPoolUpdate(base_job_template=made))
+
+
+@pytest.mark.parametrize("theirs", [{"command": "id"}, {"env": {"A": "1"}}, {"working_dir": "/"}, {"env.A": "1"}])
+def test_whoever_starts_a_run_chooses_nothing_of_how_it_is_started(
+    folder: Path, first: tuple[Change, ...], client: SyncPrefectClient, theirs: dict[str, Any]
+) -> None:
+    again(folder)
+    release, run = find(client, "release/release"), {"parameters": {"model": MODEL}}
+    with pytest.raises(PrefectHTTPStatusError, match="422"):
+        create_run(client, release, {**run, "job_variables": theirs})
+    # Changing a deployment is not looked at by the server, but its next run is.
+    client.request("PATCH", "/deployments/{id}", path_params={"id": release.id}, json={"job_variables": theirs})
+    with pytest.raises(PrefectHTTPStatusError, match="422"):
+        create_run(client, release, run)
+    assert again(folder) == {"release/release": "updated"}
+
+
+def create_run(client: SyncPrefectClient, deployment: DeploymentResponse, body: dict[str, Any]) -> None:
+    client.request("POST", "/deployments/{id}/create_flow_run", path_params={"id": deployment.id}, json=body)
+
+
 def test_a_pool_of_containers_without_a_template_is_refused(folder: Path, tmp_path: Path) -> None:
     write(tmp_path, "isle", "gpu-nowhere")
     with pytest.raises(InvalidSetting, match="--job-templates infra/work_pools"):
@@ -291,9 +329,10 @@ def test_a_refusal_of_the_server_is_an_error_of_ours(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = tmp_path / "process.json"
-    template.write_text('{"job_configuration": {"command": "{{ nothing }}"}, "variables": {"properties": {}}}')
+    variables = '{"properties": {"env": {"type": "strange"}}}'
+    template.write_text(f'{{"job_configuration": {{"env": "{{{{ env }}}}"}}, "variables": {variables}}}')
     write(tmp_path, "isle", "cpu-refused")
-    with pytest.raises(OrchestratorError, match="nothing"):
+    with pytest.raises(OrchestratorError, match="strange"):
         apply(PolicyBook(tmp_path), Settings(), "process", tmp_path)
 
 

@@ -108,10 +108,26 @@ def test_each_pool_of_the_policies_has_a_worker(manifests: dict[tuple[str, str],
 def test_jobs_find_the_settings_and_namespace_that_their_template_names(
     manifests: dict[tuple[str, str], dict[str, Any]], template: dict[str, Any]
 ) -> None:
-    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-    [container] = pod["containers"]
-    [source] = container["envFrom"]
+    job = template["job_configuration"]["job_manifest"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    source, logins = container["envFrom"]
     settings = manifests["ConfigMap", source["configMapRef"]["name"]]
     assert {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "REGIOLECT_STORE"} <= set(settings["data"])
     assert "{region}" in settings["data"]["REGIOLECT_STORE"]
-    assert ("Namespace", template["variables"]["properties"]["namespace"]["default"]) in manifests
+    assert ("Namespace", job["metadata"]["namespace"]) in manifests
+    # Workers log in with the same.
+    for name in WORKERS:
+        [worker] = manifests["Deployment", name]["spec"]["template"]["spec"]["containers"]
+        assert worker["envFrom"] == [source, logins]
+
+
+def test_no_login_is_written_down(manifests: dict[tuple[str, str], dict[str, Any]]) -> None:
+    assert not [name for kind, name in manifests if kind == "Secret"]
+    settings = manifests["ConfigMap", "regiolect"]["data"]
+    assert not [name for name in settings if name.endswith(("AUTH_STRING", "PASSWORD", "USERNAME"))]
+
+
+def test_no_worker_holds_the_signing_key(manifests: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Runs of the pool control get it by their job template; their workers only start them."""
+    for name in WORKERS:
+        assert "signing" not in json.dumps(manifests["Deployment", name])

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import kubernetes_validate
 import prefect
@@ -22,7 +22,9 @@ from prefect.workers.process import ProcessWorker
 from prefect_docker.worker import DockerWorker
 from prefect_kubernetes.worker import KubernetesWorker
 
-from flows.deployments import deployments
+from flows.deployments import CONTROL, Deployment, deployments, pools
+from flows.job_templates import closed, template_of
+from regiolect.errors import InvalidSetting
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
 
@@ -34,6 +36,27 @@ NEEDED: dict[str, dict[str, Any]] = {
     "kubernetes": {"image": IMAGE, "service_account_name": "regiolect-eu"},
 }
 KUBERNETES = "1.34"
+RUN = UUID(int=1)
+SETTINGS = Settings(image=IMAGE, image_gpu=IMAGE)
+# What would let whoever starts a run say what is executed, as whom, where, or with which files and environment.
+TAKEOVER: dict[str, Any] = {
+    "command": "touch /srv/was-here",
+    "env": {"PYTHONPATH": "/srv/theirs"},
+    "env.PYTHONPATH": "/srv/theirs",
+    "working_dir": "/srv/theirs",
+    "image": "registry.elsewhere.example/theirs:1",
+    "volumes": ["/:/host"],
+    "networks": ["host"],
+    "network_mode": "host",
+    "privileged": True,
+    "labels": {"a": "b"},
+    "namespace": "kube-system",
+    "service_account_name": "regiolect-worker",
+    "signing_secret": "regiolect-logins",
+    "signing_volume": "/root",
+    "container_create_kwargs": {"user": "0:0"},
+    "job_manifest": {},
+}
 
 every_type = pytest.mark.parametrize("kind", sorted(WORKERS))
 
@@ -62,7 +85,7 @@ def render(kind: str, template: dict[str, Any], values: dict[str, Any]) -> Any:
     # Neither blocks nor Prefect variables are named, so the client is never called.
     client = PrefectClient(api="http://127.0.0.1:9/api")
     rendered = asyncio.run(configuration.from_template_and_values(template, {**NEEDED[kind], **values}, client=client))
-    rendered.prepare_for_flow_run(FlowRun(id=uuid4(), name="calm-otter", flow_id=uuid4()))
+    rendered.prepare_for_flow_run(FlowRun(id=RUN, name="calm-otter", flow_id=RUN))
     return rendered
 
 
@@ -100,14 +123,81 @@ def test_the_schema_is_one_and_its_defaults_satisfy_it(kind: str, templates: dic
 
 @every_type
 def test_the_variables_of_every_deployment_are_taken(kind: str, templates: dict[str, dict[str, Any]]) -> None:
-    settings = Settings(image=IMAGE, image_gpu=IMAGE)
-    every = [deployment.job_variables(kind, settings) for deployment in deployments(PolicyBook())]
+    every = [deployment.job_variables(kind, SETTINGS) for deployment in deployments(PolicyBook())]
     distinct = {json.dumps(variables, sort_keys=True): variables for variables in every}
     assert distinct
     for variables in distinct.values():
         assert set(variables) <= set(templates[kind]["variables"]["properties"])
         check(templates[kind], variables)
         render(kind, templates[kind], variables)
+
+
+def in_pools() -> dict[str, list[Deployment]]:
+    """The deployments of every pool."""
+    every = deployments(PolicyBook())
+    return {pool.name: [each for each in every if each.pool == pool.name] for pool in pools(PolicyBook())}
+
+
+@every_type
+@pytest.mark.parametrize("name", sorted(TAKEOVER))
+def test_a_run_says_nothing_of_what_is_executed(kind: str, name: str, templates: dict[str, dict[str, Any]]) -> None:
+    for pool, theirs in in_pools().items():
+        sets = [each.job_variables(kind, SETTINGS) for each in theirs]
+        template = closed(templates[kind], sets, pool)
+        is_valid_schema(template["variables"], preprocess=False)
+        for each in sets:
+            check(template, each)
+            with pytest.raises(ValidationError):
+                check(template, {**each, name: TAKEOVER[name]})
+            # Where the server did not look, all but the environment still has no effect.
+            if name.partition(".")[0] not in template["variables"]["properties"]:
+                ours = render(kind, template, each)
+                assert render(kind, template, {**each, name: TAKEOVER[name]}).model_dump() == ours.model_dump()
+
+
+@every_type
+def test_even_without_pools_apply_no_template_takes_a_command_or_a_foreign_environment(
+    kind: str, templates: dict[str, dict[str, Any]]
+) -> None:
+    for name in TAKEOVER.keys() - {"image", "service_account_name"}:
+        with pytest.raises(ValidationError):
+            check(templates[kind], {**NEEDED[kind], name: TAKEOVER[name]})
+    assert "command" not in json.dumps(templates[kind]["job_configuration"])
+
+
+@every_type
+def test_only_runs_of_control_get_the_signing_key(kind: str, templates: dict[str, dict[str, Any]]) -> None:
+    for pool, theirs in in_pools().items():
+        template = closed(templates[kind], [each.job_variables(kind, SETTINGS) for each in theirs], pool)
+        held = {kind: "regiolect-signing" in json.dumps(template) for kind in ("docker", "kubernetes")}
+        assert held.get(kind, False) == (pool == CONTROL and kind != "process"), pool
+
+
+def test_prefects_own_template_is_closed_as_well() -> None:
+    sets = [each.job_variables("process", SETTINGS) for each in in_pools()[CONTROL]]
+    template = closed(template_of("process", None), sets, CONTROL)
+    assert set(template["variables"]["properties"]) == {"env"}
+    assert "command" not in json.dumps(template["job_configuration"])
+    assert closed(template, sets, CONTROL) == template, "a second time changes nothing"
+    rendered = render("process", template, sets[0])
+    assert sets[0]["env"].items() <= rendered.env.items()
+    assert rendered.command.endswith("-m prefect.engine")
+
+
+def test_an_operators_defaults_become_part_of_the_job(templates: dict[str, dict[str, Any]]) -> None:
+    theirs = json.loads(json.dumps(templates["docker"]))
+    theirs["variables"]["properties"]["memory"]["default"] = "64g"
+    sets = [each.job_variables("docker", SETTINGS) for each in in_pools()["cpu-x86"]]
+    template = closed(theirs, sets, "cpu-x86")
+    assert render("docker", template, sets[0]).mem_limit == "64g"
+    with pytest.raises(ValidationError):
+        check(template, {**sets[0], "memory": "1g"})
+
+
+def test_a_template_without_what_deployments_set_is_refused_by_name(templates: dict[str, dict[str, Any]]) -> None:
+    sets = [each.job_variables("docker", SETTINGS) for each in in_pools()[CONTROL]]
+    with pytest.raises(InvalidSetting, match=r"image, signing_volume"):
+        closed(templates["process"], sets, CONTROL)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +208,6 @@ def test_the_variables_of_every_deployment_are_taken(kind: str, templates: dict[
         ("docker", {"image": "registry.example.com:5000/regiolect-worker"}),
         ("docker", {"gpus": 1}),
         ("docker", {"memory": "8Gi"}),
-        ("docker", {"volumes": ["data:/data"]}),
         ("docker", {"device_requests": [{"Count": "1", "Capabilities": [["gpu"]]}]}),
         ("kubernetes", {"image": "regiolect-worker:latest"}),
         ("kubernetes", {"gpu": 1}),
@@ -145,24 +234,8 @@ def test_a_run_needs_its_image_and_account(kind: str, missing: str, templates: d
         check(templates[kind], {name: value for name, value in NEEDED[kind].items() if name != missing})
 
 
-def test_one_variable_of_the_environment_can_be_set_by_name(templates: dict[str, dict[str, Any]]) -> None:
-    check(templates["kubernetes"], {**NEEDED["kubernetes"], "env.REGIOLECT_HOME": "/scratch/other"})
-    job = render("kubernetes", templates["kubernetes"], {"env.REGIOLECT_HOME": "/scratch/other"}).job_manifest
-    environment = [(item["name"], item["value"]) for item in container_of(job)["env"]]
-    assert [value for name, value in environment if name == "REGIOLECT_HOME"] == ["/scratch/other"]
-
-
-def test_a_process_runs_in_its_folder_with_its_environment(
-    templates: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
-    rendered = render("process", templates["process"], {"working_dir": str(tmp_path), "env": {"A": "1"}})
-    assert rendered.working_dir == tmp_path
-    assert rendered.env["A"] == "1"
-    assert rendered.stream_output is True
-
-
 def test_a_container_is_locked_down_and_can_write_to_scratch_alone(templates: dict[str, dict[str, Any]]) -> None:
-    rendered = render("docker", templates["docker"], {"env": {"A": "1"}})
+    rendered = render("docker", templates["docker"], {"env": {"REGIOLECT_TRUST": "/signing/trust.json"}})
     options = rendered.container_create_kwargs
     # docker-py raises for options that it does not know, and for values that are of another type than Docker's.
     assert set(options) <= {*RUN_CREATE_KWARGS, *RUN_HOST_CONFIG_KWARGS}
@@ -178,10 +251,11 @@ def test_a_container_is_locked_down_and_can_write_to_scratch_alone(templates: di
     assert host["Memory"] == 8 << 30
     assert host["NanoCpus"] == 2_000_000_000
     assert host["DeviceRequests"] == []
-    assert host["Binds"] == ["/scratch"]
+    assert host["Binds"] == ["/scratch", "regiolect-no-key:/signing:ro"], "a build signs nothing"
     assert not rendered.privileged
     assert options["user"] == "10001:10001"
-    written = {"HOME": "/scratch", "TMPDIR": "/scratch", "REGIOLECT_HOME": "/scratch/regiolect", "A": "1"}
+    written = {"HOME": "/scratch", "TMPDIR": "/scratch", "REGIOLECT_HOME": "/scratch/regiolect"}
+    assert rendered.env["REGIOLECT_TRUST"] == "/signing/trust.json"
     assert written.items() <= rendered.env.items()
 
 
@@ -206,7 +280,6 @@ def container_of(job: dict[str, Any]) -> dict[str, Any]:
         {
             "gpus": 1,
             "cpu": "500m",
-            "env": {"A": "1"},
             "node_selector": {"nvidia.com/gpu.product": "Tesla-T4"},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
             "job_watch_timeout_seconds": 3600,
@@ -224,7 +297,7 @@ def test_a_job_is_one_that_kubernetes_takes(values: dict[str, Any], templates: d
 
 
 def test_a_job_is_locked_down_and_can_write_to_scratch_alone(templates: dict[str, dict[str, Any]]) -> None:
-    job = render("kubernetes", templates["kubernetes"], {"env": {"TMPDIR": "/scratch/tmp"}}).job_manifest
+    job = render("kubernetes", templates["kubernetes"], {}).job_manifest
     pod, container = job["spec"]["template"]["spec"], container_of(job)
     assert job["spec"]["backoffLimit"] == 0
     assert pod["restartPolicy"] == "Never"
@@ -248,8 +321,7 @@ def test_a_job_is_locked_down_and_can_write_to_scratch_alone(templates: dict[str
     ]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["REGIOLECT_HOME"].startswith("/scratch/")
-    # A deployment's own value wins, and is there once.
-    assert [item["value"] for item in container["env"] if item["name"] == "TMPDIR"] == ["/scratch/tmp"]
+    assert environment["TMPDIR"] == "/scratch"
 
 
 def test_a_job_gets_the_gpus_that_it_asks_for_and_all_of_its_processors(templates: dict[str, dict[str, Any]]) -> None:

@@ -61,6 +61,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             pictured = PICTURES in os.environ
             yield Office(
                 api=environment["PREFECT_API_URL"],
+                login=environment["PREFECT_API_AUTH_STRING"],
                 home=home,
                 model=FASHION if pictured else ADDRESS,
                 regions=(GUARDED, "in", "jp") if pictured else (GUARDED,),
@@ -88,6 +89,11 @@ def person(office: Office, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         albums.append(Path(folder).absolute())
     driver = open_browser(draws=PICTURES in os.environ)
     try:
-        yield Person(driver, office.site, tuple(albums))
+        made = Person(driver, office.site, tuple(albums))
+        made.log_in("regiolect:wrong")
+        made.sees("Invalid credentials")
+        made.log_in(office.login)
+        made.sees("Deployments")
+        yield made
     finally:
         driver.quit()

@@ -21,11 +21,13 @@ class Office:
     """A server, and a model that is released there.
 
     api: of the Prefect server, whose pages lie beside it.
+    login: user and password for it, with a colon between them.
     home: REGIOLECT_HOME of the worker.
     model, regions: what is released.
     """
 
     api: str
+    login: str
     home: Path
     model: str
     regions: tuple[str, ...]
@@ -40,10 +42,15 @@ class Office:
         return self.api.removesuffix("/api")
 
     def ask(self, path: str) -> Any:
-        return self._told(httpx.get(f"{self.api}{path}", trust_env=False))
+        return self._told(httpx.get(f"{self.api}{path}", auth=self._auth, trust_env=False))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._told(httpx.post(f"{self.api}{path}", json=body, trust_env=False))
+        return self._told(httpx.post(f"{self.api}{path}", json=body, auth=self._auth, trust_env=False))
+
+    @property
+    def _auth(self) -> tuple[str, str]:
+        user, _, password = self.login.partition(":")
+        return user, password
 
     def start_release(self) -> str:
         """Start a release of `model` for `regions`; its flow run's id."""

@@ -89,6 +89,12 @@ class Person:
     def go(self, path: str) -> None:
         self.driver.get(self.site + path)
 
+    def log_in(self, login: str) -> None:
+        """Open the pages, which ask for user and password at first, with a colon between them."""
+        self.go("/")
+        self.search("admin:pass", login)
+        self.press("Login")
+
     @property
     def address(self) -> str:
         return self.driver.current_url

@@ -58,6 +58,11 @@ class Site:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "REGIOLECT_", "MLFLOW_"))}
         return {**inherited, **self.servers, **own, **self.more}
 
+    def prefect(self) -> httpx.Client:
+        """A client of the Prefect server's API, logged in."""
+        user, _, password = self.servers["PREFECT_API_AUTH_STRING"].partition(":")
+        return httpx.Client(base_url=self.servers["PREFECT_API_URL"], auth=(user, password), timeout=30)
+
     def copy_from(self, other: Site) -> None:
         """The model package and the data, as a deployment of a new version would bring them."""
         shutil.rmtree(self.workshop.folder, ignore_errors=True)
@@ -116,12 +121,14 @@ class Sites:
                 start_new_session=True,
             )
         self.workers.append(worker)
-        known = f"{site.servers['PREFECT_API_URL']}/work_pools/{pool}/workers/filter"
         until = time.monotonic() + 90
-        while name not in [each["name"] for each in httpx.post(known, json={}, timeout=30).json()]:
-            assert worker.poll() is None, "the worker ended"
-            assert time.monotonic() < until, "the worker does not come up"
-            time.sleep(0.5)
+        with site.prefect() as client:
+            while name not in [
+                each["name"] for each in client.post(f"/work_pools/{pool}/workers/filter", json={}).json()
+            ]:
+                assert worker.poll() is None, "the worker ended"
+                assert time.monotonic() < until, "the worker does not come up"
+                time.sleep(0.5)
         return worker
 
     def stop(self, workers: Sequence[subprocess.Popen[bytes]]) -> None:

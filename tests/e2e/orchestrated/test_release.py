@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-import httpx
 import pytest
 from mlflow import MlflowClient
 
@@ -35,7 +34,8 @@ class Plant:
 
     def api(self, path: str, **body: object) -> object:
         """Ask the Prefect server."""
-        answer = httpx.post(f"{self.control.servers['PREFECT_API_URL']}{path}", json=body, timeout=30)
+        with self.control.prefect() as client:
+            answer = client.post(path, json=body)
         answer.raise_for_status()
         return answer.json()
 
@@ -59,7 +59,7 @@ def plant(sites: Sites, monkeypatch_module: pytest.MonkeyPatch) -> Plant:
     control.workshop.add("north", CPU, PORTABLE)
     control.workshop.add("south", CPU, precision="FP32")
     for name, value in control.servers.items():
-        if name.startswith("AWS_"):
+        if name.startswith(("AWS_", "MLFLOW_TRACKING_")):
             monkeypatch_module.setenv(name, value)
     made = Plant(control, {name: sites.site(name) for name in TARGETS}, sites)
     made.deploy_everywhere()
@@ -140,13 +140,11 @@ def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_al
     office = plant.sites.site("office")
     office.copy_from(plant.control)
     plant.sites.worker(office, "control")
-    server = plant.control.servers["PREFECT_API_URL"]
-    deployment = httpx.get(f"{server}/deployments/name/release/release", timeout=30).json()
-    refused = httpx.post(
-        f"{server}/deployments/{deployment['id']}/create_flow_run",
-        json={"parameters": {"model": "nobody:MODEL"}},
-        timeout=30,
-    )
+    with plant.control.prefect() as client:
+        deployment = client.get("/deployments/name/release/release").json()
+        refused = client.post(
+            f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": {"model": "nobody:MODEL"}}
+        )
     assert refused.status_code in (409, 422)
     assert "nobody:MODEL" in refused.text, "an unknown model is refused before anything runs"
     run = plant.api(
@@ -154,7 +152,7 @@ def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_al
         parameters={"model": "tests.flows.tiny_models:TINY", "regions": ["south"]},
     )
     assert isinstance(run, dict)
-    state = _when_over(server, run["id"], 90)
+    state = _when_over(plant.control, run["id"], 90)
     assert state == "Completed"
     report = next((office.folder / "home" / "reports").glob("tiny-*.json"))
     (row,) = ReleaseResult.model_validate_json(report.read_text()).rows
@@ -198,11 +196,12 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     assert all(row.model_uri for row in mended.rows)
 
 
-def _when_over(server: str, run: str, seconds: float) -> str:
+def _when_over(site: Site, run: str, seconds: float) -> str:
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        state = httpx.get(f"{server}/flow_runs/{UUID(run)}", timeout=30).json()["state"]
-        if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            return str(state["name"])
-        time.sleep(0.5)
+    with site.prefect() as client:
+        while time.monotonic() < until:
+            state = client.get(f"/flow_runs/{UUID(run)}").json()["state"]
+            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return str(state["name"])
+            time.sleep(0.5)
     raise AssertionError(f"still {state['name']} after {seconds} s")

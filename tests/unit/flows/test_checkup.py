@@ -17,7 +17,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.checkup import notification, worker_of
 from flows.pools import WATCH, apply
@@ -66,7 +66,8 @@ def policies(servers: LocalServers, tmp_path_factory: pytest.TempPathFactory) ->
 def at(address: str) -> Iterator[None]:
     """The environment and Prefect's own settings, which it reads once, lead to `address`."""
     environment = mock.patch.dict(os.environ, {"PREFECT_API_URL": address})
-    with environment, temporary_settings({PREFECT_API_URL: address}):
+    login = os.environ.get("PREFECT_API_AUTH_STRING")
+    with environment, temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: login}):
         yield
 
 
@@ -275,6 +276,15 @@ def test_an_address_where_nothing_answers_is_named_and_nothing_else_is_asked(pol
         found = looked_at()
     assert "PREFECT_API_URL=http://127.0.0.1:9/api" in found["prefect"].expected
     assert found["prefect"].verdict == "wrong"
+    assert not {"pools", "deployments", "worker of control"} & found.keys()
+
+
+def test_whoever_does_not_log_in_is_told_how(policies: Path) -> None:
+    address = os.environ["PREFECT_API_URL"]
+    with mock.patch.dict(os.environ, {"PREFECT_API_AUTH_STRING": "regiolect:wrong"}), at(address):
+        found = looked_at()
+    assert found["prefect"].verdict == "wrong"
+    assert "PREFECT_API_AUTH_STRING" in found["prefect"].remedy
     assert not {"pools", "deployments", "worker of control"} & found.keys()
 
 
