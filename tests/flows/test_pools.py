@@ -269,20 +269,6 @@ def test_prefects_own_deploy_makes_the_same(
     assert again(folder) == {}
 
 
-@pytest.mark.parametrize("pool_type", ["docker", "kubernetes"])
-def test_pools_of_containers_take_their_templates_and_the_image(
-    client: SyncPrefectClient, tmp_path: Path, pool_type: str, folder: Path
-) -> None:
-    write(tmp_path, "isle", f"gpu-{pool_type}")
-    settings = Settings(image="registry.example/worker:1")
-    for _ in range(2):
-        changes = apply(PolicyBook(tmp_path), settings, pool_type, ROOT / "infra" / "work_pools")
-    assert {each.done for each in changes if each.kind == "pool" or pool_type in each.name} == {"unchanged"}
-    assert client.read_work_pool(f"gpu-{pool_type}").type == pool_type
-    build = find(client, f"build-region/isle-gpu-{pool_type}")
-    assert build.job_variables["image"] == "registry.example/worker:1"
-
-
 def test_a_pool_that_let_runs_name_their_command_is_closed(
     folder: Path, first: tuple[Change, ...], client: SyncPrefectClient
 ) -> None:
@@ -317,6 +303,20 @@ def test_whoever_starts_a_run_chooses_nothing_of_how_it_is_started(
 
 def create_run(client: SyncPrefectClient, deployment: DeploymentResponse, body: dict[str, Any]) -> None:
     client.request("POST", "/deployments/{id}/create_flow_run", path_params={"id": deployment.id}, json=body)
+
+
+@pytest.mark.parametrize("pool_type", ["docker", "kubernetes"])
+def test_pools_of_containers_take_their_templates_and_the_image(
+    client: SyncPrefectClient, tmp_path: Path, pool_type: str, folder: Path
+) -> None:
+    write(tmp_path, "isle", f"gpu-{pool_type}")
+    settings = Settings(image="registry.example/worker:1")
+    for _ in range(2):
+        changes = apply(PolicyBook(tmp_path), settings, pool_type, ROOT / "infra" / "work_pools")
+    assert {each.done for each in changes if each.kind == "pool" or pool_type in each.name} == {"unchanged"}
+    assert client.read_work_pool(f"gpu-{pool_type}").type == pool_type
+    build = find(client, f"build-region/isle-gpu-{pool_type}")
+    assert build.job_variables["image"] == "registry.example/worker:1"
 
 
 def test_a_pool_of_containers_without_a_template_is_refused(folder: Path, tmp_path: Path) -> None:
