@@ -204,6 +204,12 @@ def local_servers(settings: Settings, environment: dict[str, str]) -> Iterator[F
         )
     else:
         yield ok("local servers", expected, names)
+    yield note(
+        "one account",
+        expected="builds under another account than releases, whose key signs",
+        found="`regiolect up` serves one account: nothing keeps its builds, or who has its logins, from the key",
+        remedy="where that matters, give each its own account or container: infra/compose.yaml, infra/README.md",
+    )
 
 
 def temporary_servers() -> Iterator[Finding]:

@@ -82,7 +82,7 @@ def object_store(place: Place) -> Server:
             "WEED_JWT_FILER_SIGNING_READ_KEY": key,
             # Volumes that a new bucket begins with; seven of them for every bucket otherwise.
             "WEED_MASTER_VOLUME_GROWTH_COPY_1": "2",
-            **_mutual_tls(tls),
+            **mutual_tls(tls),
         },
         folder=folder,
         log=place.log(NAME),
@@ -119,8 +119,8 @@ def _year() -> int:
     return datetime.now(UTC).year
 
 
-def _mutual_tls(folder: Path) -> Mapping[str, str]:
-    """What tells every part where its certificate is, and whose to take."""
+def mutual_tls(folder: Path) -> Mapping[str, str]:
+    """What tells every part which certificate of the set in `folder` is its own, and whose to take."""
     told = {"WEED_GRPC_CA": str(folder / certificates.AUTHORITY)}
     for component in certificates.COMPONENTS:
         told[f"WEED_GRPC_{component.upper()}_CERT"] = str(folder / certificates.certificate(component))

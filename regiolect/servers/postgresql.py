@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 NAME = "postgres"
 PORTS = {"sql": 5432}
 USER = "regiolect"
-# `accounts` are those of MLflow's users.
-DATABASES = ("accounts", "mlflow", "prefect")
+DATABASES = ("mlflow", "prefect")
 # The first of them that exists; the second always does.
 _ACCOUNTS = ("postgres", "nobody")
 

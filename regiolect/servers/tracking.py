@@ -80,4 +80,4 @@ def _login_file(folder: Path) -> Path:
 
 
 def _prepare(place: Place, folder: Path) -> None:
-    write_private(_login_file(folder), _LOGIN.format(database=postgresql.database_url(place, "psycopg2", "accounts")))
+    write_private(_login_file(folder), _LOGIN.format(database=postgresql.database_url(place, "psycopg2", "mlflow")))

@@ -1,7 +1,12 @@
-"""Buckets of an S3 server: which there are, and making those that are missing."""
+"""Buckets of an S3 server: which there are, and making those that are missing.
+
+python -m regiolect.storage.buckets NAME ...     makes them on the server that the environment's AWS_ variables name
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,3 +88,11 @@ def _failed(access: Access, wanted: str, error: Exception) -> StorageError:
         remedy="start the server, or correct the address (AWS_ENDPOINT_URL) and the credentials (AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY)",
     )
+
+
+if __name__ == "__main__":
+    _named = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    try:
+        make_buckets(Access(*(os.environ[name] for name in _named)), sys.argv[1:])
+    except StorageError as failed:
+        sys.exit(str(failed))

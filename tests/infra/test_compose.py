@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from compose_spec import PyCompose
+
+from regiolect.servers.object_store import mutual_tls
 
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}")
 
@@ -68,8 +71,8 @@ def test_it_is_closed_to_other_machines(services: dict[str, dict[str, Any]]) -> 
 def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
     for service in services.values():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"(?i)password|secret|key|token", name):
-                assert VARIABLE.fullmatch(value), name
+            if re.search(r"(?i)password|secret|key|token|auth_string", name) and not value.startswith("/tls/"):
+                assert VARIABLE.fullmatch(value.removeprefix("regiolect:")), name
             for given in re.findall(r"://[^:/]+:([^@]+)@", VARIABLE.sub("<variable>", str(value))):
                 assert given == "<variable>", name
 
@@ -105,7 +108,7 @@ def test_data_outlives_the_containers(text: str, services: dict[str, dict[str, A
 
 def test_our_own_containers_are_locked_down(services: dict[str, dict[str, Any]]) -> None:
     own = {name: service for name, service in services.items() if service["image"].startswith("regiolect-")}
-    assert len(own) == 6
+    assert len(own) == 8
     for name, service in own.items():
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -121,7 +124,10 @@ def test_builds_name_files_and_targets_that_exist(services: dict[str, dict[str, 
 
 
 def test_each_region_has_a_bucket(services: dict[str, dict[str, Any]], regions: frozenset[str]) -> None:
-    assert set(services["s3-buckets"]["environment"]["REGIONS"].split()) == regions
+    assert set(services["s3-buckets"]["command"]) == {
+        *(f"regiolect-{name}" for name in (*regions, "shared")),
+        "mlflow",
+    }
     assert services["worker-cpu-x86"]["environment"]["REGIOLECT_STORE"].startswith("s3://regiolect-{region}/")
 
 
@@ -130,6 +136,50 @@ def test_the_gpu_worker_is_there_on_demand_and_reserves_a_gpu(services: dict[str
     [device] = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert not [name for name, service in services.items() if service.get("profiles") and name != "worker-gpu"]
+
+
+def test_prefect_and_mlflow_ask_for_a_login_that_every_client_has(services: dict[str, dict[str, Any]]) -> None:
+    prefect, mlflow = services["prefect"]["environment"], services["mlflow"]["environment"]
+    clients = [service["environment"] for name, service in services.items() if name.startswith(("worker-", "prefect-"))]
+    assert len(clients) == 4
+    for client in clients:
+        assert client["PREFECT_API_AUTH_STRING"] == prefect["PREFECT_SERVER_API_AUTH_STRING"]
+        assert client["MLFLOW_TRACKING_USERNAME"] == mlflow["MLFLOW_AUTH_ADMIN_USERNAME"]
+        assert client["MLFLOW_TRACKING_PASSWORD"] == mlflow["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    assert "--app-name basic-auth" in services["mlflow"]["command"][0]
+
+
+def test_prefect_and_mlflow_answer_under_their_own_names_alone(services: dict[str, dict[str, Any]]) -> None:
+    prefect, mlflow = services["prefect"]["environment"], services["mlflow"]["environment"]
+    assert set(prefect["SERVED_HOSTS"].split(",")) == {"prefect", "127.0.0.1", "localhost"}
+    assert "*" not in mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    for told in (prefect["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"], mlflow["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]):
+        assert {VARIABLE.sub("", origin) for origin in told.split(",")} == {"http://127.0.0.1:", "http://localhost:"}
+
+
+def test_of_the_object_store_only_the_gateway_is_on_the_network(services: dict[str, dict[str, Any]]) -> None:
+    options = dict(option.lstrip("-").partition("=")[::2] for option in services["s3"]["command"][1:])
+    assert (options["ip.bind"], options["s3.ip.bind"]) == ("127.0.0.1", "0.0.0.0")  # noqa: S104 - in a container
+    assert {"disableHttp", "filer.disableHttp"} <= options.keys()
+    assert options["s3.iam"] == "false"
+
+
+def test_the_object_store_finds_a_certificate_for_each_of_its_parts(services: dict[str, dict[str, Any]]) -> None:
+    environment, maker = services["s3"]["environment"], services["s3-certificates"]
+    *_, module, folder = maker["entrypoint"]
+    assert find_spec(module)
+    assert f"s3-tls:{folder}" in maker["volumes"] and f"s3-tls:{folder}:ro" in services["s3"]["volumes"]
+    told = {name: value for name, value in environment.items() if name.startswith("WEED_GRPC_")}
+    assert told == mutual_tls(Path(folder))
+
+
+def test_the_signing_key_is_within_reach_of_control_alone(services: dict[str, dict[str, Any]]) -> None:
+    volumes = {name: service["volumes"] for name, service in services.items() if name.startswith("worker-")}
+    # It is made in the home of the account that releases, which is its volume.
+    assert volumes.pop("worker-control") == ["control:/scratch"]
+    assert volumes
+    assert not [name for name, theirs in volumes.items() if any(volume.startswith("control:") for volume in theirs)]
+    assert not [name for name in services if "REGIOLECT_SIGNING_KEY" in services[name].get("environment", {})]
 
 
 def test_servers_keep_what_a_restart_must_not_lose(services: dict[str, dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -152,4 +153,28 @@ def test_each_server_has_its_own_target_with_a_health_check(target: str, infra: 
     [health] = [rest for word, rest in stage if word == "HEALTHCHECK"]
     [command] = [json.loads(rest) for word, rest in stage if word == "CMD"]
     assert f"127.0.0.1:{port}/" in health
-    assert command[0] == target and command[command.index("--port") + 1] == port
+    assert command[command.index("--port") + 1] == port
+    # Each asks for a login, and Prefect looks at the Host header.
+    if target == "mlflow":
+        assert command[:4] == ["mlflow", "server", "--app-name", "basic-auth"]
+    else:
+        assert command[:5] == ["uvicorn", "--factory", "--app-dir", "/opt/own", "own_hosts:application"]
+        assert ("COPY", "regiolect/servers/own_hosts.py /opt/own/") in stage
+
+
+def test_what_the_image_of_prefect_holds_of_ours_stands_alone(root: Path, tmp_path: Path) -> None:
+    """As the image starts it: the one file, in another folder, in front of an application that says who asked."""
+    shutil.copy(root / "regiolect" / "servers" / "own_hosts.py", tmp_path)
+    (tmp_path / "served.py").write_text("import starlette.applications\ncreate = starlette.applications.Starlette\n")
+    script = (
+        "from own_hosts import application\nfrom starlette.testclient import TestClient\nasked = TestClient(application())\n"
+        "print([asked.get('/', headers={'Host': host}).status_code for host in ('prefect:4200', 'elsewhere.example')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{script}"],
+        env={"SERVED_APPLICATION": "served:create", "SERVED_HOSTS": "prefect,localhost"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[404, 400]", done.stderr

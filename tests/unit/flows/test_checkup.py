@@ -279,6 +279,13 @@ def test_an_address_where_nothing_answers_is_named_and_nothing_else_is_asked(pol
     assert not {"pools", "deployments", "worker of control"} & found.keys()
 
 
+def test_that_nothing_separates_builds_from_the_key_is_said(policies: Path) -> None:
+    (finding,) = [finding for finding in examine() if finding.name == "one account"]
+    assert finding.verdict == "note"
+    assert "nothing keeps its builds" in finding.found
+    assert "compose" in finding.remedy
+
+
 def test_whoever_does_not_log_in_is_told_how(policies: Path) -> None:
     address = os.environ["PREFECT_API_URL"]
     with mock.patch.dict(os.environ, {"PREFECT_API_AUTH_STRING": "regiolect:wrong"}), at(address):
