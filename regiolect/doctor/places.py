@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import os
 import platform
 import urllib.error
 import urllib.parse
@@ -142,7 +144,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
     # Nobody's name: it is read all the same, and asks for no more than an answer.
     Registry(uri, settings.artifact_root).by_alias("regiolect-doctor", CHAMPION)
     here = metadata.version("mlflow")
-    there = _text(f"{uri.rstrip('/')}/version") if uri.startswith(("http://", "https://")) else None
+    there = _text(f"{uri.rstrip('/')}/version", _mlflow_login()) if uri.startswith(("http://", "https://")) else None
     if there is None:
         yield ok("registry", expected, f"{shown}, read with MLflow {here}")
     elif there.split(".")[:1] != here.split(".")[:1]:
@@ -238,18 +240,30 @@ def _date(url: str) -> datetime | None:
     return said if said.tzinfo is not None else said.replace(tzinfo=UTC)
 
 
-def _text(url: str) -> str | None:
+def _mlflow_login() -> str | None:
+    """What logs in to MLflow as its clients do; None without a login in the environment."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    if user is None or password is None:
+        return None
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def _text(url: str, login: str | None) -> str | None:
     """A short answer with status 200, or None."""
-    _, body = _answer(url, 100)
+    _, body = _answer(url, 100, login)
     return body.decode(errors="replace").strip() or None
 
 
-def _answer(url: str, most: int) -> tuple[Message, bytes]:
-    """Headers of whatever answers, and up to `most` bytes of a good answer. User and password are not sent."""
+def _answer(url: str, most: int, login: str | None = None) -> tuple[Message, bytes]:
+    """Headers of whatever answers, and up to `most` bytes of a good answer. User and password in `url` are not sent."""
     parts = urllib.parse.urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        with urllib.request.urlopen(bare, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 - http or https only
+        asked = urllib.request.Request(bare)  # noqa: S310 - http or https only
+        if login is not None:
+            # Not sent on to where a redirect leads.
+            asked.add_unredirected_header("Authorization", login)
+        with urllib.request.urlopen(asked, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
             return answer.headers, answer.read(most)
     except urllib.error.HTTPError as error:
         with error:

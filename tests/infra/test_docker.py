@@ -167,7 +167,8 @@ def test_what_the_image_of_prefect_holds_of_ours_stands_alone(root: Path, tmp_pa
     shutil.copy(root / "regiolect" / "servers" / "own_hosts.py", tmp_path)
     (tmp_path / "served.py").write_text("import starlette.applications\ncreate = starlette.applications.Starlette\n")
     script = (
-        "from own_hosts import application\nfrom starlette.testclient import TestClient\nasked = TestClient(application())\n"
+        "from own_hosts import application\nfrom starlette.testclient import TestClient\n"
+        "asked = TestClient(application())\n"
         "print([asked.get('/', headers={'Host': host}).status_code for host in ('prefect:4200', 'elsewhere.example')])"
     )
     done = subprocess.run(

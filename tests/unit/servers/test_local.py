@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from regiolect.doctor import places
+from regiolect.errors import RegistryError
 from regiolect.policy import PolicyBook
 from regiolect.servers import certificates, object_store
 from regiolect.servers.catalog import NAMES
 from regiolect.servers.local import LocalServers, Status
 from regiolect.servers.ports import HOST, is_free
+from regiolect.settings import Settings
 from tests.unit.servers.conftest import OLD_CREDENTIALS
 from tests.unit.servers.uninvited import answers, listening, speaks_grpc
 
@@ -247,6 +251,17 @@ def test_whoever_has_no_credential_is_refused_on_everything_that_listens(servers
     assert asked == {*HARMLESS, *GRPC, *SQL}
     kept = s3(said).list_objects_v2(Bucket="regiolect-eu")["Contents"]
     assert [entry["Key"] for entry in kept] == ["private"]
+
+
+def test_the_doctor_logs_in_and_reads_mlflows_version(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = servers.environment()
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    (finding,) = places.registry(Settings(home=servers.root.parent))
+    assert (finding.verdict, f"version {metadata.version('mlflow')}" in finding.found) == ("ok", True), finding
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-wrong-wrong")
+    with pytest.raises(RegistryError):
+        list(places.registry(Settings(home=servers.root.parent)))
 
 
 @pytest.mark.parametrize("path", ["events/in", "events/out", "logs/out"])
