@@ -34,29 +34,9 @@ from regiolect.servers.local import LocalServers, Status
 from regiolect.servers.ports import HOST, is_free
 from regiolect.settings import Settings
 from tests.unit.servers.conftest import OLD_CREDENTIALS
-from tests.unit.servers.uninvited import answers, listening, speaks_grpc
+from tests.unit.servers.uninvited import GRPC, HARMLESS, SQL, answers, listening, speaks_grpc
 
 PASSWORD_FILES = ("credentials.json", "pgpass", "s3/s3.json", "env.sh", "state.json")
-# What each port may answer to somebody without any credential: that it is there, and what says nothing of the data. A
-# use that is not listed is a test that fails: whoever opens a port says here what it tells.
-HARMLESS: dict[str, set[tuple[str, str]]] = {
-    "s3.s3": {("GET", "/healthz"), ("GET", "/status")},
-    # Its only page, whatever is sent there: which servers there are.
-    "s3.master": {
-        *(("GET", path) for path in ("/", "/ui/index.html", "/healthz", "/cluster/status", "/cluster/healthz")),
-        *(("POST", path) for path in ("/", "/?Action=CreateUser&UserName=me")),
-    },
-    # How much room there is.
-    "s3.volume": {("GET", "/healthz"), ("GET", "/status")},
-    "s3.filer": set(),
-    "mlflow.http": {("GET", "/health"), ("GET", "/api/3.0/mlflow/server-info")},
-    # The pages' own files, which then ask for the login.
-    "prefect.http": {
-        ("GET", path) for path in ("/", "/ui-settings", "/openapi.json", "/docs", "/api/health", "/api/ready")
-    },
-}
-GRPC = {f"s3.{part}.grpc" for part in ("master", "volume", "filer", "s3")}
-SQL = {"postgres.sql"}
 
 
 def pids(found: Iterable[Status]) -> dict[str, int | None]:
