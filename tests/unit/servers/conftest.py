@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.servers.files import write_private
 from regiolect.servers.local import LocalServers
 
 # As they were before Prefect and MLflow asked for a login.
@@ -24,7 +25,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """In a home that an earlier version began."""
     made = LocalServers(tmp_path_factory.mktemp("home"), usual_ports=False)
     made.root.mkdir(mode=0o700)
-    (made.root / "credentials.json").write_text(json.dumps(OLD_CREDENTIALS))
+    write_private(made.root / "credentials.json", json.dumps(OLD_CREDENTIALS))
     made.up()
     yield made
     made.down()

@@ -11,12 +11,13 @@ import pytest
 
 from regiolect.errors import StorageError
 from regiolect.servers.credentials import Credentials, keep_credentials
+from regiolect.servers.files import write_private
 from tests.unit.servers.conftest import OLD_CREDENTIALS
 
 
 def test_a_file_of_an_earlier_version_is_completed_and_what_was_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    path.write_text(json.dumps(OLD_CREDENTIALS))
+    write_private(path, json.dumps(OLD_CREDENTIALS))
     # As several commands at once would.
     with ThreadPoolExecutor(8) as pool:
         kept = list(pool.map(lambda _: keep_credentials(path), range(16)))
@@ -37,7 +38,7 @@ def test_every_secret_is_long_its_own_and_hidden(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", '{"access_key": 1}', '{"unknown": "x"}', "\x00"])
 def test_a_damaged_file_is_named_without_what_it_holds(tmp_path: Path, content: str) -> None:
     path = tmp_path / "credentials.json"
-    path.write_text(content)
+    write_private(path, content)
     with pytest.raises(StorageError, match="backup") as failed:
         keep_credentials(path)
     assert failed.value.__cause__ is None
