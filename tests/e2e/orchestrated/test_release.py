@@ -6,11 +6,13 @@ comes up, a person who presses a button, a worker that dies in the middle of a b
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from dataclasses import dataclass
 from uuid import UUID
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 
@@ -157,6 +159,34 @@ def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_al
     report = next((office.folder / "home" / "reports").glob("tiny-*.json"))
     (row,) = ReleaseResult.model_validate_json(report.read_text()).rows
     assert (row.region, row.rebuilt, row.model_uri) == ("south", False, "models:/tiny-south@champion")
+
+
+def test_a_page_from_elsewhere_and_who_has_the_login_run_no_command(plant: Plant) -> None:
+    """While a worker of `control`, whose account holds the signing key, waits for runs."""
+    server, witness = plant.control.servers["PREFECT_API_URL"], plant.control.folder / "was-here"
+    with plant.control.prefect() as client:
+        release = client.get("/deployments/name/release/release").json()["id"]
+        path = f"/deployments/{release}/create_flow_run"
+        parameters = {"model": "tests.flows.tiny_models:TINY", "regions": ["south"], "dry_run": True}
+        takeovers: tuple[dict[str, object], ...] = (
+            {"command": f"touch {witness}"},
+            {"env": {"PYTHONSTARTUP": str(witness)}},
+            {"env.PYTHONPATH": str(plant.control.folder)},
+            {"working_dir": str(plant.control.folder)},
+            {"image": "theirs:1"},
+        )
+        before = client.post("/flow_runs/count", json={}).json()
+        for job in takeovers:
+            body = json.dumps({"parameters": parameters, "job_variables": job})
+            # As a page sends it without asking the browser's leave, and with it; as one whose name was pointed here.
+            for kind in ("text/plain", "application/json"):
+                sent = {"Origin": "http://elsewhere.example", "Content-Type": kind}
+                assert httpx.post(server + path, content=body, headers=sent).status_code == 401
+            assert client.post(path, content=body, headers={"Host": "elsewhere.example"}).status_code == 400
+            refused = client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert refused.status_code == 422, f"{job}: {refused.text}"
+        assert client.post("/flow_runs/count", json={}).json() == before, "there is nothing that a worker could take up"
+    assert not witness.exists()
 
 
 def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_else(plant: Plant) -> None:
