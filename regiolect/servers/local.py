@@ -23,7 +23,7 @@ from regiolect.servers.credentials import keep_credentials
 from regiolect.servers.files import cannot_write, make_folder, write_private
 from regiolect.servers.parts import require_parts
 from regiolect.servers.ports import becomes_free, choose_ports, is_free
-from regiolect.servers.processes import ProcessId
+from regiolect.servers.processes import Patience, ProcessId
 from regiolect.servers.server import Place, Server
 from regiolect.servers.state import ServerState, State, read_state, write_state
 
@@ -227,7 +227,7 @@ class LocalServers:
         return process
 
     def _wait_until_well(self, server: Server, process: ProcessId) -> None:
-        deadline = time.monotonic() + server.start_seconds
+        patience = Patience(process, server.name)
         while True:
             if not processes.is_alive(process):
                 raise self._failed(server, f"it ended with exit code {processes.exit_code(process)}")
@@ -235,8 +235,9 @@ class LocalServers:
             # Asked once more: an answer may have come from another program that was there first.
             if problem is None and processes.is_alive(process):
                 return
-            if time.monotonic() > deadline:
-                raise self._failed(server, f"no answer within {server.start_seconds:.0f} s: {problem}")
+            ended = patience.ended(server.start_seconds)
+            if ended is not None:
+                raise self._failed(server, f"{ended}: {problem}")
             time.sleep(_POLL_SECONDS)
 
     def _failed(self, server: Server, what: str) -> ServerFailed:

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from regiolect.host.process import born
+from regiolect.progress import note
 
 if TYPE_CHECKING:
     import psutil
 
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 10.0
+SAY_SECONDS, MOST_SECONDS = 30.0, 1800.0
+# Less of a processor than this is what a server does that waits for something.
+_LEAST_WORK, _LOOK_SECONDS = 0.03, 2.0
 
 
 class ProcessId(BaseModel):
@@ -107,6 +111,49 @@ def kill(process: ProcessId) -> None:
     if found is not None:
         _kill(_family(found))
         exit_code(process)
+
+
+class Patience:
+    """Waits for a server by its progress: a loaded machine is slow and not broken.
+
+    Args:
+        process: the server, on its way up.
+        name: as a person is told, every 30 s, that it is waited for.
+    """
+
+    def __init__(self, process: ProcessId, name: str) -> None:
+        self._process, self._name = process, name
+        self._begin = self._said = self._looked = self._at_work = time.monotonic()
+        self._worked = 0.0
+
+    def ended(self, idle_seconds: float) -> str | None:
+        """Why it is given up: it, and what it started, did nothing for so long, or anything for half an hour."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            worked = self._processor_seconds()
+            if worked - self._worked >= _LEAST_WORK * (now - self._looked):
+                self._at_work = now
+            self._looked, self._worked = now, worked
+        if now - self._said >= SAY_SECONDS:
+            self._said = now
+            note(
+                f"waits for {self._name} to start: process {self._process.pid}, for {now - self._begin:.0f} s, "
+                f"{self._processor_seconds():.0f} s of them at work"
+            )
+        if now - self._at_work > idle_seconds:
+            return f"it did nothing for {idle_seconds:.0f} s"
+        return f"no answer within {MOST_SECONDS / 60:.0f} minutes" if now - self._begin > MOST_SECONDS else None
+
+    def _processor_seconds(self) -> float:
+        import psutil
+
+        seconds = 0.0
+        found = _find(self._process)
+        for member in _family(found) if found is not None else ():
+            with suppress(psutil.Error):
+                times = member.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
 
 def last_lines(log: Path, lines: int = 20) -> str:

@@ -59,7 +59,7 @@ class Server:
     check: what is wrong with it, None if it answers as it should; asks the server itself and returns within seconds.
     before: run before every start; makes what is not there yet.
     after: run when it is well; makes what is not there yet.
-    start_seconds: how long it may take until it is well.
+    start_seconds: how long it may do nothing on its way up until it is given up.
     stop_signal, stop_seconds: how it is asked to stop, and how long it is waited for before it is killed.
     """
 

@@ -26,7 +26,7 @@ from regiolect.host.room import require_room
 from regiolect.progress import note
 from regiolect.servers import processes
 from regiolect.servers.ports import HOST
-from regiolect.servers.processes import ProcessId
+from regiolect.servers.processes import Patience, ProcessId
 from regiolect.servers.server import PYTHON, http_problem
 from regiolect.settings import TEMPORARY_SERVER
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 PROGRAM = "flows.temporary_server"
 # How Prefect starts the one that it would start by itself; earlier versions of Regiolect left that to it.
 PREFECTS_OWN = "prefect.server.api.server:create_app"
-SAY_SECONDS = 30.0
 # A server on its way up works; one that did nothing for so long waits for something that does not come.
 IDLE_SECONDS = 120.0
 ATTEMPTS = 3
@@ -151,30 +150,17 @@ class TemporaryServer:
 
     def _problem(self) -> str | None:
         """None once it answers; why it does not and never will."""
-        import psutil
-
         if self.process is None:
             return "it was not started"
-        begin = said = moved = time.monotonic()
-        worked = 0.0
+        patience = Patience(self.process, "the temporary Prefect server")
         while True:
             if not processes.is_alive(self.process):
                 return f"it ended with exit code {processes.exit_code(self.process)}"
             if http_problem((f"{self.address}/api/health",)) is None and processes.is_alive(self.process):
                 return None
-            now = time.monotonic()
-            with suppress(psutil.NoSuchProcess):
-                times = psutil.Process(self.process.pid).cpu_times()
-                if times.user + times.system > worked:
-                    worked, moved = times.user + times.system, now
-            if now - moved > IDLE_SECONDS:
-                return f"it did nothing for {IDLE_SECONDS:.0f} s"
-            if now - said > SAY_SECONDS:
-                said = now
-                note(
-                    f"waits for the temporary Prefect server to start: process {self.process.pid}, for "
-                    f"{now - begin:.0f} s, {worked:.0f} s of them at work"
-                )
+            ended = patience.ended(IDLE_SECONDS)
+            if ended is not None:
+                return ended
             time.sleep(_POLL_SECONDS)
 
     def _kill(self) -> None:

@@ -141,6 +141,18 @@ def test_who_waits_too_long_is_told_who_is_there_and_how_to_reset_it(prefect_ser
         held.result(60)
 
 
+def test_who_waits_for_the_slot_says_so_and_for_which_runs(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        _held_by_another(held_slot, "tiny-told"),
+        pytest.raises(RegistrationBusy),
+        held_slot("tiny-told", wait_seconds=3.0),
+    ):
+        pytest.fail("another holds it")
+    said = "waits to be alone at tiny-told: registering now: no run that the server knows; has waited "
+    assert said in caplog.text
+    assert "s of at most 3 s" in caplog.text
+
+
 def test_a_server_that_does_not_answer_is_named() -> None:
     with (
         temporary_settings(NOWHERE),

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from regiolect.errors import OrchestratorError, StorageError
-from regiolect.servers import temporary
+from regiolect.servers import processes, temporary
 from regiolect.servers.processes import is_alive
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import Settings
@@ -38,7 +38,7 @@ def process_of(server: TemporaryServer) -> int:
 def test_one_that_hangs_or_is_killed_is_started_again_and_says_so(
     server: TemporaryServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "SAY_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "SAY_SECONDS", 0.5)
     monkeypatch.setattr(temporary, "IDLE_SECONDS", 5.0)
     server.begin()
     assert not Settings().has_server, "it is no place where people answer"
