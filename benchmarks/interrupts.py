@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from regiolect.machine import cores, cpu_fingerprint
+from regiolect.machine import cpu_fingerprint
 from tests.e2e.interrupted import PATIENCE, Desk, Running, desk_in
 from tests.flows.tiny_models import ADDRESS
 
@@ -40,7 +41,7 @@ def main() -> None:
         seconds = measured(desk_in(Path(folder)), 1 if arguments.quick else arguments.rounds)
     result = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": {**cpu_fingerprint(), "cores": cores()},
+        "host": {**cpu_fingerprint(), "cores": processors()},
         "promise_seconds": SECONDS,
         "seconds": seconds,
     }

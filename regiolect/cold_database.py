@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+
+from regiolect.errors import RegistryError
+from regiolect.host.waiting import patiently
 
 _DIALECTS = ("mssql", "mysql", "postgresql", "sqlite")
 # Any number will do that no other user of advisory locks in the same database takes: "regiolec" in ASCII.
 _KEY = int.from_bytes(b"regiolec")
+_LOCK_NOT_AVAILABLE = "55P03"
+# The two halves of a key are columns of their own.
+_HOLDERS = """
+SELECT format('backend %s of the database (from %s) holds it since %s UTC', pid,
+              coalesce(host(client_addr), 'its own machine'), to_char(xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS'))
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) | objid::bigint = :key
+"""
 
 
 def is_database(uri: str) -> bool:
@@ -31,16 +43,41 @@ def one_opens(uri: str, seconds: float) -> Iterator[None]:
         seconds: the longest wait.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: no connection, or `seconds` went by.
+        RegistryError: `seconds` went by.
+        sqlalchemy.exc.SQLAlchemyError: no connection.
     """
     if _dialect(uri) != "postgresql":
         yield
         return
     from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import OperationalError
     from sqlalchemy.pool import NullPool
 
     with create_engine(uri, poolclass=NullPool).begin() as connection:
-        connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": f"{int(seconds * 1000)}ms"})
-        # Held by the transaction rather than the session: a pooler in front of the server may share sessions out.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
+
+        def take(seconds: float) -> bool:
+            wait = {"wait": f"{int(seconds * 1000)}ms"}
+            connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), wait)
+            try:
+                with connection.begin_nested():
+                    # Held by the transaction rather than the session: a pooler in front of the server may share
+                    # sessions out.
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY})
+            except OperationalError as error:
+                if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+                    raise
+                return False
+            return True
+
+        def whom() -> str:
+            return "; ".join(connection.execute(text(_HOLDERS), {"key": _KEY}).scalars())
+
+        what = "to be alone at a database that is opened for the first time"
+        patiently(take, what, seconds, whom, partial(_busy, what, seconds))
         yield
+
+
+def _busy(what: str, seconds: float, told: str) -> RegistryError:
+    return RegistryError(
+        expected=f"{what} within {seconds:g} s", found=told, remedy="run again when that one has made its tables"
+    )

@@ -185,7 +185,7 @@ def left_behind() -> Iterator[tuple[psutil.Process, str]]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
-            ours = PROGRAM in command and int(command[-1]) != process.ppid()
+            ours = command[-3:-2] == [PROGRAM] and command[-1] != str(process.ppid())
             if ours or (PREFECTS_OWN in command and not _is_python(process.parent())):
                 ports = [found.laddr.port for found in process.net_connections("tcp") if found.status == "LISTEN"]
                 yield process, ", ".join(f"{HOST}:{port}" for port in ports) or "no port"

@@ -15,11 +15,11 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from regiolect.bundle import MANIFEST, read_bundle, verify_bundle
 from regiolect.cold_database import one_opens
 from regiolect.contracts import RegisteredEngine
+from regiolect.errors import RegistryError
 from regiolect.registry import CHAMPION, PREVIOUS, Registry
 from regiolect.servers.local import LocalServers
 
@@ -329,9 +329,11 @@ def test_four_processes_open_a_cold_postgresql_at_once(postgres, bundles, tmp_pa
     assert list((tmp_path / "artifacts").rglob(MANIFEST)), "the folder that was asked for"
 
 
-def test_who_holds_a_cold_postgresql_too_long_is_named(postgres):
+def test_who_holds_a_cold_postgresql_too_long_is_named(postgres, caplog):
     uri = _database(postgres, "held")
-    with one_opens(uri, 5), pytest.raises(OperationalError, match="lock timeout"), one_opens(uri, 0.2):
+    holder = r"backend \d+ of the database \(from 127.0.0.1\) holds it since \d\d:\d\d:\d\d UTC"
+    with one_opens(uri, 5), pytest.raises(RegistryError, match=holder), one_opens(uri, 1.5):
         pass
+    assert "waits to be alone at a database that is opened for the first time: backend " in caplog.text
     with one_opens(uri, 0.2):
         pass
