@@ -30,6 +30,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A terminal and whatever runs the command may both pass one Ctrl-C on.
 _SAME_SECONDS = 0.3
 FAREWELL_SECONDS = 3.0
+_DIE_SECONDS = 1.0
 
 _farewells: list[Callable[[], object]] = []
 _spared: set[int] = set()
@@ -133,7 +134,18 @@ def _end_children() -> None:
     for child in ours:
         with suppress(psutil.Error):
             child.kill()
-    psutil.wait_procs([child for child in ours if child.is_running()], timeout=1.0)
+    until = time.monotonic() + _DIE_SECONDS
+    while time.monotonic() < until and any(map(_lives, ours)):
+        time.sleep(0.01)
+
+
+def _lives(process: psutil.Process) -> bool:
+    import psutil
+
+    # A zombie is its parent's to bury, which may be gone.
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _descendants(process: psutil.Process) -> set[psutil.Process]:
