@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
+from regiolect.errors.redaction import redacted_address
 from regiolect.outcome import conclude, rows_of
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine
-from regiolect.settings import load_settings, without_password
+from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
@@ -52,7 +53,7 @@ def release(address: str, side_by_side: int) -> ReleaseResult:
         started=started,
         seconds=time.perf_counter() - clock,
         rows=rows_of(planned, outcomes, frozenset(outcomes), registered),
-        tracking_uri=without_password(load_settings().tracking_uri),
+        tracking_uri=redacted_address(load_settings().tracking_uri),
     )
     written = write_report.fn(result, tuple(outcomes.values()))
     log_report.fn(written)

@@ -18,6 +18,7 @@ from flows.pools import WATCH, Change, apply
 from flows.pools import server as prefect_server
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.errors import InvalidSetting, OrchestratorError, PolicyError
+from regiolect.errors.redaction import showable
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
 
@@ -60,7 +61,7 @@ def _version(client: SyncPrefectClient) -> str:
             expected=f"the API of a Prefect server at PREFECT_API_URL={client.api_url}",
             found="an answer that is not Prefect's",
             remedy="correct PREFECT_API_URL; it ends with /api: http://<host>:4200/api",
-        ) from error
+        ) from showable(error)
 
 
 def deployments(book: PolicyBook, settings: Settings) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ from flows.deployments import (
 )
 from flows.job_templates import closed, template_of
 from regiolect.errors import OrchestratorError
+from regiolect.errors.redaction import showable
 from regiolect.policy import PolicyBook
 from regiolect.reachable import one_line
 from regiolect.settings import Settings
@@ -154,13 +155,13 @@ def server() -> Iterator[SyncPrefectClient]:
             remedy="set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to credentials that it accepts"
             if refused
             else "mend what it names and apply again; if that is none of yours, compare its version: prefect version",
-        ) from error
+        ) from showable(error)
     except httpx.HTTPError as error:
         raise OrchestratorError(
             expected="the Prefect server to go on answering",
             found=f"{type(error).__name__}: {error}",
             remedy="see that it runs, then apply again: what was done is left as it is",
-        ) from error
+        ) from showable(error)
     except (ObjectAlreadyExists, ObjectNotFound) as error:
         raise OrchestratorError(
             expected="nobody else to change pools and deployments meanwhile",

@@ -19,10 +19,11 @@ from flows.drills import drill_once
 from flows.publish import publish_region
 from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
+from regiolect.errors.redaction import redacted_address
 from regiolect.outcome import Registered, refuse, rows_of
 from regiolect.planning import Plan, RegionRequest, finished
 from regiolect.report import markdown_plan
-from regiolect.settings import load_settings, without_password
+from regiolect.settings import load_settings
 from tasks.export import export
 from tasks.plan import plan
 from tasks.report import link_report, log_report, write_report
@@ -72,7 +73,7 @@ def release(
         seconds=time.perf_counter() - clock,
         rows=rows_of(planned, done.outcomes, done.built, done.registered),
         drills=done.drills,
-        tracking_uri=without_password(load_settings().tracking_uri),
+        tracking_uri=redacted_address(load_settings().tracking_uri),
     )
     return _report(result, tuple(done.outcomes.values()))
 

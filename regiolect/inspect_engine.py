@@ -20,12 +20,13 @@ from regiolect.contracts import (
     short,
 )
 from regiolect.errors import ForeignRegion, UntrustedEngine, UsageError
+from regiolect.errors.redaction import redacted_address
 from regiolect.files import RECORD, read_file
 from regiolect.planning import OUTCOMES
 from regiolect.preflight import preflight, require_region
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
-from regiolect.settings import Settings, without_password
+from regiolect.settings import Settings
 from regiolect.signing.bundles import verify_decision
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import Store
@@ -62,7 +63,7 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     # MLflow refuses to be asked for a path.
     version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
     if version is None:
-        where = f"{without_password(settings.tracking_uri)} or {settings.home}"
+        where = f"{redacted_address(settings.tracking_uri)} or {settings.home}"
         kind = f"a folder without {MANIFEST}, and " if folder.is_dir() else ""
         raise UsageError(
             expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",

@@ -15,13 +15,14 @@ from typing import Any
 
 from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, OrchestratorError, UnknownModel
+from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import farewell
 from regiolect.host.room import require_room
 from regiolect.planning import plan_here
 from regiolect.reachable import require_prefect
 from regiolect.registry import Exclusively
 from regiolect.servers.temporary import TemporaryServer
-from regiolect.settings import Settings, without_password
+from regiolect.settings import Settings
 from regiolect.tune.result import TuningResult, untried
 
 
@@ -178,7 +179,7 @@ def _answer(flow: Callable[..., Any], *args: object, **how: object) -> Any:
         if "API" not in str(error):
             raise
         raise OrchestratorError(
-            expected=f"the Prefect server at {without_password(os.environ['PREFECT_API_URL'])} to answer",
+            expected=f"the Prefect server at {redacted_address(os.environ['PREFECT_API_URL'])} to answer",
             found=str(error).splitlines()[0],
             remedy="see its log and whether it still runs, then run again: what was finished is kept",
-        ) from error
+        ) from showable(error)

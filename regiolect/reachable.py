@@ -6,12 +6,11 @@ import http.client
 import re
 import ssl
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
 from regiolect.errors import OrchestratorError
-from regiolect.settings import without_password
+from regiolect.errors.redaction import redacted, redacted_address, showable, without_userinfo
 
 _PROBE_SECONDS = 5.0
 
@@ -32,9 +31,7 @@ def require_answer(url: str, seconds: float) -> None:
             answer: whoever talks to the server has settings of its own for that.
     """
     try:
-        parts = urllib.parse.urlsplit(url)
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        urllib.request.urlopen(bare, timeout=seconds).close()  # noqa: S310 - the caller passes http or https only
+        urllib.request.urlopen(without_userinfo(url), timeout=seconds).close()  # noqa: S310 - the caller passes http or https only
     except (ValueError, http.client.InvalidURL) as error:
         raise OSError(f"no usable address: {error}") from error
     except (urllib.error.HTTPError, http.client.HTTPException):
@@ -57,15 +54,15 @@ def require_prefect(server: str, otherwise: str) -> None:
         require_answer(f"{server.rstrip('/')}/health", _PROBE_SECONDS)
     except (OSError, ValueError) as error:
         raise OrchestratorError(
-            expected=f"a Prefect server at PREFECT_API_URL={without_password(server)}",
-            found=without_password(str(error)),
+            expected=f"a Prefect server at PREFECT_API_URL={redacted_address(server)}",
+            found=redacted(str(error)),
             remedy=f"start it, correct the address, or {otherwise}",
-        ) from error
+        ) from showable(error)
 
 
 def one_line(text: str) -> str:
     """What a vendor's error says in its first line, without passwords; SQLAlchemy and MLflow add whole pages."""
-    line = without_password(text.splitlines()[0].strip())
+    line = redacted(text.splitlines()[0].strip())
     return line if len(line) <= 300 else f"{line[:300]} ..."
 
 
@@ -73,7 +70,7 @@ def remedy(text: str, uri: str) -> str:
     """What to do about a vendor's error `text` from the registry at `uri`."""
     database = sqlite_file(uri)
     if "mlflow db upgrade" in text:
-        return f"back the database up, then: mlflow db upgrade {without_password(uri)}"
+        return f"back the database up, then: mlflow db upgrade {redacted_address(uri)}"
     if database is not None:
         return (
             f"if {database} is damaged, restore it from a backup or move it aside (a new one is made); "

@@ -6,7 +6,6 @@ Paths are made absolute once, when the settings are read, so that no later chang
 from __future__ import annotations
 
 import os
-import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -201,8 +200,3 @@ def load_settings() -> Settings:
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
-
-
-def without_password(address: str) -> str:
-    """A registry's address as a report may show it: `postgresql://me:***@host/db`."""
-    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", address)

@@ -24,12 +24,12 @@ from regiolect.audit.today import require_allowed, require_recent
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegiolectError, RegistryError
+from regiolect.errors.redaction import redacted_address
 from regiolect.gate.again import require_reproduced
 from regiolect.host.processors import processors
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
 from regiolect.registry import LiveVersion, Registry, require_obedient, require_signed
-from regiolect.settings import without_password
 from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
 from regiolect.tune import words
@@ -77,7 +77,7 @@ def audit(
     if not live and not promises and not of_all.found:
         raise RegistryError(
             expected="a registry with versions to audit",
-            found=f"none at {without_password(registry.tracking_uri)}, and no record of any in the regions' stores",
+            found=f"none at {redacted_address(registry.tracking_uri)}, and no record of any in the regions' stores",
             remedy="correct MLFLOW_TRACKING_URI, or release a region first",
         )
     require_kept(promises, live, of_all.kept)
@@ -91,7 +91,7 @@ def audit(
                 progress(found)
     return AuditResult(
         at=at,
-        registry=without_password(registry.tracking_uri),
+        registry=redacted_address(registry.tracking_uri),
         seconds=time.perf_counter() - clock,
         versions=tuple(versions),
         findings=tuple(of_all.found),

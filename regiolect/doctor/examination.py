@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from urllib.parse import urlsplit
 
 from regiolect import __version__
 from regiolect.doctor import installation, orchestration, places, project, signing
 from regiolect.doctor.finding import Check, Diagnosis, Finding, told
 from regiolect.engines import catalog
 from regiolect.errors import PolicyError, RegiolectError
+from regiolect.errors.redaction import redacted
 from regiolect.integrity import own_code
 from regiolect.policy import PolicyBook, RegionPolicy
-from regiolect.settings import Settings, load_settings, without_password
+from regiolect.settings import Settings, load_settings
 from regiolect.storage.opening import PLACEHOLDER
-
-HIDDEN = "***"
-_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|AUTH_STRING")
-# Shorter ones are words that a text may hold by itself.
-_LEAST_SECRET = 6
 
 
 def examine(regions: Sequence[str] | None = None) -> Iterator[Finding]:
@@ -34,9 +28,8 @@ def examine(regions: Sequence[str] | None = None) -> Iterator[Finding]:
 
     Every check ends within its time. No secret of the environment is part of a finding.
     """
-    secrets = _secrets(os.environ)
     for finding in _examine(regions):
-        texts = {field: _hide(getattr(finding, field), secrets) for field in ("name", "expected", "found", "remedy")}
+        texts = {field: redacted(getattr(finding, field)) for field in ("name", "expected", "found", "remedy")}
         yield finding.model_copy(update=texts)
 
 
@@ -158,27 +151,3 @@ def _s3_address() -> str | None:
     from regiolect.storage.address import s3_address
 
     return s3_address()
-
-
-def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not show, the longest first."""
-    found = {value for name, value in environment.items() if _SECRET.search(name.upper())}
-    for value in environment.values():
-        if "://" in value and "@" in value:
-            found |= _userinfo(value)
-    return tuple(sorted((each for each in found if len(each) >= _LEAST_SECRET), key=len, reverse=True))
-
-
-def _userinfo(url: str) -> set[str]:
-    """The password in a URL; its user where it has none, which then is a token."""
-    try:
-        user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
-    except ValueError:
-        return set()
-    return {password or user}
-
-
-def _hide(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return without_password(text)

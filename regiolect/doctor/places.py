@@ -22,12 +22,13 @@ from pydantic import AwareDatetime
 from regiolect.contracts import Contract, Digest, short
 from regiolect.doctor.finding import Finding, note, ok, wrong
 from regiolect.errors import RegistryError, StorageError
+from regiolect.errors.redaction import redacted_address
 from regiolect.integrity import digest_of, own_code
 from regiolect.reachable import sqlite_file
 from regiolect.registry import CHAMPION, Registry
 from regiolect.servers.local import LocalServers
 from regiolect.servers.temporary import left_behind
-from regiolect.settings import Settings, without_password
+from regiolect.settings import Settings
 from regiolect.storage import Store
 from regiolect.storage.opening import PLACEHOLDER, SHARED
 
@@ -133,7 +134,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
     Raises:
         RegistryError: it does not, or cannot be.
     """
-    uri, shown = settings.tracking_uri, without_password(settings.tracking_uri)
+    uri, shown = settings.tracking_uri, redacted_address(settings.tracking_uri)
     expected = f"an MLflow registry to read at {shown}"
     database = sqlite_file(uri)
     if find_spec("mlflow") is None:

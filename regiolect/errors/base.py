@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from regiolect.errors.redaction import redacted
+
 
 class RegiolectError(Exception):
-    """Base of the tree.
+    """Base of the tree. Secrets of addresses are left out of what it says.
 
     Args:
         expected: what would have been right.
@@ -15,10 +17,9 @@ class RegiolectError(Exception):
     exit_code = 1
 
     def __init__(self, expected: str, found: str, remedy: str) -> None:
-        self.expected = expected
-        self.found = found
-        self.remedy = remedy
-        super().__init__(f"expected {expected}; found {found}. Remedy: {remedy}")
+        # Errors are printed, logged and kept in reports and records.
+        self.expected, self.found, self.remedy = map(redacted, (expected, found, remedy))
+        super().__init__(f"expected {self.expected}; found {self.found}. Remedy: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (workers, Prefect states); subclasses may have other constructors.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from regiolect.cold_database import is_database, one_opens
 from regiolect.errors import RegistryError
+from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.waiting import alone
 from regiolect.quiet import quiet_mlflow
 from regiolect.reachable import one_line, remedy, require_answer, sqlite_file
-from regiolect.settings import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,7 @@ class Connection:
 
     def __init__(self, uri: str, artifact_root: Path | None, factory: ClientFactory) -> None:
         self.uri = uri
-        self.shown = without_password(uri)
+        self.shown = redacted_address(uri)
         self.database = sqlite_file(uri)
         if artifact_root is None and self.database is not None:
             artifact_root = self.database.parent / "mlartifacts"
@@ -107,10 +107,8 @@ class Connection:
             ) from error
         except _vendor_errors() as error:
             text = str(error).strip() or type(error).__name__
-            # A cause is printed with all that it says.
-            cause = error if without_password(text) == text else None
             mend = remedy(text, self.uri)
-            raise RegistryError(expected=wanted, found=one_line(text), remedy=mend) from cause
+            raise RegistryError(expected=wanted, found=one_line(text), remedy=mend) from showable(error)
 
 
 def _vendor_errors() -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regiolect.errors import InvalidSetting, StorageError
+from regiolect.errors.redaction import redacted_address
 from regiolect.storage.base import MARKER, Store
 from regiolect.storage.local import LocalStore
 from regiolect.storage.regional import RegionalStore
@@ -38,21 +39,16 @@ def check_location(location: str) -> str:
         if not _S3.fullmatch(sample):
             raise _invalid(
                 "s3://bucket/prefix, of a valid bucket name and letters, digits, '_', '-', '.' and '='",
-                shown(location),
+                redacted_address(location),
             )
         return location.rstrip("/")
     # One letter and a colon is a drive.
     if not location.strip() or re.match(r"[A-Za-z][\w+.-]+:", location):
-        raise _invalid("a folder, or s3://bucket/prefix", shown(location) or "nothing")
+        raise _invalid("a folder, or s3://bucket/prefix", redacted_address(location) or "nothing")
     try:
         return str(Path(location).expanduser().absolute())
     except RuntimeError as error:
         raise _invalid("a folder, or s3://bucket/prefix", f"{location} ({error})") from error
-
-
-def shown(location: str) -> str:
-    """A location as an error may show it: whatever stands where a name and a password would is left out."""
-    return re.sub(r"(:/{0,2}).*@", r"\1***@", location)
 
 
 def open_store(location: str, cache: Path, region: str | None = None) -> Store:

@@ -16,6 +16,7 @@ from regiolect.errors import (
     StoreFull,
     StoreUnreachable,
 )
+from regiolect.errors.redaction import without_userinfo
 
 _NO_CREDENTIALS = (
     aws.CredentialRetrievalError,
@@ -48,8 +49,8 @@ def code(error: aws.ClientError) -> str:
 
 def authority(endpoint: str) -> str:
     """An endpoint without the user and password that it may hold."""
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    parts = urlsplit(without_userinfo(endpoint))
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def named(error: aws.BotoCoreError | aws.ClientError, expected: str, bucket: str, endpoint: str) -> StorageError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.errors import InvalidSetting
-from regiolect.settings import QUIET, load_settings, without_password
+from regiolect.settings import QUIET, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -57,15 +57,3 @@ def test_a_region_that_no_policy_could_have_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("REGIOLECT_REGION", "Europe!")
     with pytest.raises(InvalidSetting, match=r"REGIOLECT_REGION.*Europe!"):
         load_settings()
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("postgresql://me:s3cret@db.example/mlflow", "postgresql://me:***@db.example/mlflow"),
-        ("https://mlflow.example:5000", "https://mlflow.example:5000"),
-        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
-    ],
-)
-def test_passwords_are_hidden_and_the_rest_is_not(address: str, shown: str) -> None:
-    assert without_password(address) == shown

@@ -1,0 +1,114 @@
+"""No secret of an address is left in what is shown, and nothing else is missing."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regiolect.errors import RegistryError
+from regiolect.errors.redaction import redacted, redacted_address, secrets_of, showable, without_userinfo
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "REGIOLECT_MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:s3cret@db.example/mlflow", "postgresql://me:***@db.example/mlflow"),
+        ("postgresql+psycopg2://me:p/w@db:5432/mlflow", "postgresql+psycopg2://me:***@db:5432/mlflow"),
+        ("postgresql://me:p@ss/w?x#y@db/mlflow", "postgresql://me:***@db/mlflow"),
+        ("postgresql://me:s3cret@one:1,two:2/db?sslmode=require", "postgresql://me:***@one:1,two:2/db?sslmode=require"),
+        ("postgresql:///db?host=one&user=me&password=s3cret&port=1", "postgresql:///db?host=one&user=me&password=***&port=1"),
+        ("postgresql://db/mlflow?sslpassword=a%20b", "postgresql://db/mlflow?sslpassword=***"),
+        ("postgresql://me@db/mlflow", "postgresql://me@db/mlflow"),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Ds", "mssql+pyodbc:///?odbc_connect=***"),
+        ("http://a-token@host:5000/api", "http://***@host:5000/api"),
+        ("http://a/to+ken=@host", "http://***@host"),
+        ("https://a-token:@host", "https://***@host"),
+        ("https://a-token:x-oauth-basic@host/a.git", "https://***@host/a.git"),
+        ("http://me:s3cret@[::", "http://me:***@[::"),
+        ("https://h/o?X-Amz-Signature=abc&X-Amz-Date=1#access_token=d", "https://h/o?X-Amz-Signature=***&X-Amz-Date=1#access_token=***"),
+        ("https://host:5000/a?email=me@corp&page=1", "https://host:5000/a?email=me@corp&page=1"),
+        ("http://[::1]:5000/x", "http://[::1]:5000/x"),
+        ("https://mlflow.example:5000", "https://mlflow.example:5000"),
+        ("sqlite:////home/me@corp/mlflow.db", "sqlite:////home/me@corp/mlflow.db"),
+        ("file:///home/me@corp/reports", "file:///home/me@corp/reports"),
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        ("models:/fashion-eu@champion", "models:/fashion-eu@champion"),
+    ],
+)  # fmt: skip
+def test_secrets_are_left_out_and_the_rest_is_not(address: str, shown: str) -> None:
+    assert redacted(address) == shown
+    assert redacted(shown) == shown
+    # As a vendor's message has it.
+    assert redacted(f"(Error) cannot open '{address}': no") == f"(Error) cannot open '{shown}': no"
+
+
+def test_every_address_of_a_text_is_looked_at() -> None:
+    text = 'tried http://me:a@one,http://b@two and "postgresql://me:c@three/db"\nthen https://h?token=d'
+    assert redacted(text) == (
+        'tried http://me:***@one,http://***@two and "postgresql://me:***@three/db"\nthen https://h?token=***'
+    )
+
+
+@pytest.mark.parametrize("address", ["s3:me:s3cret@b", "https:me:s3 cret@host", "https://me:s3 cret@host"])
+def test_an_address_alone_may_be_written_in_any_way(address: str) -> None:
+    assert "cret" not in redacted_address(address)
+
+
+PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="'\"<>`"), min_size=1)
+HOSTS = st.sampled_from(["db", "db.example:5432", "one:1,two:2", "[::1]:5000"])
+
+
+@given(password=PASSWORDS, host=HOSTS, scheme=st.sampled_from(["postgresql", "http", "s3", "mysql+pymysql"]))
+def test_no_sign_in_a_password_lets_it_through(password: str, host: str, scheme: str) -> None:
+    shown = redacted(f"error: {scheme}://someone:{password}@{host}/x?a=b failed")
+    if not re.search(r"\?[^@=]*=|[,;|][A-Za-z][\w+.\-]*://", password):
+        assert shown in {f"error: {scheme}://{user}@{host}/x?a=b failed" for user in ("someone:***", "***")}
+        assert without_userinfo(f"{scheme}://someone:{password}@{host}/x") == f"{scheme}://{host}/x"
+
+
+def test_what_the_environment_holds_is_known_in_any_form_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:long%20pass/word@db/mlflow")
+    monkeypatch.setenv("SOME_API_KEY", "0123456789")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:an-auth-string")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
+    told = "password 'long pass/word', or long%20pass/word; key 0123456789 (an-auth-string) in /var/run/token"
+    assert redacted(told) == "password '***', or ***; key *** (***) in /var/run/token"
+    # What urllib and libpq say of a password with a slash in it.
+    assert redacted("Port could not be cast to integer value as 'long%20pass'").endswith("'***'")
+    told = 'could not translate host name "word@db" to address'
+    assert redacted(told) == told.replace("word", "***")
+
+
+def test_a_password_that_the_address_shows_anyhow_is_not_cut_out_of_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://postgres:postgres@db/mlflow")
+    assert redacted("a postgresql server of 'postgres' at postgresql://postgres:postgres@db/mlflow") == (
+        "a postgresql server of 'postgres' at postgresql://postgres:***@db/mlflow"
+    )
+
+
+def test_an_error_says_no_secret_and_has_no_cause_that_does() -> None:
+    address = "postgresql://me:s3cret@db/mlflow"
+    try:
+        try:
+            raise ValueError(address)
+        except ValueError as inner:
+            raise KeyError("harmless") from inner
+    except KeyError as error:
+        refused = RegistryError(f"a registry at {address}", f"{error.__cause__}", f"correct {address}")
+        refused.__cause__, refused.__suppress_context__ = showable(error), True
+    assert "s3cret" not in "".join(traceback.format_exception(refused))
+    assert showable(harmless := KeyError("harmless")) is harmless
+
+
+def test_what_is_secret_in_an_address_is_told_as_written_and_as_read() -> None:
+    assert secrets_of("https://me:a%2Fb@h/x?token=c+d&page=1") == {"a%2Fb", "a/b", "c+d", "c d"}
