@@ -20,8 +20,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -42,6 +42,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _LOOK_SECONDS = 0.1
 # What a child may take to leave by itself once it is told to; nothing that it holds is worth more.
 _LEAVE_SECONDS = 2.0
+# A socket in it has a name of at most 107.
+_LONGEST_TMPDIR = 70
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _preloaded = {"regiolect.host.fork_server": None}
@@ -77,10 +79,28 @@ def start_fork_server(preload: Sequence[str] = ()) -> None:
 
     Args:
         preload: modules that children use; one that is not installed is passed over. None of them may start threads.
+
+    Raises:
+        EngineCrashed: it cannot be started.
     """
     _preloaded.update(dict.fromkeys(preload))
     _CONTEXT.set_forkserver_preload(list(_preloaded))
-    forkserver.ensure_running()
+    with _startable():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _startable() -> Iterator[None]:
+    try:
+        yield
+    # The fork server ends, and its pipe with it, where it cannot fork.
+    except (OSError, EOFError) as error:
+        raise EngineCrashed(
+            expected="to start a process for the stages of a release",
+            found=f"{str(error) or 'the fork server ended'} ({type(error).__name__})",
+            remedy="make room for one more process and its memory; have TMPDIR name a folder on a disk with room, "
+            f"in at most {_LONGEST_TMPDIR} characters",
+        ) from error
 
 
 @dataclass
@@ -223,7 +243,8 @@ class _Process:
         here, there = _CONTEXT.Pipe()
         level = logging.getLogger().level
         process = _CONTEXT.Process(target=serve, args=(there, dict(os.environ), level), name=name)
-        process.start()
+        with _startable():
+            process.start()
         there.close()
         pid = int(process.pid or 0)
         _running.add(pid)

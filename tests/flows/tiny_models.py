@@ -9,7 +9,8 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     kill-worker                 if there: the process that started that one is killed first
     hold-at-score               if there: scores that may still be computed before that process stands still for good
     held                        written then
-    faults/<child>              what the metric does in the child of that name, in place of scoring: see `suffer`
+    faults/<child>              what the metric does in the child of that name, in place of scoring: see `suffer`; for
+                                the child that exports, named by the model's address, what loading the model does
 
 `tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
 the same with images in float32, which can be NaN.
@@ -50,7 +51,10 @@ GPU = {"name": "gpu", "backend": "tensorrt-rtx"}
 def __getattr__(name: str) -> ModelSpec:
     if name not in RAW_DTYPES:
         raise AttributeError(f"no {name} in {__name__}")
-    return Workshop(Path(os.environ[WORKSHOP]), RAW_DTYPES[name]).spec()
+    found = Workshop(Path(os.environ[WORKSHOP]), RAW_DTYPES[name])
+    if multiprocessing.current_process().name == ADDRESS:
+        found.meet_fault()
+    return found.spec()
 
 
 def suffer(fault: str) -> None:
@@ -108,6 +112,12 @@ class Workshop:
     def fault(self, child: str) -> Path:
         return self.folder / "faults" / child
 
+    def meet_fault(self) -> None:
+        """In the child for which one was set."""
+        fault = self.fault(multiprocessing.current_process().name)
+        if fault.exists():
+            suffer(fault.read_text())
+
     def set_fault(self, child: str, fault: str) -> None:
         self.fault(child).parent.mkdir(exist_ok=True)
         self.fault(child).write_text(fault)
@@ -129,9 +139,7 @@ class Workshop:
         )
 
     def _accuracy(self, outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[Any]:
-        fault = self.fault(multiprocessing.current_process().name)
-        if fault.exists():
-            suffer(fault.read_text())
+        self.meet_fault()
         if self.fuse.exists():
             left = int(self.fuse.read_text())
             if left == 0:

@@ -285,6 +285,22 @@ def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
     assert running.returncode == 0
 
 
+def test_a_temporary_folder_in_which_no_socket_can_be_made_is_told(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    text = f"""
+os.environ["TMPDIR"] = {str(deep)!r}
+try:
+    child.run(ours.pid)
+except Exception as error:
+    print(type(error).__name__, error.found, "|", error.remedy)
+"""
+    with script(tmp_path, text) as running:
+        told, _ = running.communicate(timeout=120)
+    assert told.startswith("EngineCrashed AF_UNIX path too long (OSError) | ")
+    assert "TMPDIR" in told and "at most 70 characters" in told
+
+
 @pytest.mark.parametrize("how", ["hang", "hang_with_the_lock"])
 def test_a_killed_parent_takes_its_child_and_the_fork_server_along(tmp_path: Path, how: str) -> None:
     with script(tmp_path, f"print(child.run(ours.pid), flush=True)\nchild.run(ours.{how})") as running:
