@@ -48,8 +48,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     try:
         request = on_this_machine(request, store)
         known = None if force else finished(request, store)
-        with one_child(f"{request.region} on {request.target.name}", _tuning_minutes(request)):
-            outcome = known or _build(request, model, force, clock)
+        outcome = known or _build(request, model, force, clock)
     except Exception as error:
         # Whatever stopped the region, of whichever library, is kept as its outcome and raised again; what only kept it
         # from being tried is told to whoever waits, and says nothing about the region.
@@ -65,20 +64,18 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
 
 
 def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
-    data = validate_data(request, ingest_data(request))
-    observed = observe_region(request, model, data, force)
-    chosen = choose(request, model, data, observed, force)
-    engine = build(request, model, data, chosen)
-    attestation = attest_engine(engine)
-    evaluation = decision = tuning = None
-    if attestation.executed is not None:
-        if request.policy.tuning is not None:
-            tuning = tune_engine(request, model, engine, data, request.policy.tuning.minutes, force)
-        evaluation = evaluate(request, model, engine, data, tuning)
-        decision = gate(request, engine, attestation, evaluation)
+    minutes = request.policy.tuning.minutes if request.policy.tuning is not None else 0.0
+    with one_child(f"{request.region} on {request.target.name}", minutes):
+        data = validate_data(request, ingest_data(request))
+        observed = observe_region(request, model, data, force)
+        chosen = choose(request, model, data, observed, force)
+        engine = build(request, model, data, chosen)
+        attestation = attest_engine(engine)
+        evaluation = decision = tuning = None
+        if attestation.executed is not None:
+            if request.policy.tuning is not None:
+                tuning = tune_engine(request, model, engine, data, minutes, force)
+            evaluation = evaluate(request, model, engine, data, tuning)
+            decision = gate(request, engine, attestation, evaluation)
     seconds = time.perf_counter() - clock
     return conclude(request, data, chosen, engine, attestation, evaluation, decision, seconds, tuning)
-
-
-def _tuning_minutes(request: RegionRequest) -> float:
-    return request.policy.tuning.minutes if request.policy.tuning is not None else 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -17,6 +15,8 @@ from tasks.in_child import in_child, one_child
 
 @task(name="export", tags=["cpu"], cache_policy=NO_CACHE)
 def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
-    with one_child(model):
-        make = partial(in_child, stages.export, model, regions)
-        return export_once(load_model_spec(model), load_settings().store(), make)
+    def anew() -> ExportedModel:
+        with one_child(model):
+            return in_child(stages.export, model, regions)
+
+    return export_once(load_model_spec(model), load_settings().store(), anew)

@@ -28,6 +28,9 @@ def one_child(of: str, more_minutes: float = 0.0) -> Iterator[None]:
         of: whose stages they are, as an error names them: "eu on cpu".
         more_minutes: that a stage may take on top of what the settings say: what tuning is given.
     """
+    if _apart():
+        # While it imports, this process does what comes before the first stage.
+        start_fork_server(PRELOADED)
     with Child(of, _limits(more_minutes)) as child:
         before = _CHILD.set(child)
         try:
@@ -43,14 +46,17 @@ def in_child(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         EngineCrashed: the child died, hung, or took more memory than it may.
         Exception: whatever the stage raised.
     """
-    settings, child = load_settings(), _CHILD.get()
-    if settings.isolation == "off":
+    child = _CHILD.get()
+    if not _apart():
         return stage(*args, **kwargs)
-    start_fork_server(PRELOADED)
     if child is not None:
         return child.run(stage, *args, **kwargs)
-    with Child(stage.__name__, _limits()) as child:
-        return child.run(stage, *args, **kwargs)
+    with one_child(stage.__name__):
+        return in_child(stage, *args, **kwargs)
+
+
+def _apart() -> bool:
+    return load_settings().isolation == "on"
 
 
 def _limits(more_minutes: float = 0.0) -> Limits:

@@ -31,7 +31,7 @@ def faulty(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for region, (fault, _, _) in FAULTS.items():
         workshop.add(region, **({"nightly": {"deadline_minutes": 0.2}} if region == "late" else {}))
         workshop.set_fault(f"{region} on cpu", fault)
-    workshop.add("north", PORTABLE, tuning={"minutes": 0.1})
+    workshop.add("north", PORTABLE)
     return workshop
 
 
