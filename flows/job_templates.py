@@ -15,6 +15,7 @@ from prefect.utilities.templating import apply_values
 
 from regiolect.errors import InvalidSetting
 from regiolect.files import NOTE, read_file
+from regiolect.integrity import parse_json
 
 
 def template_of(pool_type: str, folder: Path | None) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def template_of(pool_type: str, folder: Path | None) -> dict[str, Any]:
         )
     path = folder / f"{pool_type}.json"
     try:
-        template = json.loads(read_file(path, NOTE))
+        template = parse_json(read_file(path, NOTE))
     except (OSError, ValueError) as error:
         raise InvalidSetting(
             expected=f"a base job template in {path}",

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import Busy, RegiolectError
+from regiolect.errors.redaction import redacted
 from regiolect.host.child import off_the_clock
 from regiolect.host.process import born
 
@@ -48,7 +49,8 @@ class Holder(BaseModel):
     @classmethod
     def this(cls, doing: str) -> Self:
         """This process, from now on."""
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        # Others print it, and it lies in a file.
+        command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
         if len(command) > _LONGEST_COMMAND:
             command = f"{command[:_LONGEST_COMMAND]}..."
         by = os.getpid()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regiolect.errors import StorageError, UnusableFile
 from regiolect.guarded import read_secret
+from regiolect.integrity import parse_json
 from regiolect.servers.files import cannot_write, write_private
 
 # What takes part in a secret's place where one would be shown.
@@ -62,7 +62,7 @@ def keep_credentials(path: Path) -> Credentials:
 
 def _read(path: Path) -> dict[str, object] | None:
     try:
-        found = json.loads(read_secret(path))
+        found = parse_json(read_secret(path))
     except FileNotFoundError:
         return None
     except UnusableFile as error:
