@@ -17,6 +17,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -27,6 +28,7 @@ from regiolect.once import once
 # What takes part in every release has a digest of its own (`integrity.own_code`).
 _REGIOLECT = tuple(Path(__file__).parent.parent / name for name in ("regiolect", "data_checks", "tasks", "flows"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
+_PARSING = threading.Lock()
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum)
 
 _Piece = FunctionType | type
@@ -243,7 +245,9 @@ def _imports(name: str, path: Path) -> tuple[str, ...]:
     """Names of the modules that a file imports, or may: `from a import b` may mean a module a.b."""
     text = path.read_bytes() if path.suffix == ".py" else b""
     try:
-        tree = ast.parse(text)
+        # Python 3.11 counts how deep it is in one place for all threads, and fails where two of them are in it.
+        with _PARSING:
+            tree = ast.parse(text)
     except (SyntaxError, ValueError):
         # Not this version's Python, so nothing can import it here. Its content counts all the same.
         return ()

@@ -118,7 +118,7 @@ def test_run_says_which_extra_a_release_needs(bare: Path, workshop: Workshop) ->
 def test_show_says_which_extra_the_registry_needs(bare: Path, tmp_path: Path) -> None:
     nothing = said(bare / "regiolect", "show", "tiny-north", cwd=tmp_path)
     assert nothing.returncode == 2, "where no registry was ever made nothing can be found, with the extra or without"
-    (tmp_path / "mlflow.db").touch()
+    (tmp_path / "mlflow.db").write_bytes(b"SQLite format 3\0")
     done = said(bare / "regiolect", "show", "tiny-north", cwd=tmp_path, REGIOLECT_HOME=str(tmp_path))
     assert done.returncode == 1
     assert "RegistryError" in done.stderr

@@ -29,7 +29,9 @@ def test_processes_that_open_a_cold_store_together_all_register(bundles, tmp_pat
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for process in processes:
         out, err = process.communicate(timeout=120)
-        assert (process.returncode, out, err) == (0, "1\n", "")
+        assert (process.returncode, out) == (0, "1\n")
+        # On a loaded machine the others are waited for long enough to be told of; nothing else is said.
+        assert all(line.startswith("waits to be alone at ") for line in err.splitlines())
     opened = Registry(uri)
     assert all(opened.champion("tiny", region) is not None for region in ("a", "b", "c", "d"))
 
