@@ -12,7 +12,7 @@ from regiolect.publish import publish
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 from tasks.exclusively import one_release_at_a_time
-from tasks.in_child import in_child
+from tasks.in_child import in_child, one_child
 
 
 # The name of a run tells who is at a registered model: tasks.exclusively asks for it.
@@ -32,7 +32,8 @@ def register(
     store = load_settings().store(outcomes[0].region)
 
     def again(champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine) -> Blob:
-        return in_child(stages.answer_again, address, policy, champion, served, new)
+        with one_child(f"the champion of {policy.region}"):
+            return in_child(stages.answer_again, address, policy, champion, served, new)
 
     return publish(model, outcomes, policy, store, _registry(), again, left_out)
 

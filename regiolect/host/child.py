@@ -16,6 +16,8 @@ from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from regiolect.errors.redaction import redacted
+
 
 @dataclass(frozen=True)
 class Raised:
@@ -31,7 +33,7 @@ class Raised:
         while link is not None and link not in chain:
             chain.append(link)
             link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        return cls(tuple(map(_portable, chain)), "".join(traceback.format_exception(error)))
+        return cls(tuple(map(_portable, chain)), redacted("".join(traceback.format_exception(error))))
 
     def error(self) -> BaseException:
         for link, cause in zip(self.chain, self.chain[1:], strict=False):

@@ -94,7 +94,7 @@ def start_another_and_hang(file: Path) -> None:
 
 def refuse() -> None:
     try:
-        raise ZeroDivisionError("of the vendor's")
+        raise ZeroDivisionError("of the vendor's")  # at s3://me:hunter2-hunter2@host/bucket
     except ZeroDivisionError as error:
         raise ParityFailed("this", "that", "do so") from error
 
@@ -156,6 +156,7 @@ def test_an_error_comes_whole_with_its_cause_and_leaves_the_child_alone(child: C
     assert (error.expected, error.found, error.remedy) == ("this", "that", "do so")
     assert repr(error.__cause__) == 'ZeroDivisionError("of the vendor\'s")'
     assert "in refuse" in error.__notes__[0], "where it was raised"
+    assert "hunter2" not in error.__notes__[0]
     assert child.run(pid) == before
 
 
