@@ -111,6 +111,9 @@ class RegisteredEngine(Contract):
         default=None, exclude_if=_absent, description="account of the person who made it champion; None: a release did"
     )
     because: str | None = Field(default=None, exclude_if=_absent, description="that person's reason")
+    retired_key: str | None = Field(
+        default=None, exclude_if=_absent, description="whose key signed its promotion, if that is not in use any more"
+    )
 
     def tuning_of(self, build_key: str) -> str | None:
         """Digest of the tuning of one of its engines, or None."""

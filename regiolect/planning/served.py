@@ -51,7 +51,9 @@ class Served:
         champion = found.get(f"{model}-{policy.region}")
         if champion is not None:
             served = {(key, champion.tuning_of(key)) for key in champion.build_keys}
-            approved = [] if {(each.kept, each.tuning) for each in approved} <= served else approved
+            missing = {(each.kept, each.tuning) for each in approved} - served
+            # A release signs anew what was signed with a key that was retired since: another bundle.
+            approved = approved if missing or champion.retired_key else []
         if not approved:
             return tuple(engines)
         changed = self._changed(model, approved, champion, policy, store)
@@ -90,8 +92,11 @@ def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: Re
         return "approved, and no version is served"
     said = f"approved, and {champion.uri} is served"
     key = dict(zip(champion.targets, champion.build_keys, strict=False)).get(engine.target or "")
-    if key is None or key == engine.kept:
+    if key is None:
         return said
+    if key == engine.kept:
+        signed = champion.retired_key
+        return f"served as {champion.uri}, signed by {signed}, a retired key: a release signs anew" if signed else said
     old, new = (store.get_record(OUTCOMES, each, RegionOutcome) for each in (key, str(engine.kept)))
     again = f"{said}, whose engine answers today's gate set when it is released"
     if old is None or new is None or old.evaluation is None or new.evaluation is None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import UsageError
 from regiolect.progress import note
-from regiolect.registry.promotions import forget_others, promote, promotions_of
+from regiolect.registry.promotions import forget_others, promote, promotions_of, tag_of
 from regiolect.registry_tags import registered_engine, require_owner
 from regiolect.signing.envelope import Signing
-from regiolect.signing.promotion import Promotion
-from regiolect.signing.trust import Trust
+from regiolect.signing.promotion import Promotion, open_promotion
+from regiolect.signing.trust import KeyState, Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,8 +67,12 @@ def champion_of(model: RegisteredModel | None, trust: Trust) -> RegisteredEngine
     """
     if model is None:
         return None
-    found = promotions_of(model, trust).get(_target(model, CHAMPION) or 0)
-    return found.engine() if found is not None else None
+    version = _target(model, CHAMPION) or 0
+    found = promotions_of(model, trust).get(version)
+    if found is None:
+        return None
+    key = open_promotion(model.tags[tag_of(version)], model.name, version, trust)[1].key
+    return found.engine().model_copy(update={"retired_key": None if key.state is KeyState.ACTIVE else key.who()})
 
 
 def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str) -> RegisteredEngine:

@@ -10,7 +10,7 @@ import pytest
 from regiolect.contracts import ApprovedEngine, Attestation, Decision, Execution, LossUnit, Precision
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
-from regiolect.gate.bounds import loss_bounds, relative_loss_bounds
+from regiolect.gate.bounds import clopper_pearson, loss_bounds, relative_loss_bounds
 from regiolect.policy import LatencyLimit, SampleMinimum
 from tests.unit.gate.cases import attestation, decide, engine, evaluation, policy, table
 
@@ -78,6 +78,36 @@ def test_what_is_surely_better_than_its_reference_is_told_as_suspicious() -> Non
     assert "greater_is_better=False" in better.reasons[-1]
     for gained in (0, 20):
         assert not any("suspicious" in reason for reason in decide(table(4000, gained=gained), policy(0.5)).reasons)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "outcome", "bound"),
+    [
+        (100, Decision.APPROVED, "at least 0.9"),
+        (400, Decision.INCONCLUSIVE, "at least 0.8"),
+        (3600, Decision.FAILED, "most"),
+    ],
+)
+def test_a_floor_is_judged_by_the_bound_of_the_engines_own_score(wrong: int, outcome: Decision, bound: str) -> None:
+    """Whatever its reference scores: of a network at chance level nothing is lost."""
+    rows = table(4000, wrong=wrong)
+    assert decide(rows, policy(0.5)).outcome is Decision.APPROVED
+    decision = decide(rows, policy(0.5, accuracy={"least": 0.9}))
+    assert (decision.outcome, decision.loss, decision.least) == (outcome, 0.0, 0.9)
+    assert decision.score_lower == pytest.approx(clopper_pearson(4000 - wrong, 4000, 0.05)[0])
+    (reason,) = [each for each in decision.reasons if each.startswith("least: ")]
+    assert bound in reason
+    assert ("least" in decision.blocked_by) is (outcome is not Decision.APPROVED)
+
+
+def test_a_floor_of_scores_is_bounded_as_their_loss_against_full_marks_is() -> None:
+    each = np.random.default_rng(5).uniform(0.7, 1.0, 4000)
+    rows = PairedResults(tuple(f"s{i}" for i in range(4000)), each, each)
+    decision = decide(rows, policy(0.5, accuracy={"least": 0.84}))
+    assert decision.outcome is Decision.APPROVED
+    assert decision.score_lower is not None
+    assert 0.84 < decision.score_lower < each.mean()
+    assert decide(rows, policy(0.5, accuracy={"least": 0.86})).outcome is Decision.FAILED
 
 
 def test_figures_near_the_limit_get_the_decimals_that_tell_them_apart() -> None:

@@ -60,6 +60,13 @@ def test_what_was_approved_and_is_not_served_is_work(plan: Planned, build) -> No
     assert only(plan("north", champions=lambda: {"tiny-north": tuned_since})).action == "promote"
 
 
+def test_what_a_retired_key_signed_is_to_be_signed_anew(plan: Planned, build) -> None:
+    built = build(only(plan("north")).request)
+    engine = only(plan("north", champions=lambda: {"tiny-north": champion(built, retired_key="release 1a2b")}))
+    assert (engine.action, has_work([engine])) == ("promote", True)
+    assert "signed by release 1a2b, a retired key" in engine.reason
+
+
 def test_the_change_against_what_is_served_is_told_where_the_results_are_at_hand(
     plan: Planned, build, workshop
 ) -> None:

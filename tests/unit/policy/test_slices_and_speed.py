@@ -17,6 +17,8 @@ precision: FP16
 accuracy:
   metric: accuracy
   limit: 0.5
+  least: 0.8
+  regression: 1.0
   slices: {by: [label, device], limit: 2.0, least_samples: 100, expected: {device: [phone, scanner]}}
 speed: {least_throughput: 200, least_speedup: 1.5}
 targets:
@@ -51,6 +53,9 @@ def test_a_child_inherits_slices_and_speed_and_may_tighten_each(tmp_path: Path) 
         ("accuracy: {slices: {limit: 2.5}}", "accuracy.slices.limit 2.5 above 2"),
         ("accuracy: {slices: {least_samples: 99}}", "accuracy.slices.least_samples 99 below 100"),
         ("accuracy: {slices: {expected: {device: [phone]}}}", "expected no longer lists device scanner"),
+        ("accuracy: {least: 0.7}", "accuracy.least 0.7 below 0.8"),
+        ("accuracy: {least: null}", "accuracy.least none below 0.8"),
+        ("accuracy: {regression: 1.1}", "accuracy.regression 1.1 above 1"),
         ("speed: null", "speed is left out"),
         ("speed: {least_throughput: 199}", "speed.least_throughput 199 below 200"),
         ("speed: {least_speedup: null}", "speed.least_speedup none below 1.5"),
@@ -102,6 +107,17 @@ def test_a_child_cannot_drop_or_raise_the_median_latency(tmp_path: Path) -> None
 )
 def test_mistakes_are_told_with_the_nearest_name(tmp_path: Path, wrong: str, told: str) -> None:
     (tmp_path / "parent.yaml").write_text(PARENT.replace("slices: {by: [label, device],", f"{wrong}\n  #"))
+    with pytest.raises(InvalidPolicy) as caught:
+        PolicyBook(tmp_path).load("parent")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "wrong", "told"),
+    [("least: 0.8", "least: 80", "accuracy.least"), ("regression: 1.0", "regression: -1", "accuracy.regression")],
+)
+def test_a_floor_is_a_share_and_a_regression_is_no_gain(tmp_path: Path, stated: str, wrong: str, told: str) -> None:
+    (tmp_path / "parent.yaml").write_text(PARENT.replace(stated, wrong))
     with pytest.raises(InvalidPolicy) as caught:
         PolicyBook(tmp_path).load("parent")
     assert told in str(caught.value)

@@ -228,6 +228,23 @@ def test_a_promotion_by_a_key_that_does_not_count_is_refused(
     assert _aliases(client, region) == {CHAMPION: 2}, "what a revoked key signed is no place to go back to"
 
 
+def test_a_champion_that_a_retired_key_promoted_is_told_as_such_until_a_release_signs_anew(
+    release: Release, registry: Registry, own: Keyring, region: str
+) -> None:
+    """A plan goes by it: what a release would sign anew is no nothing to do."""
+    release(b"one")
+    before = registry.champion("tiny", region)
+    own.rotate("")
+    after = registry.champion("tiny", region)
+    assert before is not None
+    assert after is not None
+    assert (before.retired_key, after.version) == (None, 1)
+    assert after.retired_key is not None
+    made = release(b"one")
+    assert made is not None
+    assert (made.version, registry.champion("tiny", region).retired_key) == (2, None)
+
+
 def test_a_stranger_cannot_promote(
     release: Release, load: Load, client, region: str, keyring: Keyring, digests: dict[int, str]
 ) -> None:

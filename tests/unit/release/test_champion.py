@@ -1,0 +1,153 @@
+"""A region's new engines beside those that it serves: compared on what consumers load, or held back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regiolect.contracts import Arithmetic, Blob, Decision, Published
+from regiolect.data import Samples, samples_to_bytes
+from regiolect.evaluate.metrics import top1
+from regiolect.evaluate.results import PairedResults
+from regiolect.integrity import digest_bytes
+from regiolect.model import ModelSpec
+from regiolect.publish import publish
+from regiolect.registry import CHALLENGER, CHAMPION, Registry
+from regiolect.release.champion import run_again
+
+COUNT = 400
+IDS = tuple(f"s{number:03d}" for number in range(COUNT))
+
+
+def answers(wrong: int) -> PairedResults:
+    """Reference and engine agree; the first `wrong` samples are wrong under both."""
+    right = (np.arange(COUNT) >= wrong).astype(float)
+    return PairedResults(IDS, right, right)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """One store for the module; each test has a region of its own."""
+    home: Path = tmp_path_factory.mktemp("registry")
+    return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+
+
+@pytest.fixture
+def release(registry, bundles) -> Callable[..., Published]:
+    """Publishes one engine a target, of which so many answers are wrong; `limit` is that of the policy, in points."""
+
+    def call(region: str, wrong: int = 0, *, limit: float = 5.0, again: Any = None, **changes: Any) -> Published:
+        arithmetic, content = changes.pop("arithmetic", None), changes.pop("content", f"{wrong} {changes}".encode())
+        backend = changes.pop("backend", "onnxruntime")
+        policy = bundles.policy.model_copy(
+            update={"accuracy": bundles.policy.accuracy.model_copy(update={"limit": limit})}
+        )
+        here = dataclasses.replace(bundles, policy=policy, results=answers(wrong), **changes)
+        artifact = here.artifact(region, backend=backend, content=content)
+        if arithmetic is not None:
+            request = artifact.request.model_copy(update={"arithmetic": arithmetic})
+            artifact = artifact.model_copy(update={"request": request})
+        outcome = here.outcome(artifact)
+        return publish(here.exported(), [outcome], here.policy_of(region), here.store, registry, again or _never)
+
+    return call
+
+
+def _never(*compared: object) -> Blob:
+    raise AssertionError("the served engine is run again")
+
+
+def _versions(registry: Registry, region: str) -> dict[str, int]:
+    found = {alias: registry.by_alias(f"tiny-{region}", alias) for alias in (CHAMPION, CHALLENGER)}
+    return {alias: version.version for alias, version in found.items() if version is not None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "outcome", "held"),
+    [
+        (0, Decision.APPROVED, None),
+        (8, Decision.APPROVED, None),
+        (20, Decision.INCONCLUSIVE, "WorseThanChampion"),
+        (80, Decision.FAILED, "WorseThanChampion"),
+    ],
+)
+def test_what_is_not_surely_as_good_is_held_back(registry, release, wrong, outcome, held) -> None:
+    region = f"wrong-{outcome.value}-{'x' * (wrong + 1)}"[:40].rstrip("-")
+    release(region)
+    made = release(region, wrong, content=b"new")
+    (beside,) = made.comparisons
+    assert (beside.outcome, beside.again, beside.limit) == (outcome, False, 5.0)
+    assert beside.loss == pytest.approx(wrong / 4)
+    assert (made.held.kind if made.held else None) == held
+    assert _versions(registry, region) == ({CHAMPION: 2} if held is None else {CHAMPION: 1, CHALLENGER: 2})
+
+
+def test_a_better_engine_replaces_a_worse_one_and_a_limit_of_its_own_is_kept_to(registry, bundles, release) -> None:
+    release("limits", 40)
+    assert release("limits", 0, content=b"better").champion.version == 2
+    accuracy = bundles.policy.accuracy.model_copy(update={"regression": 30.0})
+    loose = dataclasses.replace(bundles, policy=bundles.policy.model_copy(update={"accuracy": accuracy}))
+    here = dataclasses.replace(loose, results=answers(80))
+    outcome = here.outcome(here.artifact("limits", content=b"looser"))
+    made = publish(here.exported(), [outcome], here.policy_of("limits"), here.store, registry, _never)
+    assert (made.comparisons[0].limit, made.held) == (30.0, None)
+
+
+def test_the_first_of_another_class_of_arithmetic_adds_and_is_beside_nothing(release) -> None:
+    release("classes", arithmetic=Arithmetic.VNNI)
+    assert release("classes", 80, arithmetic=Arithmetic.AMX, content=b"amx").comparisons == ()
+
+
+def test_an_engine_of_a_class_is_beside_the_one_that_was_served_before_there_were_classes(release) -> None:
+    release("since-classes")
+    made = release("since-classes", 80, arithmetic=Arithmetic.VNNI, content=b"vnni")
+    assert [each.outcome for each in made.comparisons] == [Decision.FAILED]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gate_set": b"another"}, {"metric_code": digest_bytes(b"corrected")}, {"metric_code": None}]
+)
+def test_where_gate_set_or_metric_changed_the_served_engine_answers_again(bundles, release, changes) -> None:
+    asked = []
+
+    def again(champion, served, new) -> Blob:
+        asked.append((champion.version, served.engine.request.slot, new.evaluation.dataset))
+        return bundles.store.put_bytes(answers(0).to_csv())
+
+    region = f"again-{'-'.join(sorted(changes)).replace('_', '-')}-{len(str(changes))}"
+    release(region, 80)
+    made = release(region, 80, content=b"new", again=again, **changes)
+    assert len(asked) == 1
+    assert (made.comparisons[0].again, made.comparisons[0].outcome) == (True, Decision.FAILED)
+    assert "which was run again on today's gate set" in made.comparisons[0].reason
+
+
+def test_a_served_engine_that_does_not_run_here_holds_back_and_says_so(registry, bundles, release) -> None:
+    samples = Samples(
+        ids=np.array(IDS),
+        regions=np.full(COUNT, "elsewhere"),
+        inputs={"image": np.zeros((COUNT, 1, 4, 4), np.uint8)},
+        targets=np.zeros(COUNT, np.int64),
+    )
+    bundles.store.put_bytes(samples_to_bytes(samples))
+    model = bundles.store.root / "model.onnx"
+    model.write_bytes(b"weights")
+    spec = ModelSpec(
+        name="tiny", loader=model, inputs=bundles.inputs, outputs=("logits",), metrics={"accuracy": top1}, data={}
+    )
+
+    def again(champion, served, new) -> Blob:
+        policy = bundles.policy_of("elsewhere")
+        return run_again(champion, served, new, policy, spec, bundles.store, registry)
+
+    release("elsewhere", backend="tensorrt-rtx")
+    made = release("elsewhere", content=b"new", backend="tensorrt-rtx", gate_set=samples_to_bytes(samples), again=again)
+    assert made.held is not None
+    assert made.held.kind == "ChampionNotComparable"
+    assert "NotRunnableHere" in made.held.found
+    assert _versions(registry, "elsewhere") == {CHAMPION: 1, CHALLENGER: 2}
