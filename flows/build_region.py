@@ -18,7 +18,7 @@ from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
-from tasks.evaluate import evaluate, gate
+from tasks.evaluate import evaluate, gate, meet_champion
 from tasks.in_child import one_child
 from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
@@ -77,5 +77,7 @@ def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: flo
                 tuning = tune_engine(request, model, engine, data, minutes, force)
             evaluation = evaluate(request, model, engine, data, tuning)
             decision = gate(request, engine, attestation, evaluation)
-    seconds = time.perf_counter() - clock
-    return conclude(request, data, chosen, engine, attestation, evaluation, decision, seconds, tuning)
+        seconds = time.perf_counter() - clock
+        outcome = conclude(request, data, chosen, engine, attestation, evaluation, decision, seconds, tuning)
+        meet_champion(request, outcome)
+    return outcome

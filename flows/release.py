@@ -26,6 +26,7 @@ from regiolect.report import markdown_plan
 from regiolect.settings import load_settings
 from tasks.export import export
 from tasks.plan import plan
+from tasks.register import beside_champion
 from tasks.report import link_report, log_report, write_report
 
 # How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
@@ -95,7 +96,8 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     progress.note(f"export: {model.summary()}")
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
-    told = _build(tuple(request for request in requests if request.build_key not in reused), model, force)
+    missing = tuple(beside_champion(request) for request in requests if request.build_key not in reused)
+    told = _build(missing, model, force)
     outcomes = {
         request.build_key: reused.get(request.build_key) or told[request.build_key].outcome for request in requests
     }

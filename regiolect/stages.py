@@ -5,6 +5,8 @@ They are given records alone, find model and stores by themselves, and return re
 
 from __future__ import annotations
 
+from functools import partial
+
 from regiolect import attest as attestations
 from regiolect import progress
 from regiolect.build import build_engine
@@ -31,7 +33,7 @@ from regiolect.model import load_model_spec
 from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
-from regiolect.release.champion import run_again
+from regiolect.release.champion import Champion, run_again
 from regiolect.repair import choose_graph
 from regiolect.settings import load_settings
 from regiolect.storage import Store
@@ -136,6 +138,19 @@ def answer_again(
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     store = settings.store(policy.region)
     return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
+
+
+def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
+    """Have the engine that is served answer where it runs: the machine that registers the new one may be none for it.
+
+    What it answers is kept in the region's store, if anything had to be run; what came of the comparison is for the
+    registering to say.
+    """
+    if request.champion is not None:
+        again = partial(answer_again, request.model, request.policy)
+        settings = load_settings()
+        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+        Champion(request.champion, request.policy, again, _store(request), registry).against((new,))
 
 
 def _store(request: RegionRequest) -> Store:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import stages
+from regiolect import progress, stages
 from regiolect.contracts import (
     Attestation,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
     GateDecision,
+    RegionOutcome,
     TunedEngine,
     ValidatedCalibration,
 )
+from regiolect.errors import RegiolectError
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
+from regiolect.outcome import approved_engine
 from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 from tasks.in_child import in_child
@@ -43,6 +46,18 @@ def time_again(
     tuning: TunedEngine,
 ) -> EvaluationResult:
     return in_child(stages.time_again, request, model, engine, data, evaluation, tuning)
+
+
+@task(name="meet champion", tags=["benchmark"], cache_policy=NO_CACHE)
+def meet_champion(request: RegionRequest, outcome: RegionOutcome) -> None:
+    """What cannot be done here is tried again where the engine is registered, and told there."""
+    new = approved_engine(outcome)
+    if new is None or request.champion is None:
+        return
+    try:
+        in_child(stages.meet_champion, request, new)
+    except RegiolectError as error:
+        progress.note(f"{request.region}: {request.champion.uri} was not run beside the new engine here: {error}")
 
 
 @task(name="gate", cache_policy=NO_CACHE)

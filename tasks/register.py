@@ -7,6 +7,8 @@ from prefect.cache_policies import NO_CACHE
 
 from regiolect import stages
 from regiolect.contracts import ApprovedEngine, Blob, ExportedModel, Published, RegionOutcome, RegisteredEngine
+from regiolect.errors import RegiolectError
+from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
 from regiolect.publish import publish
 from regiolect.registry import Registry
@@ -41,6 +43,15 @@ def register(
 def champion(model: str, region: str) -> RegisteredEngine | None:
     """The version that a region's consumers load now, or None."""
     return _registry().champion(model, region)
+
+
+def beside_champion(request: RegionRequest) -> RegionRequest:
+    """A request that tells its builder what is served now, if the registry tells it."""
+    try:
+        return request.model_copy(update={"champion": champion(request.name, request.region)})
+    except RegiolectError:
+        # The same question is asked again before anything is registered, and its error told then.
+        return request
 
 
 def _registry() -> Registry:

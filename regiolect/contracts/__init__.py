@@ -55,6 +55,7 @@ from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, SourceFiles, TensorSpec
 from regiolect.contracts.nightly import NightlyResult, Trouble
 from regiolect.contracts.release import (
+    AnsweredAgain,
     Drill,
     Failure,
     HeldBack,
@@ -84,6 +85,7 @@ from regiolect.contracts.tuning import (
 )
 
 __all__ = [
+    "AnsweredAgain",
     "ApprovedEngine",
     "Arithmetic",
     "Attestation",

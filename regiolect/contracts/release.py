@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, PositiveInt
 
-from regiolect.contracts.base import Contract, Digest, Precision, RegionId, TargetId
+from regiolect.contracts.base import Blob, Contract, Digest, Precision, RegionId, TargetId
 from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target
@@ -133,6 +133,17 @@ class Published(Contract):
     challenger: RegisteredEngine | None = None
     held: Failure | None = None
     comparisons: tuple[ChampionComparison, ...] = ()
+
+
+class AnsweredAgain(Contract):
+    """What a served engine answers on a later gate set, as a region's store keeps it.
+
+    files: digests of the engine's files that were run, in their order.
+    results: per-sample results; the engine's scores stand in both columns.
+    """
+
+    files: tuple[Digest, ...]
+    results: Blob
 
 
 class HeldBack(Contract):

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from regiolect.contracts import Contract, Digest, RegionId, SourceFiles, Target, TargetId, TargetMachine, short
+from regiolect.contracts import (
+    Contract,
+    Digest,
+    RegionId,
+    RegisteredEngine,
+    SourceFiles,
+    Target,
+    TargetId,
+    TargetMachine,
+    short,
+)
 from regiolect.engines.catalog import backend
 from regiolect.errors import ChangedMeanwhile, OtherVersion
 from regiolect.integrity import digest_of, own_code, toolchain
@@ -36,6 +46,9 @@ class RegionRequest(Contract):
     key_parts: Mapping[str, str]
     files: Mapping[str, Mapping[str, Digest]] = Field(
         default={}, description="of each part of the key that is made of files: those files, by name"
+    )
+    champion: RegisteredEngine | None = Field(
+        default=None, description="what the region serves as the release starts; no part of the build key"
     )
 
     @property

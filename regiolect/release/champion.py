@@ -12,8 +12,11 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, results_path, verify_bundle
 from regiolect.contracts import (
+    AnsweredAgain,
     ApprovedEngine,
     Blob,
     BuildRequest,
@@ -25,11 +28,11 @@ from regiolect.contracts import (
 from regiolect.data import model_inputs
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
-from regiolect.errors import IntegrityError, InvalidSamples, RegiolectError
+from regiolect.errors import IntegrityError, InvalidBundle, InvalidSamples, RegiolectError
 from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against, not_compared, same_evidence
-from regiolect.integrity import digest_bytes, digest_file
+from regiolect.integrity import digest_bytes, digest_file, digest_of
 from regiolect.machine import sharing_machine
 from regiolect.model import ModelSpec
 from regiolect.policy import RegionPolicy
@@ -43,6 +46,7 @@ _RELEASE = (
 )
 
 
+_AGAIN = "again"
 RunAgain = Callable[[RegisteredEngine, ApprovedEngine, ApprovedEngine], Blob]
 """(version that is served, its engine, new engine) -> the served engine's results on the new one's gate set."""
 
@@ -107,10 +111,22 @@ class Champion:
     def _manifest(self) -> BundleManifest:
         data = self.registry.read(self.served, MANIFEST)
         require_bundle(self.served, digest_bytes(data))
-        return BundleManifest.model_validate_json(data)
+        try:
+            return BundleManifest.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            raise InvalidBundle(f"a manifest of {self.served.uri} that this version reads", first, _RELEASE) from error
 
     def _answered_again(self, served: ApprovedEngine, new: ApprovedEngine) -> PairedResults:
-        return PairedResults.from_csv(self.store.path_of(self.again(self.served, served, new)))
+        """What the served engine answered on this gate set before, be it on another machine, or answers now."""
+        now = new.evaluation
+        about = (served.engine.request.build_key, now.dataset, now.metric, now.metric_code)
+        files = tuple(file.blob.digest for file in served.engine.files)
+        kept = self.store.get_record(_AGAIN, digest_of(about), AnsweredAgain)
+        if now.metric_code is None or kept is None or kept.files != files or not self.store.has(kept.results):
+            kept = AnsweredAgain(files=files, results=self.again(self.served, served, new))
+            self.store.put_record(_AGAIN, digest_of(about), kept)
+        return PairedResults.from_csv(self.store.path_of(kept.results))
 
     def _results(self, served: ApprovedEngine) -> PairedResults:
         data = self.registry.read(self.served, results_path(served.engine.request.slot))
