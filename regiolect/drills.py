@@ -93,8 +93,8 @@ def plain_graph() -> ChosenGraph:
 
 
 def worsened(model: ExportedModel, store: Store) -> ExportedModel:
-    """The model with the values of every weight matrix and kernel in reversed order: as good as its own FP32 reference
-    in any precision, and no good at all.
+    """The model with the values of every weight matrix and kernel shuffled, the same way each time: in FP32 as good as
+    its own reference, and no good at all. Their distribution stays, so that nothing overflows.
 
     Args:
         store: where the model's graph is, and where the other one is kept.
@@ -107,12 +107,12 @@ def worsened(model: ExportedModel, store: Store) -> ExportedModel:
 
     from regiolect.graphs.protos import load
 
-    graph = load(store.path_of(model.reference))
+    graph, rng = load(store.path_of(model.reference)), np.random.default_rng(0)
     for weight in graph.graph.initializer:
         if len(weight.dims) > 1:
             values = numpy_helper.to_array(weight)
-            turned = np.ascontiguousarray(values.reshape(-1)[::-1].reshape(values.shape))
-            weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
+            shuffled = rng.permutation(values.reshape(-1)).reshape(values.shape)
+            weight.CopyFrom(numpy_helper.from_array(shuffled, weight.name))
     blob = store.put_bytes(graph.SerializeToString())
     return model.model_copy(update={"graph": blob, "reference": blob, "source": digest_of({WORSE: model.source})})
 
@@ -148,7 +148,7 @@ def judge_worse(request: RegionRequest, gate: GateDecision, beside: ChampionComp
     return Drill(
         name=WORSE,
         region=request.region,
-        attempt=f"serve in {request.region} a model whose weights are in reversed order, in FP32",
+        attempt=f"serve in {request.region} a model whose weights are shuffled, in FP32",
         refused=refused,
         by="comparison with the champion" if refused else f"nothing: {beside.outcome}",
         detail=f"the gate alone: {gate.outcome}, {gate.reasons[0]}; {beside.reason}",
