@@ -29,6 +29,9 @@ from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runne
 from regiolect.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
+# The IR version from which on weights need not be inputs.
+_WEIGHTS_APART = 4
+
 
 @dataclass(frozen=True)
 class OnnxSource:
@@ -146,10 +149,12 @@ def _check(path: Path, model: ModelProto) -> None:
 
 
 def _drop_initializers_from_inputs(model: ModelProto) -> None:
+    """In files of IR version 3 weights have to be inputs as well, which a caller may replace; from 4 on they need not."""
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, _WEIGHTS_APART)
 
 
 def _upgrade(path: Path, model: ModelProto) -> ModelProto:
@@ -162,7 +167,7 @@ def _upgrade(path: Path, model: ModelProto) -> ModelProto:
     try:
         with quiet():
             return version_converter.convert_version(model, OPSET)
-    except (RuntimeError, ValueError) as error:
+    except (version_converter.ConvertError, RuntimeError, ValueError) as error:
         raise _invalid(path, f"opset {opset}, which does not convert to {OPSET}: {last_line(error)}", remedy) from error
 
 

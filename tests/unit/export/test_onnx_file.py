@@ -394,3 +394,20 @@ def test_external_weights_outside_of_the_folder_are_refused(spec_of, store, samp
                 entry.value = "../../etc/passwd"
     with pytest.raises(InvalidOnnx, match="outside of its folder"):
         export_model(spec_of(model), store, samples)
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9])
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+def test_a_file_of_ir_version_3_whose_weights_are_inputs_is_taken(spec_of, store, samples, opset, batch):
+    model = conv_net(batch, target=-1 if batch == "n" else batch, opset=opset)
+    model.ir_version = 3
+    weights = model.graph.initializer
+    model.graph.input.extend(helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in weights)
+    exported = export_model(spec_of(model), store, samples)
+    assert [tensor.name for tensor in exported.inputs] == ["x"]
+    assert exported.parity is not None and exported.parity.worst_error < 1e-4
+    kept = onnx.load(store.path_of(exported.graph))
+    assert [value.name for value in kept.graph.input] == ["x"]
+    whole = {"x": samples.inputs["x"][:batch] if batch != "n" else samples.inputs["x"]}
+    found = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], whole)[0]
+    np.testing.assert_allclose(outputs(str(store.path_of(exported.graph)), whole["x"]), found, atol=1e-4)
