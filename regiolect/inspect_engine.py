@@ -19,10 +19,11 @@ from regiolect.contracts import (
     TunedEngine,
     short,
 )
-from regiolect.errors import ForeignRegion, UntrustedEngine, UsageError
+from regiolect.errors import ForeignRegion, StorageError, UntrustedEngine, UsageError
 from regiolect.errors.redaction import redacted_address
 from regiolect.files import RECORD, read_file
 from regiolect.planning import OUTCOMES
+from regiolect.policy import PolicyBook
 from regiolect.preflight import preflight, require_region
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
@@ -55,9 +56,9 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     folder = Path(name)
     if (folder / MANIFEST).is_file():
         return _of_bundle(folder, str(folder.absolute()), settings.keyring(), settings.region)
-    outcome = _by_build_key(name, settings)
-    if outcome is not None:
-        return EngineView(facts=tuple(_of_outcome(outcome, settings.store(), settings.region)))
+    kept = _by_build_key(name, settings)
+    if kept is not None:
+        return EngineView(facts=tuple(_of_outcome(*kept, settings.region)))
     model, _, alias = name.removeprefix("models:/").partition("@")
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
     # MLflow refuses to be asked for a path.
@@ -85,12 +86,33 @@ def _promoted(champion: RegisteredEngine | None) -> str:
     return "made by a release, signed"
 
 
-def _by_build_key(start: str, settings: Settings) -> RegionOutcome | None:
+def _by_build_key(start: str, settings: Settings) -> tuple[RegionOutcome, Store] | None:
+    """An outcome and the store that keeps it: what belongs to no region, then each region's that there is.
+
+    Raises:
+        StorageError: none of the stores has it, and one cannot be looked into.
+    """
     digits = start.removeprefix("sha256:")
     if len(digits) < 6 or set(digits) - set("0123456789abcdef"):
         return None
-    outcomes = settings.store().records(OUTCOMES, RegionOutcome)
-    return next((o for o in outcomes if o.build_key.removeprefix("sha256:").startswith(digits)), None)
+    closed: StorageError | None = None
+    for region in (None, *PolicyBook(settings.policies).regions()):
+        try:
+            store = settings.store() if region is None else settings.find_store(region)
+            found = None if store is None else _kept(store, digits)
+        except StorageError as error:
+            closed = closed or error
+            continue
+        if store is not None and found is not None:
+            return found, store
+    if closed is not None:
+        raise closed
+    return None
+
+
+def _kept(store: Store, digits: str) -> RegionOutcome | None:
+    key = next((key for key in store.record_keys(OUTCOMES) if key.startswith(digits)), None)
+    return None if key is None else store.get_record(OUTCOMES, key, RegionOutcome)
 
 
 def _of_bundle(folder: Path, where: str, keyring: Keyring, here: str | None) -> EngineView:

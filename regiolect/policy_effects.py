@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
+from regiolect.calibrate.seal import too_old
 from regiolect.contracts import (
     Attestation,
     Contract,
@@ -240,11 +240,8 @@ def _gate(
 
 
 def _too_old(outcome: RegionOutcome, policy: RegionPolicy) -> str | None:
-    oldest = policy.calibration.max_age_days
-    if oldest is None or outcome.calibration is None:
-        return None
-    age = (datetime.now(UTC) - outcome.calibration.seal.made).total_seconds() / 86400
-    return f"its calibration is {age:.0f} days old, the policy allows {oldest:g}" if age > oldest else None
+    table = outcome.calibration
+    return None if table is None else too_old(table.seal, policy.calibration.max_age_days)
 
 
 def _built_before(outcome: RegionOutcome, policy: RegionPolicy, target: Target, store: Store) -> bool:

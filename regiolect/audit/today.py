@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from regiolect.calibrate.seal import is_too_old
+from regiolect.calibrate.seal import too_old
 from regiolect.contracts import ApprovedEngine, CalibrationTable, Decision
 from regiolect.errors import CalibrationTooOld, NoLongerAllowed
 from regiolect.evaluate.results import PairedResults
@@ -39,11 +39,10 @@ def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: Paired
 
 def require_recent(table: CalibrationTable, policy: RegionPolicy, now: datetime) -> None:
     """Raises CalibrationTooOld if a calibration is older than today's policy allows."""
-    oldest = policy.calibration.max_age_days
-    if oldest is not None and is_too_old(table.seal, oldest, now):
-        days = (now - table.seal.made).total_seconds() / 86_400
+    reason = too_old(table.seal, policy.calibration.max_age_days, now)
+    if reason is not None:
         raise CalibrationTooOld(
-            expected=f"a calibration of region {policy.region!r} from the last {oldest:g} days",
-            found=f"one of {table.seal.made:%Y-%m-%d %H:%M} UTC, {days:.1f} days ago",
+            expected=f"a calibration of region {policy.region!r} as recent as its policy asks for",
+            found=f"one of {table.seal.made:%Y-%m-%d %H:%M} UTC: {reason}",
             remedy="release the region again, which calibrates anew",
         )

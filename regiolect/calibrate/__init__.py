@@ -5,14 +5,13 @@ from __future__ import annotations
 from regiolect.calibrate.archive import keep_observed, read_observed, table_from_bytes, table_to_bytes
 from regiolect.calibrate.observe import calibrate, observe
 from regiolect.calibrate.observed import Observed, Shard, merge_observed, table_of
-from regiolect.calibrate.seal import is_too_old, require_own, seal
+from regiolect.calibrate.seal import require_own, seal, too_old
 from regiolect.calibrate.watched import tensors_to_observe
 
 __all__ = [
     "Observed",
     "Shard",
     "calibrate",
-    "is_too_old",
     "keep_observed",
     "merge_observed",
     "observe",
@@ -23,4 +22,5 @@ __all__ = [
     "table_of",
     "table_to_bytes",
     "tensors_to_observe",
+    "too_old",
 ]

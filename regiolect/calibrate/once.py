@@ -40,7 +40,7 @@ def observe_once(
     Raises:
         CalibrationError, InvalidSamples, InvalidOnnx: as `observe`.
     """
-    from regiolect.calibrate import is_too_old, keep_observed, observe
+    from regiolect.calibrate import keep_observed, observe, too_old
     from regiolect.calibrate.seal import digest_of_checks
 
     inputs = {
@@ -57,7 +57,7 @@ def observe_once(
         return keep_observed(observe(model, data, store, histograms=histograms, ranges=ranges), store)
 
     known = remember(store, "observations", inputs, Observation, make, force=force)
-    if is_too_old(known.seal, max_age_days, now):
+    if too_old(known.seal, max_age_days, now) is not None:
         return remember(store, "observations", inputs, Observation, make, force=True)
     return known
 

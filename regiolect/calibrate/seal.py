@@ -31,18 +31,23 @@ def digest_of_checks(data: ValidatedCalibration) -> str:
     return digest_of([check.model_dump(mode="json") for check in data.checks])
 
 
-def is_too_old(own: Seal, max_age_days: float | None, now: datetime | None = None) -> bool:
-    """Whether a calibration was made longer ago than a policy allows.
+def too_old(own: Seal, max_age_days: float | None, now: datetime | None = None) -> str | None:
+    """Why a calibration holds no longer, in words, if it was made longer ago than a policy allows; None if it holds.
 
-    One from further ahead than that is as doubtful: a clock was wrong.
+    One from further ahead than that is as doubtful: a clock was wrong. Whoever asks how old a calibration may be asks
+    here.
 
     Args:
         max_age_days: None: it holds as long as its data.
         now: with a time zone; by default the clock's time.
     """
     if max_age_days is None:
-        return False
-    return abs((now or datetime.now(UTC)) - own.made) > timedelta(days=max_age_days)
+        return None
+    days = ((now or datetime.now(UTC)) - own.made) / timedelta(days=1)
+    if abs(days) <= max_age_days:
+        return None
+    said = f"{days:.0f} days old" if days > 0 else f"dated {-days:.0f} days ahead of the clock"
+    return f"its calibration is {said}, the policy allows {max_age_days:g}"
 
 
 def require_own(own: Seal, *, region: str, model: ExportedModel, dataset: SampleSet | None = None) -> None:

@@ -149,7 +149,7 @@ def _check(path: Path, model: ModelProto) -> None:
 
 
 def _drop_initializers_from_inputs(model: ModelProto) -> None:
-    """In files of IR version 3 weights have to be inputs as well, which a caller may replace; from 4 on they need not."""
+    """Weights have to be inputs as well in files of IR version 3, for callers to replace; from 4 on they need not."""
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]

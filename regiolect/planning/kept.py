@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from regiolect.calibrate.seal import too_old
 from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome, SourceFiles
 from regiolect.host.interrupts import stand_still
 from regiolect.planning.request import RegionRequest, engine_key
@@ -43,11 +43,8 @@ def to_be_timed_again(outcome: RegionOutcome) -> bool:
 
 def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
     """Why an outcome's calibration holds no longer."""
-    oldest = request.policy.calibration.max_age_days
-    if oldest is None or outcome.calibration is None:
-        return None
-    age = (datetime.now(UTC) - outcome.calibration.seal.made).total_seconds() / 86400
-    return f"its calibration is {age:.0f} days old, the policy allows {oldest:g}" if age > oldest else None
+    table = outcome.calibration
+    return None if table is None else too_old(table.seal, request.policy.calibration.max_age_days)
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:

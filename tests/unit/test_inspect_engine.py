@@ -196,3 +196,23 @@ def test_the_guide_shows_what_is_shown(kept, settings, tmp_path):
     assert len(shown) == 3
     for fact in shown:
         assert f"this host {fact.replace(f'{here} here', 'AMD EPYC here')}" in guide
+
+
+def test_by_build_key_an_engine_is_found_in_its_regions_own_store(bundles, settings, tmp_path):
+    parted = settings.model_copy(update={"store_location": str(tmp_path / "stores" / "{region}")})
+    kept = dataclasses.replace(bundles, store=parted.store("eu"))
+    outcome, key = _keep(kept)
+    assert _facts(find_engine(key, parted))["build key"] == outcome.build_key
+    assert sorted(path.name for path in (tmp_path / "stores").iterdir()) == ["eu", "shared"], "it makes no stores"
+    with pytest.raises(UsageError, match="nothing called 'abcdef123456'"):
+        find_engine("abcdef123456", parted)
+
+
+def test_a_store_that_is_closed_hides_no_engine_of_another_and_is_told_where_none_has_it(bundles, settings, tmp_path):
+    parted = settings.model_copy(update={"store_location": str(tmp_path / "stores" / "{region}")})
+    outcome, key = _keep(dataclasses.replace(bundles, store=parted.store("na")))
+    # Another region's store in the place of this one.
+    shutil.copytree(tmp_path / "stores" / "na", tmp_path / "stores" / "eu")
+    assert _facts(find_engine(key, parted))["build key"] == outcome.build_key
+    with pytest.raises(StorageError, match="eu"):
+        find_engine("abcdef123456", parted)

@@ -219,7 +219,10 @@ def test_another_metric_is_judged_afresh(project: Project) -> None:
     assert "its results are of accuracy, so the new engine is judged afresh" in effect.reason
 
 
-def test_a_calibration_that_is_too_old_is_told(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("days", "said"), [(40, "40 days old"), (-40, "dated 40 days ahead of the clock")], ids=["old", "ahead"]
+)
+def test_a_calibration_that_is_too_old_is_told(project: Project, days: int, said: str) -> None:
     seal = Seal(
         region="eu",
         model=digest_bytes(b"m"),
@@ -227,7 +230,7 @@ def test_a_calibration_that_is_too_old_is_told(project: Project) -> None:
         dataset=digest_bytes(b"d"),
         sample_ids=("a",),
         checks=digest_bytes(b"c"),
-        made=datetime.now(UTC) - timedelta(days=40),
+        made=datetime.now(UTC) - timedelta(days=days),
     )
     ranges = {"x": TensorRange(threshold=1, minimum=-1, maximum=1)}
     table = CalibrationTable(seal=seal, method=CalibrationMethod.ENTROPY, tensors=ranges)
@@ -235,7 +238,7 @@ def test_a_calibration_that_is_too_old_is_told(project: Project) -> None:
     project.built(chosen=ChosenGraph(choice=choice, table=table))
     effect = project.effect(calibration={"max_age_days": 30})
     assert effect.action == "rebuild"
-    assert "its calibration is 40 days old, the policy allows 30" in effect.reason
+    assert f"its calibration is {said}, the policy allows 30" in effect.reason
     assert "still approved" in project.effect(calibration={"max_age_days": 60}).reason
 
 

@@ -64,7 +64,7 @@ def test_a_calibration_older_than_today_s_policy_allows_is_reported(desk: Desk) 
     assert desk.audited(book, now=MADE + timedelta(days=29)).clean
     result = desk.audited(book, now=MADE + timedelta(days=31))
     assert kinds(result) == ["CalibrationTooOld"]
-    assert "31.0 days ago" in result.versions[0].engines[0].findings[0].found
+    assert "its calibration is 31 days old, the policy allows 30" in result.versions[0].engines[0].findings[0].found
 
 
 def test_a_region_that_has_no_policy_any_more_is_reported(desk: Desk) -> None:

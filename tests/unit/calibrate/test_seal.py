@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from regiolect.calibrate import calibrate, is_too_old, require_own
+from regiolect.calibrate import calibrate, require_own, too_old
 from regiolect.contracts import CalibrationMethod, Preprocessing, Split, short
 from regiolect.errors import ForeignCalibration, InvalidSamples
 from regiolect.integrity import digest_of
@@ -90,9 +90,10 @@ def test_a_set_of_another_size_than_recorded_is_refused(workshop, samples) -> No
 def test_a_calibration_is_as_old_as_the_policy_lets_it_be(workshop, samples) -> None:
     own = calibrate(workshop.model(), workshop.data(samples), ENTROPY, workshop.store).seal
     later = own.made + timedelta(days=7)
-    assert not is_too_old(own, None, own.made + timedelta(days=10_000))
-    assert not is_too_old(own, 7, later)
-    assert is_too_old(own, 7, later + timedelta(seconds=1))
-    assert is_too_old(own, 0.5, later)
-    assert not is_too_old(own, 1)
-    assert is_too_old(own, 7, own.made - timedelta(days=8)), "a clock was wrong by a week"
+    assert too_old(own, None, own.made + timedelta(days=10_000)) is None
+    assert too_old(own, 7, later) is None
+    assert too_old(own, 7, later + timedelta(seconds=1)) == "its calibration is 7 days old, the policy allows 7"
+    assert too_old(own, 0.5, later)
+    assert too_old(own, 1) is None
+    ahead = too_old(own, 7, own.made - timedelta(days=8))
+    assert ahead == "its calibration is dated 8 days ahead of the clock, the policy allows 7", "a clock was wrong"

@@ -170,7 +170,7 @@ def test_a_calibration_that_grew_too_old_rebuilds_though_its_key_is_the_same(
 ) -> None:
     workshop.write_policy("north", calibration={"max_age_days": 30})
     request = only(plan("north")).request
-    for days, action in ((29, "reuse"), (31, "rebuild")):
+    for days, action in ((-29, "reuse"), (-31, "rebuild"), (29, "reuse"), (31, "rebuild")):
         outcome = build(request).model_copy(update={"chosen": _calibrated(days, request)})
         keep(outcome, request, store)
         engine = only(plan("north"))
