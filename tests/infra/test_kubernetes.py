@@ -9,6 +9,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from prefect_kubernetes.settings import KubernetesSettings
 
 from flows.deployments import pools
 from regiolect.policy import PolicyBook
@@ -125,6 +126,22 @@ def test_no_login_is_written_down(manifests: dict[tuple[str, str], dict[str, Any
     assert not [name for kind, name in manifests if kind == "Secret"]
     settings = manifests["ConfigMap", "regiolect"]["data"]
     assert not [name for name in settings if name.endswith(("AUTH_STRING", "PASSWORD", "USERNAME"))]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_job_refers_to_the_login_and_does_not_hold_it(
+    name: str, manifests: dict[tuple[str, str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's worker gives its own login to every job that it makes."""
+    [worker] = manifests["Deployment", name]["spec"]["template"]["spec"]["containers"]
+    for each in worker["env"]:
+        monkeypatch.setenv(each["name"], each["value"])
+    settings = KubernetesSettings().worker
+    logins = worker["envFrom"][1]["secretRef"]["name"]
+    assert (settings.api_auth_string_secret_name, settings.api_auth_string_secret_key) == (
+        logins,
+        "PREFECT_API_AUTH_STRING",
+    )
 
 
 def test_no_worker_holds_the_signing_key(manifests: dict[tuple[str, str], dict[str, Any]]) -> None:
