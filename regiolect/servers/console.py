@@ -31,6 +31,12 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
     console.print(table)
     if env_file.exists():
         console.print(f"use them  source {env_file}", soft_wrap=True)
+        # Never the passwords themselves: a terminal is copied and recorded.
+        console.print(
+            "log in    Prefect's pages: $PREFECT_API_AUTH_STRING, whole; MLflow's: $MLFLOW_TRACKING_USERNAME and "
+            "$MLFLOW_TRACKING_PASSWORD",
+            soft_wrap=True,
+        )
     return 0 if all(server.problem is None for server in servers) else 1
 
 
