@@ -50,6 +50,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.verification
+	$(BIN)/python -m benchmarks.processors
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.plans
 	$(BIN)/python -m benchmarks.tuning

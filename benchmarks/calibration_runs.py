@@ -52,7 +52,7 @@ def forward(folder: Path, count: int) -> dict[str, float]:
 
     from regiolect.engines.onnxruntime.session import session_options
 
-    model, data, store = _read(folder, count)
+    model, data, store = prepared(folder, count)
     clock, used = time.perf_counter(), time.process_time()
     session = onnxruntime.InferenceSession(
         store.path_of(model.graph), session_options(), providers=["CPUExecutionProvider"]
@@ -77,7 +77,7 @@ def regiolect(folder: Path, count: int, *, ranges: bool = False) -> dict[str, fl
     from regiolect.engines.catalog import backend
     from regiolect.graphs import typed_graph
 
-    model, data, store = _read(folder, count)
+    model, data, store = prepared(folder, count)
     clock, used = time.perf_counter(), time.process_time()
     observed = observe(model, data, store, ranges=ranges)
     table = table_of(observed, CalibrationMethod.ENTROPY)
@@ -107,7 +107,8 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def _read(folder: Path, count: int) -> tuple[ExportedModel, ValidatedCalibration, LocalStore]:
+def prepared(folder: Path, count: int) -> tuple[ExportedModel, ValidatedCalibration, LocalStore]:
+    """What `prepare` wrote, for so many images."""
     model = ExportedModel.model_validate_json((folder / "model.json").read_text())
     data = ValidatedCalibration.model_validate_json((folder / f"data-{count}.json").read_text())
     return model, data, LocalStore(folder / "store")
