@@ -78,6 +78,7 @@ VARIANTS = (
     Variant("signed activations", lambda _: {"activation": "int8"}),
     Variant("FP16 scales and remainder", lambda _: {"remainder": Precision.FP16, "integer_bias": False}),
     Variant("float residual additions", lambda _: {"residual_add": False}),
+    Variant("the other size of weights", lambda recipe: {"pairs_in_int16": not recipe.pairs_in_int16}),
     Variant("the other kind of bias", lambda recipe: {"integer_bias": not recipe.integer_bias}),
     Variant("depthwise convolutions in FP32", wider=_depthwise),
     Variant("products of two activations in FP32", wider=_products),

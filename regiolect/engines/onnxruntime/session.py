@@ -45,7 +45,7 @@ class Provider:
 
 
 # Where 8 x 8 bit products saturate (x86 without VNNI), ONNX Runtime has kernels for unsigned weights that do not: it
-# rewrites signed ones that could. It would do so on any x86, where they take 2.5 times as long for the same answers.
+# rewrites signed ones that could. It would do so on any x86, where they only take more than twice as long.
 EXACT = {"session.x64quantprecision": "0" if sums_in_int32(arithmetic_here()) else "1"}
 # Settings by which ONNX Runtime computes FP32 in another type, or INT8 with loss, with their values that forbid it.
 # None is left to its default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
