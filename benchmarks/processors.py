@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from regiolect.host.processors import processors, quota_files
+from regiolect.host.processors import allowed, processors, quota_files
 from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint, whole_machine
 
@@ -69,7 +69,7 @@ def measured(images: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, _paid_for_one() as quota:
         folder = Path(scratch)
         prepare(folder, [images])
-        first = min(os.sched_getaffinity(0))
+        first = min(allowed())
         bounds: dict[str, Bind] = {"all": lambda: None, "affinity": lambda: os.sched_setaffinity(0, {first})}
         if quota is not None:
             bounds["quota"] = lambda: (quota / "cgroup.procs").write_text(str(os.getpid()))

@@ -27,7 +27,7 @@ def processors(limits: Iterable[Path] | None = None) -> int:
             by default those of this process's cgroup and of every one above it that can be seen from here.
     """
     found = [quota for limit in (quota_files() if limits is None else limits) if (quota := _quota(limit)) is not None]
-    return max(1, int(min([len(_allowed()), *found])))
+    return max(1, int(min([len(allowed()), *found])))
 
 
 def physical_cores() -> int:
@@ -35,7 +35,7 @@ def physical_cores() -> int:
 
     `processors()` where the system does not tell which processors share a core.
     """
-    cores = {_siblings(number) for number in _allowed()}
+    cores = {_siblings(number) for number in allowed()}
     return min(len(cores), processors())
 
 
@@ -87,7 +87,8 @@ def _quota(limit: Path) -> float | None:
         return None
 
 
-def _allowed() -> frozenset[int]:
+def allowed() -> frozenset[int]:
+    """Numbers of the processors on which the system may run this process, whatever its quota."""
     affine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return frozenset(affine)
 
