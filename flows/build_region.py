@@ -11,7 +11,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectException
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
-from regiolect.errors import Busy, OrchestratorError, StorageError
+from regiolect.errors import Busy, ForeignArithmetic, OrchestratorError, StorageError
 from regiolect.outcome import conclude, refuse
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.settings import load_settings
@@ -23,8 +23,15 @@ from tasks.in_child import one_child
 from tasks.tune import tune_engine
 from tasks.validate import ingest_data, validate_data
 
-# The orchestrator's own trouble, and other processes that had what was needed for too long.
-NOT_THE_REGIONS = (Busy, OrchestratorError, PrefectException, ConcurrencySlotAcquisitionError, httpx.HTTPError)
+# The orchestrator's own trouble, other processes that had what was needed for too long, and a machine of another class.
+NOT_THE_REGIONS = (
+    Busy,
+    ForeignArithmetic,
+    OrchestratorError,
+    PrefectException,
+    ConcurrencySlotAcquisitionError,
+    httpx.HTTPError,
+)
 
 
 @flow(name="build-region", flow_run_name="{request.name}-{request.policy.region}-{request.target.name}")
@@ -65,7 +72,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
 
 def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
     minutes = request.policy.tuning.minutes if request.policy.tuning is not None else 0.0
-    with one_child(f"{request.region} on {request.target.name}", minutes):
+    with one_child(f"{request.region} on {request.place}", minutes):
         data = validate_data(request, ingest_data(request))
         observed = observe_region(request, model, data, force)
         chosen = choose(request, model, data, observed, force)

@@ -23,7 +23,7 @@ from regiolect import progress
 from regiolect.contracts import ExportedModel, RegionAnswer
 from regiolect.errors import DeadlineExceeded, NoDeployment, NoWorker, RegiolectError, RunLost
 from regiolect.host.waiting import patiently
-from regiolect.outcome import refuse
+from regiolect.outcome import is_of_another_class, refuse
 from regiolect.planning import RegionRequest, answer_of
 from regiolect.settings import load_settings
 
@@ -68,7 +68,12 @@ def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAn
 
 def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
     parameters = {"request": request.model_dump(mode="json"), "model": model.model_dump(mode="json"), "force": force}
-    return in_pool(request, deployment_name(request), parameters, _deadline(request))
+    until = time.perf_counter() + load_settings().worker_wait_seconds
+    while True:
+        told = in_pool(request, deployment_name(request), parameters, _deadline(request))
+        # In a pool of mixed machines the first worker to ask gets the run, and gives it back if of another class.
+        if not is_of_another_class(told.outcome) or time.perf_counter() > until:
+            return told
 
 
 def in_pool(

@@ -45,7 +45,9 @@ def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = Fa
         models=len(plans),
         engines=len(engines),
         # A gate's no that stands is as unchanged as its yes.
-        unchanged=sum(engine.action in ("reuse", "refuse") and engine.request is not None for engine in engines),
+        unchanged=sum(
+            engine.action in ("reuse", "carry", "refuse") and engine.request is not None for engine in engines
+        ),
         dry_run=dry_run,
         waiting=tuple(f"{each.model}: {', '.join(each.regions)}" for each in work) if dry_run else (),
         releases=tuple(each for each in released if isinstance(each, ReleaseResult)),

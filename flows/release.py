@@ -21,7 +21,7 @@ from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
 from regiolect.outcome import Registered, refuse, rows_of
-from regiolect.planning import Plan, RegionRequest, finished
+from regiolect.planning import Plan, RegionRequest, finished, settle
 from regiolect.report import markdown_plan
 from regiolect.settings import load_settings
 from tasks.export import export
@@ -65,14 +65,15 @@ def release(
     if dry_run:
         create_markdown_artifact(markdown_plan(planned), key="release-plan", description=planned.summary())
         return None
-    done = _release(planned, drills, force) if planned.requests() else Released()
+    done = _release(planned, drills, force) if planned.requests() else Released(planned)
     result = ReleaseResult(
         model=planned.name,
         note=planned.note,
         export=done.export,
         started=started,
         seconds=time.perf_counter() - clock,
-        rows=rows_of(planned, done.outcomes, done.built, done.registered),
+        rows=rows_of(done.plan, done.outcomes, done.built, done.registered),
+        left_out=done.left_out,
         drills=done.drills,
         tracking_uri=redacted_address(load_settings().tracking_uri),
     )
@@ -81,13 +82,16 @@ def release(
 
 @dataclass(frozen=True)
 class Released:
-    """What a release had to show before its report: outcomes and newly built by build key, versions by region."""
+    """What a release had to show before its report: what was planned, with what was found out since; outcomes and newly
+    built by build key, versions by region; classes of arithmetic that new versions are made without."""
 
+    plan: Plan
     export: str = ""
     outcomes: Mapping[str, RegionOutcome] = field(default_factory=dict)
     built: frozenset[str] = frozenset()
     registered: Mapping[str, Registered] = field(default_factory=dict)
     drills: tuple[Drill, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def _release(planned: Plan, drills: bool, force: bool) -> Released:
@@ -98,13 +102,13 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     # Whatever the plan wanted to reuse and the store lost since is built as well.
     missing = tuple(beside_champion(request) for request in requests if request.build_key not in reused)
     told = _build(missing, model, force)
-    outcomes = {
-        request.build_key: reused.get(request.build_key) or told[request.build_key].outcome for request in requests
-    }
-    registered = _register(model, planned, outcomes, force)
-    tried = drill_once(requests, outcomes, model, force) if drills else ()
-    built = frozenset(key for key, answer in told.items() if answer.built)
-    return Released(model.summary(), outcomes, built, registered, tried)
+    settled = settle(planned, told, load_settings().store)
+    outcomes = {**reused, **settled.outcomes}
+    registered = _register(model, settled.plan, outcomes, force)
+    tried = drill_once(settled.plan.requests(), outcomes, model, force) if drills else ()
+    return Released(
+        settled.plan, model.summary(), outcomes, settled.built, registered, tried, left_out=settled.left_out()
+    )
 
 
 def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: bool) -> dict[str, RegionAnswer]:
@@ -123,7 +127,7 @@ def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
     stores = load_settings().store
     kept = {
         request.build_key: finished(request, stores(request.region))
-        for request in planned.requests("promote", "reuse", "refuse")
+        for request in planned.requests("promote", "reuse", "carry", "refuse")
     }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 

@@ -16,7 +16,7 @@ from regiolect import progress
 from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import RegiolectError, StorageError
 from regiolect.outcome import refuse, retuned
-from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
+from regiolect.planning import HERE, RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.settings import load_settings
 from regiolect.storage import Store
 from regiolect.tune.candidates import DEFAULT_MINUTES
@@ -97,7 +97,7 @@ def tune_all(
         minutes, force: as of `tune`, for each engine.
     """
     planned = plan(model, tuple(regions or ()), tuple(targets or ()), False)
-    futures = [(request, tune_one.submit(request, minutes, force)) for request in planned.requests()]
+    futures = [(request, tune_one.submit(request, minutes, force)) for request in planned.requests(*HERE)]
     told = []
     for request, future in futures:
         result = future.result(raise_on_failure=False)

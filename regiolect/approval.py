@@ -86,7 +86,7 @@ def _figures(approved: ApprovedEngine) -> tuple[str, ...]:
     target, gate, timing = approved.engine.request.target, approved.decision, approved.evaluation.timing
     unit = UNITS[gate.unit]
     return (
-        f"{target.name} ({target.backend})",
+        f"{approved.engine.request.place} ({target.backend})",
         approved.engine.request.precision.value,
         approved.attestation.summary(),
         f"{gate.loss:+.2f} {unit}",

@@ -64,7 +64,8 @@ def build_engine(
         require_own(table.seal, region=request.region, model=model, dataset=data.dataset.calibration)
     builder = backend(request.target.backend)
     precision = choice.precision
-    graph = typed_graph(model, request.region, precision, builder.recipe_here(precision), table, store, choice.wider)
+    recipe = builder.recipe(precision, request.arithmetic)
+    graph = typed_graph(model, request.region, precision, recipe, table, store, choice.wider)
     wanted = BuildRequest(
         model=request.name,
         region=request.region,
@@ -79,6 +80,7 @@ def build_engine(
         policy=request.policy.digest(),
         build_key=request.build_key,
         tf32=request.policy.allows(Execution.TF32),
+        arithmetic=request.arithmetic,
     )
     # Kept by content, so that the digest that the engine names can be looked up.
     calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
-from regiolect.contracts import Decision, Drill, Failure, NightlyResult, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, Drill, Failure, NightlyResult, ReleaseResult, ReleaseRow, place_of
 from regiolect.errors import PolicyError, RegiolectError
-from regiolect.planning import Action, ModelPlan, engines_of, has_work, summary_of
+from regiolect.planning import Action, ModelPlan, PlannedEngine, engines_of, has_work, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
 from regiolect.report.words import UNITS, ChampionFigures, build_words, suspicion
@@ -37,8 +37,10 @@ _ACTIONS: Mapping[Action, str] = {
     "rebuild": "yellow",
     "promote": "yellow",
     "reuse": "green",
+    "carry": "green",
     "refuse": "red",
     "retire": "magenta",
+    "drop": "magenta",
     "skip": "dim",
 }
 
@@ -90,6 +92,8 @@ def print_release(result: ReleaseResult) -> int:
         console.print(escape(result.note), style="dim", soft_wrap=True)
     for row in result.rows:
         _print_reasons(console, row)
+    for told in result.left_out:
+        console.print(f"[magenta]left out[/] {escape(told)}", soft_wrap=True)
     _print_drills(console, result.drills)
     if result.report:
         console.print(f"report   {result.report}", soft_wrap=True)
@@ -110,7 +114,7 @@ def _nothing_is_left(row: ReleaseRow) -> bool:
 
 def _print_reasons(console: Console, row: ReleaseRow) -> None:
     """Why a row has no engine that is served, or what is served instead."""
-    where = f"{row.region} {row.target or ''}".strip()
+    where = row.region if row.target is None else f"{row.region} {_place(row)}"
     suspicious = suspicion(row)
     if suspicious is not None:
         console.print(f"[yellow]{escape(f'{where}: {suspicious}')}[/]", soft_wrap=True)
@@ -127,7 +131,7 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
     measured = row.loss is not None and row.loss_lower is not None and row.loss_upper is not None
     return (
         row.region,
-        row.target or "-",
+        _place(row),
         _precision(row),
         row.executed or "-",
         f"[{COLOURS[row.decision]}]{row.decision}[/]",
@@ -144,6 +148,10 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
 def _beside(row: ReleaseRow) -> str:
     found = ChampionFigures.of(row)
     return "-" if found is None else f"{found.said}\n{found.bounds}".strip()
+
+
+def _place(told: ReleaseRow | PlannedEngine) -> str:
+    return "-" if told.target is None else place_of(told.target, told.arithmetic)
 
 
 def _precision(row: ReleaseRow) -> str:
@@ -205,7 +213,7 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
             table.add_row(
                 *([each.plan.name] if several and each.plan else []),
                 engine.region,
-                engine.target or "-",
+                _place(engine),
                 engine.precision or "-",
                 f"[{_ACTIONS[engine.action]}]{engine.action}[/]",
                 escape(engine.reason),

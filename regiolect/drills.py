@@ -22,11 +22,12 @@ from regiolect.contracts import (
     RegionOutcome,
     short,
 )
+from regiolect.engines.catalog import backend
 from regiolect.errors import ForeignCalibration, InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against
 from regiolect.integrity import digest_of
-from regiolect.planning import RegionRequest
+from regiolect.planning import RegionRequest, has_classes
 from regiolect.storage import Store
 
 FOREIGN = "foreign calibration"
@@ -69,8 +70,11 @@ def drill_key(request: RegionRequest, donor: RegionRequest, served: RegionReques
 
 
 def drill_request(request: RegionRequest, name: str) -> RegionRequest:
-    """The same request under a build key of its own, so that nothing of a drill is mistaken for a real build."""
-    return request.model_copy(update={"build_key": digest_of({"drill": name, "of": request.build_key})})
+    """The same request under a build key of its own, so that nothing of a drill is mistaken for a real build; in the
+    class of arithmetic of this machine, which runs the drill."""
+    key = digest_of({"drill": name, "of": request.build_key})
+    here = backend(request.target.backend).arithmetic() if has_classes(request.policy, request.target) else None
+    return request.model_copy(update={"build_key": key, "arithmetic": here})
 
 
 def stated_graph(request: RegionRequest, table: CalibrationTable) -> ChosenGraph:

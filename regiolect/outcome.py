@@ -21,7 +21,7 @@ from regiolect.contracts import (
     ValidatedCalibration,
     failure_of,
 )
-from regiolect.errors import TuningError
+from regiolect.errors import ForeignArithmetic, TuningError
 from regiolect.planning import Plan, PlannedEngine, RegionRequest
 
 
@@ -84,6 +84,11 @@ def refuse(request: RegionRequest, error: BaseException, seconds: float) -> Regi
     )
 
 
+def is_of_another_class(outcome: RegionOutcome) -> bool:
+    """Whether a machine gave the work back because it computes in another class of arithmetic."""
+    return outcome.failure is not None and outcome.failure.kind == ForeignArithmetic.__name__
+
+
 def _repaired(request: RegionRequest, chosen: ChosenGraph) -> tuple[str, ...]:
     """Why another graph than the stated one was built, if so."""
     if chosen.journal is None or chosen.choice == request.policy.stated_choice():
@@ -97,6 +102,7 @@ def _head(request: RegionRequest, seconds: float) -> dict[str, object]:
         "region": request.region,
         "title": request.policy.title,
         "target": request.target,
+        "arithmetic": request.arithmetic,
         "precision": request.policy.precision,
         "policy": request.policy.digest(),
         "build_key": request.build_key,
@@ -142,7 +148,7 @@ def rows_of(
         if engine.request
         else _refused_row(engine)
         for engine in planned.engines
-        if engine.action not in ("skip", "retire")
+        if engine.action not in ("skip", "retire", "drop")
     )
 
 
@@ -160,6 +166,7 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         region=outcome.region,
         title=outcome.title,
         target=outcome.target.name,
+        arithmetic=outcome.arithmetic,
         backend=outcome.target.backend,
         precision=outcome.engine.request.precision if outcome.engine else outcome.precision,
         asked=outcome.precision,
@@ -187,7 +194,7 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
 
 def _still_served(champion: RegisteredEngine | None, outcome: RegionOutcome) -> tuple[str, ...]:
     """A warning where consumers go on loading something else than this outcome."""
-    if champion is None or outcome.target.name not in champion.targets:
+    if champion is None or not champion.serves(outcome.target.name, outcome.arithmetic):
         return ()
     policy = "today's policy" if champion.policy == outcome.policy else "another policy than today's"
     return (f"still served: {champion.uri} is champion, approved under {policy}",)
@@ -202,6 +209,7 @@ def _refused_row(planned: PlannedEngine) -> ReleaseRow:
         region=planned.region,
         title=planned.title,
         target=planned.target,
+        arithmetic=planned.arithmetic,
         precision=planned.precision,
         asked=planned.precision,
         decision=Decision.REFUSED,

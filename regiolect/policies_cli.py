@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.contracts import place_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -108,6 +110,7 @@ def _print_region(console: Console, region: RegionChange) -> None:
 def _print_engine(console: Console, engine: EngineEffect) -> None:
     from rich.markup import escape
 
-    name = f"{engine.model} {engine.region} {engine.target}" + (f", served as {engine.served}" if engine.served else "")
+    place = place_of(engine.target, engine.arithmetic)
+    name = f"{engine.model} {engine.region} {place}" + (f", served as {engine.served}" if engine.served else "")
     console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {escape(name)}")
     console.print(f"           {escape(engine.reason)}")

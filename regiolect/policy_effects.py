@@ -6,12 +6,16 @@ approved is worked out by the gate from its per-sample results; what a record or
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import Field
+
 from regiolect.calibrate.seal import too_old
 from regiolect.contracts import (
+    Arithmetic,
     Attestation,
     Contract,
     Decision,
@@ -25,8 +29,8 @@ from regiolect.contracts import (
     Target,
     TargetId,
     short,
+    slot_of,
 )
-from regiolect.engines.catalog import backend
 from regiolect.errors import (
     BackendUnavailable,
     EvaluationError,
@@ -36,7 +40,7 @@ from regiolect.errors import (
     StorageError,
 )
 from regiolect.integrity import digest_of
-from regiolect.planning import LATEST, OUTCOMES, Stores
+from regiolect.planning import LATEST, OUTCOMES, Stores, class_parts, engine_key, target_parts
 from regiolect.policy import RegionPolicy
 from regiolect.policy.difference import RegionChange
 from regiolect.storage import Store, blobs_of
@@ -54,6 +58,7 @@ class EngineEffect(Contract):
     model: str
     region: RegionId
     target: TargetId
+    arithmetic: Arithmetic | None = Field(default=None, exclude_if=operator.not_)
     action: Action
     reason: str
     served: str | None = None
@@ -112,24 +117,31 @@ def _add_served(
     kept: Kept, latest: dict[str, RegionOutcome], model: str, region: str, version: RegisteredEngine, store: Store
 ) -> None:
     """Put what is served in the place of what was made last."""
-    for target, key in zip(version.targets, version.build_keys, strict=False):
+    classes = version.arithmetics or (None,) * len(version.targets)
+    for target, arithmetic, key in zip(version.targets, classes, version.build_keys, strict=False):
         outcome = store.get_record(OUTCOMES, key, RegionOutcome)
         # The tags only say where to look: what is found there must be what they name.
         if outcome is None or (outcome.build_key, outcome.model, outcome.region) != (key, model, region):
             reason = f"its results ({short(key)}) are not in this store, so it cannot be told here"
             kept.unknown.append(
                 EngineEffect(
-                    model=model, region=region, target=target, action="unknown", reason=reason, served=version.uri
+                    model=model,
+                    region=region,
+                    target=target,
+                    arithmetic=arithmetic,
+                    action="unknown",
+                    reason=reason,
+                    served=version.uri,
                 )
             )
-            latest.pop(f"{model}--{region}--{target}", None)
+            latest.pop(engine_key(model, region, slot_of(target, arithmetic)), None)
             continue
         latest[_slot(outcome)] = outcome
         kept.served[key] = version.uri
 
 
 def _slot(outcome: RegionOutcome) -> str:
-    return f"{outcome.model}--{outcome.region}--{outcome.target.name}"
+    return engine_key(outcome.model, outcome.region, outcome.slot)
 
 
 def effects(
@@ -164,6 +176,7 @@ def _effect(
         model=outcome.model,
         region=outcome.region,
         target=outcome.target.name,
+        arithmetic=outcome.arithmetic,
         action=action,
         reason=reason,
         served=kept.served.get(outcome.build_key),
@@ -179,6 +192,8 @@ def _decided(
     target = next((each for each in policy.targets if each.name == outcome.target.name), None)
     if target is None:
         return "retire", f"the policy of {outcome.region} names target {outcome.target.name} no more"
+    if outcome.arithmetic is not None and target.arithmetic and outcome.arithmetic not in target.arithmetic:
+        return "retire", f"the policy of {outcome.region} takes class {outcome.arithmetic} for {target.name} no more"
     if outcome.policy == policy.digest():
         return "nothing", "built under the new policy already"
     approved = served or outcome.decision is Decision.APPROVED
@@ -248,11 +263,8 @@ def _built_before(outcome: RegionOutcome, policy: RegionPolicy, target: Target, 
     """Whether the store has the engine that the next release would build, all else being as it was for this one."""
     if target.backend != outcome.target.backend or policy.accuracy.metric != _metric(outcome):
         return False
-    parts = {
-        **outcome.key_parts,
-        "policy": policy.digest(),
-        "recipe": digest_of(backend(target.backend).recipe_here(policy.precision)),
-    }
+    asked = {"policy": policy.digest(), **target_parts(target), **class_parts(policy, target, outcome.arithmetic)}
+    parts = {**outcome.key_parts, **asked}
     known = store.get_record(OUTCOMES, digest_of(parts), RegionOutcome)
     return (
         known is not None

@@ -50,7 +50,7 @@ def _log(outcome: RegionOutcome, what: str, detail: str) -> None:
         level,
         "%-4s %-8s %s (%s; %.1f s)",
         outcome.region,
-        outcome.target.name,
+        outcome.place,
         what,
         detail,
         outcome.seconds,

@@ -10,6 +10,7 @@ from pathlib import Path
 from regiolect.bundle import write_bundle
 from regiolect.contracts import (
     ApprovedEngine,
+    Arithmetic,
     ChampionComparison,
     Decision,
     ExportedModel,
@@ -19,6 +20,7 @@ from regiolect.contracts import (
     RegionOutcome,
     RegisteredEngine,
     failure_of,
+    place_of,
 )
 from regiolect.errors import ChampionNotComparable, PromotionHeld, TargetNotServed, WorseThanChampion
 from regiolect.evaluate.results import PairedResults
@@ -35,6 +37,9 @@ from regiolect.signing.promotion import keep_promotion
 from regiolect.storage import Store
 from regiolect.tune.identity import tuning_digest
 
+Slot = tuple[str, Arithmetic | None]
+"""A target, and the class of arithmetic where it has an engine for each."""
+
 
 def publish(
     model: ExportedModel,
@@ -50,12 +55,13 @@ def publish(
 
     They would where the champion serves a target whose engine is not approved now, where a new engine is not surely as
     good as the served one of its target, or where the two cannot be compared: the new version is then registered as
-    challenger, with the reason, and the champion stays. A target that the policy no longer names holds nothing back.
-    The champion is looked at when the new version is there, and under the registry's lock, so that two releases at once
-    do not both replace the same one; what is compared with it is worked out before that.
+    challenger, with the reason, and the champion stays. Where a target has an engine for each class of arithmetic, that
+    is asked class by class. A target that the policy no longer names holds nothing back; nor does a class that no
+    machine is there for. The champion is looked at when the new version is there, and under the registry's lock, so
+    that two releases at once do not both replace the same one; what is compared with it is worked out before that.
 
     Args:
-        outcomes: one region's, one per target; at least one.
+        outcomes: one region's, one per target and class of arithmetic; at least one.
         policy: the region's, under which they were decided.
         store: where the engines and the gate set are kept.
         again: runs the champion's engine again where its results do not tell: `regiolect.release.champion.run_again`.
@@ -81,8 +87,9 @@ def publish(
         restored = registry.restore(model.name, region)
         keep_champion(registry, store, model.name, region)
         return Published(champion=restored)
-    approved = {engine.engine.request.target.name for engine in engines}
-    lost = ({outcome.target.name for outcome in outcomes} - approved).union(left_out)
+    approved = {engine.engine.request.slot for engine in engines}
+    lost = [(outcome.target.name, outcome.arithmetic) for outcome in outcomes if outcome.slot not in approved]
+    lost += [(target, None) for target in left_out]
     beside = functools.cache(
         lambda champion: _beside(champion, engines, lost, Champion(champion, policy, again, store, registry))
     )
@@ -126,7 +133,7 @@ def keep_champion(registry: Registry, store: Store, model: str, region: str) -> 
 
 
 def _beside(
-    champion: RegisteredEngine, engines: Sequence[ApprovedEngine], lost: Collection[str], bench: Champion
+    champion: RegisteredEngine, engines: Sequence[ApprovedEngine], lost: Sequence[Slot], bench: Champion
 ) -> Published:
     """What becomes of a region whose champion is this one: it stays where `held` says why."""
     compared = bench.against(engines)
@@ -142,18 +149,18 @@ def _held(
     model: str,
     region: str,
     champion: RegisteredEngine,
-    lost: Collection[str],
+    lost: Sequence[Slot],
     compared: Sequence[ChampionComparison],
 ) -> Failure | None:
     """Why a version does not take the champion's place; None if it does."""
-    gone = [target for target in champion.targets if target in lost]
+    gone = [place_of(*slot) for slot in dict.fromkeys(lost) if champion.serves(*slot)]
     worse = [each for each in compared if each.outcome is not Decision.APPROVED]
     if not gone and not worse:
         return None
     kind: type[PromotionHeld] = TargetNotServed
     if not gone:
         kind = ChampionNotComparable if all(each.loss is None for each in worse) else WorseThanChampion
-    told = [f"{target}: no engine was approved, {champion.uri} has one" for target in gone]
+    told = [f"{place}: no engine was approved, {champion.uri} has one" for place in gone]
     told += [f"{each.target}: {each.reason}" for each in worse]
     return failure_of(
         kind(

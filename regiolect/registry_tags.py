@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from regiolect.bundle import BundleManifest
-from regiolect.contracts import ApprovedEngine, Published, RegisteredEngine
+from regiolect.contracts import ApprovedEngine, Arithmetic, Published, RegisteredEngine
 from regiolect.errors import RegistryError
 from regiolect.tune.identity import tuning_digest
 
@@ -21,6 +21,12 @@ def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
     return found if any(found) else ()
 
 
+def arithmetics_of(manifest: BundleManifest) -> tuple[Arithmetic | None, ...]:
+    """Class of arithmetic of each engine; empty if none has one."""
+    found = tuple(approved.engine.request.arithmetic for approved in manifest.engines)
+    return found if any(found) else ()
+
+
 def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
     """What a registered version says of itself. Values of several engines stand in the order of `targets`."""
 
@@ -28,8 +34,11 @@ def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
         return _BETWEEN.join(str(value(approved)) for approved in manifest.engines)
 
     tuned = {"tuning": each(lambda approved: tuning_digest(approved) or _NONE)} if tunings_of(manifest) else {}
+    classes = arithmetics_of(manifest)
+    classed = {"arithmetic": _BETWEEN.join(_NONE if of is None else of.value for of in classes)} if classes else {}
     return {
         **tuned,
+        **classed,
         "model": manifest.model,
         "region": manifest.region,
         "title": manifest.title,
@@ -70,13 +79,13 @@ def notes(published: Published) -> dict[str, str | None]:
 
 
 def figures(manifest: BundleManifest) -> dict[str, float]:
-    """What a bundle's run shows as metrics: `<target>.loss` and the like, in the decision's unit."""
+    """What a bundle's run shows as metrics: `<slot>.loss` and the like, in the decision's unit."""
     values: dict[str, float] = {}
     for approved in manifest.engines:
-        target, decision = approved.engine.request.target.name, approved.decision
-        values[f"{target}.loss"], values[f"{target}.loss_upper"] = decision.loss, decision.loss_upper
-        values[f"{target}.threshold"] = decision.threshold
-        values[f"{target}.speedup"] = approved.evaluation.timing.speedup
+        slot, decision = approved.engine.request.slot, approved.decision
+        values[f"{slot}.loss"], values[f"{slot}.loss_upper"] = decision.loss, decision.loss_upper
+        values[f"{slot}.threshold"] = decision.threshold
+        values[f"{slot}.speedup"] = approved.evaluation.timing.speedup
     return values
 
 
@@ -88,16 +97,19 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
     """
     uri = f"models:/{name}/{version}"
     try:
-        return RegisteredEngine(
-            name=name,
-            version=version,
-            uri=uri,
-            champion=champion,
-            policy=tags.get("policy"),
-            bundle=tags.get("bundle"),
-            targets=_several(tags, "targets"),
-            build_keys=_several(tags, "build_key"),
-            tunings=tuple(None if told == _NONE else told for told in _several(tags, "tuning")),
+        return RegisteredEngine.model_validate(
+            {
+                "name": name,
+                "version": version,
+                "uri": uri,
+                "champion": champion,
+                "policy": tags.get("policy"),
+                "bundle": tags.get("bundle"),
+                "targets": _several(tags, "targets"),
+                "build_keys": _several(tags, "build_key"),
+                "tunings": tuple(None if told == _NONE else told for told in _several(tags, "tuning")),
+                "arithmetics": tuple(None if told == _NONE else told for told in _several(tags, "arithmetic")),
+            }
         )
     except ValidationError as error:
         first = error.errors()[0]

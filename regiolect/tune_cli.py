@@ -98,13 +98,13 @@ def _print(result: TuningResult) -> None:
     for outcome in tuned:
         if outcome.tuning is not None:
             for cells in words.rows(outcome.tuning):
-                table.add_row(outcome.region, outcome.target.name, *map(escape, cells))
+                table.add_row(outcome.region, outcome.place, *map(escape, cells))
             table.add_section()
     if table.row_count:
         console.print(table)
     for outcome in tuned:
         if outcome.tuning is not None:
-            where = f"{outcome.region} {outcome.target.name}"
+            where = f"{outcome.region} {outcome.place}"
             console.print(escape(f"{where}: {words.device(outcome.tuning)}"), style="dim", soft_wrap=True)
             console.print(
                 escape(f"{where}: noise {outcome.tuning.noise:.1%}; journal {outcome.tuning.journal.uri}"),
@@ -112,7 +112,7 @@ def _print(result: TuningResult) -> None:
                 soft_wrap=True,
             )
     outcomes = [answer.outcome for answer in result.answers if answer.outcome.tuning is None]
-    failures = [(f"{outcome.region} {outcome.target.name}", outcome.failure) for outcome in outcomes]
+    failures = [(f"{outcome.region} {outcome.place}", outcome.failure) for outcome in outcomes]
     failures += [(engine.place, engine.failure) for engine in result.refused]
     for where, failure in failures:
         if failure is not None:

@@ -76,12 +76,17 @@ class Target(Contract):
     options: Options = Field(
         default={}, exclude_if=operator.not_, description="how the backend builds for it; docs/targets.md lists them"
     )
+    arithmetic: tuple[Arithmetic, ...] = Field(
+        default=(),
+        exclude_if=operator.not_,
+        description="classes of processors whose INT8 arithmetic is taken; by default any, with an engine for each",
+    )
 
     def described(self) -> str:
         """The backend with its options, for people: `tensorrt (builder_optimization_level: 5)`."""
+        stated = {**dict(sorted(self.options.items())), **({"arithmetic": self.arithmetic} if self.arithmetic else {})}
         told = ", ".join(
-            f"{name}: {' '.join(value) if isinstance(value, tuple) else value}"
-            for name, value in sorted(self.options.items())
+            f"{name}: {' '.join(value) if isinstance(value, tuple) else value}" for name, value in stated.items()
         )
         return f"{self.backend} ({told})" if told else self.backend
 
@@ -97,10 +102,14 @@ def place_of(target: str, arithmetic: Arithmetic | None) -> str:
 
 
 class TargetMachine(Contract):
-    """What a target was when an engine was last built on it: the parts of a build key that only the target knows."""
+    """What a target was when an engine was last built on it: the parts of a build key that only the target knows.
+
+    One is kept for each class of arithmetic in which INT8 engines were built there, and one for all other engines.
+    """
 
     target: TargetId
     backend: str
+    arithmetic: Arithmetic | None = Field(default=None, exclude_if=operator.not_)
     parts: Mapping[str, str]
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, PositiveInt
 
-from regiolect.contracts.base import Blob, Contract, Digest, Precision, RegionId, TargetId
+from regiolect.contracts.base import Arithmetic, Blob, Contract, Digest, Precision, RegionId, TargetId
 from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
-from regiolect.contracts.engine import Attestation, EngineArtifact, Target
+from regiolect.contracts.engine import Attestation, EngineArtifact, Target, place_of, slot_of
 from regiolect.contracts.gate import ChampionComparison, Decision, EvaluationResult, GateDecision, LossUnit
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
@@ -57,6 +57,9 @@ class RegionOutcome(Contract):
     region: RegionId
     title: str
     target: Target
+    arithmetic: Arithmetic | None = Field(
+        default=None, exclude_if=_absent, description="class in which it was built and judged, where that matters"
+    )
     precision: Precision = Field(description="the policy's; `engine` tells the graph's, which may be wider")
     policy: Digest
     build_key: Digest
@@ -73,6 +76,16 @@ class RegionOutcome(Contract):
     gate: GateDecision | None = None
     tuning: TunedEngine | None = Field(default=None, exclude_if=_absent)
     failure: Failure | None = None
+
+    @property
+    def slot(self) -> str:
+        """As `BuildRequest.slot`."""
+        return slot_of(self.target.name, self.arithmetic)
+
+    @property
+    def place(self) -> str:
+        """As `BuildRequest.place`."""
+        return place_of(self.target.name, self.arithmetic)
 
     @property
     def calibration(self) -> CalibrationTable | None:
@@ -106,7 +119,9 @@ class RegisteredEngine(Contract):
     tunings: tuple[Digest | None, ...] = Field(
         default=(), exclude_if=_absent, description="what each was tuned to, in that order; empty: none was"
     )
-
+    arithmetics: tuple[Arithmetic | None, ...] = Field(
+        default=(), exclude_if=_absent, description="class of each, in that order; empty: none has one"
+    )
     promoted_by: str | None = Field(
         default=None, exclude_if=_absent, description="account of the person who made it champion; None: a release did"
     )
@@ -114,6 +129,22 @@ class RegisteredEngine(Contract):
     retired_key: str | None = Field(
         default=None, exclude_if=_absent, description="whose key signed its promotion, if that is not in use any more"
     )
+
+    def serves(self, target: str, arithmetic: Arithmetic | None) -> bool:
+        """Whether it holds an engine of a target and class; where either has no class, of the target."""
+        classes = self.arithmetics or (None,) * len(self.targets)
+        held = [of for name, of in zip(self.targets, classes, strict=False) if name == target]
+        return bool(held) and (arithmetic is None or arithmetic in held or None in held)
+
+    def build_key_of(self, target: str, arithmetic: Arithmetic | None) -> str | None:
+        """The engine in the place of one of a target and class: of the same class, else where either has none."""
+        classes = self.arithmetics or (None,) * len(self.targets)
+        held = {
+            of: key for name, of, key in zip(self.targets, classes, self.build_keys, strict=False) if name == target
+        }
+        return (
+            held.get(arithmetic) or held.get(None) or (next(iter(held.values()), None) if arithmetic is None else None)
+        )
 
     def tuning_of(self, build_key: str) -> str | None:
         """Digest of the tuning of one of its engines, or None."""
@@ -177,6 +208,9 @@ class ReleaseRow(Contract):
     region: RegionId
     title: str
     target: TargetId | None
+    arithmetic: Arithmetic | None = Field(
+        default=None, exclude_if=_absent, description="class for which it was built; left out where there is none"
+    )
     backend: str | None
     precision: Precision | None = Field(description="of the graph; the policy's where none was built")
     asked: Precision | None = Field(default=None, description="the policy's precision")
@@ -213,6 +247,9 @@ class ReleaseResult(Contract):
     started: AwareDatetime
     seconds: NonNegativeFloat
     rows: tuple[ReleaseRow, ...]
+    left_out: tuple[str, ...] = Field(
+        default=(), exclude_if=_absent, description="classes of arithmetic that no machine was there for, and why"
+    )
     drills: tuple[Drill, ...] = ()
     report: str | None = None
     tracking_uri: str

@@ -42,6 +42,7 @@ RegiolectError
 │   ├── NotRunnableHere
 │   ├── SelfTestFailed               it answers otherwise than where it was judged
 │   ├── ForeignRegion                the engine is another region's than the host
+│   ├── ForeignArithmetic            a machine of a class that the policy does not take, or that tells none
 │   ├── DeviceLost                   it went away while an engine ran on it
 │   ├── EngineCrashed                the process that it ran in died, hung, or took too much memory
 │   ├── InvalidConfiguration         a setting that may not be tuned
@@ -145,6 +146,7 @@ from regiolect.errors.making import (
     EngineLoadFailed,
     EvaluationError,
     ExportFailed,
+    ForeignArithmetic,
     ForeignCalibration,
     ForeignRegion,
     GateRefused,
@@ -243,6 +245,7 @@ __all__ = [
     "EngineLoadFailed",
     "EvaluationError",
     "ExportFailed",
+    "ForeignArithmetic",
     "ForeignCalibration",
     "ForeignRegion",
     "ForeignSamples",

@@ -87,6 +87,10 @@ class ForeignRegion(EngineError):
     """An engine is another region's than the host that would load it."""
 
 
+class ForeignArithmetic(EngineError):
+    """A machine's class of arithmetic is not told, or is none that the region's policy takes."""
+
+
 class DeviceLost(EngineError):
     """The device went away while an engine ran on it: a GPU fell off the bus, or its driver was restarted."""
 

@@ -1,8 +1,9 @@
 """What a release would do, and why.
 
 `request` makes build keys, `kept` is what builds came to, `changes` tells two keys apart in words, `release` compares
-what is asked for with what is kept, `served` with what consumers load, `retired` finds what nobody asks for any more,
-`many` plans several models in one look, `plan` and `document` say it. Import from here.
+what is asked for with what is kept, `served` with what consumers load, `settled` says what became of it, `retired`
+finds what nobody asks for any more, `many` plans several models in one look, `plan` and `document` say it. Import from
+here.
 """
 
 from regiolect.planning.changes import Difference, differences, policy_changes
@@ -23,12 +24,25 @@ from regiolect.planning.kept import (
     tell,
 )
 from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
-from regiolect.planning.plan import SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
+from regiolect.planning.plan import HERE, SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
 from regiolect.planning.release import Stores, plan_here, plan_release, why_built
-from regiolect.planning.request import MACHINES, RegionRequest, machine_parts, on_this_machine, require_planned
+from regiolect.planning.request import (
+    MACHINES,
+    RegionRequest,
+    class_here,
+    class_parts,
+    engine_key,
+    has_classes,
+    machine_parts,
+    on_this_machine,
+    require_planned,
+    target_parts,
+)
 from regiolect.planning.served import Champions
+from regiolect.planning.settled import Settled, settle
 
 __all__ = [
+    "HERE",
     "LATEST",
     "MACHINES",
     "OUTCOMES",
@@ -46,13 +60,18 @@ __all__ = [
     "PlanDocument",
     "PlannedEngine",
     "RegionRequest",
+    "Settled",
     "Stores",
     "answer",
     "answer_of",
+    "class_here",
+    "class_parts",
     "differences",
     "document_of",
+    "engine_key",
     "engines_of",
     "finished",
+    "has_classes",
     "has_work",
     "held_of",
     "keep",
@@ -67,7 +86,9 @@ __all__ = [
     "plan_release",
     "policy_changes",
     "require_planned",
+    "settle",
     "summary_of",
+    "target_parts",
     "tell",
     "why_built",
 ]

@@ -24,6 +24,7 @@ _WORDS = {
     "policy": "the policy",
     "recipe": "the backend's recipe for the precision",
     "target": "the target",
+    "arithmetic": "the class of arithmetic",
     "regiolect": "Regiolect's own code",
     "backend": "the backend or its machine",
     "toolchain": "the libraries",

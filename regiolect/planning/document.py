@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt
 
-from regiolect.contracts import Contract, Decision, Digest, Failure, Precision, RegionId, TargetId
+from regiolect.contracts import Arithmetic, Contract, Decision, Digest, Failure, Precision, RegionId, TargetId
 from regiolect.planning.changes import Difference
 from regiolect.planning.many import ModelPlan
 from regiolect.planning.plan import SUMMARY, Action, PlannedEngine, has_work
@@ -19,11 +20,15 @@ def _absent(value: object) -> bool:
 
 
 class EngineEntry(Contract):
-    """One region on one target; target, backend and precision are None where the region as a whole is meant."""
+    """One region on one target, in one class of arithmetic if it is for one; target, backend and precision are None
+    where the region as a whole is meant."""
 
     region: RegionId
     title: str
     target: TargetId | None
+    arithmetic: Arithmetic | None = Field(
+        default=None, exclude_if=operator.not_, description="class of the machines that it is for, where that matters"
+    )
     backend: str | None
     precision: Precision | None
     action: Action
@@ -94,6 +99,7 @@ def _engine(engine: PlannedEngine) -> EngineEntry:
         region=engine.region,
         title=engine.title,
         target=engine.target,
+        arithmetic=engine.arithmetic,
         backend=request.target.backend if request else None,
         precision=engine.precision,
         action=engine.action,

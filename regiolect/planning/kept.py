@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from regiolect.calibrate.seal import too_old
-from regiolect.contracts import HeldBack, RegionAnswer, RegionOutcome, SourceFiles
+from regiolect.contracts import Arithmetic, HeldBack, RegionAnswer, RegionOutcome, SourceFiles, Target, slot_of
+from regiolect.host.arithmetic import arithmetic_of
 from regiolect.host.interrupts import stand_still
+from regiolect.once import once
 from regiolect.planning.request import RegionRequest, engine_key
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store, blobs_of
@@ -48,8 +50,8 @@ def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
 
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
-    """Keep an outcome as the latest of its region and target and, last, under its build key; and the policy and the
-    files of model, data and metric, so that a later plan can say what changed in them."""
+    """Keep an outcome as the latest of its region, target and class and, last, under its build key; and the policy and
+    the files of model, data and metric, so that a later plan can say what changed in them."""
     stand_still()
     policy = request.policy.digest()
     if policy_of(policy, store) is None:
@@ -87,8 +89,30 @@ def answer_of(run: str, store: Store) -> RegionAnswer | None:
 
 
 def latest_of(request: RegionRequest, store: Store) -> RegionOutcome | None:
-    """What the last run of a request's model, region and target came to, under whatever build key."""
-    return store.get_record(LATEST, latest_key(request), RegionOutcome)
+    """What the last run of a request's model, region, target and class came to, under whatever build key.
+
+    Where there was none in this slot, it is that of another: a run from before there were classes is the last of its
+    processor's class, and an engine that was of classes is what one of another precision follows.
+    """
+    target = request.target
+    latest = store.get_record(LATEST, latest_key(request), RegionOutcome)
+    if latest is not None:
+        return latest
+    if request.arithmetic is None:
+        return next(kept_in_classes(request.name, request.policy, target, store), None)
+    older = store.get_record(LATEST, engine_key(request.name, request.region, target.name), RegionOutcome)
+    told = older.engine if older is not None else None
+    return older if told is None or arithmetic_of(told.fingerprint) is request.arithmetic else None
+
+
+def kept_in_classes(model: str, policy: RegionPolicy, target: Target, store: Store) -> Iterator[RegionOutcome]:
+    """What the last run came to in each class of arithmetic that a target's policy takes, where it had an engine."""
+    keys = once(("latest", store), lambda: frozenset(store.record_keys(LATEST)))
+    for arithmetic in target.arithmetic or Arithmetic:
+        key = engine_key(model, policy.region, slot_of(target.name, arithmetic))
+        latest = store.get_record(LATEST, key, RegionOutcome) if key in keys else None
+        if latest is not None and latest.engine is not None:
+            yield latest
 
 
 def keep_held(model: str, region: str, held: HeldBack, store: Store) -> None:
@@ -114,5 +138,5 @@ def files_of(digest: str, store: Store) -> Mapping[str, str] | None:
 
 
 def latest_key(request: RegionRequest) -> str:
-    """Key of the latest outcome of a model in a region on a target."""
-    return engine_key(request.name, request.region, request.target.name)
+    """Key of the latest outcome of a model in a region on a target, in a class."""
+    return engine_key(request.name, request.region, request.slot)

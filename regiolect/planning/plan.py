@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from regiolect.contracts import (
+    Arithmetic,
     Contract,
     Decision,
     Digest,
@@ -16,35 +17,44 @@ from regiolect.contracts import (
     Precision,
     RegionId,
     TargetId,
+    place_of,
 )
 from regiolect.planning.changes import Difference
 from regiolect.planning.request import RegionRequest
 
-Action = Literal["build", "rebuild", "promote", "reuse", "refuse", "retire", "skip"]
+Action = Literal["build", "rebuild", "promote", "reuse", "carry", "refuse", "retire", "drop", "skip"]
 """build: there is no engine yet. rebuild: there is one, of another build key or no longer good. promote: nothing
-changed, and what the gate approved is not served. reuse: nothing changed.
-refuse: policy, data or this machine stand in the way, or the gate's no stands because nothing changed. retire: there is
-an engine that the policies no longer ask for. skip: left out of this release by its targets."""
+changed, and what the gate approved is not served. reuse: nothing changed. carry: nothing changed for an engine of a class
+of arithmetic that no machine is there for; the next version has it as it is. drop: something did, and the next version is
+made without it. refuse: policy, data or this machine stand in the way, or the gate's no stands because nothing changed.
+retire: there is an engine that the policies no longer ask for. skip: left out of this release by its targets."""
 
 SUMMARY: Mapping[Action, str] = {
     "build": "to build",
     "rebuild": "to rebuild",
     "promote": "to promote",
     "reuse": "unchanged",
+    "carry": "carried over",
     "refuse": "refused",
     "retire": "to retire",
+    "drop": "without a machine",
     "skip": "left out",
 }
+_ONLY_IF_ANY = frozenset({"promote", "carry", "drop", "skip"})
+HERE: tuple[Action, ...] = ("build", "rebuild", "promote", "reuse", "refuse")
+"""What there is a machine for."""
 WORK: tuple[Action, ...] = ("build", "rebuild", "promote", "retire")
 """What is to be done: the rest is done, stands in the way, or was left out on purpose."""
 
 
 class PlannedEngine(Contract):
-    """What the plan says of one region on one target; of the region as a whole where its policy or data is unusable."""
+    """What the plan says of one region on one target, in one class of arithmetic where INT8 engines depend on that; of
+    the region as a whole where its policy or data is unusable."""
 
     region: RegionId
     title: str
     target: TargetId | None
+    arithmetic: Arithmetic | None = None
     precision: Precision | None
     action: Action
     reason: str
@@ -57,8 +67,8 @@ class PlannedEngine(Contract):
 
     @property
     def place(self) -> str:
-        """`eu cpu-x86`, or the region alone."""
-        return f"{self.region} {self.target or ''}".strip()
+        """`eu cpu-x86`, `eu cpu-x86 (vnni)`, or the region alone."""
+        return self.region if self.target is None else f"{self.region} {place_of(self.target, self.arithmetic)}"
 
 
 class Plan(Contract):
@@ -74,7 +84,7 @@ class Plan(Contract):
 
     def requests(self, *actions: Action) -> tuple[RegionRequest, ...]:
         """The requests of these kinds, in the plan's order; of all that are not left out when none is named."""
-        wanted = actions or ("build", "rebuild", "promote", "reuse", "refuse")
+        wanted = actions or (*HERE, "carry")
         return tuple(engine.request for engine in self.engines if engine.request and engine.action in wanted)
 
     def untouched(self, region: str) -> tuple[str, ...]:
@@ -96,9 +106,7 @@ def summary_of(engines: Iterable[PlannedEngine]) -> str:
     """`3 to build, 1 to rebuild, 5 unchanged, 1 refused, 1 to retire`."""
     counts = Counter(engine.action for engine in engines)
     return ", ".join(
-        f"{counts[action]} {said}"
-        for action, said in SUMMARY.items()
-        if counts[action] or action not in ("promote", "skip")
+        f"{counts[action]} {said}" for action, said in SUMMARY.items() if counts[action] or action not in _ONLY_IF_ANY
     )
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from regiolect.contracts import Decision, RegionOutcome, SourceFiles, Target, failure_of, short
-from regiolect.errors import BackendUnavailable, DeviceLost, RegiolectError, UnknownRegion, UnknownTarget
+from regiolect.errors import (
+    BackendUnavailable,
+    DeviceLost,
+    ForeignArithmetic,
+    RegiolectError,
+    UnknownRegion,
+    UnknownTarget,
+)
 from regiolect.model import ModelSpec, load_model_spec
 from regiolect.once import one_look
 from regiolect.planning.changes import Difference, differences
-from regiolect.planning.kept import finished, latest_of, outdated, to_be_timed_again
+from regiolect.planning.kept import finished, kept_in_classes, latest_of, outdated, to_be_timed_again
 from regiolect.planning.plan import Action, Plan, PlannedEngine
-from regiolect.planning.request import RegionRequest, region_parts, request_for
-from regiolect.planning.retired import FindStore, kept_elsewhere, kept_places, retired
+from regiolect.planning.request import RegionRequest, has_classes, region_parts, request_like, requests_for
+from regiolect.planning.retired import FindStore, Place, kept_elsewhere, kept_places, retired
 from regiolect.planning.served import Champions, Served
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
@@ -131,7 +138,7 @@ def plan_whatever_targets(
         asked = _Asked(address, spec, spec.source(), targets, force, on_pools)
         served = Served(champions) if champions is not None else None
         engines: list[PlannedEngine] = []
-        places: dict[tuple[str, str], Store] = {}
+        places: dict[Place, Store] = {}
         for region in named:
             try:
                 policy, store = policies.load(region), stores(region)
@@ -198,16 +205,28 @@ def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> tuple[Pla
     policy.shapes_for(asked.spec.inputs)
     shared = region_parts(asked.spec, asked.source, policy)
 
-    def planned(target: Target) -> PlannedEngine:
+    def planned(target: Target) -> Iterator[PlannedEngine]:
         try:
-            request = request_for(asked.address, asked.spec, policy, target, shared, store, on_pools=asked.on_pools)
-        except (BackendUnavailable, DeviceLost) as error:
-            refused = _refused(policy.region, error, policy, target)
-            left_out = {"action": "skip", "reason": f"left out of this release ({refused.reason})", "failure": None}
-            return refused if asked.wants(target) else refused.model_copy(update=left_out)
-        return _plan_engine(asked, request, store)
+            requests = requests_for(asked.address, asked.spec, policy, target, shared, store, on_pools=asked.on_pools)
+        except (BackendUnavailable, DeviceLost, ForeignArithmetic) as error:
+            requests, refused = (), _refused(policy.region, error, policy, target)
+            yield refused if asked.wants(target) else _left_alone(refused)
+        for request in requests:
+            yield _plan_engine(asked, request, store)
+        if has_classes(policy, target):
+            taken = {request.arithmetic for request in requests}
+            for latest in kept_in_classes(asked.spec.name, policy, target, store):
+                if latest.arithmetic not in taken:
+                    found = without_machine(request_like(latest, asked.address, policy, target, shared), latest, store)
+                    yield found if found.action == "carry" or asked.wants(target) else _left_alone(found)
 
-    return tuple(map(planned, policy.targets))
+    return tuple(engine for target in policy.targets for engine in planned(target))
+
+
+def _left_alone(planned: PlannedEngine) -> PlannedEngine:
+    """What is planned for a target that nobody asked for, whose engine is neither made nor unchanged."""
+    changes = {"action": "skip", "reason": f"left out of this release ({planned.reason})", "failure": None}
+    return planned.model_copy(update=changes)
 
 
 def _plan_engine(asked: _Asked, request: RegionRequest, store: Store) -> PlannedEngine:
@@ -237,6 +256,7 @@ def _planned(
         region=request.region,
         title=request.policy.title,
         target=request.target.name,
+        arithmetic=request.arithmetic,
         precision=request.policy.precision,
         action=action,
         reason=reason,
@@ -246,6 +266,23 @@ def _planned(
         decision=there.decision if there else None,
         tuning=tuning_digest(there) if there else None,
     )
+
+
+def without_machine(request: RegionRequest, latest: RegionOutcome | None, store: Store) -> PlannedEngine:
+    """What becomes of an engine of a class that no machine is there for.
+
+    It goes on being served while it is what a release of today asks for, whatever became of code and libraries.
+
+    Args:
+        request: as `request_like` makes it, where there is an engine.
+        latest: what the last run in that class came to.
+    """
+    gone, known = f"no machine of class {request.arithmetic} is there", finished(request, store)
+    if known is not None and known.decision is Decision.APPROVED:
+        return _planned(request, "carry", f"unchanged since build {short(known.build_key)}, and {gone}", known)
+    changed = differences(latest.key_parts, request, store) if latest is not None else ()
+    why = f"{known.decision} in its last build" if known is not None else why_built(request, latest, changed)
+    return _planned(request, "drop", f"the next version is without it: {gone} ({why})", None, changed)
 
 
 def _standing(known: RegionOutcome) -> tuple[Action, str]:

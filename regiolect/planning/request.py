@@ -11,18 +11,23 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from regiolect.contracts import (
+    Arithmetic,
     Contract,
     Digest,
+    Precision,
     RegionId,
+    RegionOutcome,
     RegisteredEngine,
     SourceFiles,
     Target,
     TargetId,
     TargetMachine,
+    place_of,
     short,
+    slot_of,
 )
 from regiolect.engines.catalog import backend
-from regiolect.errors import ChangedMeanwhile, OtherVersion
+from regiolect.errors import ChangedMeanwhile, ForeignArithmetic, OtherVersion
 from regiolect.integrity import digest_of, own_code, toolchain
 from regiolect.model import ModelSpec
 from regiolect.once import once
@@ -33,15 +38,23 @@ MACHINES = "machines"
 
 # Joins names that never hold it.
 _BETWEEN = "--"
+_ANY, _UNSEEN = "any", "a machine not seen before"
+# What a class of arithmetic stands for in a build key: these tell one processor of a class from another.
+_OF_THE_PROCESSOR = frozenset({"cpu", "isa"})
 
 
 class RegionRequest(Contract):
-    """One engine to be had: a model, a region's policy and a target, under the build key they give."""
+    """One engine to be had: a model, a region's policy and a target, under the build key they give.
+
+    `arithmetic` is the class of the machines that it is built and judged on; None where it does not matter, and on a
+    target of which no machine was seen yet.
+    """
 
     model: str = Field(description="address of the ModelSpec: package.module:NAME, or an entry point")
     name: str
     policy: RegionPolicy
     target: Target
+    arithmetic: Arithmetic | None = None
     build_key: Digest
     key_parts: Mapping[str, str]
     files: Mapping[str, Mapping[str, Digest]] = Field(
@@ -54,6 +67,16 @@ class RegionRequest(Contract):
     @property
     def region(self) -> str:
         return self.policy.region
+
+    @property
+    def slot(self) -> str:
+        """As `BuildRequest.slot`."""
+        return slot_of(self.target.name, self.arithmetic)
+
+    @property
+    def place(self) -> str:
+        """As `BuildRequest.place`."""
+        return place_of(self.target.name, self.arithmetic)
 
     def built_with(self, parts: Mapping[str, str]) -> RegionRequest:
         """The same request under the key that it has with these parts."""
@@ -77,7 +100,28 @@ def region_parts(spec: ModelSpec, source: SourceFiles, policy: RegionPolicy) -> 
     }
 
 
-def request_for(
+def parts_of(request: RegionRequest) -> dict[str, SourceFiles]:
+    """The `region_parts` that a request was made with."""
+    return {name: SourceFiles(digest=request.key_parts[name], files=files) for name, files in request.files.items()}
+
+
+def _asked_parts(policy: RegionPolicy, target: Target, shared: Mapping[str, SourceFiles]) -> dict[str, str]:
+    """The parts of a build key that say what is asked for, wherever it is built."""
+    digests = {name: part.digest for name, part in shared.items()}
+    return {**digests, "policy": policy.digest(), **target_parts(target)}
+
+
+def target_parts(target: Target) -> dict[str, str]:
+    """The part of a build key that says what a policy asks for of a target."""
+    return {"target": f"{target.name}/{target.described()}"}
+
+
+def has_classes(policy: RegionPolicy, target: Target) -> bool:
+    """Whether a target has an engine for each class of arithmetic: for INT8 through a backend whose answers differ."""
+    return policy.precision is Precision.INT8 and backend(target.backend).classed
+
+
+def requests_for(
     address: str,
     spec: ModelSpec,
     policy: RegionPolicy,
@@ -86,69 +130,143 @@ def request_for(
     store: Store,
     *,
     on_pools: bool,
-) -> RegionRequest:
-    """The request for one region's engine on one target.
+) -> tuple[RegionRequest, ...]:
+    """The requests for one region's engines on one target: one, or one for each class of arithmetic.
 
     Args:
         address: where the spec was found; workers find it there again.
         shared: the region's `region_parts`.
         store: the region's, which knows what machines were last seen.
-        on_pools: engines are built on other machines; the target is taken for what it was when last seen.
+        on_pools: engines are built on other machines; the target's machines are taken for what they were when last
+            seen. Otherwise there is this machine alone.
 
     Raises:
         BackendUnavailable: the engine is to be built here, and the backend's library is not installed.
+        ForeignArithmetic: the engine is to be built here, and the policy does not take this machine's class.
         DeviceLost: the engine is to be built here, and the device does not answer.
     """
-    recipe, machine = ("recipe", target.backend, policy.precision), ("machine", target.backend)
-    parts = {
-        **{name: part.digest for name, part in shared.items()},
-        "policy": policy.digest(),
-        "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe_here(policy.precision))),
-        "target": f"{target.name}/{target.described()}",
-        "regiolect": own_code(),
-        **(_last_seen(target, store) if on_pools else once(machine, lambda: machine_parts(target))),
-    }
+    if on_pools:
+        machines = _last_seen(policy, target, store)
+    else:
+        parts = once(("machine", target.backend), lambda: machine_parts(target))
+        machines = ((class_here(policy, target), parts),)
+
+    def request(arithmetic: Arithmetic | None, machine: Mapping[str, str]) -> RegionRequest:
+        parts = {
+            **_asked_parts(policy, target, shared),
+            **class_parts(policy, target, arithmetic),
+            "regiolect": own_code(),
+            **machine,
+        }
+        return RegionRequest(
+            model=address,
+            name=spec.name,
+            policy=policy,
+            target=target,
+            arithmetic=arithmetic,
+            build_key=digest_of(parts),
+            key_parts=parts,
+            files={name: part.files for name, part in shared.items()},
+        )
+
+    return tuple(request(arithmetic, machine) for arithmetic, machine in machines)
+
+
+def request_like(
+    built: RegionOutcome, address: str, policy: RegionPolicy, target: Target, shared: Mapping[str, SourceFiles]
+) -> RegionRequest:
+    """The request for an engine as it was built, by the machine, the libraries and the code of that time; but for the
+    model, data and policy of now. Its key is the engine's own as long as those are what they were.
+
+    Args:
+        shared: the region's `region_parts`.
+    """
+    parts = {**built.key_parts, **_asked_parts(policy, target, shared)}
     return RegionRequest(
         model=address,
-        name=spec.name,
+        name=built.model,
         policy=policy,
         target=target,
+        arithmetic=built.arithmetic,
         build_key=digest_of(parts),
         key_parts=parts,
         files={name: part.files for name, part in shared.items()},
     )
 
 
+def class_parts(policy: RegionPolicy, target: Target, arithmetic: Arithmetic | None) -> dict[str, str]:
+    """The parts of a build key that a class gives: it, and how the backend wants the policy's precision written there.
+
+    Args:
+        arithmetic: None where classes do not matter, or where no machine was seen yet.
+    """
+    unknown = _UNSEEN if has_classes(policy, target) else _ANY
+    recipe = ("recipe", target.backend, policy.precision, arithmetic)
+    return {
+        "recipe": once(recipe, lambda: digest_of(backend(target.backend).recipe(policy.precision, arithmetic))),
+        "arithmetic": unknown if arithmetic is None else arithmetic.value,
+    }
+
+
 def machine_parts(target: Target) -> dict[str, str]:
     """The parts of a build key that depend on where the engine is built: libraries, and the machine they run on.
+
+    Of a processor that is its architecture; what sets apart those of one architecture is the class of arithmetic.
 
     Raises:
         BackendUnavailable: the backend's library is not installed here.
     """
     fingerprint = backend(target.backend).fingerprint()
-    return {
-        "backend": ", ".join(f"{name} {value}" for name, value in sorted(fingerprint.items())),
-        "toolchain": toolchain(),
-    }
+    told = [f"{name} {value}" for name, value in sorted(fingerprint.items()) if name not in _OF_THE_PROCESSOR]
+    return {"backend": ", ".join(told), "toolchain": toolchain()}
 
 
-def _last_seen(target: Target, store: Store) -> Mapping[str, str]:
-    seen = store.get_record(MACHINES, _machine_key(target), TargetMachine)
-    return seen.parts if seen is not None else dict.fromkeys(("backend", "toolchain"), "a machine not seen before")
+def class_here(policy: RegionPolicy, target: Target) -> Arithmetic | None:
+    """The class in which this machine builds and judges a region's engine; None where classes do not matter.
+
+    Raises:
+        ForeignArithmetic: the policy does not take it, or the processor does not tell.
+    """
+    if not has_classes(policy, target):
+        return None
+    here, wanted = backend(target.backend).arithmetic(), target.arithmetic
+    if here is None or (wanted and here not in wanted):
+        raise ForeignArithmetic(
+            expected=f"a machine of class {' or '.join(wanted or Arithmetic)} for INT8 engines of {target.name!r}",
+            found="a processor that does not tell its class" if here is None else f"one of class {here}",
+            remedy=f"release {policy.region} on a machine of such a class"
+            + ("" if here is None else f", or add {here} to `arithmetic` of target {target.name} in its policy"),
+        )
+    return here
 
 
-def _machine_key(target: Target) -> str:
-    return f"{target.name}{_BETWEEN}{target.backend}"
+def _last_seen(
+    policy: RegionPolicy, target: Target, store: Store
+) -> tuple[tuple[Arithmetic | None, Mapping[str, str]], ...]:
+    """Classes in which engines were built for the target, and what the machine was that last did."""
+    if not has_classes(policy, target):
+        seen = [store.get_record(MACHINES, _machine_key(target, None), TargetMachine)]
+    else:
+        keys = once(("machines", store), lambda: frozenset(store.record_keys(MACHINES)))
+        wanted = [each for each in target.arithmetic or Arithmetic if _machine_key(target, each) in keys]
+        seen = [store.get_record(MACHINES, _machine_key(target, each), TargetMachine) for each in wanted]
+    found = tuple((machine.arithmetic, machine.parts) for machine in seen if machine is not None)
+    return found or ((None, dict.fromkeys(("backend", "toolchain"), _UNSEEN)),)
+
+
+def _machine_key(target: Target, arithmetic: Arithmetic | None) -> str:
+    return _BETWEEN.join((target.name, target.backend, *([] if arithmetic is None else [arithmetic.value])))
 
 
 def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
     """The request under the build key that it has here, for whoever sent it could only guess what this machine is.
 
-    What the machine is found to be is kept, so that the next plan guesses right.
+    What the machine is found to be is kept, so that the next plan guesses right and knows of its class of arithmetic.
 
     Raises:
         OtherVersion: the request was planned by another version of Regiolect.
         BackendUnavailable: the target's backend is not installed here.
+        ForeignArithmetic: the engine is asked for in another class, or the policy does not take this machine's.
     """
     if request.key_parts["regiolect"] != own_code():
         raise OtherVersion(
@@ -156,11 +274,21 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
             found=f"code with {short(own_code())} on the machine that builds for {request.target.name!r}",
             remedy="install the same version of Regiolect on every worker and on the machine that starts releases",
         )
-    target = request.target
-    seen = TargetMachine(target=target.name, backend=target.backend, parts=machine_parts(target))
-    if store.get_record(MACHINES, _machine_key(target), TargetMachine) != seen:
-        store.put_record(MACHINES, _machine_key(target), seen)
-    return request.built_with(seen.parts)
+    policy, target = request.policy, request.target
+    parts, here = machine_parts(target), class_here(policy, target)
+    seen = TargetMachine(target=target.name, backend=target.backend, arithmetic=here, parts=parts)
+    key = _machine_key(target, here)
+    if store.get_record(MACHINES, key, TargetMachine) != seen:
+        store.put_record(MACHINES, key, seen)
+    if request.arithmetic is not None and here is not request.arithmetic:
+        raise ForeignArithmetic(
+            expected=f"a machine of class {request.arithmetic}, in which the engine of {target.name!r} is asked for",
+            found=f"one of class {here}",
+            remedy=f"start a worker on such a machine: prefect worker start --pool {target.name}; or state in the "
+            f"policy of {policy.region} the classes that {target.name} takes, e.g. arithmetic: [{here}]",
+        )
+    of_this_class = request.model_copy(update={"arithmetic": here})
+    return of_this_class.built_with({**parts, **class_parts(policy, target, here)})
 
 
 def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
@@ -188,12 +316,16 @@ def changed_files(before: Mapping[str, str] | None, now: Mapping[str, str]) -> l
     ]
 
 
-def engine_key(model: str, region: str, target: str) -> str:
-    """Key of what is kept of a model in a region on a target, whatever its build key."""
-    return _BETWEEN.join((model, region, target))
+def engine_key(model: str, region: str, slot: str) -> str:
+    """Key of what is kept of a model in a region for a slot, whatever its build key."""
+    return _BETWEEN.join((model, region, slot))
 
 
-def engine_of_key(key: str) -> tuple[str, RegionId, TargetId] | None:
-    """Model, region and target of such a key; None if it is not one."""
-    parts = key.split(_BETWEEN)
-    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
+def engine_of_key(key: str) -> tuple[str, RegionId, TargetId, Arithmetic | None] | None:
+    """Model, region, target and class of such a key; None if it is not one."""
+    model, *rest = key.split(_BETWEEN)
+    if len(rest) == 2:
+        return model, rest[0], rest[1], None
+    if len(rest) == 3 and rest[2] in set(Arithmetic):
+        return model, rest[0], rest[1], Arithmetic(rest[2])
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from regiolect.contracts import RegionOutcome
+from regiolect.contracts import Arithmetic, RegionOutcome, slot_of
 from regiolect.errors import RegiolectError, StorageError
 from regiolect.model import ModelSpec
 from regiolect.once import once
@@ -18,8 +18,11 @@ from regiolect.storage import Store
 FindStore = Callable[[str], Store | None]
 """The store of a region that may never have had one."""
 
-Places = Mapping[tuple[str, str], Store]
-"""Regions and targets of which something is kept, and the store in which it is."""
+Place = tuple[str, str, Arithmetic | None]
+"""Region, target, and the class of arithmetic if the engine was built for one."""
+
+Places = Mapping[Place, Store]
+"""Where something is kept, and the store in which it is."""
 
 
 def kept_places(model: str, store: Store) -> Places:
@@ -31,10 +34,10 @@ def kept_places(model: str, store: Store) -> Places:
     return dict.fromkeys(once(("kept", store), lambda: _listed(store)).get(model, ()), store)
 
 
-def _listed(store: Store) -> Mapping[str, Sequence[tuple[str, str]]]:
-    places: dict[str, list[tuple[str, str]]] = {}
-    for model, region, target in filter(None, map(engine_of_key, store.record_keys(LATEST))):
-        places.setdefault(model, []).append((region, target))
+def _listed(store: Store) -> Mapping[str, Sequence[Place]]:
+    places: dict[str, list[Place]] = {}
+    for model, region, target, arithmetic in filter(None, map(engine_of_key, store.record_keys(LATEST))):
+        places.setdefault(model, []).append((region, target, arithmetic))
     return places
 
 
@@ -45,7 +48,7 @@ def kept_elsewhere(
 
     Of a region that was given up mostly its data are still in the ModelSpec, or else its policy is still there.
     """
-    places: dict[tuple[str, str], Store] = {}
+    places: dict[Place, Store] = {}
     closed = []
     for region in sorted({*spec.data} ^ {*policies.regions()}):
         try:
@@ -65,30 +68,38 @@ def retired(
         regions: look at these only; default: at every region of which something is kept.
     """
     known = policies.regions()
-    for region, target in sorted(places):
+    for place in sorted(places, key=lambda place: tuple(map(str, place))):
+        region = place[0]
         if regions is not None and region not in regions:
             continue
-        why = _why(spec, policies, region, target) if region in known else f"no policy names {region} any more"
+        why = _why(spec, policies, place) if region in known else f"no policy names {region} any more"
         if why is None:
             continue
         try:
-            planned = _retired(spec.name, region, target, why, places[region, target])
+            planned = _retired(spec.name, place, why, places[place])
         except StorageError as error:
-            planned = _unseen(region, target, error)
+            planned = _unseen(region, place[1], error)
         if planned is not None:
             yield planned
 
 
-def _why(spec: ModelSpec, policies: PolicyBook, region: str, target: str) -> str | None:
+def _why(spec: ModelSpec, policies: PolicyBook, place: Place) -> str | None:
     """Why nobody asks for an engine any more; None if somebody does, or if nobody can tell."""
+    region, target, arithmetic = place
     if region not in spec.data:
         return f"the model has no data of {region} any more"
     try:
-        named = [each.name for each in policies.load(region).targets]
+        policy = policies.load(region)
     except RegiolectError:
         # The plan refuses the region: an unreadable policy retires nothing.
         return None
-    return None if target in named else f"the policy of {region} no longer names {target}"
+    named = {each.name: each for each in policy.targets}
+    if target not in named:
+        return f"the policy of {region} no longer names {target}"
+    taken = named[target].arithmetic
+    if arithmetic is not None and taken and arithmetic not in taken:
+        return f"the policy of {region} no longer takes class {arithmetic} for {target}"
+    return None
 
 
 def _unseen(region: str, target: str | None, error: RegiolectError) -> PlannedEngine:
@@ -103,17 +114,19 @@ def _unseen(region: str, target: str | None, error: RegiolectError) -> PlannedEn
     )
 
 
-def _retired(model: str, region: str, target: str, why: str, store: Store) -> PlannedEngine | None:
-    key = engine_key(model, region, target)
+def _retired(model: str, place: Place, why: str, store: Store) -> PlannedEngine | None:
+    region, target, arithmetic = place
+    key = engine_key(model, region, slot_of(target, arithmetic))
     latest = store.get_record(LATEST, key, RegionOutcome)
     # A failure as the last word does not say that there was never an engine before it.
-    engine = latest if latest is None or latest.engine else _last_engine(model, region, target, store)
+    engine = latest if latest is None or latest.engine else _last_engine(model, place, store)
     if latest is not None and engine is None:
         return None
     return PlannedEngine(
         region=region,
         title=engine.title if engine else region,
         target=target,
+        arithmetic=arithmetic,
         precision=engine.precision if engine else None,
         action="retire",
         reason=f"{why} (kept: records/{LATEST}/{key}.json)",
@@ -122,12 +135,13 @@ def _retired(model: str, region: str, target: str, why: str, store: Store) -> Pl
     )
 
 
-def _last_engine(model: str, region: str, target: str, store: Store) -> RegionOutcome | None:
+def _last_engine(model: str, place: Place, store: Store) -> RegionOutcome | None:
     return next(
         (
             outcome
             for outcome in store.records(OUTCOMES, RegionOutcome)
-            if (outcome.model, outcome.region, outcome.target.name) == (model, region, target) and outcome.engine
+            if (outcome.model, outcome.region, outcome.target.name, outcome.arithmetic) == (model, *place)
+            and outcome.engine
         ),
         None,
     )

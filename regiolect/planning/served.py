@@ -41,7 +41,8 @@ class Served:
             engines: the region's, on all of its targets.
             store: the region's.
         """
-        approved = [each for each in engines if each.action == "reuse" and each.decision is Decision.APPROVED]
+        kept = [each for each in engines if each.action in ("reuse", "carry")]
+        approved = [each for each in kept if each.decision is Decision.APPROVED]
         if not approved:
             return tuple(engines)
         found = once("champions", self._champions)
@@ -91,7 +92,7 @@ def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: Re
     if champion is None:
         return "approved, and no version is served"
     said = f"approved, and {champion.uri} is served"
-    key = dict(zip(champion.targets, champion.build_keys, strict=False)).get(engine.target or "")
+    key = champion.build_key_of(engine.target or "", engine.arithmetic)
     if key is None:
         return said
     if key == engine.kept:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from regiolect.bundle import BundleManifest
 from regiolect.errors import AliasMoved, UntrustedEngine
-from regiolect.registry_tags import tunings_of
+from regiolect.registry_tags import arithmetics_of, tunings_of
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import RELEASE, Promotion, open_promotion
 from regiolect.signing.trust import Trust
@@ -96,6 +96,7 @@ def promotion_for(manifest: BundleManifest, digest: str, version: int, beside: M
         build_keys=tuple(request.build_key for request in requests),
         tunings=tunings_of(manifest),
         beside=beside,
+        arithmetics=arithmetics_of(manifest),
     )
 
 

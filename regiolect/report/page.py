@@ -218,7 +218,7 @@ def _provenance(entries: Sequence[Entry]) -> list[Provenance]:
             continue
         digest = outcome.engine.calibration if outcome.engine else None
         before = lines.get((outcome.region, digest))
-        targets = (*(before.targets if before else ()), outcome.target.name)
+        targets = (*(before.targets if before else ()), outcome.place)
         lines[outcome.region, digest] = Provenance(outcome.region, outcome.calibration, digest, targets)
     return list(lines.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, place_of, slot_of
 from regiolect.planning import Plan
 from regiolect.report.words import ChampionFigures, LossFigures, precision_words, suspicion
 
@@ -23,12 +23,13 @@ COLUMNS = (
 def figures(result: ReleaseResult) -> dict[str, float]:
     """A release in numbers, by metric name, for a registry that plots them over time.
 
-    Always `engines`, `approved`, `served` and `seconds`; per gated engine `loss_upper/<region>-<target>` in the unit
-    of its policy, per timed one `speedup/<region>-<target>`.
+    Always `engines`, `approved`, `served` and `seconds`; per gated engine `loss_upper/<region>-<slot>` in the unit of
+    its policy, per timed one `speedup/<region>-<slot>`.
     """
     rows = result.rows
-    bounds = {f"loss_upper/{row.region}-{row.target}": row.loss_upper for row in rows if row.loss_upper is not None}
-    speedups = {f"speedup/{row.region}-{row.target}": row.speedup for row in rows if row.speedup is not None}
+    named = [(f"{row.region}-{slot_of(row.target, row.arithmetic)}", row) for row in rows if row.target is not None]
+    bounds = {f"loss_upper/{name}": row.loss_upper for name, row in named if row.loss_upper is not None}
+    speedups = {f"speedup/{name}": row.speedup for name, row in named if row.speedup is not None}
     return {
         "engines": len(rows),
         "approved": sum(row.decision is Decision.APPROVED for row in rows),
@@ -59,6 +60,7 @@ def markdown_table(result: ReleaseResult) -> str:
         suspicious = suspicion(row)
         if suspicious is not None:
             lines.append(f"\n**{_cell(row.region)}**: {_cell(suspicious)}")
+    lines += [f"\n**Left out**: {_cell(told)}" for told in result.left_out]
     for drill in result.drills:
         verdict = f"refused by {drill.by}, as it must be" if drill.refused else f"NOT refused ({drill.by})"
         lines.append(f"\n**Deliberate drill, {_cell(drill.name)}**: {_cell(verdict)}")
@@ -69,7 +71,8 @@ def markdown_plan(plan: Plan) -> str:
     """A plan as Markdown: what would be done for each region and target, and why."""
     lines = ["| region | target | precision | action | why |", "| --- | --- | --- | --- | --- |"]
     for engine in plan.engines:
-        cells = (engine.region, engine.target or "-", engine.precision or "-", engine.action, engine.reason)
+        place = place_of(engine.target, engine.arithmetic) if engine.target else "-"
+        cells = (engine.region, place, engine.precision or "-", engine.action, engine.reason)
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     remedies = [f"\n**{_cell(e.place)}**: {_cell(e.failure.remedy)}" for e in plan.engines if e.failure is not None]
     return "\n".join([plan.summary(), "", *lines, *remedies])
@@ -79,7 +82,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
     loss, beside = LossFigures.of(row), ChampionFigures.of(row)
     return (
         row.region,
-        row.target or "-",
+        place_of(row.target, row.arithmetic) if row.target else "-",
         precision_words(row),
         row.decision.value,
         loss.said if loss else "-",

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from regiolect.contracts import Contract, Digest, RegisteredEngine, TargetId
+from regiolect.contracts import Arithmetic, Contract, Digest, RegisteredEngine, TargetId
 from regiolect.errors import AliasMoved, StatementMismatch
 from regiolect.signing.envelope import SIGNED, KeptSignature, Opened, Signing, Statement, open_envelope, statement
 from regiolect.signing.trust import Trust
@@ -27,6 +27,7 @@ class Promotion(Contract):
     tunings: what each engine was tuned to, in the order of `targets`; left out where none was.
     beside: digests of the files that MLflow keeps beside the bundle, by path; nothing in promotions from before they
         were signed.
+    arithmetics: class of arithmetic of each engine, in that order; left out where none has one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Promotion(Contract):
     build_keys: tuple[Digest, ...]
     replaced: PositiveInt | None = None
     tunings: tuple[Digest | None, ...] = Field(default=(), exclude_if=operator.not_)
+    arithmetics: tuple[Arithmetic | None, ...] = Field(default=(), exclude_if=operator.not_)
     beside: Mapping[str, Digest] = Field(default={}, exclude_if=operator.not_)
     because: str | None = Field(default=None, min_length=1, exclude_if=operator.not_)
     by: str | None = Field(default=None, min_length=1, exclude_if=operator.not_)
@@ -61,6 +63,7 @@ class Promotion(Contract):
             tunings=self.tunings,
             promoted_by=self.by,
             because=self.because,
+            arithmetics=self.arithmetics,
         )
 
     def signed(self, signing: Signing) -> str:

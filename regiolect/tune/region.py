@@ -68,7 +68,7 @@ def tune_region(
         tuned_for=aim(request.policy),
         at_default_batch=judged_at_opt(request.policy),
         force=force,
-        say=lambda told: say(f"{request.region} {request.target.name}: {told}"),
+        say=lambda told: say(f"{request.region} {request.place}: {told}"),
     )
 
 
@@ -98,7 +98,9 @@ def request_to_tune(settings: Settings, model: str, region: str, target: str) ->
             found="; ".join(engine.reason for engine in refused) or "none",
             remedy=refused[0].failure.remedy if refused and refused[0].failure else "regiolect plan says more",
         )
-    return found[0]
+    # Of several classes of arithmetic the one that this machine measures in.
+    here = backend(found[0].target.backend).arithmetic()
+    return next((each for each in found if each.arithmetic is here), found[0])
 
 
 def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store: Store) -> ApprovedParts:
@@ -113,7 +115,7 @@ def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store:
     approved = approved_engine(outcome) if outcome is not None else None
     if outcome is None or approved is None:
         raise TuningError(
-            expected=f"an approved engine of {request.name} for {request.region} on {request.target.name}, as its "
+            expected=f"an approved engine of {request.name} for {request.region} on {request.place}, as its "
             "model, data, policy and this machine are now",
             found=_why_none(request, store) if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
             remedy=f"regiolect run {request.model} --regions {request.region} --targets {request.target.name}",

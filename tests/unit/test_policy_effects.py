@@ -22,14 +22,14 @@ from regiolect.contracts import (
     RegionOutcome,
     RegisteredEngine,
     Seal,
+    Target,
     TensorRange,
 )
-from regiolect.engines.catalog import backend
 from regiolect.errors import RegistryError, StoreUnreachable
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.integrity import digest_bytes, digest_of
-from regiolect.planning import LATEST, OUTCOMES
+from regiolect.planning import LATEST, OUTCOMES, class_parts, target_parts
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.policy.difference import differences
 from regiolect.policy_effects import EngineEffect, Kept, effects, kept_engines
@@ -67,8 +67,9 @@ class Project:
     ) -> RegionOutcome:
         """Keep an engine as a release under a policy would."""
         policy = policy or self.policy()
-        recipe = digest_of(backend("onnxruntime").recipe_here(policy.precision))
-        key_parts = {"policy": policy.digest(), "recipe": recipe, "model": "m", "target": f"{target}/onnxruntime"}
+        where = Target(name=target, backend="onnxruntime")
+        asked = {"policy": policy.digest(), **target_parts(where), **class_parts(policy, where, None)}
+        key_parts = {"model": "m", **asked}
         outcome: RegionOutcome = self.bundles.outcome(self.bundles.artifact(target=target))
         assert outcome.engine is not None and outcome.evaluation is not None
         key = digest_of(key_parts)

@@ -45,7 +45,8 @@ def build(bundles, store: LocalStore) -> Callable[..., RegionOutcome]:
     bundles.store = store
 
     def built(request: RegionRequest, decision: Decision = Decision.APPROVED) -> RegionOutcome:
-        own = {"region": request.region, "target": request.target, "build_key": request.build_key}
+        own = {"region": request.region, "target": request.target, "arithmetic": request.arithmetic}
+        own["build_key"] = request.build_key
         outcome: RegionOutcome = bundles.outcome(bundles.artifact(), decision)
         if decision is Decision.NOT_ATTESTED:
             outcome = outcome.model_copy(update={"evaluation": None, "gate": None})

@@ -105,8 +105,8 @@ MUTATIONS: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "performance": (_rule(performance="throughput"), ("policy",), "the policy (performance latency -> throughput)"),
     "precision": (
         _rule(precision="FP16"),
-        ("policy", "recipe"),
-        "the policy (precision INT8 -> FP16), the backend's recipe for the precision",
+        ("policy", "recipe", "arithmetic"),
+        "the policy (precision INT8 -> FP16), the backend's recipe for the precision, the class of arithmetic (",
     ),
     "recipe": (_recipe, ("recipe",), "the backend's recipe for the precision"),
     "backend": (
@@ -152,8 +152,8 @@ def test_a_mutation_rebuilds_and_is_named_alone(
 
 def test_every_part_of_a_build_key_is_mutated(plan) -> None:
     alone = {parts[0] for _, parts, _ in MUTATIONS.values() if len(parts) == 1}
-    # Another name for a target is another engine: see below.
-    assert alone | {"target"} == set(only(plan("north")).request.key_parts)
+    # Another name for a target, or another class, is another engine: see below and test_classes.
+    assert alone | {"target", "arithmetic"} == set(only(plan("north")).request.key_parts)
 
 
 def test_another_target_is_another_engine_that_differs_in_nothing_else(plan, build, workshop: Workshop, store) -> None:
@@ -202,7 +202,8 @@ def _fingerprints() -> Iterator[tuple[str, str]]:
             entries = catalog.backend(name).fingerprint()
         except BackendUnavailable:
             continue
-        yield from ((name, entry) for entry in entries)
+        # For these the class of arithmetic stands: see test_classes.
+        yield from ((name, entry) for entry in entries if entry not in ("cpu", "isa"))
 
 
 @pytest.mark.parametrize(("name", "entry"), list(_fingerprints()))

@@ -219,8 +219,8 @@ def test_another_machine_behind_the_same_target_builds_anew_and_says_so(plan, bu
     first = request_of(plan("north"))
     build(on_this_machine(first, store))
     other = {"backend": f"backend openvino, isa {ISA}, version 1.0", "toolchain": first.key_parts["toolchain"]}
-    seen = TargetMachine(target="cpu", backend="openvino", parts=other)
-    store.put_record("machines", "cpu--openvino", seen)
+    seen = TargetMachine(target="cpu", backend="openvino", arithmetic=first.arithmetic, parts=other)
+    store.put_record("machines", f"cpu--openvino--{first.arithmetic}", seen)
     (engine,) = plan("north", on_pools=True).engines
     assert engine.action == "rebuild"
     assert engine.reason.startswith("changed: the backend or its machine (")

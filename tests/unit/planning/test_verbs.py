@@ -21,7 +21,7 @@ Planned = Callable[..., Plan]
 
 
 def actions(planned: Plan) -> dict[str, str]:
-    return {engine.place: engine.action for engine in planned.engines}
+    return {f"{engine.region} {engine.target or ''}".strip(): engine.action for engine in planned.engines}
 
 
 def only(planned: Plan) -> PlannedEngine:
@@ -55,7 +55,7 @@ def test_a_rebuild_tells_the_part_that_differs_and_what_is_there(plan: Planned, 
 def test_every_changed_field_of_a_policy_is_told(plan: Planned, build, workshop: Workshop) -> None:
     build(only(plan("north")).request)
     workshop.write_policy("north", precision="FP16", limit=4.5, forbidden=["INT8", "BF16"], latency={"p99_ms": 50})
-    first, recipe = only(plan("north")).differences
+    first, recipe, _ = only(plan("north")).differences
     assert first.words == (
         "the policy (precision INT8 -> FP16, forbidden none -> INT8 + BF16, accuracy.limit 5 -> 4.5, "
         "latency.p99_ms none -> 50)"
@@ -174,7 +174,8 @@ def test_a_region_without_policy_or_data_is_retired(plan: Planned, build, worksh
     for file in workshop.data("dry").iterdir():
         file.unlink()
     workshop.data("dry").rmdir()
-    retired = {engine.place: engine.reason for engine in plan().engines if engine.action == "retire"}
+    engines = [engine for engine in plan().engines if engine.action == "retire"]
+    retired = {f"{engine.region} {engine.target}": engine.reason for engine in engines}
     assert {place: reason.split(" (")[0] for place, reason in retired.items()} == {
         "dry cpu": "the model has no data of dry any more",
         "lawless cpu": "no policy names lawless any more",
@@ -206,10 +207,11 @@ def test_where_there_never_was_an_engine_there_is_none_to_retire(plan: Planned, 
 
 def test_a_record_that_no_longer_reads_is_still_there_to_be_retired(plan: Planned, build, workshop, store) -> None:
     build(only(plan("north")).request)
-    (store.root / "records" / LATEST / "tiny--north--cpu.json").write_text("{}")
+    (record,) = (store.root / "records" / LATEST).iterdir()
+    record.write_text("{}")
     (workshop.policies / "north.yaml").unlink()
     retired = plan().engines[-1]
-    assert (retired.place, retired.action, retired.kept) == ("north cpu", "retire", None)
+    assert (retired.region, retired.target, retired.action, retired.kept) == ("north", "cpu", "retire", None)
 
 
 def test_other_models_engines_are_not_this_ones(plan: Planned, store: LocalStore, bundles) -> None:
