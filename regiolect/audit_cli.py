@@ -81,7 +81,8 @@ def _print(console: Console, version: AuditedVersion) -> None:
 
 
 def _told(engine: AuditedEngine) -> str:
-    return f"{engine.target} {engine.precision}{', tuned' if engine.tuned else ''}"
+    older = ", older than classes: its processor's flags tell the class" if engine.told_by_flags else ""
+    return f"{engine.place} {engine.precision}{older}{', tuned' if engine.tuned else ''}"
 
 
 def _print_summary(console: Console, result: AuditResult) -> None:

@@ -19,13 +19,17 @@ from regiolect.bundle import (
 from regiolect.calibrate.archive import table_from_bytes
 from regiolect.contracts import (
     ApprovedEngine,
+    Arithmetic,
     CalibrationTable,
     OperatingPoint,
     Precision,
     TuningJournal,
     short,
 )
+from regiolect.engines import catalog
+from regiolect.engines.arithmetic import judged_in
 from regiolect.errors import (
+    ClassNotTold,
     ForeignCalibration,
     IntegrityError,
     InvalidBundle,
@@ -77,6 +81,26 @@ def require_attested(folder: Path, approved: ApprovedEngine) -> None:
             expected=f"the layers of the engine for {request.slot!r}, build {short(request.build_key)}",
             found=f"those of build {short(layers.build_key)}",
             remedy=RELEASE,
+        )
+
+
+def judged_class(approved: ApprovedEngine) -> Arithmetic | None:
+    """The class of arithmetic in which an engine is loaded; None for one that is of none, or does not tell."""
+    request = approved.engine.request
+    if request.target.backend not in catalog.names() or not catalog.backend(request.target.backend).classed:
+        return request.arithmetic
+    return judged_in(approved.engine) if request.precision is Precision.INT8 else request.arithmetic
+
+
+def require_class(approved: ApprovedEngine) -> None:
+    """Raises ClassNotTold if no host loads an INT8 engine, for nobody knows in which arithmetic it was judged."""
+    request, backend = approved.engine.request, approved.engine.request.target.backend
+    classed = backend in catalog.names() and catalog.backend(backend).classed
+    if classed and request.precision is Precision.INT8 and judged_class(approved) is None:
+        raise ClassNotTold(
+            expected=f"the class of arithmetic in which the INT8 engine for {request.target.name!r} was judged",
+            found="neither a class nor instruction sets of a processor in its description, so that no host loads it",
+            remedy="release the region again, which states the class; hosts take the region's wider engines until then",
         )
 
 

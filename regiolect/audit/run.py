@@ -13,8 +13,10 @@ from threading import Lock
 
 from regiolect.audit.evidence import (
     calibration_of,
+    judged_class,
     own_policy,
     require_attested,
+    require_class,
     require_tuned,
     require_unseen,
     results_of,
@@ -172,6 +174,8 @@ class _Examiner:
                 self._judge(folder, manifest, approved, kept)
         return AuditedEngine(
             target=approved.engine.request.target.name,
+            arithmetic=judged_class(approved),
+            told_by_flags=judged_class(approved) is not approved.engine.request.arithmetic,
             precision=approved.engine.request.precision.value,
             executed=approved.attestation.summary(),
             tuned=words.line(approved.tuning) if approved.tuning is not None else None,
@@ -181,6 +185,8 @@ class _Examiner:
         )
 
     def _judge(self, folder: Path, manifest: BundleManifest, approved: ApprovedEngine, kept: _Findings) -> None:
+        with kept.kept():
+            require_class(approved)
         with kept.kept():
             require_attested(folder, approved)
         with kept.kept():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from regiolect.contracts.base import Contract, RegionId, TargetId
+from regiolect.contracts.base import Arithmetic, Contract, RegionId, TargetId
+from regiolect.contracts.engine import place_of
 from regiolect.contracts.release import Failure
 
 
@@ -19,12 +21,23 @@ class AuditedEngine(Contract):
     """One target's engine in a version: who vouches for it, and what speaks against it."""
 
     target: TargetId
+    arithmetic: Arithmetic | None = Field(
+        default=None, exclude_if=_absent, description="class of the hosts that load it, where INT8 binds it to one"
+    )
+    told_by_flags: bool = Field(
+        default=False, exclude_if=operator.not_, description="it is older than classes: the processor's flags tell its"
+    )
     precision: str
     executed: str
     tuned: str | None = Field(default=None, exclude_if=_absent, description="what it was tuned to on its target")
     signed_by: str | None = Field(default=None, description="the key's comment and short id; None: nobody who counts")
     signed: AwareDatetime | None = None
     findings: tuple[Failure, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """As `BuildRequest.place`."""
+        return place_of(self.target, self.arithmetic)
 
 
 class AuditedVersion(Contract):
@@ -46,7 +59,7 @@ class AuditedVersion(Contract):
         """Every finding with its target; None for those of the version as a whole."""
         return (
             *((None, finding) for finding in self.findings),
-            *((engine.target, finding) for engine in self.engines for finding in engine.findings),
+            *((engine.place, finding) for engine in self.engines for finding in engine.findings),
         )
 
 

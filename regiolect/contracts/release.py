@@ -236,6 +236,16 @@ class ReleaseRow(Contract):
     reasons: tuple[str, ...]
     failure: Failure | None
 
+    @property
+    def slot(self) -> str | None:
+        """As `BuildRequest.slot`; None of a region as a whole."""
+        return None if self.target is None else slot_of(self.target, self.arithmetic)
+
+    @property
+    def place(self) -> str | None:
+        """As `BuildRequest.place`; None of a region as a whole."""
+        return None if self.target is None else place_of(self.target, self.arithmetic)
+
 
 class ReleaseResult(Contract):
     """What a release did."""

@@ -66,6 +66,7 @@ RegiolectError
 │   ├── SamplesSeenBefore            the gate judged by samples of the calibration set
 │   ├── NoLongerAllowed              by today's policy
 │   ├── CalibrationTooOld
+│   ├── ClassNotTold                 an INT8 engine of which nobody knows the arithmetic it was judged in
 │   └── VersionMissing               the registry lacks what a release put there, or an alias points at nothing
 ├── IntegrityError                   bytes differ from their digest
 │   ├── TruncatedFile                some of them are missing at the end
@@ -199,6 +200,7 @@ from regiolect.errors.trust import (
     AliasMoved,
     AuditError,
     CalibrationTooOld,
+    ClassNotTold,
     DecisionNotReproduced,
     IntegrityError,
     InvalidBundle,
@@ -230,6 +232,7 @@ __all__ = [
     "CalibrationError",
     "CalibrationTooOld",
     "ChampionNotComparable",
+    "ClassNotTold",
     "ChangedMeanwhile",
     "ClockOff",
     "ContentMissing",

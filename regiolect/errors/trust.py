@@ -25,6 +25,10 @@ class CalibrationTooOld(AuditError):
     """The calibration is older than today's policy allows."""
 
 
+class ClassNotTold(AuditError):
+    """An INT8 engine does not tell in which class of arithmetic it was judged, so that nothing loads it."""
+
+
 class VersionMissing(AuditError):
     """A registry lacks what a release put there, or an alias points at nothing."""
 

@@ -178,6 +178,13 @@ def _check_attested(engine: EngineArtifact, policy: RegionPolicy, attestation: A
             found="no compute node in any precision",
             remedy="attest the engine again from its typed graph",
         )
+    judged, ran = engine.request.arithmetic, attestation.arithmetic
+    if Execution.INT8 in attestation.executed and judged is not None and ran is not judged:
+        raise GateRefused(
+            expected=f"an attestation from a machine of class {judged}, for which the engine was built",
+            found=f"one of class {ran}" if ran is not None else "one that does not tell its class",
+            remedy=f"attest, evaluate and decide on a machine of class {judged}",
+        )
     if engine.request.region != policy.region:
         raise GateRefused(
             expected=f"an engine of region {policy.region!r}, whose policy this is",

@@ -105,10 +105,9 @@ def parts_of(request: RegionRequest) -> dict[str, SourceFiles]:
     return {name: SourceFiles(digest=request.key_parts[name], files=files) for name, files in request.files.items()}
 
 
-def _asked_parts(policy: RegionPolicy, target: Target, shared: Mapping[str, SourceFiles]) -> dict[str, str]:
-    """The parts of a build key that say what is asked for, wherever it is built."""
-    digests = {name: part.digest for name, part in shared.items()}
-    return {**digests, "policy": policy.digest(), **target_parts(target)}
+def _shared_parts(policy: RegionPolicy, shared: Mapping[str, SourceFiles]) -> dict[str, str]:
+    """The parts of a build key that all targets of a region share."""
+    return {**{name: part.digest for name, part in shared.items()}, "policy": policy.digest()}
 
 
 def target_parts(target: Target) -> dict[str, str]:
@@ -153,8 +152,9 @@ def requests_for(
 
     def request(arithmetic: Arithmetic | None, machine: Mapping[str, str]) -> RegionRequest:
         parts = {
-            **_asked_parts(policy, target, shared),
+            **_shared_parts(policy, shared),
             **class_parts(policy, target, arithmetic),
+            **target_parts(target),
             "regiolect": own_code(),
             **machine,
         }
@@ -181,7 +181,7 @@ def request_like(
     Args:
         shared: the region's `region_parts`.
     """
-    parts = {**built.key_parts, **_asked_parts(policy, target, shared)}
+    parts = {**built.key_parts, **_shared_parts(policy, shared), **target_parts(target)}
     return RegionRequest(
         model=address,
         name=built.model,

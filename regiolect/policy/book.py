@@ -156,7 +156,14 @@ class PolicyBook:
         if not file.readable:
             return _Examined(None, {}, file.mistakes)
         wrong, parent, base = self._parent(region, file)
-        wrong = [*file.mistakes, *wrong, *_misnamed(region, file), *_unknown_backends(file), *_wrong_options(file)]
+        wrong = [
+            *file.mistakes,
+            *wrong,
+            *_misnamed(region, file),
+            *_unknown_backends(file),
+            *_wrong_options(file),
+            *_wrong_classes(file),
+        ]
         complete = parent is not None or not isinstance(file.stated.get("extends"), str)
         policy, fields, invalid = validated(file, base, complete=complete)
         wrong += invalid
@@ -263,6 +270,25 @@ def _wrong_options(file: PolicyFile) -> list[Mistake]:
         if isinstance(target, Mapping) and isinstance(target.get("options"), Mapping)
         if isinstance(target.get("backend"), str) and target["backend"] in catalog.names()
         for error in _option_errors(target)
+    ]
+
+
+def _wrong_classes(file: PolicyFile) -> list[Mistake]:
+    """Classes of arithmetic for a backend whose answers do not depend on the processor."""
+    targets = file.stated.get("targets")
+    return [
+        Mistake.of_field(
+            file.where,
+            file.line(key),
+            key,
+            f"arithmetic for backend {target['backend']}",
+            expected=f"`arithmetic` in {file.where} for a backend that computes on the processor",
+            remedy="remove `arithmetic`",
+        )
+        for number, target in enumerate(targets if isinstance(targets, list) else ())
+        if isinstance(target, Mapping) and target.get("arithmetic") and isinstance(target.get("backend"), str)
+        if target["backend"] in catalog.names() and not catalog.backend(target["backend"]).classed
+        if (key := ("targets", str(number), "arithmetic"))
     ]
 
 

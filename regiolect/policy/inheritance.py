@@ -60,6 +60,7 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         found.append("approval is left out, so that nobody would be asked")
     if child.calibration.method != parent.calibration.method:
         found.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
+    found += _loosened_classes(parent, child)
     oldest, allowed = child.calibration.max_age_days, parent.calibration.max_age_days
     if allowed is not None and (oldest is None or oldest > allowed):
         found.append(f"calibration.max_age_days {'none' if oldest is None else f'{oldest:g}'}, above {allowed:g}")
@@ -72,6 +73,17 @@ def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
         if child.samples.by_split()[split] < fewest:
             found.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")
     return found
+
+
+def _loosened_classes(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
+    now = {target.name: target.arithmetic for target in child.targets}
+    return [
+        f"targets: {target.name} takes arithmetic {' '.join(now[target.name]) or 'of any class'}, not only "
+        f"{' '.join(target.arithmetic)}"
+        for target in parent.targets
+        if target.arithmetic and target.name in now
+        if not now[target.name] or not set(now[target.name]) <= set(target.arithmetic)
+    ]
 
 
 def _loosened_slices(parent: AccuracyLimit, child: AccuracyLimit) -> list[str]:

@@ -242,6 +242,9 @@ class RegionPolicy(Contract):
         names = [target.name for target in self.targets]
         if len(set(names)) != len(names):
             found.append(f"targets each need a name of their own, found {', '.join(names)}")
+        for target in self.targets:
+            if len(set(target.arithmetic)) != len(target.arithmetic):
+                found.append(f"targets: {target.name} lists a class of arithmetic twice")
         for precision in self.repair.fallback or ():
             if Execution(precision) in self.forbidden:
                 found.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")

@@ -191,7 +191,7 @@ def _alarms(result: ReleaseResult) -> list[str]:
 
 
 def _named(rows: Iterable[ReleaseRow]) -> list[str]:
-    return [f"{row.region} on {row.target}" if row.target else row.region for row in rows]
+    return [f"{row.region} on {row.place}" if row.place else row.region for row in rows]
 
 
 def _several(count: int, noun: str) -> str:

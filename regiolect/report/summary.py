@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, place_of, slot_of
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, place_of
 from regiolect.planning import Plan
 from regiolect.report.words import ChampionFigures, LossFigures, precision_words, suspicion
 
@@ -27,7 +27,7 @@ def figures(result: ReleaseResult) -> dict[str, float]:
     its policy, per timed one `speedup/<region>-<slot>`.
     """
     rows = result.rows
-    named = [(f"{row.region}-{slot_of(row.target, row.arithmetic)}", row) for row in rows if row.target is not None]
+    named = [(f"{row.region}-{row.slot}", row) for row in rows]
     bounds = {f"loss_upper/{name}": row.loss_upper for name, row in named if row.loss_upper is not None}
     speedups = {f"speedup/{name}": row.speedup for name, row in named if row.speedup is not None}
     return {
@@ -82,7 +82,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
     loss, beside = LossFigures.of(row), ChampionFigures.of(row)
     return (
         row.region,
-        place_of(row.target, row.arithmetic) if row.target else "-",
+        row.place or "-",
         precision_words(row),
         row.decision.value,
         loss.said if loss else "-",

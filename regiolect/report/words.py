@@ -156,10 +156,10 @@ def graph_words(row: ReleaseRow) -> str:
 
 
 def kernel_words(row: ReleaseRow) -> str:
-    """What executed, from Attestation.summary: `FP32 kernels`, `10 INT8 and 1 FP32 kernels`, `kernels unknown`."""
+    """What executed, by Attestation.summary: `FP32 kernels`, `9 INT8 (vnni) and 1 FP32 kernels`, `kernels unknown`."""
     if row.executed is None:
         return ""
-    kinds = [re.fullmatch(r"(\w+) (\d+)", part) for part in row.executed.split(" + ")]
+    kinds = [re.fullmatch(r"(\w+(?: \(\w+\))?) (\d+)", part) for part in row.executed.split(" + ")]
     counts = [(kind[2], kind[1]) for kind in kinds if kind]
     if len(counts) != len(kinds):
         return f"kernels {row.executed}"
