@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.contracts import Blob, Decision, RegisteredEngine
+from regiolect.contracts import Arithmetic, Blob, Decision, RegisteredEngine
 from regiolect.errors import DecisionNotReproduced, RegistryError
 from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
@@ -92,6 +92,54 @@ def test_a_target_that_was_never_served_holds_nothing_back(registry, release):
     release("never", a=YES, b=NO)
     assert release("never", b"new", a=YES, b=NO).version == 2
     assert _versions(registry, "never") == {CHAMPION: 2, PREVIOUS: 1}
+
+
+@pytest.fixture
+def release_classes(registry, bundles) -> Callable[..., RegisteredEngine | None]:
+    """Publishes a region of one target, of which the engine of each class was decided as told."""
+
+    def call(region: str, content: bytes = b"", **decided: Decision) -> RegisteredEngine | None:
+        outcomes = []
+        for name, decision in decided.items():
+            made = bundles.artifact(region, "cpu", content=name.encode() + content)
+            request = made.request.model_copy(update={"arithmetic": Arithmetic(name)})
+            outcome = bundles.outcome(made.model_copy(update={"request": request}), decision)
+            outcomes.append(outcome.model_copy(update={"arithmetic": Arithmetic(name)}))
+        return publish(
+            bundles.exported(), outcomes, bundles.policy_of(region), bundles.store, registry, nothing
+        ).champion
+
+    return call
+
+
+def test_a_version_holds_an_engine_for_each_class_and_a_new_class_adds(registry, release_classes):
+    release_classes("pool", vnni=YES)
+    both = release_classes("pool", vnni=YES, amx=YES)
+    assert (both.version, both.targets) == (2, ("cpu", "cpu"))
+    assert both.arithmetics == (Arithmetic.VNNI, Arithmetic.AMX)
+    assert both == registry.by_alias("tiny-pool", CHAMPION), "its tags tell the same"
+    assert both == registry.champion("tiny", "pool"), "and so does what is signed"
+    assert both.serves("cpu", Arithmetic.AMX)
+    assert not both.serves("cpu", Arithmetic.SATURATING)
+
+
+def test_a_served_class_is_not_taken_away_by_its_failure(registry, release_classes):
+    first = release_classes("failing", vnni=YES, amx=YES)
+    assert release_classes("failing", b"new", vnni=YES, amx=NO) == first
+    assert _versions(registry, "failing") == {CHAMPION: 1, CHALLENGER: 2}
+
+
+def test_a_class_that_was_never_served_and_one_without_a_machine_hold_nothing_back(registry, release_classes):
+    release_classes("gone", vnni=YES, amx=YES)
+    assert release_classes("gone", b"new", vnni=YES, saturating=NO).arithmetics == (Arithmetic.VNNI,)
+    assert _versions(registry, "gone") == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_an_engine_from_before_there_were_classes_is_not_taken_away_by_the_failure_of_one(
+    registry, release, release_classes
+):
+    first = release("older", cpu=YES)
+    assert release_classes("older", b"new", vnni=NO, amx=YES) == first
 
 
 def test_another_models_champion_is_not_taken_for_this_ones(registry, bundles, release):
