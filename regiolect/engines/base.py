@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
+from regiolect.engines.origin import metadata_of
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,
@@ -51,29 +52,6 @@ OTHER_VERSION = "install the version of Regiolect that released it, or a newer o
 """Remedy for what an engine's manifest tells and this version does not understand."""
 REPLACE = "replace the operator named here in the model, or name another backend in the policy's targets"
 """What to do about a graph that a vendor's library refuses."""
-
-
-def metadata_of(request: BuildRequest) -> dict[str, str]:
-    """What an engine file itself says of its origin, in the place that its format has for that."""
-    return {
-        "model": request.model,
-        "region": request.region,
-        "target": request.target.name,
-        "precision": request.precision.value,
-        "policy": request.policy,
-        "build_key": request.build_key,
-    }
-
-
-def require_interface(request: BuildRequest, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Raises BuildFailed unless a graph's inputs and outputs are those of the request."""
-    wanted = ([tensor.name for tensor in request.inputs], list(request.outputs))
-    if sorted(wanted[0]) != sorted(inputs) or sorted(wanted[1]) != sorted(outputs):
-        raise BuildFailed(
-            expected=f"a graph of {request.model!r} with inputs {wanted[0]} and outputs {wanted[1]}",
-            found=f"inputs {list(inputs)} and outputs {list(outputs)}",
-            remedy="name in the ModelSpec the inputs and outputs that the ONNX graph has",
-        )
 
 
 class NoOptions(Contract):

@@ -16,7 +16,7 @@ from benchmarks.plans import Example
 from examples.fashion import MODEL as FASHION
 from examples.ocr import MODEL as OCR
 from regiolect.contracts import Precision
-from regiolect.engines.base import metadata_of
+from regiolect.engines.origin import metadata_of
 from regiolect.storage import LocalStore
 from tests.rtx import tensorrt_rtx
 

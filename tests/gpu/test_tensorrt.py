@@ -16,8 +16,8 @@ import pytest
 
 from regiolect.attest import attest
 from regiolect.contracts import BatchProfile, BuildRequest, EngineArtifact, Execution, NamedBlob, Precision
-from regiolect.engines.base import metadata_of
 from regiolect.engines.catalog import backend
+from regiolect.engines.origin import metadata_of
 from regiolect.engines.tensorrt.caches import MachineCache
 from regiolect.errors import BackendUnavailable, EngineLoadFailed, ShapeOutsideProfile
 from regiolect.gpus import gpu

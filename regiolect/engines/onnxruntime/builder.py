@@ -8,10 +8,10 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import metadata_of, require_interface
 from regiolect.engines.engine import excerpt
 from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX
 from regiolect.engines.onnxruntime.session import open_session
+from regiolect.engines.origin import metadata_of, require_interface
 from regiolect.errors import BuildFailed
 
 

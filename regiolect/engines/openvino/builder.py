@@ -9,8 +9,8 @@ import openvino
 from openvino.frontend import FrontEndManager
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import metadata_of, require_interface
 from regiolect.engines.openvino.runtime import RT_INFO
+from regiolect.engines.origin import metadata_of, require_interface
 
 
 def build(graph: Path, request: BuildRequest, folder: Path) -> None:

@@ -20,10 +20,10 @@ from openvino.frontend import (
 )
 
 from regiolect.contracts import Configuration, EngineArtifact, LayerReport
-from regiolect.engines.base import metadata_of
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.engines.openvino.configurations import HINTS, THREADS
 from regiolect.engines.openvino.layers import layers_of
+from regiolect.engines.origin import metadata_of
 from regiolect.host.processors import processors
 
 RT_INFO = "regiolect"

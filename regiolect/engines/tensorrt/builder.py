@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from regiolect.contracts import BuildRequest
-from regiolect.engines.base import REPLACE, require_interface
+from regiolect.engines.base import REPLACE
 from regiolect.engines.engine import excerpt, remedy_for
+from regiolect.engines.origin import require_interface
 from regiolect.engines.tensorrt.library import Flavour, Library, Messages, Progress, RefitRefused, let_go, sizes
 from regiolect.engines.tensorrt.listeners import logger_of, monitor_of
 from regiolect.errors import BuildFailed
