@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,12 @@ SATURATING, VNNI, AMX = Arithmetic.SATURATING, Arithmetic.VNNI, Arithmetic.AMX
 def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Arithmetic | None], None]:
     """Makes this machine one of a class."""
     return lambda arithmetic: monkeypatch.setattr(catalog.backend("onnxruntime"), "arithmetic", lambda: arithmetic)
+
+
+@pytest.fixture
+def bundles(bundles):
+    """Bundles of a region that takes INT8."""
+    return dataclasses.replace(bundles, policy=bundles.policy.model_copy(update={"precision": Precision.INT8}))
 
 
 @pytest.fixture
