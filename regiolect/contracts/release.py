@@ -139,12 +139,11 @@ class RegisteredEngine(Contract):
     def build_key_of(self, target: str, arithmetic: Arithmetic | None) -> str | None:
         """The engine in the place of one of a target and class: of the same class, else where either has none."""
         classes = self.arithmetics or (None,) * len(self.targets)
-        held = {
-            of: key for name, of, key in zip(self.targets, classes, self.build_keys, strict=False) if name == target
-        }
-        return (
-            held.get(arithmetic) or held.get(None) or (next(iter(held.values()), None) if arithmetic is None else None)
-        )
+        slots = zip(self.targets, classes, self.build_keys, strict=False)
+        held = {of: key for name, of, key in slots if name == target}
+        if arithmetic in held or None in held:
+            return held.get(arithmetic) or held.get(None)
+        return next(iter(held.values()), None) if arithmetic is None else None
 
     def tuning_of(self, build_key: str) -> str | None:
         """Digest of the tuning of one of its engines, or None."""

@@ -24,10 +24,11 @@ from regiolect.planning.request import RegionRequest
 
 Action = Literal["build", "rebuild", "promote", "reuse", "carry", "refuse", "retire", "drop", "skip"]
 """build: there is no engine yet. rebuild: there is one, of another build key or no longer good. promote: nothing
-changed, and what the gate approved is not served. reuse: nothing changed. carry: nothing changed for an engine of a class
-of arithmetic that no machine is there for; the next version has it as it is. drop: something did, and the next version is
-made without it. refuse: policy, data or this machine stand in the way, or the gate's no stands because nothing changed.
-retire: there is an engine that the policies no longer ask for. skip: left out of this release by its targets."""
+changed, and what the gate approved is not served. reuse: nothing changed. carry: nothing changed for an engine of a
+class of arithmetic that no machine is there for; the next version has it as it is. drop: something did, and the next
+version is made without it. refuse: policy, data or this machine stand in the way, or the gate's no stands because
+nothing changed. retire: there is an engine that the policies no longer ask for. skip: left out of this release by its
+targets."""
 
 SUMMARY: Mapping[Action, str] = {
     "build": "to build",
