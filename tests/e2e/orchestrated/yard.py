@@ -66,8 +66,7 @@ class Yard:
         """The latest outcome is what the champion holds; one version per bundle; what is served is whole."""
         environment = self.site.environment
         store = open_store(environment["REGIOLECT_STORE"], self.site.folder / "reader", REGION)
-        outcome = store.get_record(LATEST, f"tiny--{REGION}--cpu", RegionOutcome)
-        assert outcome is not None
+        (outcome,) = store.records(LATEST, RegionOutcome)
         champion = self._champion()
         assert champion is not None
         assert champion.build_keys == (outcome.build_key,)

@@ -21,6 +21,7 @@ from regiolect.serving import ServedModel, load_bundle
 from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import load_trust
+from tests.tiny_graph import dense
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 SATURATING, VNNI, AMX = Arithmetic.SATURATING, Arithmetic.VNNI, Arithmetic.AMX
@@ -39,13 +40,14 @@ def bundles(bundles):
 
 
 @pytest.fixture
-def of_class(built) -> Callable[..., EngineArtifact]:
+def of_class(bundles, weights) -> Callable[..., EngineArtifact]:
     """An engine of target `cpu` for a class. What `precision` says binds it; the graph is a float one all the same."""
 
     def made(arithmetic: Arithmetic, precision: Precision = Precision.INT8) -> EngineArtifact:
-        engine = built("cpu", "onnxruntime", cpu="another of that class")
-        request = engine.request.model_copy(update={"arithmetic": arithmetic, "precision": precision})
-        return engine.model_copy(update={"request": request})
+        wanted = {"arithmetic": arithmetic, "precision": precision}
+        request = bundles.request("eu", "cpu", "onnxruntime", dense(weights)).model_copy(update=wanted)
+        engine = catalog.backend("onnxruntime").build(request, bundles.store)
+        return engine.model_copy(update={"fingerprint": {**engine.fingerprint, "cpu": "another of that class"}})
 
     return made
 
