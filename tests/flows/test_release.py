@@ -191,7 +191,7 @@ def test_the_decision_is_that_of_an_independent_recomputation(
     published = load_settings().store().path_of(evaluation.results)
     if row.decision is Decision.APPROVED:
         version = client().get_model_version_by_alias(f"tiny-{region}", "champion")
-        inside = f"model/data/bundle/results/{target}.csv"
+        inside = f"model/data/bundle/results/{row.slot}.csv"
         published = Path(client().download_artifacts(version.run_id, inside, str(tmp_path)))
     assert row.threshold is not None
     assert row.confidence is not None
