@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from regiolect.contracts import Decision, ReleaseResult
+from regiolect.contracts import Arithmetic, Decision, ReleaseResult
 from regiolect.errors import StorageError
 from regiolect.report import figures, markdown_table, render, write_report
 from tests.unit.report.pages import FAILURE, over_threshold, release, row, unjudged
@@ -53,6 +53,19 @@ def test_figures_count_and_name_each_engine():
         "speedup/na-cpu-x86": 2.44,
         "speedup/eu-cpu-x86": 2.44,
     }
+
+
+def test_classes_are_told_apart_and_one_that_was_left_out_is_told():
+    told = "na cpu-x86 (amx): the next version is without it: no machine of class amx is there (changed: the policy)"
+    vnni = row("na", arithmetic=Arithmetic.VNNI, executed="INT8 (vnni) 10 + FP32 1")
+    result = release(vnni, left_out=(told,))
+    text = markdown_table(result)
+    assert "| na | cpu-x86 (vnni) | INT8 graph, 10 INT8 (vnni) and 1 FP32 kernels | approved |" in text
+    assert f"**Left out**: {told}" in text
+    assert "loss_upper/na-cpu-x86--vnni" in figures(result)
+    page = render(result, [])
+    assert "cpu-x86 (vnni)" in page
+    assert "no machine of class amx is there" in page
 
 
 def test_markdown_keeps_its_columns_and_tells_refusals_and_drills():
