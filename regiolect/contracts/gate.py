@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import AllowInfNan, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from regiolect.contracts.base import Blob, Contract, Digest, TargetId
 from regiolect.contracts.engine import Attestation, EngineArtifact
@@ -51,8 +51,9 @@ class EvaluationResult(Contract):
     dataset: Digest
     metric: str
     samples: PositiveInt
-    reference_score: float
-    engine_score: float
+    # The gate tells of what is not finite, with the other figures that are not of its results.
+    reference_score: Annotated[float, AllowInfNan(True)]
+    engine_score: Annotated[float, AllowInfNan(True)]
     results: Blob
     timing: Timing
     selftest: Blob | None = Field(default=None, exclude_if=_absent)
