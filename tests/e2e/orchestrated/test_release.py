@@ -9,16 +9,23 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
+import psycopg2
 import pytest
 from mlflow import MlflowClient
 
 from regiolect.contracts import Decision, RegionOutcome, ReleaseResult, ReleaseRow
 from regiolect.planning import OUTCOMES
+from regiolect.servers.credentials import keep_credentials
+from regiolect.servers.local import LocalServers
+from regiolect.servers.state import read_state
 from regiolect.storage import blobs_of, open_store
+from tests.e2e.orchestrated import leftovers
 from tests.e2e.orchestrated.conftest import Site, Sites
 from tests.flows.tiny_models import CPU, PORTABLE
 
@@ -224,6 +231,51 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     mended = plant.control.release(REGIOLECT_WORKER_WAIT_SECONDS="120")
     assert [(row.region, row.target) for row in mended.rows if row.rebuilt] == [("north", "portable")]
     assert all(row.model_uri for row in mended.rows)
+
+
+@pytest.mark.usefixtures("first")
+def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers) -> None:
+    """Registered in PostgreSQL by its own address, with a password that should have been encoded and one in the query;
+    and once more where nothing answers. Then homes, reports, logs, databases and buckets are searched."""
+    environment = plant.control.servers
+    port = read_state(servers.root / "state.json").servers["postgres"].ports["sql"]
+    own = keep_credentials(servers.root / "credentials.json").database_password
+    planted = ("plan/ted:pass-0815", "planted-in-query-0816", "planted-token-0817")
+    dsn = f"host=127.0.0.1 port={port} user=regiolect password={own}"
+    with closing(psycopg2.connect(f"{dsn} dbname=postgres")) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE planted SUPERUSER LOGIN PASSWORD %s", (planted[0],))
+            cursor.execute("CREATE DATABASE planted OWNER planted")
+    query = f"sslpassword={planted[1]}&application_name=regiolect"
+    address = f"postgresql+psycopg2://planted:{planted[0]}@127.0.0.1:{{port}}/planted?{query}"
+    release = ("run", "tests.flows.tiny_models:TINY", "--regions", "south")
+    there = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=port)}
+    nowhere = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=1)}
+    token = {"REGIOLECT_MLFLOW_TRACKING_URI": f"http://{planted[2]}@127.0.0.1:1"}
+    said = plant.control.command(*release, "-v", **there)
+    assert "postgresql+psycopg2://planted:***@127.0.0.1" in said
+    for elsewhere in (nowhere, token):
+        for command in ((*release, "-v"), ("audit",), ("show", "tiny-south"), ("doctor",), ("plan", release[1])):
+            said += plant.control.command(*command, code=None, **elsewhere)
+    assert "http://***@127.0.0.1:1" in said
+
+    secrets = {"AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"} & environment.keys()
+    hidden = {own, *planted, *(environment[name].rpartition(":")[2] for name in secrets)}
+    forms = {form.encode() for each in hidden for form in (each, quote(each, safe=""), *each.split("/")[1:])}
+    found = {
+        "what was said": [("the terminal", said.encode())],
+        "homes": leftovers.files(plant.sites.folder),
+        "servers' logs": leftovers.files(servers.root / "logs"),
+        "databases": (row for name in ("mlflow", "prefect", "planted") for row in leftovers.rows(dsn, name)),
+        "buckets": leftovers.objects(),
+    }
+    for what, contents in found.items():
+        known = False
+        for place, content in contents:
+            known |= b"tiny" in content
+            assert not [form for form in forms if form in content], f"a secret in {place}"
+        assert known, f"{what} are empty of releases: nothing was searched"
 
 
 def _when_over(site: Site, run: str, seconds: float) -> str:
