@@ -42,12 +42,13 @@ def test_an_engine_that_today_s_policy_still_approves_is_well_even_if_the_policy
     [
         ({"accuracy": {"metric": "accuracy", "limit": 0.1}}, "limit 0.1"),
         ({"accuracy": {"metric": "accuracy", "limit": 0.5, "confidence": 0.9999999}}, "so inconclusive"),
+        ({"accuracy": {"metric": "accuracy", "limit": 0.5, "least": 0.9999}}, "least: scores 0.9995"),
         ({"samples": {"gate": 5000}}, "at least 5,000"),
         ({"latency": {"p99_ms": 0.1}}, "so inconclusive"),
         ({"targets": [{"name": "edge", "backend": "openvino"}]}, "one for cpu"),
         ({"precision": "FP16", "forbidden": ["FP32"], "repair": {"fallback": []}}, "forbidden in region"),
     ],
-    ids=["limit", "confidence", "samples", "latency", "target", "forbidden"],
+    ids=["limit", "confidence", "floor", "samples", "latency", "target", "forbidden"],
 )
 def test_an_engine_that_a_tightened_policy_would_refuse_is_reported(
     desk: Desk, today: dict[str, Any], found: str
@@ -97,6 +98,17 @@ def decided(**figures: Any) -> Callable[[ApprovedEngine], ApprovedEngine]:
 def test_what_the_right_key_signed_wrongly_is_reported(desk: Desk, what: dict[str, Any], kind: str) -> None:
     desk.release(desk.approved(**what))
     assert kinds(desk.audited()) == [kind]
+
+
+def test_a_floor_that_the_policy_states_and_no_decision_holds_is_reported(desk: Desk) -> None:
+    """As a signer would leave it out whose engine misses it."""
+    desk.stated["accuracy"]["least"] = 0.9
+    desk.bundles.policy = desk.policy()
+    desk.release(desk.approved(change=decided(least=None, score_lower=None)))
+    (finding,) = [failure for version in desk.audited().versions for _, failure in version.all_findings()]
+    assert finding.kind == "DecisionNotReproduced"
+    assert finding.expected.startswith("least 0.9")
+    assert finding.found == "None in the decision"
 
 
 def test_every_finding_is_told_and_none_hides_another(desk: Desk) -> None:
