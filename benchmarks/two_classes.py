@@ -41,7 +41,7 @@ from regiolect.integrity import write_atomic
 from regiolect.machine import cpu_fingerprint
 from regiolect.model import load_model_spec
 from regiolect.outcome import approved_engine, conclude
-from regiolect.planning.request import region_parts, request_for
+from regiolect.planning.request import region_parts, requests_for
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
@@ -109,7 +109,7 @@ def _outcomes(
     for target in policy.targets:
         if target.backend.startswith("tensorrt") or backend(target.backend).obstacle() is not None:
             continue
-        request = request_for(MODEL, spec, policy, target, shared, store, on_pools=False)
+        (request,) = requests_for(MODEL, spec, policy, target, shared, store, on_pools=False)
         observed = stages.observe(request, model, data, False)
         chosen = stages.choose(request, model, data, observed, False)
         engine = stages.build(request, model, data, chosen, False)
