@@ -206,7 +206,7 @@ def table(folder: Path) -> None:
     for place, row in enumerate(found[0]["bundles"]):
         cells = "".join(f" {_cell(each['bundles'][place])} |" for each in found)
         lines.append(f"| {row['made on']} | {row['region']} | {row['precision']} |{cells}")
-    lines += ["", *(f"- {name}: {one['cpu']} ({one['isa']}), {one['arithmetic']}" for name, one in made.items()), ""]
+    lines += ["", *(f"- {name}: {one['cpu']} ({one['isa']})" for name, one in made.items()), ""]
     write_atomic(RESULTS / "two_classes.md", "\n".join(lines).encode())
     write_atomic(RESULTS / "two_classes.json", json.dumps({"made": made, "opened": found}, indent=2).encode())
     print("\n".join(lines))
