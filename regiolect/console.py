@@ -47,7 +47,7 @@ _ACTIONS: Mapping[Action, str] = {
 
 def _out() -> Console:
     # Piped output gets room for whole rows instead of a table folded to 80 columns.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 @contextmanager

@@ -6,18 +6,8 @@ from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, place_of
 from regiolect.planning import Plan
 from regiolect.report.words import ChampionFigures, LossFigures, precision_words, suspicion
 
-COLUMNS = (
-    "region",
-    "target",
-    "precision",
-    "decision",
-    "loss",
-    "interval",
-    "limit",
-    "vs champion",
-    "vs FP32",
-    "served as",
-)
+# No more than fit on the page that shows them, which hides what is wider than it.
+COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
 
 
 def figures(result: ReleaseResult) -> dict[str, float]:
@@ -57,6 +47,9 @@ def markdown_table(result: ReleaseResult) -> str:
             lines.append(f"\n**{_cell(row.region)}, {_cell(row.failure.kind)}**: {_cell(told)}")
         elif row.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
             lines.append(f"\n**{_cell(row.region)}, {row.decision.value}**: {_cell('; '.join(row.reasons))}")
+        beside = ChampionFigures.of(row)
+        if beside is not None:
+            lines.append(f"\n**{_cell(row.region)}, against the champion**: {_cell(f'{beside.said} {beside.bounds}')}")
         suspicious = suspicion(row)
         if suspicious is not None:
             lines.append(f"\n**{_cell(row.region)}**: {_cell(suspicious)}")
@@ -79,7 +72,7 @@ def markdown_plan(plan: Plan) -> str:
 
 
 def _cells(row: ReleaseRow) -> tuple[str, ...]:
-    loss, beside = LossFigures.of(row), ChampionFigures.of(row)
+    loss = LossFigures.of(row)
     return (
         row.region,
         row.place or "-",
@@ -88,7 +81,6 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         loss.said if loss else "-",
         loss.bounds if loss else "-",
         loss.allowed if loss else "-",
-        f"{beside.said} {beside.bounds}".strip() if beside else "-",
         "-" if row.speedup is None else f"{row.speedup:.2f}x",
         row.model_uri or "-",
     )

@@ -66,7 +66,7 @@ REFUSED = {
     "loop": ("PolicyCycle", "loop -> ring -> loop", "remove `extends`"),
     "loose": ("PolicyLoosens", "accuracy.limit 9 above 5", "tighten"),
     "orphan": ("InvalidPolicy", "extends: nobody", "did you mean"),
-    "garbled": ("InvalidPolicy", "garbled.yaml", "mend the syntax"),
+    "garbled": ("InvalidPolicy", "garbled.yaml", "mend what stands there"),
     "unknown": ("InvalidPolicy", "backend: openvin", "did you mean 'openvino'?"),
 }
 

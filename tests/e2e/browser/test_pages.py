@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.engines.catalog import backend
 from regiolect.policy import PolicyBook
 from regiolect.registry import CHAMPION, Registry
 from tests.e2e.browser.office import FASHION, GUARDED, Office
@@ -67,7 +68,7 @@ def test_a_person_fills_in_the_form_and_reads_what_would_be_built(office: Office
     assert head == ["region", "target", "precision", "action", "why"]
     assert [row[:4] for row in rows] == [
         ["de", "cpu-x86", "FP32", "build"],
-        ["jp", "cpu-x86", "INT8", "build"],
+        ["jp", f"cpu-x86 ({backend('openvino').arithmetic()})", "INT8", "build"],
         ["jp", "gpu-rtx", "INT8", "build"],
     ]
     assert person.hidden_cells() == []
