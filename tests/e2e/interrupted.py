@@ -90,7 +90,8 @@ class Desk:
         output = self.workshop.folder / "output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [str(COMMAND), *arguments],
+                # Where tests run in the background of a script, SIGINT is ignored, and so it would be here.
+                ["/usr/bin/env", "--default-signal=INT,TERM", str(COMMAND), *arguments],
                 env=self.environment | variables,
                 cwd=ROOT,
                 stdout=stream,

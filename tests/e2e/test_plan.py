@@ -46,8 +46,10 @@ def test_json_is_the_whole_plan_and_nothing_else(terminal: Terminal) -> None:
         "rebuild": 0,
         "promote": 0,
         "reuse": 0,
+        "carry": 0,
         "refuse": 0,
         "retire": 0,
+        "drop": 0,
         "skip": 0,
     }
     (model,) = document.models

@@ -6,11 +6,14 @@ import pytest
 
 from flows.release import release
 from regiolect.console import exit_code
-from regiolect.contracts import Decision, Failure, ReleaseResult
+from regiolect.contracts import Decision, Failure, ReleaseResult, place_of
+from regiolect.engines.catalog import backend
 from regiolect.errors import EngineCrashed
 from tests.flows.kept import is_served, plan
 from tests.flows.tiny_models import ADDRESS, PORTABLE, Workshop
 
+# Where INT8 is built on this machine.
+HERE = place_of("cpu", backend("openvino").arithmetic())
 # What happens to a region's engine, and what is said of it.
 FAULTS = {
     "segv": ("SIGSEGV", "EngineCrashed", "its process died by SIGSEGV"),
@@ -30,7 +33,7 @@ def faulty(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setenv("REGIOLECT_CHILD_MINUTES", "0.4")
     for region, (fault, _, _) in FAULTS.items():
         workshop.add(region, **({"nightly": {"deadline_minutes": 0.2}} if region == "late" else {}))
-        workshop.set_fault(f"{region} on cpu", fault)
+        workshop.set_fault(f"{region} on {HERE}", fault)
     workshop.add("north", PORTABLE)
     return workshop
 
@@ -57,7 +60,7 @@ def test_a_crash_a_hang_and_hunger_are_their_regions_outcomes_and_the_others_are
         region: kind for region, (_, kind, _) in FAULTS.items()
     }
     assert all(told[region].found.startswith(found) for region, (_, _, found) in FAULTS.items())
-    assert told["segv"].expected == "the stage 'choose' of segv on cpu to come to its end"
+    assert told["segv"].expected == f"the stage 'choose' of segv on {HERE} to come to its end"
     north = next(row for row in result.rows if row.region == "north")
     assert (north.decision, north.model_uri) == (Decision.APPROVED, "models:/tiny-north@champion")
     assert exit_code(result) == 1
@@ -67,7 +70,7 @@ def test_a_crash_a_hang_and_hunger_are_their_regions_outcomes_and_the_others_are
     assert reasons["segv"] == "the last run ended in EngineCrashed"
 
     # Again it says the same; once the cause is gone, the region completes.
-    faulty.fault("abrt on cpu").unlink()
+    faulty.fault(f"abrt on {HERE}").unlink()
     again = release(ADDRESS, regions=["abrt", "segv", "north"])
     assert failures(again) == {"segv": told["segv"]}
     mended = next(row for row in again.rows if row.region == "abrt")

@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
 
@@ -273,6 +274,11 @@ def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: Loc
     for what, contents in found.items():
         known = False
         for place, content in contents:
+            # What Prefect's worker hands to a run it starts; a worker that is killed leaves it behind, for its own
+            # account alone.
+            if "/prefect-workspace-attempt-" in place:
+                assert Path(place).stat().st_mode & 0o077 == 0
+                continue
             known |= b"tiny" in content
             assert not [form for form in forms if form in content], f"a secret in {place}"
         assert known, f"{what} are empty of releases: nothing was searched"
