@@ -89,6 +89,8 @@ def command() -> Iterator[Start]:
         def start(work: str, **how: Any) -> Command:
             program = f"from regiolect.host.interrupts import answering\nanswering(lambda: exec({work!r}, {{}}))"
             pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            # Tests that run in the background of a script have SIGINT ignored, and so would whatever they start.
+            how = {"preexec_fn": _answer} | how
             process = stack.enter_context(subprocess.Popen([sys.executable, "-c", program], text=True, **pipes, **how))
             stack.callback(process.kill)
             started = Command(process, [])
@@ -173,6 +175,10 @@ def test_a_signal_that_was_ignored_still_is(command: Start) -> None:
     started.process.send_signal(signal.SIGINT)
     _, said = started.process.communicate("\n", timeout=60)
     assert (started.process.returncode, said) == (0, "")
+
+
+def _answer() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _ignore() -> None:
