@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 
-from regiolect.errors import AliasMoved, VersionMissing
+from regiolect.errors import AliasMoved, IntegrityError, VersionMissing
 from regiolect.registry import CHAMPION, LiveVersion
 from regiolect.signing.promotion import Promotion, kept_promotions, open_kept
 from regiolect.signing.trust import Trust
@@ -29,8 +29,14 @@ def promised(stores: FindStore, regions: Collection[str], trust: Trust, finding:
     newest: dict[str, Promotion] = {}
     for store in _opened(stores, regions, finding):
         with finding():
-            for kept in kept_promotions(store):
+            for name, kept in kept_promotions(store):
                 with finding():
+                    if kept is None:
+                        raise IntegrityError(
+                            expected=f"the promotion of {name} that its region's store holds",
+                            found="a record that cannot be read, so what the registry must hold is not known",
+                            remedy="release the region again, which keeps the promotion anew",
+                        )
                     promotion = open_kept(kept, trust)
                     known = newest.get(promotion.name)
                     if known is None or known.version < promotion.version:

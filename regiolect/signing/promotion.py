@@ -81,9 +81,11 @@ def keep_promotion(store: Store, name: str, envelope: str) -> None:
         store.put_record(PROMOTIONS, name, kept)
 
 
-def kept_promotions(store: Store) -> Iterator[KeptSignature]:
-    """What `keep_promotion` kept in a store; nothing is known of who wrote it."""
-    return store.records(PROMOTIONS, KeptSignature)
+def kept_promotions(store: Store) -> Iterator[tuple[str, KeptSignature | None]]:
+    """What `keep_promotion` kept in a store, by registered name; nothing is known of who wrote it. None: a record that
+    cannot be read."""
+    for name in store.record_keys(PROMOTIONS):
+        yield name, store.get_record(PROMOTIONS, name, KeptSignature)
 
 
 def open_kept(kept: KeptSignature, trust: Trust) -> Promotion:

@@ -124,6 +124,16 @@ def test_a_record_that_nobody_signed_who_counts_promises_nothing_and_is_told(own
     assert of_all(by_store(own)) == ["SignatureMismatch"]
 
 
+def test_a_record_that_cannot_be_read_is_no_missing_one(own: Desk) -> None:
+    own.release(own.approved())
+    (record,) = (own.bundles.store.root / "records" / PROMOTIONS).iterdir()
+    record.chmod(0o600)
+    record.write_text("{")
+    result = by_store(own)
+    assert of_all(result) == ["IntegrityError"]
+    assert own.name in result.findings[0].expected
+
+
 def test_a_store_that_cannot_be_asked_is_told(own: Desk) -> None:
     own.release(own.approved())
 
