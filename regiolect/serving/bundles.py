@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from regiolect import __version__
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, selftest_path, verify_bundle
-from regiolect.contracts import ApprovedEngine, Configuration, Preprocessing, TensorSpec, TunedEngine
+from regiolect.contracts import ApprovedEngine, Configuration, Precision, Preprocessing, TensorSpec, TunedEngine
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.engines.selftest import SelfTest, self_test
-from regiolect.errors import EngineError, InvalidBundle, InvalidSamples
+from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, SelfTestFailed
 from regiolect.files import NOTE, read_file
 from regiolect.integrity import digest_file
 from regiolect.machine import UNKNOWN
@@ -38,7 +38,7 @@ class ServedModel:
         tuning: what that engine was tuned to on a device like this one, at whose point it runs; None: as it comes.
         engine: the loaded engine.
         self_test: what its self-test gave; None for an engine that has none, because nothing in it depends on the
-            processor's arithmetic or because it was judged before there were any.
+            processor's arithmetic or because it was judged before classes were stated.
     """
 
     def __init__(
@@ -162,10 +162,17 @@ def open_engine(folder: Path, approved: ApprovedEngine, configuration: Configura
     """Load an engine of a verified bundle and, where it has a self-test, have it pass.
 
     Raises:
-        SelfTestFailed: it answers otherwise than where it was judged.
+        SelfTestFailed: it answers otherwise than where it was judged, or is an INT8 engine of a stated class that was
+            signed without a self-test.
         EngineError, IntegrityError: as `Backend.load_from`, and of the probes.
     """
     request, probes = approved.engine.request, approved.evaluation.selftest
+    if probes is None and request.precision is Precision.INT8 and request.arithmetic is not None:
+        raise SelfTestFailed(
+            expected=f"a self-test of the INT8 engine for {request.target.name}, judged in class {request.arithmetic}",
+            found="none in its evaluation",
+            remedy=f"release the region again, which keeps one: regiolect run MODEL --regions {request.region}",
+        )
     engine = catalog.backend(request.target.backend).load_from(
         approved.engine, folder / engine_folder(request.slot), configuration
     )

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are
 ROOT = os.geteuid() == 0
 # Accounts and a group that nobody has.
 ANOTHER, PODS = 54_321, 10_001
+# pytest's own temporary folders are closed to other accounts.
+EVERYBODYS = "/tmp"  # noqa: S108
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_what_another_account_owns_is_its_to_change(keyring: Keyring) -> None:
 @pytest.mark.skipif(not ROOT, reason="only root gives files away")
 def test_a_group_of_others_reads_no_key_and_changes_nothing(keyring: Keyring, tmp_path: Path) -> None:
     with _as(PODS, PODS):
-        place = Path(tempfile.mkdtemp())
+        place = Path(tempfile.mkdtemp(dir=EVERYBODYS))
         own = Keyring.at(place / "signing-key.pem", place / "trust.json")
         own.create("")
     try:
@@ -129,7 +131,7 @@ def test_a_group_of_others_reads_no_key_and_changes_nothing(keyring: Keyring, tm
 @pytest.fixture
 def mounted(keyring: Keyring) -> Iterator[Path]:
     """A secret's files as Kubernetes mounts them: root's, read by the pod's group, behind two links."""
-    place = Path(tempfile.mkdtemp())
+    place = Path(tempfile.mkdtemp(dir=EVERYBODYS))
     place.chmod(0o1777)
     version = place / "..2026_11_29_00_00_00.123456789"
     version.mkdir()

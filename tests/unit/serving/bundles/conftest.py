@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from regiolect.contracts import EngineArtifact
+from regiolect.contracts import Blob, EngineArtifact
 from regiolect.data import preprocess
 from regiolect.engines import catalog
+from regiolect.engines.selftest import Probes
 from tests.tiny_graph import dense
 
 
@@ -43,3 +44,17 @@ def built(bundles, weights) -> Callable[..., EngineArtifact]:
         )
 
     return build
+
+
+@pytest.fixture
+def probes(bundles, weights) -> Callable[[float], Blob]:
+    """Kept probes whose answers are so far from those of the tiny model."""
+
+    def keep(away: float) -> Blob:
+        images = np.random.default_rng(9).normal(size=(5, 1, 4, 4)).astype(np.float32)
+        answers = (images.reshape(5, -1) @ weights + away).astype(np.float32)
+        return bundles.store.put_bytes(
+            Probes({"image": images}, {"logits": answers}, {"logits": np.full(5, 0.1)}).to_bytes()
+        )
+
+    return keep

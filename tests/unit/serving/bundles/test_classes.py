@@ -40,8 +40,9 @@ def bundles(bundles):
 
 
 @pytest.fixture
-def of_class(bundles, weights) -> Callable[..., EngineArtifact]:
+def of_class(bundles, weights, probes) -> Callable[..., EngineArtifact]:
     """An engine of target `cpu` for a class. What `precision` says binds it; the graph is a float one all the same."""
+    bundles.selftests["cpu"] = probes(0.0)
 
     def made(arithmetic: Arithmetic, precision: Precision = Precision.INT8) -> EngineArtifact:
         wanted = {"arithmetic": arithmetic, "precision": precision}
@@ -102,6 +103,17 @@ def test_a_host_of_another_class_gets_the_wider_engine(bundles, of_class, built,
         assert load_bundle(tmp_path / "bundle").engine.artifact.request.precision is Precision.FP32
 
 
+def test_int8_of_a_class_that_was_signed_without_a_self_test_is_not_served(bundles, of_class, on, tmp_path) -> None:
+    bundles.selftests.clear()
+    bundles.write(tmp_path / "bundle", of_class(VNNI), of_class(AMX, Precision.FP32))
+    on(VNNI)
+    with pytest.warns(UserWarning, match="cpu \\(vnni\\).*none in its evaluation"):
+        assert slot(load_bundle(tmp_path / "bundle")) == "cpu--amx"
+    bundles.write(tmp_path / "bundle", of_class(VNNI))
+    with pytest.raises(NotRunnableHere, match="a self-test of the INT8 engine for cpu, judged in class vnni"):
+        load(tmp_path / "bundle")
+
+
 def test_the_class_is_signed(bundles, of_class, tmp_path) -> None:
     folder = tmp_path / "bundle"
     manifest = bundles.write(folder, of_class(VNNI))
@@ -110,7 +122,7 @@ def test_the_class_is_signed(bundles, of_class, tmp_path) -> None:
     assert opened.statement["predicate"]["arithmetic"] == "vnni"
     text = (folder / "manifest.json").read_text().replace('"vnni"', '"amx"').replace("cpu--vnni", "cpu--amx")
     (folder / "manifest.json").write_text(text)
-    for kind in ("engines", "decisions", "results", "attestations"):
+    for kind in ("engines", "decisions", "results", "attestations", "selftest"):
         for path in (folder / kind).iterdir():
             path.rename(path.with_name(path.name.replace("vnni", "amx")))
     moved = read_bundle(folder)

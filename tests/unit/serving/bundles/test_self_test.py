@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from regiolect.bundle import selftest_path
-from regiolect.contracts import Blob
-from regiolect.engines.selftest import Probes
 from regiolect.errors import IntegrityError, NotRunnableHere
 from regiolect.serving import load_adaptive, load_bundle
-
-
-@pytest.fixture
-def probes(bundles, weights):
-    """Kept probes whose answers are so far from those of the tiny model."""
-
-    def keep(away: float) -> Blob:
-        images = np.random.default_rng(9).normal(size=(5, 1, 4, 4)).astype(np.float32)
-        answers = (images.reshape(5, -1) @ weights + away).astype(np.float32)
-        return bundles.store.put_bytes(
-            Probes({"image": images}, {"logits": answers}, {"logits": np.full(5, 0.1)}).to_bytes()
-        )
-
-    return keep
 
 
 def test_an_engine_that_passes_is_served_and_tells_what_it_took(bundles, built, probes, tmp_path) -> None:
