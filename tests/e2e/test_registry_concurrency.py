@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from regiolect.registry import CHAMPION, PREVIOUS, Registry
 from regiolect.servers.local import LocalServers
 
 PROCESSES = 4
-REGIONS = 50
+REGIONS = 12
 # Which bundle each process registers in every region: the first two have the same one.
 BUNDLES = ("shared", "shared", "third", "fourth")
 
@@ -131,7 +130,7 @@ def _kept(uri: str, regions: Sequence[str]) -> dict[str, Kept]:
     return found
 
 
-def test_200_registrations_by_four_processes_lose_nothing_and_make_nothing_twice(server, bundles, tmp_path):
+def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_twice(server, bundles, tmp_path):
     regions = [f"{'locked' if number % 2 else 'free'}-{number}" for number in range(REGIONS)]
     for bundle in sorted(set(BUNDLES)):
         for region in regions:
@@ -150,15 +149,12 @@ def test_200_registrations_by_four_processes_lose_nothing_and_make_nothing_twice
     ]
     for worker in workers:
         assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
-    began = time.monotonic()
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
     told = [worker.communicate(timeout=240) for worker in workers]
-    seconds = time.monotonic() - began
     assert [worker.returncode for worker in workers] == [0] * PROCESSES, [err for _, err in told]
     made = [dict(json.loads(line) for line in out.splitlines()) for out, _ in told]
-    print(f"{PROCESSES * REGIONS} registrations in {seconds:.1f} s")
 
     registry = Registry(server)
     for region, kept in _kept(server, regions).items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -123,36 +125,45 @@ def test_the_schema_is_one_and_its_defaults_satisfy_it(kind: str, templates: dic
 
 @every_type
 def test_the_variables_of_every_deployment_are_taken(kind: str, templates: dict[str, dict[str, Any]]) -> None:
-    every = [deployment.job_variables(kind, SETTINGS) for deployment in deployments(PolicyBook())]
-    distinct = {json.dumps(variables, sort_keys=True): variables for variables in every}
-    assert distinct
-    for variables in distinct.values():
+    sets = distinct(deployment.job_variables(kind, SETTINGS) for deployment in every_deployment())
+    assert sets
+    for variables in sets:
         assert set(variables) <= set(templates[kind]["variables"]["properties"])
         check(templates[kind], variables)
         render(kind, templates[kind], variables)
 
 
+@cache
+def every_deployment() -> Sequence[Deployment]:
+    return deployments(PolicyBook())
+
+
+@cache
 def in_pools() -> dict[str, list[Deployment]]:
     """The deployments of every pool."""
-    every = deployments(PolicyBook())
+    every = every_deployment()
     return {pool.name: [each for each in every if each.pool == pool.name] for pool in pools(PolicyBook())}
 
 
+def distinct(sets: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({json.dumps(each, sort_keys=True): each for each in sets}.values())
+
+
 @every_type
-@pytest.mark.parametrize("name", sorted(TAKEOVER))
-def test_a_run_says_nothing_of_what_is_executed(kind: str, name: str, templates: dict[str, dict[str, Any]]) -> None:
+def test_a_run_says_nothing_of_what_is_executed(kind: str, templates: dict[str, dict[str, Any]]) -> None:
     for pool, theirs in in_pools().items():
-        sets = [each.job_variables(kind, SETTINGS) for each in theirs]
+        sets = distinct(each.job_variables(kind, SETTINGS) for each in theirs)
         template = closed(templates[kind], sets, pool)
         is_valid_schema(template["variables"], preprocess=False)
         for each in sets:
             check(template, each)
-            with pytest.raises(ValidationError):
-                check(template, {**each, name: TAKEOVER[name]})
-            # Where the server did not look, all but the environment still has no effect.
-            if name.partition(".")[0] not in template["variables"]["properties"]:
-                ours = render(kind, template, each)
-                assert render(kind, template, {**each, name: TAKEOVER[name]}).model_dump() == ours.model_dump()
+            ours = render(kind, template, each).model_dump()
+            for name, value in TAKEOVER.items():
+                with pytest.raises(ValidationError):
+                    check(template, {**each, name: value})
+                # Where the server did not look, all but the environment still has no effect.
+                if name.partition(".")[0] not in template["variables"]["properties"]:
+                    assert render(kind, template, {**each, name: value}).model_dump() == ours, (pool, name)
 
 
 @every_type

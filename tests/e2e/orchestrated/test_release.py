@@ -256,9 +256,9 @@ def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: Loc
     token = {"REGIOLECT_MLFLOW_TRACKING_URI": f"http://{planted[2]}@127.0.0.1:1"}
     said = plant.control.command(*release, "-v", **there)
     assert "postgresql+psycopg2://planted:***@127.0.0.1" in said
-    for elsewhere in (nowhere, token):
-        for command in ((*release, "-v"), ("audit",), ("show", "tiny-south"), ("doctor",), ("plan", release[1])):
-            said += plant.control.command(*command, code=None, **elsewhere)
+    commands = (("audit",), ("show", "tiny-south"), ("doctor",), ("plan", release[1]))
+    for command, elsewhere in [((*release, "-v"), nowhere), *zip(commands, (token, nowhere) * 2, strict=True)]:
+        said += plant.control.command(*command, code=None, **elsewhere)
     assert "http://***@127.0.0.1:1" in said
 
     secrets = {"AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"} & environment.keys()
