@@ -157,6 +157,7 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
     found = getattr(flows_module(module), name)
     if temporary is not None:
         temporary.wait()
+        flows_module("own_server").require(os.environ["PREFECT_API_URL"])
         # It is ended like all that this process started; what it logged is of no use then.
         with farewell(temporary.drop_log):
             return _answer(found, *args, **how)

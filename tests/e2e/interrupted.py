@@ -44,6 +44,11 @@ class Running:
         (found,) = [child for child in psutil.Process(self.process.pid).children() if PROGRAM in child.cmdline()]
         return found
 
+    def listening(self) -> list[psutil.Process]:
+        """All processes of the command that wait for connections of others."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        return [each for each in family if any(found.status == "LISTEN" for found in each.net_connections("tcp"))]
+
     def interrupted(self, number: signal.Signals) -> float:
         """Seconds from the signal to the prompt. Its exit code is right, its word the last, and no process left."""
         family = psutil.Process(self.process.pid).children(recursive=True)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.interrupted import PATIENCE, Desk, desk_in, lives
 from tests.e2e.terminal import COMMAND, ROOT
-from tests.flows.tiny_models import ADDRESS
+from tests.flows.tiny_models import ADDRESS, IMPORTS
 
 SECONDS = 5.0
 
@@ -26,9 +26,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 def test_in_a_build_by_ctrl_c_and_the_server_asks_for_a_password(desk: Desk) -> None:
-    # A machine so loaded that Prefect itself would have given up waiting for its server.
-    with desk.held_at(0, "run", ADDRESS, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="1") as running:
+    # A machine so loaded that Prefect itself would have given up waiting for its server; and a model whose module
+    # imports Prefect, before it could be told of that server.
+    settings = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1", IMPORTS: "prefect"}
+    with desk.held_at(0, "run", ADDRESS, **settings) as running:
         server = running.server()
+        assert running.listening() == [server]
         assert os.getsid(server.pid) == server.pid
         (listening,) = [found for found in server.net_connections("tcp") if found.status == "LISTEN"]
         assert listening.laddr.ip == "127.0.0.1"

@@ -12,6 +12,8 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     faults/<child>              what the metric does in the child of that name, in place of scoring: see `suffer`; for
                                 the child that exports, named by the model's address, what loading the model does
 
+TINY_MODEL_IMPORTS names a module that a model's own module might import.
+
 `tests.flows.tiny_models:TINY` is its ModelSpec, made anew from the folder each time that it is asked for; TINY_FLOAT is
 the same with images in float32, which can be NaN.
 """
@@ -25,6 +27,7 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +43,7 @@ from regiolect.model import ModelSpec
 ADDRESS = "tests.flows.tiny_models:TINY"
 RAW_DTYPES: Mapping[str, Literal["int16", "float32"]] = {"TINY": "int16", "TINY_FLOAT": "float32"}
 WORKSHOP = "TINY_MODEL_WORKSHOP"
+IMPORTS = "TINY_MODEL_IMPORTS"
 SIDE, CLASSES = 12, 4
 WHITE = 4095  # of a camera with 12 bits
 SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
@@ -51,6 +55,8 @@ GPU = {"name": "gpu", "backend": "tensorrt-rtx"}
 def __getattr__(name: str) -> ModelSpec:
     if name not in RAW_DTYPES:
         raise AttributeError(f"no {name} in {__name__}")
+    if IMPORTS in os.environ:
+        import_module(os.environ[IMPORTS])
     found = Workshop(Path(os.environ[WORKSHOP]), RAW_DTYPES[name])
     if multiprocessing.current_process().name == ADDRESS:
         found.meet_fault()
