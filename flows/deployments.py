@@ -101,10 +101,12 @@ class Deployment:
             # What the command line prints as progress, a run on a server shows in its log.
             "PREFECT_LOGGING_EXTRA_LOGGERS": "regiolect",
         }
-        if pool_type in ("docker", "kubernetes") and self.pool == CONTROL:
+        if pool_type in _KEY_HOLDERS:
+            # Builds run what is served beside what is new, and open nothing that no trusted key signed.
+            environment["REGIOLECT_TRUST"] = f"{SIGNING}/trust.json"
+        if pool_type in _KEY_HOLDERS and self.pool == CONTROL:
             # A key that a run makes for itself would be gone with its container, so it is named and must be there.
             environment["REGIOLECT_SIGNING_KEY"] = f"{SIGNING}/signing-key.pem"
-            environment["REGIOLECT_TRUST"] = f"{SIGNING}/trust.json"
         variables: dict[str, Any] = {"env": environment}
         if pool_type in ("docker", "kubernetes"):
             variables["image"] = self._image(pool_type, settings)

@@ -54,11 +54,12 @@ def publish(
     would be worse off.
 
     They would where the champion serves a target whose engine is not approved now, where a new engine is not surely as
-    good as the served one of its target, or where the two cannot be compared: the new version is then registered as
-    challenger, with the reason, and the champion stays. Where a target has an engine for each class of arithmetic, that
-    is asked class by class. A target that the policy no longer names holds nothing back; nor does a class that no
-    machine is there for. The champion is looked at when the new version is there, and under the registry's lock, so
-    that two releases at once do not both replace the same one; what is compared with it is worked out before that.
+    good as the served one in whose place it comes, or where the two cannot be compared: the new version is then
+    registered as challenger, with the reason, and the champion stays. Where a target has an engine for each class of
+    arithmetic, that is asked class by class. A target that the policy no longer names holds nothing back; nor does a
+    class that no machine is there for. The champion is looked at when the new version is there, and under the
+    registry's lock, so that two releases at once do not both replace the same one; what is compared with it is worked
+    out before that.
 
     Args:
         outcomes: one region's, one per target and class of arithmetic; at least one.
@@ -161,7 +162,7 @@ def _held(
     if not gone:
         kind = ChampionNotComparable if all(each.loss is None for each in worse) else WorseThanChampion
     told = [f"{place}: no engine was approved, {champion.uri} has one" for place in gone]
-    told += [f"{each.target}: {each.reason}" for each in worse]
+    told += [f"{each.place}: {each.reason}" for each in worse]
     return failure_of(
         kind(
             expected=f"a version of {model}-{region} that takes nothing from consumers of {champion.uri}",

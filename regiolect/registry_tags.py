@@ -63,7 +63,7 @@ def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
 def notes(published: Published) -> dict[str, str | None]:
     """What a version says of itself beside the one that was served when it was registered; None: nothing of that."""
     against = {
-        f"against.{each.target}": each.reason
+        f"against.{each.slot}": each.reason
         if each.loss is None
         else f"loss {each.loss:+.2f}, {each.loss_lower:+.2f} to {each.loss_upper:+.2f} at {100 * each.confidence:g} %, "
         f"limit {each.limit:g} ({each.unit})"

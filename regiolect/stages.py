@@ -17,6 +17,7 @@ from regiolect.contracts import (
     Blob,
     CalibrationTable,
     ChosenGraph,
+    Decision,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
@@ -143,14 +144,16 @@ def answer_again(
 def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
     """Have the engine that is served answer where it runs: the machine that registers the new one may be none for it.
 
-    What it answers is kept in the region's store, if anything had to be run; what came of the comparison is for the
-    registering to say.
+    What it answers is kept in the region's store, if anything had to be run, and why it could not be is noted; what
+    comes of the comparison is for the registering to say.
     """
     if request.champion is not None:
         again = partial(answer_again, request.model, request.policy)
         settings = load_settings()
         registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
-        Champion(request.champion, request.policy, again, _store(request), registry).against((new,))
+        for beside in Champion(request.champion, request.policy, again, _store(request), registry).against((new,)):
+            if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
+                progress.note(f"{request.region}: {beside.place}: {beside.reason}")
 
 
 def _store(request: RegionRequest) -> Store:

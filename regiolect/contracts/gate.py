@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AllowInfNan, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from regiolect.contracts.base import Blob, Contract, Digest, TargetId
-from regiolect.contracts.engine import Attestation, EngineArtifact
+from regiolect.contracts.base import Arithmetic, Blob, Contract, Digest, TargetId
+from regiolect.contracts.engine import Attestation, EngineArtifact, place_of, slot_of
 from regiolect.contracts.tuning import TunedEngine
 
 
@@ -141,6 +141,9 @@ class ChampionComparison(Contract):
     """
 
     target: TargetId
+    arithmetic: Arithmetic | None = Field(
+        default=None, exclude_if=_absent, description="the new engine's class, where its target has one for each"
+    )
     engine: Digest = Field(description="build key of the new engine")
     champion: str = Field(description="the version that is served, e.g. models:/fashion-eu/3")
     served: Digest | None = Field(description="build key of the served engine; None: it could not be found out")
@@ -154,6 +157,16 @@ class ChampionComparison(Contract):
     loss_lower: float | None = None
     loss_upper: float | None = None
     reason: str
+
+    @property
+    def slot(self) -> str:
+        """As `BuildRequest.slot`."""
+        return slot_of(self.target, self.arithmetic)
+
+    @property
+    def place(self) -> str:
+        """As `BuildRequest.place`."""
+        return place_of(self.target, self.arithmetic)
 
 
 class ApprovedEngine(Contract):

@@ -25,8 +25,15 @@ from regiolect.contracts import (
 from regiolect.data import Samples, model_inputs, read_samples
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
-from regiolect.engines.engine import Engine
-from regiolect.errors import ForeignSamples, InvalidModelSpec, InvalidResults, InvalidSamples, NonFiniteOutputs
+from regiolect.engines.engine import Engine, excerpt
+from regiolect.errors import (
+    ForeignSamples,
+    InvalidModelSpec,
+    InvalidResults,
+    InvalidSamples,
+    NonFiniteOutputs,
+    RegiolectError,
+)
 from regiolect.evaluate.probes import keep_probes
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults, require_own_scores
@@ -203,7 +210,8 @@ def scores_of(
 
     Raises:
         NonFiniteOutputs: an output is NaN or infinite.
-        InvalidResults: the metric does not return one score a sample, or one figure of all samples in its place.
+        InvalidResults: the metric raises, or does not return one score a sample, or one figure of all samples in its
+            place.
     """
     parts: list[NDArray[Any]] = []
     for start in range(0, len(samples), _AT_ONCE):
@@ -211,9 +219,24 @@ def scores_of(
         part = samples.take(rows)
         outputs = run({name: array[rows] for name, array in inputs.items()})
         _require_finite(whose, outputs, part)
-        parts.append(_one_each(whose, score(outputs, part.targets), part))
+        parts.append(_one_each(whose, _scored(whose, score, outputs, part), part))
     require_own_scores(whose, parts)
     return np.concatenate(parts)
+
+
+def _scored(whose: str, score: Metric, outputs: Arrays, samples: Samples) -> NDArray[Any]:
+    try:
+        return score(outputs, samples.targets)
+    except RegiolectError:
+        raise
+    # It is the user's own code.
+    except Exception as error:
+        shapes = ", ".join(f"{name} {output.shape}" for name, output in outputs.items())
+        raise InvalidResults(
+            expected=f"a metric that scores the outputs of the {whose}: {shapes}",
+            found=f"{type(error).__name__}: {excerpt(error)}",
+            remedy="let the metric of the ModelSpec read these outputs, by these names",
+        ) from error
 
 
 def _one_each(whose: str, scores: NDArray[Any], samples: Samples) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import ChampionComparison, Decision, EvaluationResult, LossUnit
+from regiolect.contracts import Arithmetic, ChampionComparison, Decision, EvaluationResult, LossUnit
 from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.accuracy import Bounded
@@ -26,6 +26,8 @@ def judge_against(
     engine: str,
     champion: str,
     served_key: str,
+    arithmetic: Arithmetic | None = None,
+    elsewhere: str = "",
     again: bool = False,
 ) -> ChampionComparison:
     """Compare a new engine with the served one. Pure: equal arguments give an equal answer.
@@ -37,8 +39,9 @@ def judge_against(
         rule: limit, unit and confidence.
         served: the served engine's results on the gate set; its scores are in `engine`.
         new: the new engine's, on the same samples.
-        target, engine: the new engine's target and build key.
+        target, engine, arithmetic: the new engine's target, build key and class.
         champion, served_key: the version that is served, and the build key of its engine.
+        elsewhere: the place of the served engine, where it is another than the new one's.
         again: the served engine was run again for this.
 
     Raises:
@@ -56,10 +59,12 @@ def judge_against(
         found = Bounded.of(losses, rule, limit)
         outcome, said = found.outcome, found.told(rule, losses)
     held = ", so inconclusive" if outcome is Decision.INCONCLUSIVE else ""
+    place = f" (its engine of {elsewhere})" if elsewhere else ""
     run = ", which was run again on today's gate set" if again else ""
     return ChampionComparison.model_validate(
         {
             "target": target,
+            "arithmetic": arithmetic,
             "engine": engine,
             "champion": champion,
             "served": served_key,
@@ -72,15 +77,18 @@ def judge_against(
             "loss": found.loss if found else None,
             "loss_lower": found.lower if found else None,
             "loss_upper": found.upper if found else None,
-            "reason": f"against {champion}{run}: {said}{held}",
+            "reason": f"against {champion}{place}{run}: {said}{held}",
         }
     )
 
 
-def not_compared(rule: AccuracyLimit, why: str, *, target: str, engine: str, champion: str) -> ChampionComparison:
+def not_compared(
+    rule: AccuracyLimit, why: str, *, target: str, engine: str, champion: str, arithmetic: Arithmetic | None = None
+) -> ChampionComparison:
     """The comparison of two engines that could not be compared: it holds the new one back."""
     return ChampionComparison(
         target=target,
+        arithmetic=arithmetic,
         engine=engine,
         champion=champion,
         served=None,

@@ -116,6 +116,7 @@ def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: Re
             engine=str(engine.kept),
             champion=champion.uri,
             served_key=key,
+            arithmetic=engine.arithmetic,
         )
     except RegiolectError:
         return again

@@ -9,15 +9,17 @@ holds the new version back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from pydantic import ValidationError
 
-from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, results_path, verify_bundle
+from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, results_path, verify_bundle
 from regiolect.contracts import (
     AnsweredAgain,
     ApprovedEngine,
+    Arithmetic,
     Blob,
     BuildRequest,
     ChampionComparison,
@@ -26,9 +28,8 @@ from regiolect.contracts import (
     Split,
 )
 from regiolect.data import model_inputs
-from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
-from regiolect.errors import IntegrityError, InvalidBundle, InvalidSamples, RegiolectError
+from regiolect.errors import IntegrityError, InvalidBundle, InvalidResults, InvalidSamples, RegiolectError
 from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against, not_compared, same_evidence
@@ -38,6 +39,7 @@ from regiolect.model import ModelSpec
 from regiolect.policy import RegionPolicy
 from regiolect.preflight import not_runnable, preflight
 from regiolect.registry import Registry
+from regiolect.serving.bundles import open_engine
 from regiolect.signing.bundles import verify_decisions
 from regiolect.storage import Store
 
@@ -47,6 +49,17 @@ _RELEASE = (
 
 
 _AGAIN = "again"
+
+
+class _About(TypedDict):
+    """What a comparison says of itself, whatever comes of it."""
+
+    target: str
+    arithmetic: Arithmetic | None
+    engine: str
+    champion: str
+
+
 RunAgain = Callable[[RegisteredEngine, ApprovedEngine, ApprovedEngine], Blob]
 """(version that is served, its engine, new engine) -> the served engine's results on the new one's gate set."""
 
@@ -69,20 +82,27 @@ class Champion:
     registry: Registry
 
     def against(self, engines: Sequence[ApprovedEngine]) -> tuple[ChampionComparison, ...]:
-        """Each new engine against the served one in its place; none of a target, or of a class of arithmetic, that is
-        not served yet, nor of an engine that is served already."""
-        found = []
-        for engine in engines:
-            request = engine.engine.request
-            if request.target.name in self.served.targets and request.build_key not in self.served.build_keys:
-                found.append(self._compared(engine))
-        return tuple(filter(None, found))
+        """Each new engine of a version against the served one in whose place it comes: that of its target and class.
+        One for which there is none comes in the place of those that the version leaves out. Where it leaves out none,
+        it adds to what is served, and is compared with nothing; nor is an engine that is served already.
 
-    def _compared(self, new: ApprovedEngine) -> ChampionComparison | None:
+        Args:
+            engines: all of the new version.
+        """
+        keys = frozenset(engine.engine.request.build_key for engine in engines)
+        new = [engine for engine in engines if engine.engine.request.build_key not in self.served.build_keys]
+        return tuple(filter(None, (self._compared(engine, keys) for engine in new)))
+
+    def _compared(self, new: ApprovedEngine, keys: Collection[str]) -> ChampionComparison | None:
         rule, request = self.policy.accuracy, new.engine.request
-        target, key, champion = request.target.name, request.build_key, self.served.uri
+        about: _About = {
+            "target": request.target.name,
+            "arithmetic": request.arithmetic,
+            "engine": request.build_key,
+            "champion": self.served.uri,
+        }
         try:
-            served = self._in_place_of(request)
+            served = self._in_place_of(request, keys)
             if served is None:
                 return None
             kept = same_evidence(served.evaluation, new.evaluation)
@@ -90,22 +110,24 @@ class Champion:
                 rule,
                 self._results(served) if kept else self._answered_again(served, new),
                 PairedResults.from_csv(self.store.path_of(new.evaluation.results)),
-                target=target,
-                engine=key,
-                champion=champion,
                 served_key=served.engine.request.build_key,
+                elsewhere="" if served.engine.request.place == request.place else served.engine.request.place,
                 again=not kept,
+                **about,
             )
         except RegiolectError as error:
             why = f"{type(error).__name__}: expected {error.expected}; found {error.found}. {error.remedy}"
-            return not_compared(rule, why, target=target, engine=key, champion=champion)
+            return not_compared(rule, why, **about)
 
-    def _in_place_of(self, request: BuildRequest) -> ApprovedEngine | None:
-        """The served engine that a new one would replace: of its target, and of its class where both have one."""
-        here = [each for each in self._manifest.engines if each.engine.request.target.name == request.target.name]
+    def _in_place_of(self, request: BuildRequest, keys: Collection[str]) -> ApprovedEngine | None:
+        """The served engine that a new one would replace: of its target, and of its class where both have one; else one
+        that goes, of its target first."""
+        served = self._manifest.engines
+        here = [each for each in served if each.engine.request.target.name == request.target.name]
         same = [each for each in here if each.engine.request.arithmetic is request.arithmetic]
         of_any = [each for each in here if None in (each.engine.request.arithmetic, request.arithmetic)]
-        return next(iter([*same, *of_any]), None)
+        going = [each for each in (*here, *served) if each.engine.request.build_key not in keys]
+        return next(iter([*same, *of_any, *going]), None)
 
     @functools.cached_property
     def _manifest(self) -> BundleManifest:
@@ -159,6 +181,7 @@ def run_again(
         NotRunnableHere: this machine is none for the served engine.
         IntegrityError, UntrustedEngine: the champion's bundle is not what was promoted; nothing of it was loaded.
         DataError: the gate set cannot be read, or has other inputs than the served engine.
+        SelfTestFailed: an INT8 engine answers otherwise here than where it was judged.
         EngineError, InvalidResults: it cannot be loaded, run or scored.
     """
     gate, request = new.evaluation, new.engine.request
@@ -186,10 +209,14 @@ def run_again(
                 found=", ".join(sorted(samples.inputs)),
                 remedy="models of different inputs cannot be compared: a person decides, by regiolect promote",
             )
-        asked = served.engine.request
-        engine = catalog.backend(asked.target.backend).load_from(
-            served.engine, folder / engine_folder(asked.slot), AS_IT_COMES
-        )
+        missing = sorted(set(spec.outputs) - set(manifest.outputs))
+        if missing:
+            raise InvalidResults(
+                expected=f"outputs {', '.join(spec.outputs)} of {champion.uri}, by which the metric scores today",
+                found=f"outputs {', '.join(manifest.outputs)}",
+                remedy="models of different outputs cannot be compared: a person decides, by regiolect promote",
+            )
+        engine, _ = open_engine(folder, served, AS_IT_COMES)
         inputs = model_inputs(samples, manifest.preprocessing)
         scores = scores_of(champion.uri, metric, engine.run_many, inputs, samples)
     return store.put_bytes(paired_results(samples, scores, scores).to_csv())

@@ -176,8 +176,10 @@ def test_the_object_store_finds_a_certificate_for_each_of_its_parts(services: di
 def test_the_signing_key_is_within_reach_of_control_alone(services: dict[str, dict[str, Any]]) -> None:
     volumes = {name: service["volumes"] for name, service in services.items() if name.startswith("worker-")}
     # It is made in the home of the account that releases, which is its volume.
-    assert volumes.pop("worker-control") == ["control:/scratch"]
+    assert volumes.pop("worker-control") == ["control:/scratch", "trust:/trust"]
     assert volumes
+    # Whose signatures count is for all to read, and for the one that signs to change.
+    assert all("trust:/trust:ro" in theirs for theirs in volumes.values())
     assert not [name for name, theirs in volumes.items() if any(volume.startswith("control:") for volume in theirs)]
     assert not [name for name in services if "REGIOLECT_SIGNING_KEY" in services[name].get("environment", {})]
 

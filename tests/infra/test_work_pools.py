@@ -262,7 +262,7 @@ def test_a_container_is_locked_down_and_can_write_to_scratch_alone(templates: di
     assert host["Memory"] == 8 << 30
     assert host["NanoCpus"] == 2_000_000_000
     assert host["DeviceRequests"] == []
-    assert host["Binds"] == ["/scratch", "regiolect-no-key:/signing:ro"], "a build signs nothing"
+    assert host["Binds"] == ["/scratch", "regiolect-trust:/signing:ro"], "a build signs nothing"
     assert not rendered.privileged
     assert options["user"] == "10001:10001"
     written = {"HOME": "/scratch", "TMPDIR": "/scratch", "REGIOLECT_HOME": "/scratch/regiolect"}
@@ -324,7 +324,7 @@ def test_a_job_is_locked_down_and_can_write_to_scratch_alone(templates: dict[str
     }
     scratch, signing = pod["volumes"]
     assert scratch == {"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}}
-    assert signing["secret"]["secretName"] == "regiolect-no-key", "a build signs nothing"
+    assert signing["secret"]["secretName"] == "regiolect-trust", "a build signs nothing"
     assert signing["secret"]["optional"] is True
     assert container["volumeMounts"] == [
         {"name": "scratch", "mountPath": "/scratch"},

@@ -151,6 +151,14 @@ def test_scores_that_all_or_nearly_all_samples_share_are_taken(lab, always, hone
     assert lab.evaluate(spec=lab.spec(metrics={"accuracy": always(honest)})).engine_score == honest.mean()
 
 
+def test_a_metric_that_cannot_read_the_outputs_is_named_with_what_they_are(lab) -> None:
+    def other(outputs, targets):
+        return outputs["scores"]
+
+    with pytest.raises(InvalidResults, match=r"reference: y \(60, 4\); found KeyError: 'scores'.*let the metric"):
+        lab.evaluate(spec=lab.spec(metrics={"accuracy": other}))
+
+
 def test_a_metric_that_the_model_lacks_is_named(lab) -> None:
     with pytest.raises(InvalidModelSpec, match=r"'f1'.*found metrics accuracy"):
         lab.evaluate(policy=lab.policy(accuracy=AccuracyLimit(metric="f1", limit=1.0)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regiolect.contracts import Arithmetic, Blob, Decision, Published
+from regiolect.contracts import Arithmetic, Blob, Decision, Published, RegionOutcome, Target
 from regiolect.data import Samples, samples_to_bytes
 from regiolect.evaluate.metrics import top1
 from regiolect.evaluate.results import PairedResults
@@ -18,6 +18,7 @@ from regiolect.integrity import digest_bytes
 from regiolect.model import ModelSpec
 from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, Registry
+from regiolect.registry_tags import notes
 from regiolect.release.champion import run_again
 
 COUNT = 400
@@ -39,21 +40,36 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 @pytest.fixture
 def release(registry, bundles) -> Callable[..., Published]:
-    """Publishes one engine a target, of which so many answers are wrong; `limit` is that of the policy, in points."""
+    """Publishes one engine, of which so many answers are wrong; `limit` is that of the policy, in points, `beside`
+    another engine of the same version, by what the first is given."""
 
-    def call(region: str, wrong: int = 0, *, limit: float = 5.0, again: Any = None, **changes: Any) -> Published:
-        arithmetic, content = changes.pop("arithmetic", None), changes.pop("content", f"{wrong} {changes}".encode())
-        backend = changes.pop("backend", "onnxruntime")
-        policy = bundles.policy.model_copy(
-            update={"accuracy": bundles.policy.accuracy.model_copy(update={"limit": limit})}
+    def call(
+        region: str,
+        wrong: int = 0,
+        *,
+        limit: float = 5.0,
+        again: Any = None,
+        beside: Any = None,
+        target: str = "cpu",
+        arithmetic: Arithmetic | None = None,
+        content: bytes = b"engine",
+        backend: str = "onnxruntime",
+        **changes: Any,
+    ) -> Published:
+        accuracy = bundles.policy.accuracy.model_copy(update={"limit": limit})
+        names = {"targets": (Target(name=target, backend=backend),), "accuracy": accuracy}
+        here = dataclasses.replace(
+            bundles, policy=bundles.policy.model_copy(update=names), results=answers(wrong), **changes
         )
-        here = dataclasses.replace(bundles, policy=policy, results=answers(wrong), **changes)
-        artifact = here.artifact(region, backend=backend, content=content)
-        if arithmetic is not None:
+
+        def outcome(arithmetic: Arithmetic | None, content: bytes) -> RegionOutcome:
+            artifact = here.artifact(region, target, backend, content)
             request = artifact.request.model_copy(update={"arithmetic": arithmetic})
-            artifact = artifact.model_copy(update={"request": request})
-        outcome = here.outcome(artifact)
-        return publish(here.exported(), [outcome], here.policy_of(region), here.store, registry, again or _never)
+            made = here.outcome(artifact.model_copy(update={"request": request}))
+            return made.model_copy(update={"arithmetic": arithmetic})
+
+        outcomes = [outcome(arithmetic, content), *([] if beside is None else [outcome(**beside)])]
+        return publish(here.exported(), outcomes, here.policy_of(region), here.store, registry, again or _never)
 
     return call
 
@@ -98,9 +114,38 @@ def test_a_better_engine_replaces_a_worse_one_and_a_limit_of_its_own_is_kept_to(
     assert (made.comparisons[0].limit, made.held) == (30.0, None)
 
 
-def test_the_first_of_another_class_of_arithmetic_adds_and_is_beside_nothing(release) -> None:
-    release("classes", arithmetic=Arithmetic.VNNI)
-    assert release("classes", 80, arithmetic=Arithmetic.AMX, content=b"amx").comparisons == ()
+@pytest.mark.parametrize(
+    ("served", "new"),
+    [
+        ({"arithmetic": Arithmetic.VNNI}, {"arithmetic": Arithmetic.SATURATING}),
+        ({"target": "cpu"}, {"target": "cpu-two"}),
+    ],
+)
+def test_a_worse_engine_in_another_place_does_not_replace_what_goes(registry, release, served, new) -> None:
+    region = f"elsewhere-{'-'.join(served)}"
+    release(region, **served)
+    made = release(region, 80, content=b"new", **new)
+    (beside,) = made.comparisons
+    assert beside.outcome is Decision.FAILED
+    assert f"/{1} (its engine of cpu" in beside.reason
+    assert made.held is not None and f"cpu{'-two' if 'target' in new else ' (saturating)'}: " in made.held.found
+    assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
+
+
+def test_the_first_of_another_class_adds_to_one_that_stays_and_is_beside_nothing(registry, release) -> None:
+    kept = {"arithmetic": Arithmetic.VNNI, "content": b"vnni"}
+    release("classes", **kept)
+    made = release("classes", 80, arithmetic=Arithmetic.AMX, content=b"amx", beside=kept)
+    assert (made.comparisons, made.held) == ((), None)
+    assert _versions(registry, "classes") == {CHAMPION: 2}
+
+
+def test_a_version_says_of_each_class_how_it_compares(release) -> None:
+    kept = {"arithmetic": Arithmetic.VNNI, "content": b"vnni"}
+    release("each-class", arithmetic=Arithmetic.AMX, content=b"amx", beside=kept)
+    new = {"arithmetic": Arithmetic.VNNI, "content": b"new vnni"}
+    made = release("each-class", 80, arithmetic=Arithmetic.AMX, content=b"new amx", beside=new)
+    assert {"against.cpu--amx", "against.cpu--vnni"} <= notes(made).keys()
 
 
 def test_an_engine_of_a_class_is_beside_the_one_that_was_served_before_there_were_classes(release) -> None:
@@ -127,10 +172,20 @@ def test_where_gate_set_or_metric_changed_the_served_engine_answers_again(bundle
     assert "which was run again on today's gate set" in made.comparisons[0].reason
 
 
-def test_a_served_engine_that_does_not_run_here_holds_back_and_says_so(registry, bundles, release) -> None:
+@pytest.mark.parametrize(
+    ("backend", "outputs", "why"),
+    [
+        ("tensorrt-rtx", "logits", "NotRunnableHere"),
+        ("onnxruntime", "scores", "InvalidResults: expected outputs scores of"),
+    ],
+)
+def test_a_served_engine_that_cannot_answer_here_holds_back_and_says_so(
+    registry, bundles, release, backend, outputs, why
+) -> None:
+    region = f"here-{backend}"
     samples = Samples(
         ids=np.array(IDS),
-        regions=np.full(COUNT, "elsewhere"),
+        regions=np.full(COUNT, region),
         inputs={"image": np.zeros((COUNT, 1, 4, 4), np.uint8)},
         targets=np.zeros(COUNT, np.int64),
     )
@@ -138,16 +193,16 @@ def test_a_served_engine_that_does_not_run_here_holds_back_and_says_so(registry,
     model = bundles.store.root / "model.onnx"
     model.write_bytes(b"weights")
     spec = ModelSpec(
-        name="tiny", loader=model, inputs=bundles.inputs, outputs=("logits",), metrics={"accuracy": top1}, data={}
+        name="tiny", loader=model, inputs=bundles.inputs, outputs=(outputs,), metrics={"accuracy": top1}, data={}
     )
 
     def again(champion, served, new) -> Blob:
-        policy = bundles.policy_of("elsewhere")
+        policy = bundles.policy_of(region)
         return run_again(champion, served, new, policy, spec, bundles.store, registry)
 
-    release("elsewhere", backend="tensorrt-rtx")
-    made = release("elsewhere", content=b"new", backend="tensorrt-rtx", gate_set=samples_to_bytes(samples), again=again)
+    release(region, backend=backend)
+    made = release(region, content=b"new", backend=backend, gate_set=samples_to_bytes(samples), again=again)
     assert made.held is not None
     assert made.held.kind == "ChampionNotComparable"
-    assert "NotRunnableHere" in made.held.found
-    assert _versions(registry, "elsewhere") == {CHAMPION: 1, CHALLENGER: 2}
+    assert why in made.held.found
+    assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
