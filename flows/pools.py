@@ -6,7 +6,7 @@ stays: paused pools, queues, deployments and schedules, limits of pools and queu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -107,7 +107,9 @@ def apply(
         for deployment in wanted:
             fields = _fields(deployment, types[deployment.pool], settings)
             changes.append(_deployment(client, deployment, fields, present.get(deployment.full_name)))
-        changes += _obsolete(client, present, {deployment.full_name for deployment in wanted}, prune)
+        obsolete = _obsolete(present, {deployment.full_name for deployment in wanted})
+        changes += _left(client, obsolete, found.keys() - types.keys(), found)
+        changes += _drop(client, obsolete, prune)
         changes.append(_watch(client, watch()))
     return tuple(changes)
 
@@ -334,12 +336,30 @@ def _reschedule(client: SyncPrefectClient, found: DeploymentResponse, wanted: Sc
     return True
 
 
-def _obsolete(
-    client: SyncPrefectClient, present: Mapping[str, DeploymentResponse], wanted: set[str], prune: bool
+def _obsolete(present: Mapping[str, DeploymentResponse], wanted: set[str]) -> dict[str, DeploymentResponse]:
+    """Deployments of this list by their full names, whose region or target is gone."""
+    return {name: found for name, found in sorted(present.items()) if name not in wanted and TAG in found.tags}
+
+
+def _left(
+    client: SyncPrefectClient,
+    obsolete: Mapping[str, DeploymentResponse],
+    gone: Collection[str],
+    pools: Mapping[str, WorkPool],
 ) -> Iterator[Change]:
-    for name, found in sorted(present.items()):
-        if name in wanted or TAG not in found.tags:
-            continue
+    """Close the templates of pools that only such deployments use: a worker may still be there."""
+    for name in sorted({str(each.work_pool_name) for each in obsolete.values()} & set(gone)):
+        pool = pools[name]
+        sets = [each.job_variables or {} for each in obsolete.values() if each.work_pool_name == name]
+        template = closed(pool.base_job_template, sets, name)
+        changed = {} if template == pool.base_job_template else {"base_job_template": template}
+        if changed:
+            client.update_work_pool(name, WorkPoolUpdate(**changed))
+        yield _told("pool", name, changed, f"{pool.type}, gone from the policies: prefect work-pool delete")
+
+
+def _drop(client: SyncPrefectClient, obsolete: Mapping[str, DeploymentResponse], prune: bool) -> Iterator[Change]:
+    for name, found in obsolete.items():
         if prune:
             client.delete_deployment(found.id)
             yield Change("deployment", name, "deleted", "its region or target is gone from the policies")

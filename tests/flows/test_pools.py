@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -284,6 +285,25 @@ def test_a_pool_that_let_runs_name_their_command_is_closed(
     assert now["job_configuration"] == {**made["job_configuration"], "stream_output": False}
     assert again(folder) == {}
     client.update_work_pool("cpu-fjord", WorkPoolUpdate(base_job_template=made))
+
+
+def test_a_pool_that_no_policy_names_any_more_is_closed_as_well(
+    folder: Path, first: tuple[Change, ...], client: SyncPrefectClient
+) -> None:
+    write(folder, "dune", "cpu-fjord", "cpu-dune")
+    again(folder)
+    write(folder, "dune", "cpu-fjord")
+    open_one = ProcessWorker.get_default_base_job_template()
+    client.update_work_pool("cpu-dune", WorkPoolUpdate(base_job_template=open_one))
+    try:
+        assert again(folder)["cpu-dune"] == "updated"
+        now = client.read_work_pool("cpu-dune").base_job_template
+        assert "command" not in json.dumps(now["job_configuration"])
+        assert set(now["variables"]["properties"]) == {"env"}
+        assert "cpu-dune" not in again(folder)
+    finally:
+        apply(PolicyBook(folder), Settings(), prune=True)
+        client.delete_work_pool("cpu-dune")
 
 
 @pytest.mark.parametrize("theirs", [{"command": "id"}, {"env": {"A": "1"}}, {"working_dir": "/"}, {"env.A": "1"}])
