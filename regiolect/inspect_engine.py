@@ -70,8 +70,8 @@ def find_engine(name: str, settings: Settings) -> EngineView:
         raise UsageError(
             expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
             found=f"{kind}nothing called {name!r} in {where}",
-            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table; for the key of an "
-            "engine whose region was given up, name its model in REGIOLECT_MODELS",
+            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table; for the key of "
+            "an engine whose region was given up, name its model in REGIOLECT_MODELS",
         )
     with registry.downloaded(version) as bundle:
         view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)

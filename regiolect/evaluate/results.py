@@ -119,8 +119,8 @@ def require_own_scores(whose: str, parts: Sequence[NDArray[Any]]) -> None:
 
     Args:
         whose: whom an error names, "reference" or "engine".
-        parts: scores in the pieces in which a metric was given them, each of shape (samples,), of any type that converts
-            to numbers.
+        parts: scores in the pieces in which a metric was given them, each of shape (samples,), of any type that
+            converts to numbers.
 
     Raises:
         InvalidResults: also where they do not convert.

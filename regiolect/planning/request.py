@@ -305,8 +305,8 @@ def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
         raise ChangedMeanwhile(
             expected=f"model, data and metric of region {request.region!r} as they were when the release was planned",
             found=f"another {' and another '.join(changed)}{f' ({files})' if files else ''}",
-            remedy="run again: the new plan takes what is there now; where engines are built on other machines, bring their "
-            "code to the same version first",
+            remedy="run again: the new plan takes what is there now; where engines are built on other machines, bring "
+            "their code to the same version first",
         )
 
 
