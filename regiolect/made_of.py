@@ -4,7 +4,7 @@ Looked at once, when a user states the thing: what it counts, caches or loads in
 not make it another one between a plan and the build. Nothing of it is run.
 
 The values of one thing are the same in every process and on every machine that makes it in the same way: no address, no
-order of a set, and no place of the project's folder gets in.
+order of a set, and no folder that lies elsewhere on another machine gets in.
 """
 
 from __future__ import annotations
@@ -82,10 +82,12 @@ def made_of(thing: object, search: Iterable[str]) -> Made:
     functions, and attributes of objects: of the user's own classes, of frozen dataclasses, and of whatever can be
     called. Of other packages' objects only the functions and classes that they hold count, and of the standard
     library's the class alone, as of anything whose values cannot be read (a tensor, an open file). What lies deeper
-    than forty levels does not count. A path or text that leads into a folder of `search` counts from there.
+    than forty levels does not count. Of an absolute path the file's name counts, and nothing where it has no suffix, as
+    a folder has none; the same holds for a text that leads into a folder of `search`. A project lies elsewhere on every
+    machine, and which files a model is made of its spec lists.
 
     Args:
-        search: folders in which modules are looked for: a project's own may lie elsewhere on every machine.
+        search: folders in which modules are looked for, so that a project is in one of them.
     """
     reading, whole = _Reading(search), bare(thing)
     text = reading.text(thing)
@@ -95,9 +97,8 @@ def made_of(thing: object, search: Iterable[str]) -> Made:
 
 class _Reading:
     def __init__(self, search: Iterable[str]) -> None:
-        folders = {folder for entry in search for folder in (Path(entry), Path(entry).resolve())}
-        # The innermost first. Everything is in the topmost one.
-        self.folders = sorted((each for each in folders if each.name), key=lambda each: (-len(each.parts), str(each)))
+        # Everything is in the topmost one.
+        self.folders = [each for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name]
         self.pieces: list[Piece] = []
         self.names: dict[int, str] = {}
         self.texts: dict[int, str] = {}
@@ -132,8 +133,8 @@ class _Reading:
             return f"{value.dtype.str} {_digest(value.tobytes())}"
         if isinstance(value, str):
             given = str.__str__(value)
-            # What is no path of this system is as it stands.
-            found = repr(self._from_folder(given) if given.startswith("/") and "\0" not in given else given)
+            within = given.startswith("/") and any(PurePath(given).is_relative_to(folder) for folder in self.folders)
+            found = _path(PurePath(given)) if within else repr(given)
         else:
             kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
             if kind is None:
@@ -144,7 +145,7 @@ class _Reading:
 
     def _text(self, value: object) -> str:
         if isinstance(value, PurePath):
-            return f"Path({self._from_folder(str(value))!r})"
+            return _path(value)
         if isinstance(value, np.ndarray):
             return self._array(value)
         if isinstance(value, re.Pattern):
@@ -223,12 +224,6 @@ class _Reading:
             return f"array {array.shape} {self.text(array.tolist())}"
         return f"array {array.dtype.descr} {array.shape} {_digest(_bytes(array))}"
 
-    def _from_folder(self, path: str) -> str:
-        """A path from the innermost folder of `search` that it is in; as it stands if it is in none."""
-        given = PurePath(path)
-        folder = next((each for each in self.folders if given.is_relative_to(each)), None)
-        return path if folder is None else given.relative_to(folder).as_posix()
-
     def _name(self, piece: FunctionType | type) -> str:
         # A class may say itself what it equals.
         if id(piece) not in self.names:
@@ -274,6 +269,12 @@ def _content(cell: CellType) -> object:
 def _is_made(piece: FunctionType | type) -> bool:
     """Whether a function or class was made by a function, which may have given it values from elsewhere."""
     return "<" in piece.__qualname__
+
+
+def _path(path: PurePath) -> str:
+    if not path.is_absolute():
+        return f"path {str(path)!r}"
+    return f"path to {path.name!r}" if path.suffix else "path to a folder"
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> bytes | memoryview:

@@ -129,6 +129,7 @@ CHANGES = [
     ("P(load, {1})", "P(load, {2})"),
     ("P(load, Path('a.onnx'))", "P(load, Path('b.onnx'))"),
     ("P(load, HERE / 'a.onnx')", "P(load, HERE / 'b.onnx')"),
+    ("P(load, '/v1/predict')", "P(load, '/v2/predict')"),
     ("P(load, np.arange(3))", "P(load, np.arange(4))"),
     ("P(load, np.zeros(500))", "P(load, np.eye(1, 500, 200)[0])"),
     ("P(load, np.zeros(2))", "P(load, np.zeros((2, 1)))"),
@@ -161,9 +162,9 @@ MORE = [
     "P(load, object(), threading.Lock(), open(__file__), Plain(threading.local()), iter([1]))",
     "Loader(net.build, np.random.default_rng())",
     "Open(torch.rand(3))",
-    "P(load, str(HERE / 'a.onnx'), HERE)",
+    "P(load, HERE, HERE / 'spec.py', str(HERE), str(HERE / 'spec.py'))",
     "deep(1)",
-    "P(load, b'\\xff', '\\udcff', '/\\0', float('nan'), None, ..., range(3), 10 ** 4000)",
+    "P(load, b'\\xff', '\\udcff', '/\\0', '/' + 5000 * 'a', float('nan'), None, ..., range(3), 10 ** 4000)",
 ]
 
 
