@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from regiolect.contracts import (
     TunedEngine,
     short,
 )
-from regiolect.errors import ForeignRegion, StorageError, UntrustedEngine, UsageError
+from regiolect.errors import ForeignRegion, RegiolectError, StorageError, UntrustedEngine, UsageError
 from regiolect.errors.redaction import redacted_address
 from regiolect.files import RECORD, read_file
+from regiolect.model import load_model_spec
 from regiolect.planning import OUTCOMES
 from regiolect.policy import PolicyBook
 from regiolect.preflight import preflight, require_region
@@ -69,7 +70,8 @@ def find_engine(name: str, settings: Settings) -> EngineView:
         raise UsageError(
             expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
             found=f"{kind}nothing called {name!r} in {where}",
-            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table",
+            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table; for the key of "
+            "an engine whose region was given up, name its model in REGIOLECT_MODELS",
         )
     with registry.downloaded(version) as bundle:
         view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
@@ -90,24 +92,39 @@ def _by_build_key(start: str, settings: Settings) -> tuple[RegionOutcome, Store]
     """An outcome and the store that keeps it: what belongs to no region, then each region's that there is.
 
     Raises:
-        StorageError: none of the stores has it, and one cannot be looked into.
+        RegiolectError: none of the stores has it, and one cannot be looked into, or a model that may name one cannot be
+            loaded.
     """
     digits = start.removeprefix("sha256:")
     if len(digits) < 6 or set(digits) - set("0123456789abcdef"):
         return None
-    closed: StorageError | None = None
-    for region in (None, *PolicyBook(settings.policies).regions()):
+    closed: list[RegiolectError] = []
+    for region in _regions(settings, closed):
         try:
             store = settings.store() if region is None else settings.find_store(region)
             found = None if store is None else _kept(store, digits)
         except StorageError as error:
-            closed = closed or error
+            closed.append(error)
             continue
         if store is not None and found is not None:
             return found, store
-    if closed is not None:
-        raise closed
+    if closed:
+        raise closed[0]
     return None
+
+
+def _regions(settings: Settings, closed: list[RegiolectError]) -> Iterator[str | None]:
+    """Whose stores there may be: what belongs to no region, regions with a policy, and those that were given up, which
+    are still in the data of a model that is known here. Models that cannot be loaded go into `closed`."""
+    named = PolicyBook(settings.policies).regions()
+    yield from (None, *named)
+    given_up: set[str] = set()
+    for model in settings.known_models() if settings.store_by_region else ():
+        try:
+            given_up.update(load_model_spec(model).data)
+        except RegiolectError as error:
+            closed.append(error)
+    yield from sorted(given_up.difference(named))
 
 
 def _kept(store: Store, digits: str) -> RegionOutcome | None:

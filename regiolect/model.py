@@ -20,6 +20,7 @@ from regiolect.contracts import Preprocessing, SourceFiles, TensorSpec
 from regiolect.data import RegionSource
 from regiolect.errors import InvalidModelSpec, InvalidResults, RegiolectError, UnknownModel, UnknownRegion
 from regiolect.integrity import digest_of, digest_source
+from regiolect.made_of import Made, made_of
 from regiolect.once import once
 from regiolect.source_code import Code, code_of, defined
 
@@ -78,7 +79,8 @@ class ModelSpec:
         reference: for an .onnx file that arrives quantized, the .onnx file of its FP32 original, to compare it with.
         sources: files that define the model: weights, and whatever its code reads. A change in any of them rebuilds
             everything. So does one in the code of loader, metrics, data sources and preprocessing, and in what that
-            code imports, which need not be listed (`regiolect.source_code` says what is found).
+            code imports, which need not be listed (`regiolect.source_code` says what is found); and in the values that
+            loader and metrics were made with, as they are when the spec is made (`regiolect.made_of`).
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
         preprocessing: raw input to model input.
@@ -105,9 +107,13 @@ class ModelSpec:
     parity_tolerance: float = 1e-4
     # Where its modules are looked for: a loader that adds to `sys.path` as it runs must not change what the model is.
     _search: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    # Nor must what a loader or a metric counts or keeps as it runs.
+    _made: tuple[Made, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_search", tuple(str(Path(entry).absolute()) for entry in sys.path))
+        things = (self.loader, *map(_scored_by, self.metrics.values()))
+        object.__setattr__(self, "_made", tuple(made_of(each, self._search) for each in things))
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             self._refuse("a name of lower-case words joined by single dashes", repr(self.name), "name='my-model'")
         if not self.inputs or not self.outputs:
@@ -174,7 +180,9 @@ class ModelSpec:
             InvalidModelSpec: the loader is defined in no file.
         """
         listed = self._files()
-        code = self._code("loader", *(() if isinstance(self.loader, Path) else (self.loader,)), self.preprocessing)
+        loader = () if isinstance(self.loader, Path) else (self._made_of(self.loader),)
+        # What a preprocessing was made with is told by its fields.
+        code = self._code("loader", *loader, self._made_of(type(self.preprocessing)))
         own = _digests(code, leaving_out=listed)
         digest = digest_of(
             {
@@ -184,10 +192,12 @@ class ModelSpec:
                 "outputs": list(self.outputs),
                 "preprocessing": self.preprocessing.model_dump(mode="json"),
                 "parity_tolerance": self.parity_tolerance,
+                **({"loader": loader[0].name} if loader else {}),
                 **_told(own, code.settings),
             }
         )
-        return SourceFiles(digest=digest, files=own | {path.name: digest_source(path) for path in listed})
+        files = own | {path.name: digest_source(path) for path in listed}
+        return SourceFiles(digest=digest, files=files | _made_with("the loader", code))
 
     def metric_source(self, metric: str) -> SourceFiles:
         """What defines a metric: the file that does and what it imports, its name, and which way its scores go. A
@@ -203,9 +213,9 @@ class ModelSpec:
                 "add it to `metrics` of the ModelSpec, or name one of those in the policy",
             )
         given = self.metrics[metric]
-        function = given.score if isinstance(given, Measure) else given
+        function = _scored_by(given)
         turned = isinstance(given, Measure) and not given.greater_is_better
-        code = self._code(f"metric {metric!r}", function)
+        code = self._code(f"metric {metric!r}", self._made_of(function))
         _, file = defined(function)
         # A metric of which more is better has the digest that it had before there was another kind.
         way = {"greater_is_better": False} if turned else {}
@@ -217,7 +227,7 @@ class ModelSpec:
                 **_told(_digests(code, leaving_out=(file,)), code.settings),
             }
         )
-        return SourceFiles(digest=digest, files=_digests(code))
+        return SourceFiles(digest=digest, files=_digests(code) | _made_with("the metric", code))
 
     def data_source(self, region: str) -> SourceFiles:
         """What decides a region's samples: their identity, and the code that makes or reads them.
@@ -228,11 +238,16 @@ class ModelSpec:
         """
         source = self.region_data(region)
         # What it was made with is told by its identity.
-        files = _digests(self._code(f"data of region {region!r}", source))
+        files = _digests(self._code(f"data of region {region!r}", self._made_of(source)))
         identity = source.identity()
         return SourceFiles(digest=digest_of({"identity": identity, "code": files}) if files else identity, files=files)
 
-    def _code(self, called: str, *things: object) -> Code:
+    def _made_of(self, thing: object) -> Made:
+        """What a thing was made of when the spec was made; of what was not there then, as it is now."""
+        then = next((made for made in self._made if made.thing is thing), None)
+        return then or made_of(thing, self._search)
+
+    def _code(self, called: str, *things: Made) -> Code:
         try:
             return code_of(things, self._search)
         except LookupError as error:
@@ -255,6 +270,15 @@ class ModelSpec:
                 remedy=f"add data[{region!r}], or leave the region out: --regions {','.join(sorted(self.data))}",
             )
         return self.data[region]
+
+
+def _scored_by(metric: Metric) -> Metric:
+    return metric.score if isinstance(metric, Measure) else metric
+
+
+def _made_with(what: str, code: Code) -> dict[str, str]:
+    """Beside the files, so that a change of it has a name."""
+    return {f"what {what} is made with": digest_of(list(code.settings))} if code.settings else {}
 
 
 def _digests(code: Code, leaving_out: Sequence[Path] = ()) -> dict[str, str]:

@@ -18,7 +18,7 @@ from regiolect.errors import InvalidSetting
 from regiolect.host.processors import processors
 from regiolect.machine import WAIT_SECONDS
 from regiolect.storage import Store, find_store, open_store
-from regiolect.storage.opening import check_location
+from regiolect.storage.opening import PLACEHOLDER, check_location
 
 if TYPE_CHECKING:
     from regiolect.signing.keyring import Keyring
@@ -163,6 +163,11 @@ class Settings(BaseSettings):
             StorageError: it cannot be opened, or is another region's.
         """
         return find_store(self._store_location, self.home / "cache", region)
+
+    @property
+    def store_by_region(self) -> bool:
+        """Whether each region has a store of its own."""
+        return PLACEHOLDER in self._store_location
 
     @property
     def _store_location(self) -> str:

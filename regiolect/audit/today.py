@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from regiolect.audit.evidence import judged_class
 from regiolect.calibrate.seal import too_old
-from regiolect.contracts import ApprovedEngine, CalibrationTable, Decision
+from regiolect.contracts import ApprovedEngine, Arithmetic, CalibrationTable, Decision, Target
 from regiolect.errors import CalibrationTooOld, NoLongerAllowed
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
@@ -21,11 +22,14 @@ def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: Paired
         GateRefused, InvalidResults: the evidence does not serve to ask.
     """
     request = approved.engine.request
-    if request.target not in policy.targets:
-        named = ", ".join(f"{target.name} ({target.backend})" for target in policy.targets)
+    judged, given = judged_class(approved), request.target
+    if not any(_is_for(target, given, judged) for target in policy.targets):
+        named = ", ".join(f"{target.name}, {target.described()}" for target in policy.targets)
+        # What was stated of classes as it was built does not say which one it is of.
+        built = given.model_copy(update={"arithmetic": () if judged is None else (judged,)})
         raise NoLongerAllowed(
             expected=f"an engine for a target of region {policy.region!r}: {named}",
-            found=f"one for {request.target.name} ({request.target.backend})",
+            found=f"one for {built.name}, {built.described()}",
             remedy="release the region again, which leaves this engine out",
         )
     now = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
@@ -35,6 +39,12 @@ def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: Paired
             found=f"{now.outcome}: {'; '.join(now.reasons)}",
             remedy="release the region again: what the policy no longer allows is repaired, or refused and not served",
         )
+
+
+def _is_for(target: Target, built: Target, judged: Arithmetic | None) -> bool:
+    """Whether a policy's target takes an engine that was built for a target, and judged in a class of arithmetic."""
+    same = (target.name, target.backend, target.options) == (built.name, built.backend, built.options)
+    return same and (judged is None or not target.arithmetic or judged in target.arithmetic)
 
 
 def require_recent(table: CalibrationTable, policy: RegionPolicy, now: datetime) -> None:

@@ -96,7 +96,7 @@ class ForeignSamples(DataError):
 
 
 class ChangedMeanwhile(DataError):
-    """Model or data changed between the plan and the build."""
+    """Model, data or metric changed between the plan and the build."""
 
 
 class DataCheckFailed(DataError):

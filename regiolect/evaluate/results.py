@@ -119,9 +119,14 @@ def require_own_scores(whose: str, parts: Sequence[NDArray[Any]]) -> None:
 
     Args:
         whose: whom an error names, "reference" or "engine".
-        parts: scores in the pieces in which a metric was given them, each of shape (samples,).
+        parts: scores in the pieces in which a metric was given them, each of shape (samples,), of any type that
+            converts to numbers.
+
+    Raises:
+        InvalidResults: also where they do not convert.
     """
-    constant = [part for part in parts if part.dtype.kind == "f" and len(part) > 1 and bool((part == part[0]).all())]
+    parts = [_numbers(whose, part) for part in parts]
+    constant = [part for part in parts if len(part) > 1 and bool((part == part[0]).all())]
     if len(constant) < sum(len(part) > 1 for part in parts):
         return
     between = [part for part in constant if 0.0 < part[0] < 1.0]
@@ -173,14 +178,7 @@ def _check_ids(ids: Sequence[str]) -> None:
 
 
 def _scores(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.float64]:
-    try:
-        scores = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidResults(
-            expected=f"numbers as scores of the {name}",
-            found=str(error),
-            remedy="let the metric return one number each",
-        ) from error
+    scores = _numbers(name, given)
     if scores.shape != (len(ids),):
         raise InvalidResults(
             expected=f"one score of the {name} for each of {len(ids)} samples",
@@ -197,6 +195,17 @@ def _scores(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.float64]:
         )
     scores.flags.writeable = False
     return scores
+
+
+def _numbers(whose: str, given: Any) -> NDArray[np.float64]:
+    try:
+        return np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidResults(
+            expected=f"numbers as scores of the {whose}",
+            found=str(error),
+            remedy="let the metric return one number each",
+        ) from error
 
 
 def _column(name: str, given: Any, ids: Sequence[str]) -> NDArray[np.str_]:

@@ -292,15 +292,21 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
 
 
 def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
-    """Raises ChangedMeanwhile unless model and data are still those that the build key was made of."""
-    now = {"model": spec.source(), "data": spec.data_source(request.region)}
+    """Raises ChangedMeanwhile unless model, data and metric are still those that the build key was made of: what is
+    judged here by an older metric would be kept under the key of the new one.
+
+    Raises:
+        DataError, InvalidModelSpec: as `region_parts`.
+    """
+    now = region_parts(spec, spec.source(), request.policy)
     changed = [name for name, part in now.items() if request.key_parts[name] != part.digest]
     if changed:
         files = ", ".join(file for name in changed for file in changed_files(request.files.get(name), now[name].files))
         raise ChangedMeanwhile(
-            expected=f"model and data of region {request.region!r} as they were when the release was planned",
+            expected=f"model, data and metric of region {request.region!r} as they were when the release was planned",
             found=f"another {' and another '.join(changed)}{f' ({files})' if files else ''}",
-            remedy="run again: the new plan takes what is there now",
+            remedy="run again: the new plan takes what is there now; where engines are built on other machines, bring "
+            "their code to the same version first",
         )
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
-from regiolect.errors import IntegrityError, StorageError, UsageError
+from regiolect.errors import IntegrityError, StorageError, UnknownModel, UsageError
 from regiolect.gpus import gpu
 from regiolect.inspect_engine import EngineView, find_engine
 from regiolect.planning import OUTCOMES
 from regiolect.registry import Registry
 from regiolect.settings import Settings
 from regiolect.signing.keyring import Keyring
+from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
 GUIDE = Path(__file__).parents[2] / "docs" / "consumers.md"
@@ -206,6 +207,28 @@ def test_by_build_key_an_engine_is_found_in_its_regions_own_store(bundles, setti
     assert sorted(path.name for path in (tmp_path / "stores").iterdir()) == ["eu", "shared"], "it makes no stores"
     with pytest.raises(UsageError, match="nothing called 'abcdef123456'"):
         find_engine("abcdef123456", parted)
+
+
+def test_by_build_key_an_engine_is_found_whose_region_has_no_policy_any_more(bundles, settings, tmp_path, monkeypatch):
+    """As the plan that retires it finds it: by the model, which still has the region's data."""
+    workshop = Workshop(tmp_path)
+    workshop.model.write_bytes(b"weights")
+    for region in ("east", "north"):
+        workshop.add(region)
+    monkeypatch.setenv(WORKSHOP, str(workshop.folder))
+    places = {"store_location": str(tmp_path / "stores" / "{region}"), "policies": workshop.policies}
+    parted = settings.model_copy(update={**places, "models": ADDRESS})
+    kept = dataclasses.replace(bundles, store=parted.store("north"))
+    outcome = kept.outcome(kept.artifact("north"))
+    kept.store.put_record(OUTCOMES, outcome.build_key, outcome)
+    (workshop.policies / "north.yaml").unlink()
+    facts = _facts(find_engine(outcome.build_key, parted))
+    assert facts["region"].startswith("north") and facts["bytes"].startswith("engine and results verified")
+    # Whose model is not known, or cannot be loaded, is not said to be nowhere without a word of why.
+    with pytest.raises(UsageError, match="name its model in REGIOLECT_MODELS"):
+        find_engine(outcome.build_key, parted.model_copy(update={"models": ""}))
+    with pytest.raises(UnknownModel, match="no_such_module"):
+        find_engine(outcome.build_key, parted.model_copy(update={"models": "no_such_module:MODEL"}))
 
 
 def test_a_store_that_is_closed_hides_no_engine_of_another_and_is_told_where_none_has_it(bundles, settings, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,55 @@ def test_which_way_scores_go_is_part_of_a_metrics_identity(spec) -> None:
         for metric in (plain, Measure(plain), Measure(plain, greater_is_better=False))
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_another_loader_of_the_same_file_is_another_model(spec) -> None:
+    one, other = (spec(loader=each, sources=(Path(__file__),)) for each in (load_model_spec, ModelSpec))
+    assert one.source_digest() != other.source_digest()
+
+
+def test_what_a_loader_or_a_metric_counts_and_keeps_in_use_changes_neither(spec) -> None:
+    """A build is refused if the model is another one than the plan's, and the plan itself may have run the loader."""
+
+    def counting() -> Callable[..., None]:
+        calls, kept = 0, {}
+
+        def count(*given: object) -> None:
+            nonlocal calls
+            calls, kept[calls] = calls + 1, given
+            count.last = calls
+
+        return count
+
+    class Counting:
+        def __init__(self) -> None:
+            self.kept: list[object] = []
+
+        def __call__(self, *given: object) -> None:
+            self.kept.append(given)
+            self.calls = len(self.kept)
+
+    for kind in (counting, Counting):
+        made = spec(loader=kind(), sources=(Path(__file__),), metrics={"accuracy": kind()})
+        before = made.source(), made.metric_source("accuracy")
+        for use in (made.loader, made.metrics["accuracy"]):
+            use()
+            use()
+        assert (made.source(), made.metric_source("accuracy")) == before
+
+
+def test_a_change_of_what_a_loader_or_a_metric_was_made_with_has_a_name(spec) -> None:
+    def made(width: int) -> ModelSpec:
+        held = functools.partial(load_model_spec, [width])
+        return spec(loader=held, sources=(Path(__file__),), metrics={"accuracy": held})
+
+    one, other = made(64), made(65)
+    for name, before, after in (
+        ("what the loader is made with", one.source(), other.source()),
+        ("what the metric is made with", one.metric_source("accuracy"), other.metric_source("accuracy")),
+    ):
+        assert before.digest != after.digest
+        assert {each for each in after.files if before.files[each] != after.files[each]} == {name}
 
 
 def test_a_region_without_data_is_told_which_have_some(spec) -> None:

@@ -16,8 +16,11 @@ from mlflow import MlflowClient
 from regiolect.audit import audit, rows
 from regiolect.contracts import (
     ApprovedEngine,
+    Arithmetic,
     AuditResult,
+    EngineArtifact,
     Execution,
+    Target,
 )
 from regiolect.errors import RegistryError, UsageError
 from regiolect.integrity import canonical_json
@@ -57,6 +60,56 @@ def test_an_engine_that_a_tightened_policy_would_refuse_is_reported(
     result = desk.audited(desk.book(**today))
     assert kinds(result) == ["NoLongerAllowed"]
     assert found in result.versions[0].engines[0].findings[0].found
+
+
+@pytest.fixture
+def built_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the desk's engines ones of class VNNI for a target as a policy stated it then."""
+    made = desk.bundles.artifact
+
+    def set_target(**stated: Any) -> None:
+        target = Target(name="cpu", backend="onnxruntime", **stated)
+        of_class = {"target": target, "arithmetic": Arithmetic.VNNI}
+
+        def artifact(*given: Any, **more: Any) -> EngineArtifact:
+            plain = made(*given, **more)
+            return plain.model_copy(update={"request": plain.request.model_copy(update=of_class)})
+
+        monkeypatch.setattr(desk.bundles, "artifact", artifact)
+
+    return set_target
+
+
+@pytest.mark.parametrize(
+    ("then", "today", "allowed"),
+    [
+        ((), ["vnni"], True),
+        (("vnni",), [], True),
+        (("vnni",), ["vnni", "saturating"], True),
+        ((), ["saturating"], False),
+        (("vnni", "saturating"), ["saturating"], False),
+    ],
+)
+def test_an_engine_is_of_a_target_that_takes_its_class_however_the_classes_were_stated(
+    desk: Desk, built_for: Callable[..., None], then: tuple[str, ...], today: list[str], allowed: bool
+) -> None:
+    built_for(arithmetic=then)
+    desk.release(desk.approved())
+    result = desk.audited(desk.book(targets=[{"name": "cpu", "backend": "onnxruntime", "arithmetic": today}]))
+    assert kinds(result) == ([] if allowed else ["NoLongerAllowed"])
+    for engine in result.versions[0].engines if not allowed else ():
+        assert "cpu, onnxruntime (arithmetic: saturating)" in engine.findings[0].expected
+        assert engine.findings[0].found == "one for cpu, onnxruntime (arithmetic: vnni)"
+
+
+def test_an_engine_that_was_built_with_other_options_is_no_longer_of_the_target(
+    desk: Desk, built_for: Callable[..., None]
+) -> None:
+    built_for(options={"level": 3})
+    desk.release(desk.approved())
+    result = desk.audited(desk.book(accuracy={"metric": "accuracy", "limit": 0.4}))
+    assert kinds(result) == ["NoLongerAllowed"]
+    assert "onnxruntime (level: 3" in result.versions[0].engines[0].findings[0].found
 
 
 def test_a_calibration_older_than_today_s_policy_allows_is_reported(desk: Desk) -> None:

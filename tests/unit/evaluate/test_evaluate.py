@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -137,10 +139,11 @@ def test_of_an_error_less_is_better_in_every_score_that_is_kept(lab, dense_graph
 
 
 @pytest.mark.parametrize("count", [60, 600])
-def test_one_figure_of_all_samples_is_not_taken_for_a_score_of_each(lab, count) -> None:
+@pytest.mark.parametrize("kind", [float, Decimal, Fraction])
+def test_one_figure_of_all_samples_is_not_taken_for_a_score_of_each(lab, count, kind) -> None:
     def f1(outputs, targets):
         wrong = 0.25 + 0.5 * float(np.mean(targets == 0))
-        return np.full(len(targets), 1.0 - wrong)
+        return np.full(len(targets), kind(1.0 - wrong))
 
     with pytest.raises(InvalidResults, match="one figure of all, repeated"):
         lab.evaluate(spec=lab.spec(metrics={"accuracy": f1}), gate=lab.gate(lab.samples(count)))

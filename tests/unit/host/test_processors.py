@@ -87,6 +87,29 @@ def test_quotas_are_looked_for_in_the_own_cgroup_and_above(
     assert [str(file.relative_to("/sys/fs/cgroup")) for file in quota_files(tmp_path)] == expected
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        # What `mount -t tmpfs "" /mnt` writes.
+        b"29 23 0:25 / /mnt rw,relatime shared:5 - tmpfs  rw,size=1k\n",
+        b"29 23 0:25 / /mnt/\xe9t\xe9\x85\x0c rw - tmpfs tmpfs rw\n",
+        b"29 23 0:25 / /mnt rw - cgroup2\n",
+        b"cgroup2\n\n",
+    ],
+    ids=["without a source", "in another encoding", "cut short", "no mount"],
+)
+def test_a_mount_of_any_kind_hides_no_quota(other: bytes, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("no group\n0::/\n")
+    (tmp_path / "mountinfo").write_bytes(other + V2.format(point="/sys/fs/cgroup").encode())
+    assert quota_files(tmp_path) == (Path("/sys/fs/cgroup/cpu.max"),)
+
+
+def test_a_cgroup_is_found_where_its_mount_has_a_space_in_its_name_and_no_source(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "mountinfo").write_text("31 23 0:28 / /run/my\\040groups rw - cgroup2  rw\n")
+    assert quota_files(tmp_path) == (Path("/run/my groups/cpu.max"),)
+
+
 def test_where_the_system_tells_of_no_cgroup_there_is_no_quota(tmp_path: Path) -> None:
     assert quota_files(tmp_path) == ()
     assert processors(()) == AFFINE

@@ -1,0 +1,247 @@
+"""What a thing is made of: code that it holds counts, and a change of what it was made with shows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regiolect.made_of import made_of
+from regiolect.source_code import Code, code_of
+
+FILES = {
+    "holders": """
+import dataclasses
+
+class logged:
+    def __init__(self, function): self.function = function
+    def __call__(self, *given): return self.function(*given)
+
+class Loader:
+    def __init__(self, make, width=64): self.make, self.width = make, width
+    def __call__(self): return self.make(self.width)
+
+class Slotted:
+    __slots__ = ("__make", "width")
+    def __init__(self, make, width=64): self.__make, self.width = make, width
+    def __call__(self): ...
+
+@dataclasses.dataclass
+class Open:
+    width: object = 64
+    def __call__(self): ...
+
+class Plain:
+    def __init__(self, of): self.of = of
+
+def load(*given, **named): ...
+
+def made_with(given):
+    def made(): return given
+    return made
+
+def by_default(given):
+    return lambda given=given: given
+
+def local_class(given):
+    class Made:
+        width = given
+        def __call__(self): ...
+    return Made()
+
+def local_model(given, of=None):
+    import pydantic
+    class Made(pydantic.BaseModel):
+        width: int
+        of: object = None
+        def __call__(self): ...
+    return Made(width=given, of=of)
+
+def marked(given):
+    def made(): ...
+    made.width = given
+    return made
+
+def in_itself(given):
+    held = [given]
+    held.append(held)
+    return made_with(held)
+
+def deep(given):
+    for _ in range(3000): given = [given]
+    return made_with(given)
+""",
+    "net": "import blocks\ndef build(width): ...\ndef build_wide(width): ...\n",
+    "blocks": "",
+    "spec": """
+import argparse, collections, datetime, decimal, enum, functools, operator, re, threading, types
+from pathlib import Path
+import numpy as np, torch
+import net
+from holders import *
+
+class Size(enum.Enum):
+    SMALL = object()
+    LARGE = object()
+
+HERE = Path(__file__).parent
+P = functools.partial
+""",
+}
+
+# What holds `net.build`, as an expression in spec.py.
+HOLDERS = {
+    "a decorator that is a class": "logged(net.build)",
+    "np.vectorize": "np.vectorize(net.build)",
+    "an object": "Loader(net.build)",
+    "a method of an object": "Loader(net.build).__call__",
+    "an object in an object": "Loader(Plain(Plain(net.build)))",
+    "slots": "Slotted(net.build)",
+    "a dataclass": "Open(net.build)",
+    "a list": "made_with([net.build])",
+    "a dict": "P(load, {'net': net.build})",
+    "a dict's method": "P(load, {'net': net.build}.get)",
+    "a module": "Loader(net)",
+    "a default": "by_default(net.build)",
+    "a default of a dict": "Open(collections.defaultdict(net.build))",
+    "a class made by a function": "local_class(net.build)",
+    "a pydantic model": "local_model(1, net.build)",
+    "an attribute of a function": "marked(net.build)",
+    "an object that others provide": "Open(types.SimpleNamespace(of=[net.build]))",
+    "what holds itself": "in_itself(net.build)",
+}
+# One expression in spec.py and another: a change from the one to the other must show.
+CHANGES = [
+    ("Loader(net.build, 64)", "Loader(net.build, 65)"),
+    ("Loader(net.build)", "Loader(net.build_wide)"),
+    ("Slotted(net.build, 64)", "Slotted(net.build, 65)"),
+    ("Open(1)", "Open(2)"),
+    ("Open(Plain(1))", "Open(Plain(2))"),
+    ("P(load, [1, 2])", "P(load, [1, 3])"),
+    ("P(load, [1, 2], 3)", "P(load, [1], [2, 3])"),
+    ("P(load, {'w': 1})", "P(load, {'w': 2})"),
+    ("P(load, {1})", "P(load, {2})"),
+    ("P(load, Path('a.onnx'))", "P(load, Path('b.onnx'))"),
+    ("P(load, HERE / 'a.onnx')", "P(load, HERE / 'b.onnx')"),
+    ("P(load, '/v1/predict')", "P(load, '/v2/predict')"),
+    ("P(load, np.arange(3))", "P(load, np.arange(4))"),
+    ("P(load, np.zeros(500))", "P(load, np.eye(1, 500, 200)[0])"),
+    ("P(load, np.zeros(2))", "P(load, np.zeros((2, 1)))"),
+    ("P(load, np.zeros(2, 'f4'))", "P(load, np.zeros(2, 'i4'))"),
+    ("P(load, np.array([1, [2]], object))", "P(load, np.array([1, [3]], object))"),
+    ("P(load, np.float32(1))", "P(load, np.float32(2))"),
+    ("P(load, 'a' * 999)", "P(load, 'a' * 998 + 'b')"),
+    ("P(load, Size.SMALL)", "P(load, Size.LARGE)"),
+    ("P(load, decimal.Decimal(1))", "P(load, decimal.Decimal(2))"),
+    ("P(load, datetime.date(2026, 1, 1))", "P(load, datetime.date(2026, 1, 2))"),
+    ("P(load, re.compile('a'))", "P(load, re.compile('b'))"),
+    ("P(load, slice(1))", "P(load, slice(2))"),
+    ("P(load, argparse.Namespace(w=1))", "P(load, argparse.Namespace(w=2))"),
+    ("P(load, torch.float16)", "P(load, torch.float32)"),
+    ("operator.itemgetter('a')", "operator.itemgetter('b')"),
+    ("P(load, {'a': 1}.get)", "P(load, {'a': 2}.get)"),
+    ("made_with({'bias': 0})", "made_with({'bias': 1})"),
+    ("by_default(1)", "by_default(2)"),
+    ("local_class(1)", "local_class(2)"),
+    ("local_model(1)", "local_model(2)"),
+    ("marked(1)", "marked(2)"),
+    ("in_itself(1)", "in_itself(2)"),
+    ("logged(P(load, 1))", "logged(P(load, 2))"),
+    ("np.vectorize(P(load, 1))", "np.vectorize(P(load, 2))"),
+    ("Loader(torch.nn.Dropout(0.1))", "Loader(torch.nn.Dropout(0.2))"),
+]
+# Of what only this process knows nothing gets in.
+MORE = [
+    "P(load, {'a', 'b', 'c', 'd', 'e', Size.SMALL}, frozenset('regiolect'))",
+    "P(load, object(), threading.Lock(), open(__file__), Plain(threading.local()), iter([1]))",
+    "Loader(net.build, np.random.default_rng())",
+    "Open(torch.rand(3))",
+    "P(load, HERE, HERE / 'spec.py', str(HERE), str(HERE / 'spec.py'))",
+    "deep(1)",
+    "P(load, b'\\xff', '\\udcff', '/\\0', '/' + 5000 * 'a', float('nan'), None, ..., range(3), 10 ** 4000)",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("project")
+    cases = [*HOLDERS.values(), *(each for change in CHANGES for each in change), *MORE]
+    given = "".join(f"    {each!r}: lambda: {each},\n" for each in cases)
+    for name, text in FILES.items():
+        (made / f"{name}.py").write_text(text + (f"GIVEN = {{\n{given}}}\n" if name == "spec" else ""))
+    return made
+
+
+@pytest.fixture
+def of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Code]]:
+    """The code of what an expression in spec.py gives."""
+    monkeypatch.syspath_prepend(folder)
+    import spec
+
+    def made(expression: str) -> Code:
+        return code_of([made_of(spec.GIVEN[expression](), sys.path)], sys.path)
+
+    yield made
+    for name in FILES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_the_code_that_a_thing_holds_counts_with_what_it_imports(of: Callable[[str], Code], holder: str) -> None:
+    assert {"net.py", "blocks.py"} <= of(HOLDERS[holder]).files.keys()
+
+
+@pytest.mark.parametrize(("one", "other"), CHANGES)
+def test_a_change_of_what_a_thing_was_made_with_shows(of: Callable[[str], Code], one: str, other: str) -> None:
+    assert of(one) == of(one)
+    assert of(one) != of(other)
+
+
+IN_A_PROCESS = """
+import sys
+from regiolect.made_of import made_of
+import spec
+for make in spec.GIVEN.values():
+    print(made_of(make(), sys.path).settings)
+"""
+
+
+def test_it_is_the_same_in_every_process_and_wherever_the_project_lies(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "deeper"
+    shutil.copytree(folder, moved)
+
+    def said(place: Path, seed: str) -> list[str]:
+        path = os.pathsep.join((str(place), str(Path(__file__).parents[2])))
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_PROCESS],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    here, there = said(folder, "1"), said(moved, "2")
+    assert len(here) > len(HOLDERS) + len(CHANGES)
+    assert [each for each in zip(here, there, strict=True) if each[0] != each[1]] == []
+
+
+def test_nothing_of_a_thing_is_run_to_look_at_it() -> None:
+    class Loud:
+        @property
+        def width(self) -> Any:
+            raise SystemExit
+
+        def __getattr__(self, name: str) -> Any:
+            raise SystemExit
+
+        def __repr__(self) -> str:
+            raise SystemExit
+
+    assert made_of(Loud(), ()).name.endswith("Loud")
