@@ -7,8 +7,10 @@ that its cgroup may take of them (quota: a container's `--cpus`, a pod's limit).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
+
+from regiolect.host.cgroups import limit_files
 
 _PROCESS = Path("/proc/self")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -51,29 +53,7 @@ def quota_files(process: Path = _PROCESS) -> tuple[Path, ...]:
     Args:
         process: its folder in /proc.
     """
-    try:
-        groups = (process / "cgroup").read_text().splitlines()
-        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
-    except OSError:
-        return ()
-    return tuple(file for group in groups for file in _files_of(group, mounts))
-
-
-def _files_of(group: str, mounts: Iterable[list[str]]) -> Iterator[Path]:
-    number, controllers, path = group.split(":", 2)
-    if number == "0":
-        kind, option, name = "cgroup2", "", _CPU_MAX
-    elif "cpu" in controllers.split(","):
-        kind, option, name = "cgroup", "cpu", _CFS_QUOTA
-    else:
-        return
-    for fields in mounts:
-        root, point, (found, _, options) = fields[3], Path(fields[4]), fields[fields.index("-") + 1 :]
-        if found == kind and (not option or option in options.split(",")):
-            own = PurePosixPath(path)
-            # A container often sees its own cgroup alone, mounted as if it were the topmost.
-            folder = point / own.relative_to(root) if own.is_relative_to(root) else point
-            yield from (each / name for each in (folder, *folder.parents) if each.is_relative_to(point))
+    return limit_files("cpu", _CPU_MAX, _CFS_QUOTA, process)
 
 
 def _quota(limit: Path) -> float | None:
