@@ -48,6 +48,19 @@ def read_guarded(path: Path) -> bytes:
         return read_open(file, path, NOTE)
 
 
+def make_guarded(folder: Path, mode: int = 0o700) -> None:
+    """Make a folder and each missing one above it, of a mode with which what lies in it can be `read_guarded` whatever
+    the umask. Those that are there keep theirs.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    # What `mkdir(parents=True)` makes above it has the umask's mode, and 002 is usual.
+    for place in reversed((folder, *folder.parents)):
+        if not place.is_dir():
+            place.mkdir(mode, exist_ok=True)
+
+
 def _require_unchangeable(path: Path, status: os.stat_result) -> None:
     if os.name != "posix":
         return
