@@ -96,8 +96,8 @@ def require_kept(promises: Mapping[str, Promotion], live: Collection[LiveVersion
 
 
 def require_recorded(promises: Promises, live: Collection[LiveVersion], trust: Trust, finding: Finding) -> None:
-    """Keep as findings the champions whose record was deleted: a release that signs what lies beside a bundle also keeps
-    the promotion in its region's store."""
+    """Keep as findings the champions whose record was deleted: a release that signs what lies beside a bundle keeps
+    the promotion in its region's store as well."""
     for version in live:
         if CHAMPION in version.aliases and promises.lacks(version.name) and _keeps_records(version, trust):
             with finding():
