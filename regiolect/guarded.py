@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from regiolect.errors import UnusableFile
@@ -46,6 +47,41 @@ def read_guarded(path: Path) -> bytes:
     with open_file(path, NOTE) as file:
         _require_unchangeable(path, os.fstat(file.fileno()))
         return read_open(file, path, NOTE)
+
+
+def make_guarded(folder: Path, mode: int = 0o700) -> None:
+    """Make a folder and each missing one above it, of a mode with which what lies in it can be `read_guarded` whatever
+    the umask. Those that are there keep theirs.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    # What `mkdir(parents=True)` makes above it has the umask's mode, and 002 is usual.
+    for place in reversed((folder, *folder.parents)):
+        if not place.is_dir():
+            place.mkdir(mode, exist_ok=True)
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder of this account's own in one where everybody may make some; one that is there must be that.
+
+    Raises:
+        UnusableFile: it is a link, or something else, or others own it or can write it.
+        OSError: it cannot be made.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if stat.S_ISDIR(status.st_mode) and (
+        os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    ):
+        return
+    kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a link" if stat.S_ISLNK(status.st_mode) else "no folder"
+    raise UnusableFile(
+        expected=f"a folder at {folder} that is this account's own, and that no other can write",
+        found=f"{kind} of mode {stat.S_IMODE(status.st_mode):04o}, owned by {_owner(status)}",
+        remedy="find out who put it there and remove it, or name another place in TMPDIR",
+    )
 
 
 def _require_unchangeable(path: Path, status: os.stat_result) -> None:

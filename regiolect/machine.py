@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, ReadWriteLock, Timeout
 
 from regiolect.errors import Busy
+from regiolect.guarded import make_own
 from regiolect.host.interrupts import stand_still
 from regiolect.host.waiting import holding, others, patiently
 
@@ -68,6 +69,7 @@ def sharing_machine() -> Iterator[None]:
 
     Raises:
         Busy: a timing had the machine, or was to have its turn, for longer than REGIOLECT_MACHINE_WAIT_SECONDS.
+        UnusableFile: what lies where locks are kept is not this account's own folder.
     """
     stand_still()
     if getattr(_inside, "shares", False):
@@ -90,7 +92,7 @@ def whole_machine() -> Iterator[None]:
     runs by then is over.
 
     Raises:
-        Busy: as `sharing_machine`.
+        Busy, UnusableFile: as `sharing_machine`.
     """
     stand_still()
     machine = _Machine()
@@ -107,7 +109,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.gettempdir()) / f"regiolect-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        make_own(self._folder)
         # One instance a use: one coordinates processes, and here the threads of one must wait for each other too.
         self._lock = ReadWriteLock(self._folder / "machine.db", is_singleton=False)
         self._turn = FileLock(self._folder / "turn.lock")

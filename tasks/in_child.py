@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
-from regiolect.host.isolated import Child, Limits, start_fork_server, usable_memory
+from regiolect.host.isolated import Child, Limits, start_fork_server
+from regiolect.host.memory import usable_memory
 from regiolect.settings import load_settings
 from regiolect.stages import PRELOADED
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Of the machine's memory, what one child may take when the settings do not say.
+# Of the machine's memory, what all children of a release may take, and one of them when the settings do not say.
 _SHARE = 0.8
 
 _CHILD: ContextVar[Child | None] = ContextVar("child", default=None)
@@ -62,5 +63,7 @@ def _apart() -> bool:
 def _limits(more_minutes: float = 0.0) -> Limits:
     settings = load_settings()
     given = settings.child_memory_gib
-    memory = usable_memory() * _SHARE if given is None else given * 2**30
-    return Limits(memory_bytes=int(memory), seconds=(settings.child_minutes + more_minutes) * 60)
+    share = int(usable_memory() * _SHARE)
+    memory = share if given is None else int(given * 2**30)
+    seconds = (settings.child_minutes + more_minutes) * 60
+    return Limits(memory_bytes=memory, seconds=seconds, together_bytes=max(share, memory))

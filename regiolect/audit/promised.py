@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from regiolect.errors import AliasMoved, IntegrityError, VersionMissing
+from regiolect.errors import AliasMoved, IntegrityError, RegiolectError, VersionMissing
 from regiolect.registry import CHAMPION, LiveVersion
-from regiolect.signing.promotion import Promotion, kept_promotions, open_kept
+from regiolect.signing.promotion import PROMOTIONS, Promotion, kept_promotion, open_promotion
 from regiolect.signing.trust import Trust
 from regiolect.storage import Store
 
@@ -20,39 +21,58 @@ _REMEDY = (
 )
 
 
-def promised(stores: FindStore, regions: Collection[str], trust: Trust, finding: Finding) -> dict[str, Promotion]:
-    """The newest promotion of each registered model that a region's store has a signed record of.
+@dataclass(frozen=True)
+class Promises:
+    """What regions' stores hold of promotions.
+
+    newest: of each registered model that there is a signed record of.
+    recorded: by region, the models that its store has records of, readable or not; only regions whose store was asked.
+    """
+
+    newest: Mapping[str, Promotion]
+    recorded: Mapping[str, frozenset[str]]
+
+    def lacks(self, name: str) -> bool:
+        """Whether the store of a registered model's region was asked, and has no record of it."""
+        # One region's name may end like another's.
+        region = max((region for region in self.recorded if name.endswith(f"-{region}")), key=len, default=None)
+        return region is not None and name not in self.recorded[region]
+
+
+def promised(stores: FindStore, regions: Collection[str], trust: Trust, finding: Finding) -> Promises:
+    """What the regions' stores have records of.
 
     Args:
         finding: keeps an error of a store, or of a record that nobody signed who counts, and lets the others be read.
     """
     newest: dict[str, Promotion] = {}
-    for store in _opened(stores, regions, finding):
+    recorded: dict[str, frozenset[str]] = {}
+    for store, of in _opened(stores, regions, finding):
         with finding():
-            for name, kept in kept_promotions(store):
+            names = tuple(store.record_keys(PROMOTIONS))
+            recorded |= dict.fromkeys(of, frozenset(names))
+            for name in names:
                 with finding():
-                    if kept is None:
-                        raise IntegrityError(
-                            expected=f"the promotion of {name} that its region's store holds",
-                            found="a record that cannot be read, so what the registry must hold is not known",
-                            remedy="release the region again, which keeps the promotion anew",
-                        )
-                    promotion = open_kept(kept, trust)
-                    known = newest.get(promotion.name)
-                    if known is None or known.version < promotion.version:
-                        newest[promotion.name] = promotion
-    return newest
+                    promotion = kept_promotion(store, name, trust)
+                    if name not in newest or newest[name].version < promotion.version:
+                        newest[name] = promotion
+    return Promises(newest, recorded)
 
 
-def _opened(stores: FindStore, regions: Collection[str], finding: Finding) -> Iterator[Store]:
-    opened: list[Store] = []
+def _opened(stores: FindStore, regions: Collection[str], finding: Finding) -> list[tuple[Store, list[str]]]:
+    """Each store once, with the regions that share it."""
+    opened: list[tuple[Store, list[str]]] = []
     for region in regions:
         with finding():
             store = stores(region)
-            # All regions may share one.
-            if store is not None and not any(store is other for other in opened):
-                opened.append(store)
-                yield store
+            if store is None:
+                continue
+            sharing = next((of for other, of in opened if other is store), None)
+            if sharing is None:
+                opened.append((store, [region]))
+            else:
+                sharing.append(region)
+    return opened
 
 
 def require_kept(promises: Mapping[str, Promotion], live: Collection[LiveVersion], finding: Finding) -> None:
@@ -73,3 +93,25 @@ def require_kept(promises: Mapping[str, Promotion], live: Collection[LiveVersion
                     found=f"version {found}, an older one",
                     remedy="release the region again, which points `champion` where it belongs",
                 )
+
+
+def require_recorded(promises: Promises, live: Collection[LiveVersion], trust: Trust, finding: Finding) -> None:
+    """Keep as findings the champions whose record was deleted: a release that signs what lies beside a bundle keeps
+    the promotion in its region's store as well."""
+    for version in live:
+        if CHAMPION in version.aliases and promises.lacks(version.name) and _keeps_records(version, trust):
+            with finding():
+                raise IntegrityError(
+                    expected=f"a record of models:/{version.name}@champion in the store of its region, where the "
+                    f"release that promoted version {version.version} keeps one",
+                    found="none: it was deleted, or the release was interrupted before it",
+                    remedy="release the region again, which keeps the promotion anew; see who can write to the store",
+                )
+
+
+def _keeps_records(version: LiveVersion, trust: Trust) -> bool:
+    try:
+        return bool(open_promotion(version.promotion or "", version.name, version.version, trust)[0].beside)
+    except RegiolectError:
+        # That version's own finding.
+        return False

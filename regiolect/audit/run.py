@@ -21,7 +21,7 @@ from regiolect.audit.evidence import (
     require_unseen,
     results_of,
 )
-from regiolect.audit.promised import FindStore, promised, require_kept
+from regiolect.audit.promised import FindStore, promised, require_kept, require_recorded
 from regiolect.audit.today import require_allowed, require_recent
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
@@ -73,8 +73,8 @@ def audit(
     with of_all.kept():
         trust = registry.keyring.load_trust()
     examiner = _Examiner(registry, trust, book, at)
-    promises = promised(stores, book.regions(), trust, of_all.kept) if stores is not None else {}
-    promises = {name: each for name, each in promises.items() if not names or name in names}
+    kept = promised(stores or _none, book.regions(), trust, of_all.kept)
+    promises = {name: each for name, each in kept.newest.items() if not names or name in names}
     live = registry.live(names, book.regions(), everything=everything, promised=promises.keys())
     if not live and not promises and not of_all.found:
         raise RegistryError(
@@ -83,6 +83,7 @@ def audit(
             remedy="correct MLFLOW_TRACKING_URI, or release a region first",
         )
     require_kept(promises, live, of_all.kept)
+    require_recorded(kept, live, trust, of_all.kept)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         for version, future in [(version, pool.submit(examiner.examine, version)) for version in live]:
             # Whatever nobody thought of speaks against that version, and keeps no other from being looked at.
@@ -98,6 +99,10 @@ def audit(
         versions=tuple(versions),
         findings=tuple(of_all.found),
     )
+
+
+def _none(region: str) -> None:
+    """The store of a region where none is to be asked."""
 
 
 def _unexamined(version: LiveVersion, error: BaseException) -> AuditedVersion:

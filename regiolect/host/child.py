@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from regiolect.errors.redaction import redacted
@@ -76,8 +77,11 @@ class _ToParent:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put_nowait(self, message: object) -> None:
+        self.send(ForkingPickler.dumps(message))
+
+    def send(self, pickled: Any) -> None:
         with self._lock:
-            self.connection.send(message)
+            self.connection.send_bytes(pickled)
 
 
 _to_parent: _ToParent | None = None
@@ -119,14 +123,15 @@ def serve(connection: Connection, environment: Mapping[str, str], level: int) ->
         except Exception as error:  # noqa: BLE001
             parent.put_nowait(Raised.of(error))
             continue
-        parent.put_nowait(_answer_of(function, args, kwargs))
+        parent.send(_answer_of(function, args, kwargs))
 
 
-def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> object:
+def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> Any:
+    """The answer, pickled; an error where there is none, or one that cannot be sent."""
     try:
-        return function(*args, **kwargs)
+        return ForkingPickler.dumps(function(*args, **kwargs))
     except Exception as error:  # noqa: BLE001 - as above
-        return Raised.of(error)
+        return ForkingPickler.dumps(Raised.of(error))
 
 
 def _die_with_parent() -> None:

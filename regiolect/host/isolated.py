@@ -26,13 +26,14 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from regiolect.errors import EngineCrashed
 from regiolect.host.child import Raised, Waits, serve
 from regiolect.host.interrupts import stand_still
+from regiolect.host.memory import resident
+from regiolect.host.process import born
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,14 +41,16 @@ T = TypeVar("T")
 _CONTEXT = multiprocessing.get_context("forkserver")
 # How often a child's memory and time are looked at, and how soon an exception that another thread sends gets through.
 _LOOK_SECONDS = 0.1
+# So many times as long as a look took, the next one is put off at least.
+_REST = 9
 # What a child may take to leave by itself once it is told to; nothing that it holds is worth more.
 _LEAVE_SECONDS = 2.0
 # A socket in it has a name of at most 107.
 _LONGEST_TMPDIR = 70
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 _preloaded = {"regiolect.host.fork_server": None}
-_running: set[int] = set()
+# The children that there are, by the number of process and group, with what each had when it was last looked at.
+_running: dict[int, int] = {}
 _ending = threading.Event()
 
 
@@ -55,23 +58,15 @@ _ending = threading.Event()
 class Limits:
     """What one call in a child may take.
 
-    memory_bytes: resident, not addressed: CUDA reserves more addresses than any machine has memory.
+    memory_bytes: resident, not addressed: CUDA reserves more addresses than any machine has memory. What the processes
+        that the child started have is its own.
     seconds: until the call answers; what it waits for others meanwhile does not count.
+    together_bytes: what all children of this process may have; the one that has most is ended. None: any.
     """
 
     memory_bytes: int
     seconds: float
-
-
-def usable_memory() -> int:
-    """Bytes of memory that this machine, or the container that this process is in, has."""
-    import psutil
-
-    found = [int(psutil.virtual_memory().total)]
-    for path in map(Path, _CGROUP_LIMITS):
-        with suppress(OSError, ValueError):
-            found.append(int(path.read_text()))
-    return min(found)
+    together_bytes: int | None = None
 
 
 def start_fork_server(preload: Sequence[str] = ()) -> None:
@@ -189,13 +184,10 @@ class Child:
                 raise self._died(stage, process)
             if time.monotonic() < look_at:
                 continue
-            look_at = time.monotonic() + _LOOK_SECONDS
-            if process.memory() > self.limits.memory_bytes:
-                raise self._crashed(
-                    stage,
-                    f"it was ended: more than {self.limits.memory_bytes / 2**30:.3g} GiB of memory resident, its limit",
-                    "smaller batches in the policy, fewer samples, or another limit: REGIOLECT_CHILD_MEMORY_GIB",
-                )
+            begins = time.monotonic()
+            self._keep_to_memory(stage, process)
+            # Counting exactly takes its time on a machine that is nearly full.
+            look_at = time.monotonic() + max(_LOOK_SECONDS, _REST * (time.monotonic() - begins))
             if waits is None and time.monotonic() > until:
                 raise self._crashed(
                     stage,
@@ -203,6 +195,26 @@ class Child:
                     "if it is slow and does not hang, another limit: REGIOLECT_CHILD_MINUTES; otherwise another "
                     "backend in the policy's targets, or another version of its library",
                 )
+
+    def _keep_to_memory(self, stage: str, process: _Process) -> None:
+        """Raises EngineCrashed if the child has more memory than it may. What seems too much is counted exactly."""
+        limit, together = self.limits.memory_bytes, self.limits.together_bytes
+        remedy = "smaller batches in the policy, fewer samples, or another limit: REGIOLECT_CHILD_MEMORY_GIB"
+        own = _running[process.pid] = resident(process.pid)
+        if own > limit and resident(process.pid, exact=True) > limit:
+            found = f"it was ended: more than {limit / 2**30:.3g} GiB of memory resident, its limit"
+            raise self._crashed(stage, found, remedy)
+        all_of_them = dict(_running)
+        if together is None or sum(all_of_them.values()) <= together:
+            return
+        most = max(all_of_them, key=lambda pid: (all_of_them[pid], pid))
+        if most == process.pid and sum(resident(pid, exact=True) for pid in all_of_them) > together:
+            raise self._crashed(
+                stage,
+                f"it was ended: it had most of more than {together / 2**30:.3g} GiB of memory that are resident in all "
+                "children together, their limit",
+                f"fewer regions side by side: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS; {remedy}",
+            )
 
     def _died(self, stage: str, process: _Process) -> BaseException:
         if _ending.is_set():
@@ -236,6 +248,7 @@ class _Process:
     process: ForkServerProcess
     connection: Connection
     pid: int
+    born: str | None
 
     @classmethod
     def start(cls, name: str) -> _Process:
@@ -247,21 +260,12 @@ class _Process:
             process.start()
         there.close()
         pid = int(process.pid or 0)
-        _running.add(pid)
-        return cls(process, here, pid)
+        _running[pid] = 0
+        return cls(process, here, pid, born(pid))
 
     @property
     def sentinel(self) -> int:
         return self.process.sentinel
-
-    def memory(self) -> int:
-        """Bytes that are resident; 0 once it is gone."""
-        import psutil
-
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss)
-        except psutil.NoSuchProcess:
-            return 0
 
     def exit_code(self, patience: float) -> int | None:
         """Negative: minus the signal that ended it. None: it goes on, after `patience` seconds."""
@@ -273,7 +277,12 @@ class _Process:
         if self.exit_code(patience) is None:
             _kill(self.pid)
             self.process.join()
-        _running.discard(self.pid)
+        # What it started outlives it, however it ended; and so does it, where only the fork server ended. The number is
+        # given to no other process as long as one of its group is left.
+        if born(self.pid) in (None, self.born):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        _running.pop(self.pid, None)
         self.process.close()
 
 

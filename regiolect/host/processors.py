@@ -7,17 +7,14 @@ that its cgroup may take of them (quota: a container's `--cpus`, a pod's limit).
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
+
+from regiolect.host.cgroups import limit_files
 
 _PROCESS = Path("/proc/self")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _CPU_MAX, _CFS_QUOTA, _CFS_PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
-# A space, tab, end of line or backslash in a name, by its number.
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-
-_Mount = tuple[str, Sequence[str], PurePosixPath, Path]
 
 
 def processors(limits: Iterable[Path] | None = None) -> int:
@@ -56,48 +53,7 @@ def quota_files(process: Path = _PROCESS) -> tuple[Path, ...]:
     Args:
         process: its folder in /proc.
     """
-    try:
-        groups, mounts = _lines(process / "cgroup"), _lines(process / "mountinfo")
-    except OSError:
-        return ()
-    named = [parts for line in groups if len(parts := line.split(":", 2)) == 3]
-    mounted = [mount for line in mounts if (mount := _mount(line)) is not None]
-    return tuple(file for group in named for file in _files_of(group, mounted))
-
-
-def _lines(file: Path) -> list[str]:
-    # Names of folders are bytes in any encoding, and may hold what Python takes for the end of a line.
-    return os.fsdecode(file.read_bytes()).split("\n")
-
-
-def _mount(line: str) -> _Mount | None:
-    """Type, options, root and point of a mount, as `man 5 proc_pid_mountinfo` has them; None for what is no such line.
-
-    Fields end at one space each: a mount without a source has an empty one.
-    """
-    before, between, after = line.partition(" - ")
-    fields, more = before.split(" "), after.split(" ")
-    if not between or len(fields) < 6 or len(more) != 3:
-        return None
-    kind, _, options = more
-    root, point = (_ESCAPED.sub(lambda found: chr(int(found[1], 8)), field) for field in fields[3:5])
-    return kind, options.split(","), PurePosixPath(root), Path(point)
-
-
-def _files_of(group: Sequence[str], mounts: Iterable[_Mount]) -> Iterator[Path]:
-    number, controllers, path = group
-    if number == "0":
-        kind, option, name = "cgroup2", "", _CPU_MAX
-    elif "cpu" in controllers.split(","):
-        kind, option, name = "cgroup", "cpu", _CFS_QUOTA
-    else:
-        return
-    for found, options, root, point in mounts:
-        if found == kind and (not option or option in options):
-            own = PurePosixPath(path)
-            # A container often sees its own cgroup alone, mounted as if it were the topmost.
-            folder = point / own.relative_to(root) if own.is_relative_to(root) else point
-            yield from (each / name for each in (folder, *folder.parents) if each.is_relative_to(point))
+    return limit_files("cpu", _CPU_MAX, _CFS_QUOTA, process)
 
 
 def _quota(limit: Path) -> float | None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from regiolect.errors import StorageError
+from regiolect.guarded import make_guarded
 
 # An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
 LEAST_FREE = 256 * 1024 * 1024
@@ -18,7 +19,8 @@ def require_room(folder: Path) -> None:
         StorageError: it cannot be made, or less than LEAST_FREE bytes are free.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # The credentials of local servers lie below, which are read only where nobody else can put others.
+        make_guarded(folder, 0o755)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise StorageError(

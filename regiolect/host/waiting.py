@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import Busy, RegiolectError
 from regiolect.errors.redaction import redacted
+from regiolect.files import NOTE, read_file
 from regiolect.host.child import off_the_clock
 from regiolect.host.process import born
 
@@ -69,13 +70,18 @@ class Holder(BaseModel):
 @contextmanager
 def holding(path: Path, doing: str) -> Iterator[None]:
     """While the block lasts `path` tells others who holds something. Told as well as may be: a full disk stops none."""
-    with suppress(OSError):
-        path.write_text(Holder.this(doing).model_dump_json())
+    with suppress(OSError), open(path, "w", opener=_plain_file) as file:
+        file.write(Holder.this(doing).model_dump_json())
     try:
         yield
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _plain_file(path: str, flags: int) -> int:
+    """Opens a file without waiting for who reads a pipe at its place, and without going where a link leads."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _command() -> int:
@@ -91,7 +97,7 @@ def others(paths: Iterable[Path]) -> tuple[Holder, ...]:
     found = []
     for path in paths:
         try:
-            holder = Holder.model_validate_json(path.read_bytes())
+            holder = Holder.model_validate_json(read_file(path, NOTE))
         except (OSError, ValidationError):
             continue
         if holder.lives:

@@ -17,7 +17,7 @@ Key = tuple[str, ...]
 """A field's place in a policy: ("accuracy", "limit"). List items have their index."""
 
 _SHOWN = 100  # characters of a value
-_LONGEST = 1_000  # characters of what is found
+_LONGEST = 1_000  # characters of a mistake's part, whatever it quotes
 VALIDATE = "regiolect policies validate"
 
 
@@ -36,6 +36,8 @@ class Mistake:
         expected, found: as an error says it; `found` names the key.
         remedy: what to do, where no nearest name is known.
         near: the nearest valid name.
+
+    What is longer than 1,000 characters is cut.
     """
 
     error: type[PolicyError]
@@ -46,6 +48,11 @@ class Mistake:
     found: str
     remedy: str
     near: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("key", "expected", "found", "remedy"):
+            if len(text := getattr(self, name)) > _LONGEST:
+                object.__setattr__(self, name, f"{text[:_LONGEST]}...")
 
     @classmethod
     def of_field(
@@ -60,7 +67,6 @@ class Mistake:
         near: str | None = None,
     ) -> Mistake:
         """A mistake that makes a file no valid policy."""
-        found = found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
         expected, remedy = expected or f"a valid policy in {file}", remedy or f"mend it, then: {VALIDATE}"
         return cls(InvalidPolicy, file, line, dotted(key) if key else "", expected, found, remedy, near)
 

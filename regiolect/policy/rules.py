@@ -166,7 +166,10 @@ class NightlyRules(Contract):
     """When the region is released by itself. How the pipeline is run, not what an engine is: outside the digest."""
 
     cron: str = Field(default="0 2 * * *", description="five fields of cron, in `timezone`")
-    timezone: str = Field(default="UTC", description="a name of the IANA time zone database, e.g. Asia/Tokyo")
+    # The longest name has 32 characters; zoneinfo goes through the end of the stack for one of a thousand folders.
+    timezone: str = Field(
+        default="UTC", max_length=64, description="a name of the IANA time zone database, e.g. Asia/Tokyo"
+    )
     deadline_minutes: _Minutes = Field(default=240, description="a build that takes longer is cancelled and refused")
 
     @field_validator("cron")

@@ -15,9 +15,9 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from regiolect.bundle import BundleManifest
-from regiolect.errors import IntegrityError
+from regiolect.errors import IntegrityError, UnusableFile
 from regiolect.files import NOTE, cannot_read, read_file
-from regiolect.integrity import digest_file
+from regiolect.integrity import digest_bytes
 from regiolect.plain_yaml import read_yaml
 from regiolect.registry.versions import BUNDLE, LOADER
 from regiolect.serving import requirements
@@ -37,7 +37,7 @@ def digests_beside(model: Path) -> dict[str, str]:
     """The digest of every file of a version that is not the bundle's, by its path.
 
     Raises:
-        IntegrityError: one is a link, or something else than a file.
+        IntegrityError: one is a link, something else than a file, or larger than what people write.
     """
     found = {}
     for path in sorted(model.rglob("*")):
@@ -45,7 +45,10 @@ def digests_beside(model: Path) -> dict[str, str]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise IntegrityError("plain files beside the bundle", f"{name}, a link or a device", _REMEDY)
         if path.is_file() and name != _NOTED and not name.startswith(f"{BUNDLE}/"):
-            found[name] = digest_file(path)
+            try:
+                found[name] = digest_bytes(read_file(path, NOTE))
+            except UnusableFile as error:
+                raise IntegrityError(error.expected, error.found, _REMEDY) from error
     return found
 
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from regiolect.errors import UsageError
+from regiolect.files import NOTE
 from regiolect.registry.aliases import CHAMPION
+from regiolect.registry.fetching import artifacts_at, listing, local_folder, require_size
 from regiolect.registry.promotions import has_promotions, require_promotion, tag_of
-from regiolect.registry.versions import BUNDLE, artifacts_at
+from regiolect.registry.versions import BUNDLE
 from regiolect.signing.promotion import Promotion
 from regiolect.signing.trust import Trust
 
@@ -119,9 +119,9 @@ class Stored:
 @contextmanager
 def stored_at(source: str, tracking_uri: str) -> Iterator[Stored]:
     """A version's files, to read from while the block lasts: in their place where that is a local folder."""
-    where = urlparse(source)
-    if where.scheme in ("", "file"):
-        yield Stored(Path(url2pathname(where.path)))
+    local = local_folder(source)
+    if local is not None:
+        yield Stored(local)
         return
     artifacts = artifacts_at(source, tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,16 +131,23 @@ def stored_at(source: str, tracking_uri: str) -> Iterator[Stored]:
 @contextmanager
 def stored_beside(source: str, tracking_uri: str) -> Iterator[Path]:
     """What lies beside a version's bundle, to read from while the block lasts, and of the bundle nothing that has to be
-    fetched for it."""
-    where = urlparse(source)
-    if where.scheme in ("", "file"):
-        yield Path(url2pathname(where.path))
+    fetched for it.
+
+    Raises:
+        UnusableFile: the store tells that a file is larger than what people write.
+    """
+    local = local_folder(source)
+    if local is not None:
+        yield local
         return
     artifacts = artifacts_at(source, tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         for entry in artifacts.list_artifacts(None):
-            if entry.path != PurePosixPath(BUNDLE).parts[0]:
-                artifacts.download_artifacts(entry.path, scratch)
+            if entry.path == PurePosixPath(BUNDLE).parts[0]:
+                continue
+            for name, size in listing(artifacts, entry.path) if entry.is_dir else ((entry.path, entry.file_size),):
+                require_size(name, size, NOTE)
+            artifacts.download_artifacts(entry.path, scratch)
         yield Path(scratch)
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import IntegrityError, RegistryError, VersionMissing
-from regiolect.integrity import digest_file
+from regiolect.files import RECORD
+from regiolect.integrity import digest_bytes, digest_file
 from regiolect.registry import aliases
 from regiolect.registry.beside import digests_beside, require_obedient
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
+from regiolect.registry.fetching import fetch_bytes, fetch_folder
 from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at, stored_beside
 from regiolect.registry.promotions import promotion_for, tag_of
-from regiolect.registry.versions import BUNDLE, Versions, artifacts_at, experiment_of, finish
+from regiolect.registry.versions import BUNDLE, Versions, experiment_of, finish
 from regiolect.registry_tags import labels, registered_engine
 from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.envelope import Signing
@@ -280,22 +282,29 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             with at.named_errors(f"to read {version.uri} at {at.shown}"):
                 found = client.get_model_version(version.name, str(version.version))
-                artifacts = artifacts_at(str(found.source), at.uri)
-                folder = Path(artifacts.download_artifacts(BUNDLE, scratch))
+                source = str(found.source)
+                manifest = fetch_bytes(source, at.uri, f"{BUNDLE}/{MANIFEST}", Path(scratch), RECORD)
+            self._require_registered(version, digest_bytes(manifest), found.tags)
+            sizes = _sizes(manifest)
+            with at.named_errors(f"to read {version.uri} at {at.shown}"):
+                folder = fetch_folder(source, at.uri, BUNDLE, Path(scratch), lambda path: sizes.get(path, RECORD))
                 digest = digest_file(folder / MANIFEST)
-            if digest != found.tags.get("bundle"):
-                raise IntegrityError(
-                    expected=f"the manifest of {version.uri} with {found.tags.get('bundle')}",
-                    found=digest,
-                    remedy="the artifact was changed after it was registered: release the region again",
-                )
+            self._require_registered(version, digest, found.tags)
             yield folder
+
+    def _require_registered(self, version: RegisteredEngine, digest: str, tags: Mapping[str, str]) -> None:
+        if digest != tags.get("bundle"):
+            raise IntegrityError(
+                expected=f"the manifest of {version.uri} with {tags.get('bundle')}",
+                found=digest,
+                remedy="the artifact was changed after it was registered: release the region again",
+            )
 
     def read(self, version: RegisteredEngine, path: str) -> bytes:
         """One file of a version's bundle, by its path there. Nothing of it is verified.
 
         Raises:
-            RegistryError: it cannot be read.
+            RegistryError: it cannot be read, or is larger than records are.
         """
         at, client = self._connection, self._connection.open()
         with (
@@ -303,7 +312,7 @@ class Registry:
             tempfile.TemporaryDirectory() as scratch,
         ):
             source = str(client.get_model_version(version.name, str(version.version)).source)
-            return Path(artifacts_at(source, at.uri).download_artifacts(f"{BUNDLE}/{path}", scratch)).read_bytes()
+            return fetch_bytes(source, at.uri, f"{BUNDLE}/{path}", Path(scratch), RECORD)
 
     def annotate(self, version: RegisteredEngine, notes: Mapping[str, str | None]) -> None:
         """Set tags of a version, for people to read; nothing is decided by them. None removes one."""
@@ -329,6 +338,13 @@ class Registry:
             client.log_artifact(run.info.run_id, str(report))
             finish(client, run, metrics)
             return f"{run.info.artifact_uri}/{report.name}"
+
+
+def _sizes(manifest: bytes) -> dict[str, int]:
+    """The size of every file that a bundle's manifest names; it is read for that alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST).write_bytes(manifest)
+        return {path: blob.size for path, blob in read_bundle(Path(folder)).files()}
 
 
 def _absent(wanted: str) -> RegistryError:

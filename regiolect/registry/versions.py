@@ -30,19 +30,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regiolect.bundle import MANIFEST, BundleManifest, verify_bundle
 from regiolect.errors import RegistryError
+from regiolect.files import RECORD
 from regiolect.integrity import digest_file
+from regiolect.registry.fetching import artifacts_at, listing
 from regiolect.registry_tags import figures, labels
 from regiolect.serving import requirements
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import FileInfo, Run
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
@@ -51,14 +53,6 @@ BUNDLE = "data/bundle"
 # The module that MLflow hands the bundle to.
 LOADER = "regiolect.serving"
 _MODEL = "model"
-
-
-class Artifacts(Protocol):
-    """What Regiolect uses of MLflow's artifact repositories, of which not everything has types."""
-
-    def list_artifacts(self, path: str | None) -> list[FileInfo]: ...
-
-    def download_artifacts(self, artifact_path: str, dst_path: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -155,11 +149,13 @@ class Versions:
         if run.info.status != "FINISHED":
             return False
         artifacts = artifacts_at(f"{run.info.artifact_uri}/{_MODEL}", self.uri)
-        kept = dict(_listing(artifacts, None))
+        kept = dict(listing(artifacts, None))
         wanted = {f"{BUNDLE}/{path}": (self.folder / path).stat().st_size for path, _ in self.manifest.files()}
         if "MLmodel" not in kept or f"{BUNDLE}/{MANIFEST}" not in kept:
             return False
         if any(kept.get(path) != size for path, size in wanted.items()):
+            return False
+        if (kept[f"{BUNDLE}/{MANIFEST}"] or 0) > RECORD:
             return False
         with tempfile.TemporaryDirectory() as scratch:
             return digest_file(Path(artifacts.download_artifacts(f"{BUNDLE}/{MANIFEST}", scratch))) == self.digest
@@ -225,14 +221,6 @@ def experiment_of(client: MlflowClient, model: str, artifacts: Path | None) -> s
     return str(found.experiment_id)
 
 
-def artifacts_at(uri: str, tracking_uri: str) -> Artifacts:
-    """The files below an artifact URI. MlflowClient would ask for the run anew at every folder, twice."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    found: Artifacts = get_artifact_repository(uri, tracking_uri=tracking_uri)
-    return found
-
-
 def finish(client: MlflowClient, run: Run, metrics: Mapping[str, float]) -> None:
     """End a run well, with its figures."""
     from mlflow.entities import Metric
@@ -252,14 +240,6 @@ def _unless_gone() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-
-
-def _listing(artifacts: Artifacts, path: str | None) -> Iterator[tuple[str, int | None]]:
-    for entry in artifacts.list_artifacts(path):
-        if entry.is_dir:
-            yield from _listing(artifacts, entry.path)
-        else:
-            yield entry.path, entry.file_size
 
 
 def _signature(manifest: BundleManifest) -> ModelSignature:

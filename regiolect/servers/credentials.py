@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regiolect.errors import StorageError, UnusableFile
 from regiolect.guarded import read_secret
+from regiolect.host.waiting import alone
 from regiolect.integrity import parse_json
 from regiolect.servers.files import cannot_write, write_private
 
 # What takes part in a secret's place where one would be shown.
 HIDDEN = "***"
+_LOCK_SECONDS = 30.0
 
 
 class Credentials(BaseModel):
@@ -46,13 +47,14 @@ def keep_credentials(path: Path) -> Credentials:
 
     Raises:
         StorageError: the file cannot be read or written, or was damaged.
+        Busy: another process is at it for half a minute.
     """
     found = _read(path)
     if found is not None and set(found) == set(Credentials.model_fields):
         return _validated(path, found)
     # Two processes that find the same thing missing must not make it twice.
     try:
-        with FileLock(path.with_suffix(".lock"), mode=0o600):
+        with alone(path.with_suffix(".lock"), f"to make {path}", _LOCK_SECONDS):
             made = _validated(path, _read(path) or {})
             write_private(path, made.model_dump_json())
     except OSError as error:

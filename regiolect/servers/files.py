@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from regiolect.errors import StorageError
+from regiolect.guarded import make_guarded
 
 
 def write_private(path: Path, text: str) -> None:
@@ -33,14 +34,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder for its owner alone, and its parents with the usual mode; one that is there is left as it is.
+    """Make a folder, and each missing one above it, for its owner alone; one that is there is left as it is.
 
     Raises:
         StorageError: it cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_guarded(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     return path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from regiolect.files import open_file
 from regiolect.host.process import born
 from regiolect.progress import note
 
@@ -24,6 +25,8 @@ _KILL_SECONDS = 10.0
 SAY_SECONDS, MOST_SECONDS = 30.0, 1800.0
 # Less of a processor than this is what a server does that waits for something.
 _LEAST_WORK, _LOOK_SECONDS = 0.03, 2.0
+# Bytes of a log in which its last lines are looked for.
+_END = 16_384
 
 
 class ProcessId(BaseModel):
@@ -159,7 +162,9 @@ class Patience:
 def last_lines(log: Path, lines: int = 20) -> str:
     """The end of a log; empty if there is none."""
     try:
-        text = log.read_bytes()[-16_384:].decode(errors="replace")
+        with open_file(log) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+            text = file.read(_END).decode(errors="replace")
     except FileNotFoundError:
         return ""
     return "\n".join(text.strip().splitlines()[-lines:])

@@ -14,6 +14,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSetting, NoTrust, RetiredKey, RevokedKey, StorageError, UnknownKey, UsageError
+from regiolect.guarded import make_guarded
 from regiolect.host.waiting import alone
 from regiolect.signing.keys import CREATE, load_key, new_key, write_key
 from regiolect.signing.trust import KeyState, Trust, TrustedKey, load_trust, write_trust
@@ -230,7 +231,7 @@ class Keyring:
     def _alone(self) -> AbstractContextManager[None]:
         folder = self.trust.parent
         try:
-            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            make_guarded(folder)
         except OSError as error:
             raise StorageError(
                 expected=f"to write {folder}",

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UnusableFile, UsageError
-from regiolect.guarded import read_secret
+from regiolect.guarded import make_guarded, read_secret
 
 CREATE = "regiolect keys create"
 
@@ -65,7 +65,7 @@ def write_key(path: Path, signer: CryptoSigner, *, replace: bool = False) -> Non
         StorageError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        make_guarded(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             # mkstemp makes files with mode 0600.

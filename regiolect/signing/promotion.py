@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from regiolect.contracts import Arithmetic, Contract, Digest, RegisteredEngine, TargetId
-from regiolect.errors import AliasMoved, StatementMismatch
+from regiolect.errors import AliasMoved, IntegrityError, StatementMismatch
 from regiolect.signing.envelope import SIGNED, KeptSignature, Opened, Signing, Statement, open_envelope, statement
 from regiolect.signing.trust import Trust
 from regiolect.storage import Store
@@ -81,20 +81,24 @@ def keep_promotion(store: Store, name: str, envelope: str) -> None:
         store.put_record(PROMOTIONS, name, kept)
 
 
-def kept_promotions(store: Store) -> Iterator[tuple[str, KeptSignature | None]]:
-    """What `keep_promotion` kept in a store, by registered name; nothing is known of who wrote it. None: a record that
-    cannot be read."""
-    for name in store.record_keys(PROMOTIONS):
-        yield name, store.get_record(PROMOTIONS, name, KeptSignature)
-
-
-def open_kept(kept: KeptSignature, trust: Trust) -> Promotion:
-    """What a kept promotion says.
+def kept_promotion(store: Store, name: str, trust: Trust) -> Promotion:
+    """What the promotion says that `keep_promotion` kept of a registered model.
 
     Raises:
+        IntegrityError: its record cannot be read, or is about another model.
         UntrustedEngine: nobody who is trusted here signed it, or it is no promotion.
+        StorageError: the store cannot be read.
     """
-    return _opened(kept.envelope, "a promotion that the region's store holds", trust)[0]
+    expected = f"the promotion of {name} that its region's store holds"
+    remedy = "release the region again, which keeps the promotion anew"
+    kept = store.get_record(PROMOTIONS, name, KeptSignature)
+    if kept is None:
+        found = "a record that cannot be read, so what the registry must hold is not known"
+        raise IntegrityError(expected, found, remedy)
+    promotion, _ = _opened(kept.envelope, "a promotion that the region's store holds", trust)
+    if promotion.name != name:
+        raise IntegrityError(expected, f"one of {promotion.name}: somebody put it in its place", remedy)
+    return promotion
 
 
 def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tuple[Promotion, Opened]:

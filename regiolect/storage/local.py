@@ -37,14 +37,14 @@ class LocalStore:
     def put_bytes(self, data: bytes) -> Blob:
         digest = digest_bytes(data)
         path = self._blob_path(digest)
-        if not _holds(path, digest):
+        if not _holds(path, digest, len(data)):
             write_atomic(path, data)
         return Blob(uri=path.as_uri(), digest=digest, size=len(data))
 
     def put_file(self, path: Path) -> Blob:
         digest = digest_file(path)
         kept = self._blob_path(digest)
-        if not _holds(kept, digest):
+        if not _holds(kept, digest, path.stat().st_size):
             with atomic_file(kept) as temporary, open_file(path) as source, temporary.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
         return Blob(uri=kept.as_uri(), digest=digest, size=kept.stat().st_size)
@@ -98,8 +98,8 @@ class LocalStore:
         return self.root / "records" / kind / f"{key.removeprefix('sha256:')}.json"
 
 
-def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and digest_file(path) == digest
+def _holds(path: Path, digest: str, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size and digest_file(path) == digest
 
 
 def _read(path: Path) -> bytes | None:

@@ -114,7 +114,7 @@ class S3Store:
 
     def path_of(self, blob: Blob) -> Path:
         cached = self._cached(blob.digest)
-        if cached.is_file() and digest_file(cached) == blob.digest:
+        if cached.is_file() and _is_copy(cached, blob):
             return cached
         key = _blob_key(blob.digest)
         doing = f"to read {self._uri(key)}"
@@ -339,6 +339,11 @@ def _client(bucket: str, account: frozenset[tuple[str, str]], process: int) -> A
     except BotoCoreError as error:
         raise named(error, "to connect to S3", bucket, "") from error
     return client
+
+
+def _is_copy(path: Path, blob: Blob) -> bool:
+    """Whether a file is the content; its size is compared before it is read, where it is known."""
+    return (not blob.size or path.stat().st_size == blob.size) and digest_file(path) == blob.digest
 
 
 def _is(found: dict[str, Any] | None, sums: _Sums) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from regiolect import machine
-from regiolect.errors import Busy, RegistryError
+from regiolect.errors import Busy, RegistryError, UnusableFile
 from regiolect.host import waiting
-from regiolect.host.waiting import alone
+from regiolect.host.waiting import alone, others
 from regiolect.machine import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
@@ -195,3 +196,50 @@ def test_keys_and_registries_that_another_process_changes_are_waited_for_by_name
         monkeypatch.setattr(f"{module}._LOCK_SECONDS", 0.6)
     with pytest.raises((Busy, RegistryError), match=f"process {process.pid} "):
         use(tmp_path / "file")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("put", ["pipe", "sparse"])
+def test_what_is_no_record_of_a_holder_is_passed_over(tmp_path: Path, put: str) -> None:
+    record = tmp_path / "x.holder"
+    if put == "pipe":
+        os.mkfifo(record)
+    else:
+        record.touch()
+        os.truncate(record, 1 << 40)
+    assert others([record]) == ()
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_or_a_link_where_a_holder_is_told_keeps_nobody_from_holding(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.holder")
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link.holder").symlink_to(tmp_path / "precious")
+    with alone(tmp_path / "pipe", "to try", 1), alone(tmp_path / "link", "to try", 1):
+        assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_folder_of_locks_that_others_can_write_or_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    with sharing_machine():
+        (folder,) = tmp_path.glob("regiolect-*")
+    folder.chmod(0o777)
+    with pytest.raises(UnusableFile, match=r"no other can write; found a folder of mode 0777.*TMPDIR"), whole_machine():
+        pytest.fail("it was used")
+    folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnusableFile, match="found a link"), sharing_machine():
+        pytest.fail("it was used")
+    folder.unlink()
+    folder.touch()
+    with pytest.raises(UnusableFile, match="found no folder"), sharing_machine():
+        pytest.fail("it was used")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_folder_of_locks_that_is_another_accounts_is_refused(tmp_path: Path) -> None:
+    with sharing_machine():
+        (folder,) = tmp_path.glob("regiolect-*")
+    os.chown(folder, 54_321, 54_321)
+    with pytest.raises(UnusableFile, match="owned by 54321:54321"), sharing_machine():
+        pytest.fail("it was used")

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import FileInfo
 
 from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
 from regiolect.contracts import RegisteredEngine
-from regiolect.errors import IntegrityError, RegistryError
+from regiolect.errors import IntegrityError, RegistryError, UnusableFile
 from regiolect.integrity import digest_file
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from regiolect.registry.fetching import fetch_bytes, fetch_folder
 
 Register = Callable[..., RegisteredEngine]
 
@@ -330,3 +332,39 @@ def test_telemetry_is_off_once_mlflow_is_loaded(registry):
     registry.champion("tiny", "eu")
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("put", ["sparse", "device", "pipe"])
+def test_what_is_no_file_of_the_bundle_is_not_copied(registry, register, put: str) -> None:
+    made = register(f"large{put}", b"engine")
+    source = _client(registry).get_model_version(made.name, str(made.version)).source
+    (results,) = Path(source.removeprefix("file://")).glob("data/bundle/results/*.csv")
+    results.chmod(0o600)
+    results.unlink()
+    if put == "sparse":
+        results.touch()
+        os.truncate(results, 10 << 30)
+    elif put == "pipe":
+        os.mkfifo(results)
+    else:
+        results.symlink_to("/dev/zero")
+    with pytest.raises(RegistryError, match=r"10,737,418,240 bytes|a device|a named pipe"):
+        registry.read(made, f"results/{results.name}")
+    with pytest.raises(RegistryError, match=r"10,737,418,240 bytes|a device|a named pipe"), registry.downloaded(made):
+        pytest.fail("it was copied")
+
+
+def test_what_a_server_tells_to_be_too_large_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def list_artifacts(self, path: str | None) -> list[FileInfo]:
+            return [FileInfo("data/bundle/results/cpu.csv", False, 10 << 30)] if path == "data/bundle/results" else []
+
+        def download_artifacts(self, artifact_path: str, dst_path: str) -> str:
+            raise AssertionError("it was fetched")
+
+    monkeypatch.setattr("regiolect.registry.fetching.artifacts_at", lambda *_: Server())
+    with pytest.raises(UnusableFile, match="10,737,418,240 bytes"):
+        fetch_bytes("s3://bucket/model", "http://server", "data/bundle/results/cpu.csv", tmp_path, 1 << 28)
+    with pytest.raises(UnusableFile, match="at most 7 bytes at data/bundle/results/cpu"):
+        fetch_folder("s3://bucket/model", "http://server", "data/bundle/results", tmp_path, lambda path: 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +143,16 @@ def test_a_release_does_not_sign_what_asks_for_more(desk: Desk) -> None:
     with pytest.raises(IntegrityError, match=r"evil==1\.0"):
         desk.release(approved)
     assert desk.registry.champion(desk.bundles.model, desk.region) is None
+
+
+@pytest.mark.timeout(60)
+def test_a_file_beside_the_bundle_without_end_is_a_finding(desk: Desk) -> None:
+    desk.release(desk.approved())
+    added = stored(desk) / "large.bin"
+    added.touch()
+    os.truncate(added, 1 << 40)
+    result = desk.audited()
+    added.unlink()
+    assert kinds(result) == ["IntegrityError"]
+    ((_, finding),) = result.versions[0].all_findings()
+    assert "at most 1,048,576 bytes" in finding.expected and "1,099,511,627,776 bytes" in finding.found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -132,6 +133,50 @@ def test_a_record_that_cannot_be_read_is_no_missing_one(own: Desk) -> None:
     result = by_store(own)
     assert of_all(result) == ["IntegrityError"]
     assert own.name in result.findings[0].expected
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_the_records_hides_no_other_finding(own: Desk) -> None:
+    own.release(own.approved())
+    os.mkfifo(own.bundles.store.root / "records" / PROMOTIONS / "a-first-one.json")
+    client_of(own).delete_registered_model(own.name)
+    result = by_store(own)
+    assert of_all(result) == ["StorageError", "VersionMissing"]
+    assert "a-first-one" in result.findings[0].expected
+
+
+def test_another_models_record_in_a_models_place_promises_nothing_and_is_told(own: Desk) -> None:
+    own.release(own.approved())
+    (kept,) = own.bundles.store.records(PROMOTIONS, KeptSignature)
+    own.bundles.store.put_record(PROMOTIONS, "another-model", kept)
+    result = by_store(own)
+    assert of_all(result) == ["IntegrityError"]
+    assert "the promotion of another-model" in result.findings[0].expected
+    assert f"one of {own.name}" in result.findings[0].found
+
+
+def test_a_champion_whose_record_was_deleted_is_reported(own: Desk) -> None:
+    own.release(own.approved())
+    (record,) = (own.bundles.store.root / "records" / PROMOTIONS).iterdir()
+    record.unlink()
+    result = by_store(own)
+    assert of_all(result) == ["IntegrityError"]
+    assert f"a record of models:/{own.name}@champion" in result.findings[0].expected
+    own.release(own.approved())
+    assert by_store(own).clean, "the next release keeps it anew"
+
+
+def test_no_record_is_missed_where_the_region_has_no_store_or_the_release_kept_none(
+    own: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.release(own.approved())
+    assert own.audited(stores=lambda region: None).clean
+    (record,) = (own.bundles.store.root / "records" / PROMOTIONS).iterdir()
+    record.unlink()
+    monkeypatch.setattr(Registry, "_beside", lambda *_: {})
+    own.release(own.approved())
+    (own.bundles.store.root / "records" / PROMOTIONS / record.name).unlink()
+    assert by_store(own).clean, "an older version keeps no records"
 
 
 def test_a_store_that_cannot_be_asked_is_told(own: Desk) -> None:

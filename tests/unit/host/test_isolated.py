@@ -22,7 +22,7 @@ import pytest
 from regiolect import progress
 from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
 from regiolect.host.child import off_the_clock
-from regiolect.host.isolated import Child, Limits, usable_memory
+from regiolect.host.isolated import Child, Limits
 from regiolect.machine import whole_machine
 
 AMPLE = Limits(memory_bytes=1 << 36, seconds=240)
@@ -90,6 +90,43 @@ def start_another_and_hang(file: Path) -> None:
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     file.write_text(str(started.pid))
     hang()
+
+
+def start_another(file: Path, then: Callable[..., None] | None = None, *args: int) -> None:
+    file.write_text(str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]).pid))
+    if then is not None:
+        then(*args)
+
+
+def have_another_take(size: int) -> None:
+    taking = f"taken = bytearray({size}); taken[::4096] = b'x' * len(taken[::4096]); input()"
+    subprocess.run([sys.executable, "-c", taking], stdin=subprocess.PIPE, check=False, timeout=240)
+
+
+def fork_and_share(size: int, times: int) -> str:
+    """As a metric that loads its data in workers: each has the same pages resident."""
+    taken = bytearray(size)
+    taken[:: mmap.PAGESIZE] = b"x" * len(taken[:: mmap.PAGESIZE])
+    forks = []
+    for _ in range(times):
+        fork = os.fork()
+        if not fork:
+            hang()
+        forks.append(fork)
+    time.sleep(1)
+    for fork in forks:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
+    return "shared"
+
+
+def end_the_fork_server_and_hang() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    hang()
+
+
+def answer_what_cannot_be_sent() -> Any:
+    return threading.Lock()
 
 
 def refuse() -> None:
@@ -222,6 +259,63 @@ def test_the_processes_that_a_child_started_end_with_it(tmp_path: Path) -> None:
     assert_gone(int(file.read_text()))
 
 
+@pytest.mark.parametrize(("how", "args"), [(die_by, (signal.SIGSEGV,)), (leave, ())])
+def test_the_processes_that_a_child_started_end_after_its_crash(
+    tmp_path: Path, how: Callable[..., None], args: tuple[int, ...]
+) -> None:
+    with Child("eu on cpu", AMPLE) as made:
+        crashed(made, start_another, tmp_path / "pid", how, *args)
+        assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_the_processes_that_a_child_started_end_when_it_leaves(tmp_path: Path) -> None:
+    with Child("eu on cpu", AMPLE) as made:
+        made.run(start_another, tmp_path / "pid")
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_child_ends_also_where_its_fork_server_died_before_it() -> None:
+    with Child("eu on cpu", AMPLE) as made:
+        number = made.run(pid)
+        crashed(made, end_the_fork_server_and_hang)
+        assert_gone(number)
+        assert made.run(pid) != number, "the next call has a child again"
+
+
+def test_memory_of_a_process_that_a_child_started_is_the_childs() -> None:
+    with Child("eu on cpu", Limits(700 * MIB, seconds=120)) as made:
+        assert "more than 0.684 GiB of memory resident" in crashed(made, have_another_take, 800 * MIB).found
+
+
+def test_what_forks_share_counts_once() -> None:
+    with Child("eu on cpu", Limits(1000 * MIB, seconds=120)) as made:
+        assert made.run(fork_and_share, 300 * MIB, 6) == "shared"
+
+
+def test_of_all_children_that_have_too_much_together_the_largest_ends() -> None:
+    limits = Limits(AMPLE.memory_bytes, seconds=120, together_bytes=1200 * MIB)
+    ended: dict[str, EngineCrashed] = {}
+
+    def take_in_one(made: Child, size: int) -> None:
+        ended[made.of] = crashed(made, take, size)
+
+    with Child("small", limits) as small, Child("large", limits) as large:
+        first = threading.Thread(target=take_in_one, args=(small, 500 * MIB))
+        first.start()
+        take_in_one(large, 900 * MIB)
+        assert list(ended) == ["large"]
+        assert "it had most of more than 1.17 GiB of memory" in ended["large"].found
+        assert "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS" in ended["large"].remedy
+        small.kill()
+        first.join(60)
+
+
+def test_an_answer_that_cannot_be_sent_is_no_crash(child: Child) -> None:
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
+        child.run(answer_what_cannot_be_sent)
+    assert child.run(add, 1, 1) == 2
+
+
 def test_a_lock_of_the_machine_does_not_stay_behind(child: Child) -> None:
     crashed(child, hold_the_machine)
     with whole_machine():
@@ -335,10 +429,6 @@ except KeyboardInterrupt:
         told, _ = running.communicate(timeout=120)
     assert told.startswith("interrupted\nnot begun ")
     assert_gone(int(told.split()[-1]))
-
-
-def test_memory_is_what_the_machine_or_the_container_has() -> None:
-    assert 0 < usable_memory() <= psutil.virtual_memory().total
 
 
 def test_the_error_is_one_of_an_engine() -> None:

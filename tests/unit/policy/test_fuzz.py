@@ -26,7 +26,8 @@ ODD = [
     "\nextends: extends", "\nextends: [eu]", "\nextends: {}", "\nformat: 2", "\nformat: 1.0", "\nformat: x",
     "\nregion: 5", "\ntargets: {}", "\ntargets: [1]", "\ntargets: [[]]", "\nnightly: x", "\nshapes: {batch: 1}",
     "\naccuracy: []", "\naccuracy: {slices: {by: [a], expected: {b: [c]}}}", "\nspeed: {}",
-    "\nrepair: {fallback: [INT8, x]}", "\nbatch: {min: -1}",
+    "\nrepair: {fallback: [INT8, x]}", "\nbatch: {min: -1}", "a/" * 1_000, f"\nextends: {'x' * 200_000}",
+    f"\nnightly: {{timezone: {'a/' * 1_000}b}}",
 ]  # fmt: skip
 
 # What ended in a stack trace, without end or without a line before it was refused.
@@ -43,6 +44,9 @@ KEPT = [
     f"latency: {{p99_ms: {'9' * 400}}}",
     f"latency: {{p99_ms: {'[' * 2_000}}}",
     f"extends: {'9' * 1_000}",
+    f"extends: {'x' * 200_000}",
+    f"{'x' * 200_000}: 1",
+    f"nightly: {{timezone: {'a/' * 1_000}b}}",
     "precision: &a [*a]",
     "<<:\n  width: {min: 48, opt: 256, max: 512}",
     "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(9)),
@@ -94,7 +98,7 @@ def outcome(folder: Path, region: str, data: bytes) -> str:
         return "loaded"
     for mistake in book.mistakes(region):
         assert mistake.line is not None or mistake.found.endswith("is missing"), mistake
-        assert 0 < len(mistake.found) < 2_000
+        assert 0 < len(mistake.found) < 2_000 and len(str(mistake)) < 6_000
         assert mistake.found in refused.found
         # It is printed, logged and kept.
         assert str(mistake).encode()

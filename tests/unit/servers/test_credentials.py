@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from regiolect.errors import StorageError
+from regiolect.errors import Busy, StorageError
 from regiolect.servers.credentials import Credentials, keep_credentials
 from regiolect.servers.files import write_private
+from regiolect.servers.processes import last_lines
 from tests.unit.servers.conftest import OLD_CREDENTIALS
 
 
@@ -43,3 +46,22 @@ def test_a_damaged_file_is_named_without_what_it_holds(tmp_path: Path, content: 
         keep_credentials(path)
     assert failed.value.__cause__ is None
     assert path.read_text() == content
+
+
+def test_another_process_that_makes_them_without_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regiolect.servers.credentials._LOCK_SECONDS", 0.2)
+    path = tmp_path / "credentials.json"
+    with FileLock(path.with_suffix(".lock")), pytest.raises(Busy, match=f"to make {path} within 0.2 s"):
+        keep_credentials(path)
+
+
+@pytest.mark.timeout(60)
+def test_the_end_of_a_log_is_read_without_what_comes_before(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_lines(log) == ""
+    log.write_text("one\ntwo\n")
+    assert last_lines(log) == "one\ntwo"
+    os.truncate(log, 1 << 40)
+    with log.open("a") as file:
+        file.write("\nlast but one\nlast\n")
+    assert last_lines(log, 2) == "last but one\nlast"

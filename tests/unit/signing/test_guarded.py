@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from regiolect.errors import InvalidSigningKey, NoTrust
+from regiolect.host.room import require_room
+from regiolect.servers.credentials import keep_credentials
+from regiolect.servers.files import make_folder
 from regiolect.signing.keyring import Keyring
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
@@ -40,6 +44,39 @@ def _as(uid: int, gid: int) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@pytest.fixture
+def shared_group() -> Iterator[None]:
+    """As on a machine whose users share one group, and may change each other's files in it."""
+    before = os.umask(0o002)
+    group = os.getegid()
+    if os.geteuid() == 0:
+        os.setegid(100)
+    try:
+        yield
+    finally:
+        os.setegid(group)
+        os.umask(before)
+
+
+@pytest.mark.usefixtures("shared_group")
+def test_what_the_first_release_makes_can_be_used_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new" / "configuration"))
+    nothing = Keyring.of_environment()
+    nothing.ready(lambda _: None)
+    assert nothing.signer()
+    made = nothing.key.parents[:4]
+    assert made[-1] == tmp_path / "new"
+    assert {stat.S_IMODE(each.stat().st_mode) for each in made} == {0o700}
+
+
+@pytest.mark.usefixtures("shared_group")
+def test_credentials_can_be_kept_in_a_new_home(tmp_path: Path) -> None:
+    require_room(tmp_path / "new" / "home")
+    servers = make_folder(tmp_path / "new" / "home" / "servers")
+    made = keep_credentials(servers / "credentials.json")
+    assert keep_credentials(servers / "credentials.json") == made
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o444, 0o602])

@@ -96,3 +96,14 @@ def test_a_write_that_dies_half_way_leaves_no_content(tmp_path: Path, monkeypatc
     monkeypatch.undo()
     blob = Blob(uri="", digest=store.put_bytes(b"engine").digest, size=6)
     assert store.path_of(blob).read_bytes() == b"engine"
+
+
+@pytest.mark.timeout(60)
+def test_what_is_too_large_to_be_the_content_is_replaced_without_being_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    (tmp_path / "file").write_bytes(b"engine")
+    for put in (lambda: store.put_bytes(b"engine"), lambda: store.put_file(tmp_path / "file")):
+        kept = store.path_of(put())
+        kept.chmod(0o600)
+        os.truncate(kept, 1 << 40)
+        assert store.path_of(put()).read_bytes() == b"engine"

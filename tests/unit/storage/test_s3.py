@@ -184,3 +184,12 @@ def test_a_store_that_is_killed_and_comes_back_is_used_on(
         assert elsewhere(blob, tmp_path).read_bytes() == big
     finally:
         server.stop()
+
+
+@pytest.mark.timeout(120)
+def test_a_copy_that_is_too_large_is_fetched_again_without_being_read(store: S3Store) -> None:
+    blob = store.put_bytes(b"engine")
+    copy = store.path_of(blob)
+    copy.chmod(0o600)
+    os.truncate(copy, 1 << 40)
+    assert store.path_of(blob).read_bytes() == b"engine"
