@@ -234,6 +234,8 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     assert all(row.model_uri for row in mended.rows)
 
 
+# A dozen commands, and whatever the machine does besides.
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("first")
 def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers) -> None:
     """Registered in PostgreSQL by its own address, with a password that should have been encoded and one in the query;
