@@ -16,6 +16,7 @@ from regiolect import __version__
 from regiolect.audit_cli import audit
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
+from regiolect.errors.output import redact_output
 from regiolect.host.interrupts import answering
 from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
@@ -56,6 +57,7 @@ app.command()(promote)
 
 def main() -> None:
     """Entry point of the `regiolect` command."""
+    redact_output()
     try:
         answering(app)
     except RegiolectError as error:
@@ -63,6 +65,12 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
+    # What nothing foresaw, of whichever library: with its traceback, for it is a defect, but as readable as the rest.
+    except Exception as error:  # noqa: BLE001
+        from regiolect.console import print_unforeseen
+
+        print_unforeseen(error)
+        sys.exit(1)
 
 
 def _version(asked: bool) -> None:

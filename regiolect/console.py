@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
-from regiolect.contracts import Decision, Drill, Failure, NightlyResult, ReleaseResult, ReleaseRow, place_of
+from regiolect.contracts import Decision, Drill, Failure, NightlyResult, ReleaseResult, ReleaseRow, failure_of, place_of
 from regiolect.errors import PolicyError, RegiolectError
+from regiolect.errors.output import traceback_of
 from regiolect.planning import Action, ModelPlan, PlannedEngine, engines_of, has_work, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
@@ -68,10 +69,25 @@ def watching(verbose: bool) -> Iterator[None]:
 
 def print_error(error: RegiolectError) -> None:
     """An error as three lines that a person can act on."""
+    _print_lines(failure_of(error))
+
+
+def print_unforeseen(error: Exception) -> None:
+    """An error that is none of ours: where it was raised, then the three lines; no secrets in either."""
+    sys.stderr.write(traceback_of(error))
+    remedy = "if the cause is not on this machine, report it as a defect, with what stands above"
+    _print_lines(
+        failure_of(error).model_copy(
+            update={"expected": "the command to end, or to name what stopped it", "remedy": remedy}
+        )
+    )
+
+
+def _print_lines(failure: Failure) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[red]{type(error).__name__}[/red]")
+    console.print(f"[red]{failure.kind}[/red]")
     for name in ("expected", "found", "remedy"):
-        console.print(f"  {name:<9} {escape(getattr(error, name))}")
+        console.print(f"  {name:<9} {escape(getattr(failure, name))}")
 
 
 def print_release(result: ReleaseResult) -> int:

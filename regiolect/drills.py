@@ -24,6 +24,7 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.errors import ForeignCalibration, InvalidResults
+from regiolect.errors.redaction import redacted
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against
 from regiolect.integrity import digest_of
@@ -169,7 +170,7 @@ def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: obj
         f"({short(foreign.seal.dataset)})",
         refused=refused,
         by="provenance" if refused else f"nothing: {type(result).__name__}",
-        detail=str(result) if isinstance(result, Exception) else "an engine was built",
+        detail=redacted(str(result)) if isinstance(result, Exception) else "an engine was built",
     )
 
 
@@ -195,5 +196,5 @@ def judge_broken(request: RegionRequest, error: object) -> Drill:
         attempt=f"run the drills of {request.region}",
         refused=False,
         by=f"nothing: {type(error).__name__}",
-        detail=str(error),
+        detail=redacted(str(error)),
     )

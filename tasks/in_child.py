@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
+from regiolect.errors.output import raising_no_secret
 from regiolect.host.isolated import Child, Limits, start_fork_server
 from regiolect.host.memory import usable_memory
 from regiolect.settings import load_settings
@@ -45,11 +46,12 @@ def in_child(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     Raises:
         EngineCrashed: the child died, hung, or took more memory than it may.
-        Exception: whatever the stage raised.
+        Exception: whatever the stage raised, without secrets: the orchestrator keeps it as the run's state.
     """
     child = _CHILD.get()
     if not _apart():
-        return stage(*args, **kwargs)
+        with raising_no_secret():
+            return stage(*args, **kwargs)
     if child is not None:
         return child.run(stage, *args, **kwargs)
     with one_child(stage.__name__):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from regiolect.errors.output import raising_no_secret
 from regiolect.planning import Plan, plan_here
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
@@ -14,4 +15,5 @@ from regiolect.settings import load_settings
 def plan(model: str, regions: tuple[str, ...], targets: tuple[str, ...], force: bool) -> Plan:
     settings = load_settings()
     registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
-    return plan_here(settings, model, regions, targets=targets, force=force, champions=registry.champions)
+    with raising_no_secret():
+        return plan_here(settings, model, regions, targets=targets, force=force, champions=registry.champions)

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_checks import validate_calibration
 from regiolect.contracts import RegionDataset, ValidatedCalibration
+from regiolect.errors.output import raising_no_secret
 from regiolect.ingest import ingest
 from regiolect.machine import sharing_machine
 from regiolect.model import load_model_spec
@@ -17,7 +18,7 @@ from regiolect.settings import load_settings
 @task(name="ingest", tags=["cpu"], cache_policy=NO_CACHE)
 def ingest_data(request: RegionRequest) -> RegionDataset:
     spec = load_model_spec(request.model)
-    with sharing_machine():
+    with sharing_machine(), raising_no_secret():
         source, store = spec.region_data(request.region), load_settings().store(request.region)
         dataset = ingest(source, store, spec.inputs, spec.preprocessing.raw_dtype)
         require_planned(request, spec)
@@ -26,5 +27,5 @@ def ingest_data(request: RegionRequest) -> RegionDataset:
 
 @task(name="validate", tags=["cpu"], cache_policy=NO_CACHE)
 def validate_data(request: RegionRequest, dataset: RegionDataset) -> ValidatedCalibration:
-    with sharing_machine():
+    with sharing_machine(), raising_no_secret():
         return validate_calibration(dataset, load_settings().store(request.region), request.policy.samples.by_split())

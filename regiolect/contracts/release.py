@@ -14,6 +14,7 @@ from regiolect.contracts.engine import Attestation, EngineArtifact, Target, plac
 from regiolect.contracts.gate import ChampionComparison, Decision, EvaluationResult, GateDecision, LossUnit
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
+from regiolect.errors.redaction import redacted
 
 
 def _absent(value: object) -> bool:
@@ -31,7 +32,7 @@ class Failure(Contract):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An error as data. One that is none of Regiolect's own says so and keeps its whole message."""
+    """An error as data, without secrets. One that is none of Regiolect's own says so and keeps what else it says."""
     told = {name: getattr(error, name, None) for name in ("expected", "found", "remedy")}
     texts = {name: _text(value) for name, value in told.items() if isinstance(value, str)}
     if texts.keys() == told.keys():
@@ -46,7 +47,7 @@ def failure_of(error: BaseException) -> Failure:
 
 def _text(found: str) -> str:
     """A message that can be written anywhere: half a character, as JSON can hold it, is told by its number."""
-    return found.encode(errors="backslashreplace").decode()
+    return redacted(found).encode(errors="backslashreplace").decode()
 
 
 class RegionOutcome(Contract):

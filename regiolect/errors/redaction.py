@@ -1,9 +1,11 @@
 """What is left out of everything that is printed, logged, tagged or kept: the secrets in addresses.
 
 An address may hold a password, a token in place of a user, or either in its query, with slashes and other signs in it
-that should have been encoded. A library that takes such an address apart prints the parts. So text is searched for
-addresses, and for what this process's environment holds: its passwords and tokens, and those of the addresses in it, in
-parts too. Where it is not certain what is secret, too much is left out. Every error of ours is made of such text.
+that should have been encoded; or another address. A library that takes such an address apart prints the parts, and a
+driver prints its settings one by one. So text is searched for places where secrets stand (addresses, queries,
+`password=...`, headers with credentials), and for what this process's environment holds: its passwords and tokens, and
+those of the addresses in it, in parts too. Where it is not certain what is secret, too much is left out. Every error of
+ours is made of such text; `regiolect.errors.output` does the same for whatever else a process of ours says.
 """
 
 from __future__ import annotations
@@ -11,23 +13,55 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
 
 HIDDEN = "***"
 SHORTEST = 6
 """Characters of a secret that is looked for anywhere in a text; a shorter one may be a word of it."""
 _SHORTEST_PART = 3
+_DEEPEST = 4
+"""Addresses in the query of one another that are taken apart; what is deeper is left out whole."""
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*"
-# Several addresses may stand in a list without a space.
-_ADDRESS = re.compile(rf"({_SCHEME})://((?:(?![,;|]{_SCHEME}://)[^\s'\"<>`])+)")
+# No scheme is longer; without a bound a text of one long word would take minutes.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,30}"
+_WORD = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access|account|private|subscription)[_-]?key"
+    r"|access[_-]?signature"
+)
+# Where secrets stand in a text: in an address, a path of a host with user and password, or a query; or behind a name.
+_PLACE = re.compile(
+    rf"""
+    (?P<opening>
+        {_SCHEME}://
+      | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]+ : [^\s'"]+ @ )
+      | (?= \?[^\s=&?'"]+= )
+    )
+    (?P<rest>
+        # Several addresses may stand in a list without a space. A quote before a letter is a password's, if there is
+        # an `@` to come.
+        (?: (?! [,;|]{_SCHEME}:// ) (?: [^\s'"<>`] | ['"](?= \w (?:(?!://)\S)* @ ) ) )+
+    )
+  | (?i: {_WORD} ) (?: ['"]?[ ]*[:=][ ]*(?=[bru]?['"]) | ['"]?=(?![=\s]) | [ ]=[ ](?=\S) | ['"]?:(?![\s/]) )
+    (?P<value>
+        [bru]?'(?P<single> (?: \\. | [^\\'\n] )* )'? | [bru]?"(?P<double> (?: \\. | [^\\"\n] )* )"?
+        # What closes brackets, quotes and sentences around it stays.
+      | \S+? (?= ['"),;.\]}}>]* (?:\s|$) )
+    )
+  | (?i: authorization | cookie ) ['"]?[ ]*[:=][ ]*['"]? (?P<header> [^\s'"][^\n'"]* )
+    """,
+    re.VERBOSE,
+)
 _WHOLE = re.compile(rf"\s*({_SCHEME})(?:://|:/?(?=[^/\s].*@))(.*)", re.DOTALL)
-_QUERY = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=([^&;#\s]+)")
+_NAME = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=")
+# A driver takes all signs but one for its password's.
+_END, _END_IN_DATABASES = re.compile(r"&|[;#](?=[^=&;#?\s]+=)"), re.compile("&")
 _SECRET_NAME = re.compile(
-    r"pass|pwd|secret|token|api_?key|access_?key|sig(nature)?$|credential|auth|odbc_connect", re.IGNORECASE
+    rf"{_WORD}|pass|pwd|sig(nature)?$|credential|auth|odbc_connect|^(key|code|jwt)$", re.IGNORECASE
 )
 _SECRET_VARIABLE = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|AUTH_STRING)(?!.*_(FILE|PATH|DIR)$)", re.IGNORECASE
+    r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PWD|API_KEY|ACCESS_KEY|AUTH_STRING)(?!.*_(FILE|PATH|DIR)$)",
+    re.IGNORECASE,
 )
 _DATABASES = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", "redshift")
 # What stands beside a token that is given as the user.
@@ -36,10 +70,11 @@ _SIGNS = re.compile(r"[@/?#:,\[\]]")
 
 
 def redacted(text: str) -> str:
-    """A text without the secrets of the addresses in it, `postgresql://me:***@host/db`, and of this process's own."""
+    """A text without the secrets of the addresses in it, `postgresql://me:***@host/db`, without those behind a name,
+    `host=db password=***`, and without this process's own."""
     for pattern in _patterns(tuple(sorted(os.environ.items()))):
         text = pattern.sub(HIDDEN, text)
-    return _ADDRESS.sub(lambda found: f"{found[1]}://{_hidden(found[1], found[2])}", text) if "://" in text else text
+    return _without(text, (span for place in _PLACE.finditer(text) for span in _secrets(place)))
 
 
 def redacted_address(address: str) -> str:
@@ -62,7 +97,10 @@ def showable(error: BaseException) -> BaseException | None:
 
 def _parsed(address: str) -> str:
     whole = _WHOLE.fullmatch(address)
-    return address if whole is None else f"{address[: whole.start(2)]}{_hidden(whole[1], whole[2])}".strip()
+    if whole is None:
+        return address
+    scheme, rest = whole[1], whole[2]
+    return f"{address[: whole.start(2)]}{_without(rest, _of_address(scheme, rest, _userinfo(rest)))}".strip()
 
 
 def without_userinfo(address: str) -> str:
@@ -76,49 +114,87 @@ def secrets_of(address: str) -> frozenset[str]:
     whole = _WHOLE.fullmatch(address)
     if whole is None:
         return frozenset()
-    rest = whole[2]
-    if _is_host(rest) and "@" in rest:
-        # As likely as not a path with an `@`.
-        return frozenset(_in_query(rest))
-    end = _userinfo(rest)
-    user, _, password = rest[: max(end - 1, 0)].partition(":")
-    found = {password} if password not in _NO_PASSWORD else set() if whole[1].startswith(_DATABASES) else {user}
-    return frozenset(each for value in found for each in (value, unquote(value)) if each) | _in_query(rest[end:])
+    scheme, rest = whole[1], whole[2]
+    # With a host before it, an `@` is as likely as not a path's.
+    end = 0 if _is_host(rest) else _userinfo(rest)
+    found = {rest[start:stop] for start, stop in _of_address(scheme, rest, end)}
+    # What is put beside a token stands for no password.
+    found |= {value.partition(":")[0] for value in found if value.partition(":")[2] in _NO_PASSWORD}
+    return frozenset(each for value in found for each in (value, unquote(value), unquote_plus(value)) if each)
 
 
-def _in_query(rest: str) -> frozenset[str]:
-    values = [value for name, value in _QUERY.findall(rest) if _SECRET_NAME.search(unquote(name))]
-    return frozenset(each for value in values for each in (value, unquote_plus(value)) if each)
+def _without(text: str, secrets: Iterator[tuple[int, int]]) -> str:
+    shown, at = [], 0
+    for start, end in secrets:
+        shown += [text[at:start], HIDDEN]
+        at = end
+    return "".join([*shown, text[at:]])
 
 
-def _hidden(scheme: str, rest: str) -> str:
-    end = _userinfo(rest)
-    shown = ""
-    if end:
-        user, colon, password = rest[: end - 1].partition(":")
-        plain = colon and password not in _NO_PASSWORD
-        shown = f"{user}:{HIDDEN}@" if plain else f"{user}@" if scheme.startswith(_DATABASES) else f"{HIDDEN}@"
-    return shown + _QUERY.sub(
-        lambda found: f"{found[1]}={HIDDEN if _SECRET_NAME.search(unquote(found[1])) else found[2]}", rest[end:]
-    )
+def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
+    """From where to where the secrets of a place stand, in order."""
+    if depth == _DEEPEST:
+        yield place.span()
+        return
+    if place["opening"] is None:
+        kind = next(kind for kind in ("single", "double", "header", "value") if place[kind] is not None)
+        yield place.span(kind)
+        return
+    at, rest = place.start("rest"), place["rest"]
+    for start, end in _of_address(place["opening"], rest, _userinfo(rest), depth):
+        yield at + start, at + end
+
+
+def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[tuple[int, int]]:
+    """The secrets in what follows a scheme, where user and password end at `at`."""
+    database = scheme.lower().startswith(_DATABASES)
+    if at:
+        user, _, password = rest[: at - 1].partition(":")
+        if password and (database or password not in _NO_PASSWORD):
+            yield len(user) + 1, at - 1
+        elif not database:
+            yield 0, at - 1
+    for name in _NAME.finditer(rest, at):
+        if name.start() < at:
+            continue
+        ends = (_END_IN_DATABASES if database else _END).search(rest, name.end())
+        start, end = name.end(), ends.start() if ends else len(rest)
+        inner = _PLACE.search(rest, start)
+        encoded = rest[start : min(end, inner.start()) if inner else end]
+        if _SECRET_NAME.search(unquote(name[1])) or ("%" in encoded and _tells(unquote(encoded), depth + 1)):
+            if start < end:
+                yield start, end
+            at = end
+        elif inner is not None and inner.start() < end:
+            # An address in the query of another one; what comes after it may be of either.
+            yield from _secrets(inner, depth + 1)
+            at = inner.end()
+
+
+def _tells(text: str, depth: int) -> bool:
+    return any(True for place in _PLACE.finditer(text) for _ in _secrets(place, depth))
 
 
 def _userinfo(rest: str) -> int:
     """Where user and password end in what follows a scheme, behind their `@`; 0 where there are none.
 
     Slashes, `?`, `#` and `@` in a password should have been encoded, and often are not: all up to the last `@` is taken
-    for it, unless that stands in a value of the query.
+    for it, unless that stands in a value of the query, which comes after a host and a slash.
     """
-    if rest.startswith("/"):
-        # A file's path.
+    if rest.startswith(("/", "?")):
+        # A file's path, or a query alone.
         return 0
     query = re.search(r"\?[^@=]*=", rest)
-    before = rest[: query.start()] if query and ("@" in rest[: query.start()] or _is_host(rest)) else rest
-    return before.rfind("@") + 1
+    if query is None:
+        return rest.rfind("@") + 1
+    before, at, host = rest[: query.start()].rpartition("@")
+    if "/" in host if at else _is_host(rest):
+        return len(before) + len(at)
+    return rest.rfind("@") + 1
 
 
 def _is_host(rest: str) -> bool:
-    return re.match(r"[\w.\-]+(:\d+)?[/?]|\[[0-9a-fA-F:.]+\]", rest) is not None
+    return re.match(r"[\w.\-]+(:\d+)?/|\[[0-9a-fA-F:.]+\]", rest) is not None
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +16,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from regiolect.errors.redaction import redacted
+from regiolect.errors.output import named, redact_output, traceback_of, without_secrets
 
 
 @dataclass(frozen=True)
 class Raised:
-    """An error on its way to the parent, its causes after it, and where in the child it was raised."""
+    """An error on its way to the parent, its causes after it, and where in the child it was raised.
+
+    None of them tells a secret: the parent's errors are logged, and an orchestrator keeps that.
+    """
 
     chain: tuple[BaseException, ...]
     at: str
@@ -34,7 +36,7 @@ class Raised:
         while link is not None and link not in chain:
             chain.append(link)
             link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        return cls(tuple(map(_portable, chain)), redacted("".join(traceback.format_exception(error))))
+        return cls(tuple(map(_portable, chain)), traceback_of(error))
 
     def error(self) -> BaseException:
         for link, cause in zip(self.chain, self.chain[1:], strict=False):
@@ -44,22 +46,14 @@ class Raised:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or one of the same name and text where its own kind cannot be sent."""
+    """The error, or one of the same name and text where its own kind cannot be sent or its text tells a secret."""
+    error = without_secrets(error)
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
     # Pickling calls code of the error's own class, which may raise anything.
     except Exception:  # noqa: BLE001
-        return _named(type(error).__name__, str(error))
+        return named(type(error).__name__, str(error))
     return error
-
-
-def _named(kind: str, text: str) -> BaseException:
-    class Named(RuntimeError):
-        def __reduce__(self) -> tuple[object, ...]:
-            return (_named, (kind, text))
-
-    Named.__name__ = Named.__qualname__ = kind
-    return Named(text)
 
 
 @dataclass(frozen=True)
@@ -114,6 +108,7 @@ def serve(connection: Connection, environment: Mapping[str, str], level: int) ->
     logging.root.handlers[:] = [QueueHandler(parent)]
     logging.root.setLevel(level)
     logging.captureWarnings(True)
+    redact_output()
     while True:
         try:
             function, args, kwargs = connection.recv()

@@ -10,7 +10,8 @@ Everything lies in one folder, a workshop, which the environment names, so that 
     hold-at-score               if there: scores that may still be computed before that process stands still for good
     held                        written then
     faults/<child>              what the metric does in the child of that name, in place of scoring: see `suffer`; for
-                                the child that exports, named by the model's address, what loading the model does
+                                the child that exports, named by the model's address, what loading the model does;
+                                `data of <region>`: what loading that region's samples does
 
 TINY_MODEL_IMPORTS names a module that a model's own module might import.
 
@@ -50,6 +51,8 @@ SIZES = {Split.CALIBRATION: 64, Split.SELECTION: 16, Split.GATE: 400}
 CPU = {"name": "cpu", "backend": "openvino"}
 PORTABLE = {"name": "portable", "backend": "onnxruntime"}
 GPU = {"name": "gpu", "backend": "tensorrt-rtx"}
+PLANTED = "planted-in-errors-0818"
+"""A secret in the errors of a fault that is called `tell`."""
 
 
 def __getattr__(name: str) -> ModelSpec:
@@ -64,7 +67,11 @@ def __getattr__(name: str) -> ModelSpec:
 
 
 def suffer(fault: str) -> None:
-    """What a vendor's library may do to its process: die by the signal of that name, `hang`, or take all `memory`."""
+    """What a vendor's library may do to its process: die by the signal of that name, `hang`, or take all `memory`; or
+    raise an error that it has no name for, which does `tell` a secret."""
+    if fault == "tell":
+        cause = ValueError(f"connection of 'host=data.example user=bot password={PLANTED}' was lost")
+        raise OSError(f"401 for url: https://bot:{PLANTED}@data.example/x.npz?key={PLANTED}") from cause
     if fault == "hang":
         # It never gives the interpreter's lock back.
         ctypes.PyDLL(None).pause()
@@ -78,6 +85,14 @@ def _process_of_the_release() -> int:
     """Metrics run in one of its children, or in itself."""
     parent = multiprocessing.parent_process()
     return os.getpid() if parent is None or parent.pid is None else parent.pid
+
+
+class UnreadableSource(FolderSource):
+    """Samples whose loading meets a fault."""
+
+    def load(self, split: Split) -> Samples:
+        suffer("tell")
+        return super().load(split)
 
 
 @dataclass(frozen=True)
@@ -141,8 +156,11 @@ class Workshop:
             outputs=("logits",),
             preprocessing=self.preprocessing,
             metrics={"accuracy": self._accuracy},
-            data={region: FolderSource(region, self.data(region), declared, CLASSES) for region in regions},
+            data={region: self._source(region)(region, self.data(region), declared, CLASSES) for region in regions},
         )
+
+    def _source(self, region: str) -> type[FolderSource]:
+        return UnreadableSource if self.fault(f"data of {region}").exists() else FolderSource
 
     def _accuracy(self, outputs: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> NDArray[Any]:
         self.meet_fault()

@@ -28,7 +28,7 @@ from regiolect.servers.state import read_state
 from regiolect.storage import blobs_of, open_store
 from tests.e2e.orchestrated import leftovers
 from tests.e2e.orchestrated.conftest import Site, Sites
-from tests.flows.tiny_models import CPU, PORTABLE
+from tests.flows.tiny_models import ADDRESS, CPU, PLANTED, PORTABLE
 
 TARGETS = ("cpu", "portable")
 S3 = "s3://regiolect-{region}/store"
@@ -234,10 +234,13 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     assert all(row.model_uri for row in mended.rows)
 
 
+# A dozen commands, and whatever the machine does besides.
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("first")
 def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers) -> None:
     """Registered in PostgreSQL by its own address, with a password that should have been encoded and one in the query;
-    and once more where nothing answers. Then homes, reports, logs, databases and buckets are searched."""
+    and once more where nothing answers; then with samples and a model whose loading fails with errors that no library
+    of ours foresaw. Then homes, reports, logs, databases and buckets are searched."""
     environment = plant.control.servers
     port = read_state(servers.root / "state.json").servers["postgres"].ports["sql"]
     own = keep_credentials(servers.root / "credentials.json").database_password
@@ -260,9 +263,19 @@ def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: Loc
     for command, elsewhere in [((*release, "-v"), nowhere), *zip(commands, (token, nowhere) * 2, strict=True)]:
         said += plant.control.command(*command, code=None, **elsewhere)
     assert "http://***@127.0.0.1:1" in said
+    plant.control.workshop.write_data("south", seed=9)
+    plant.deploy_everywhere()
+    plant.at["cpu"].workshop.set_fault("data of south", "tell")
+    of_data = plant.control.command(*release, "-v", code=1)
+    plant.control.workshop.write_model(seed=9)
+    plant.control.workshop.set_fault(ADDRESS, "tell")
+    of_model = plant.control.command(*release, "-v", code=1)
+    for told in (of_data, of_model):
+        assert "401 for url: https://bot:***@data.example/x.npz?key=***" in told
+        said += told
 
     secrets = {"AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"} & environment.keys()
-    hidden = {own, *planted, *(environment[name].rpartition(":")[2] for name in secrets)}
+    hidden = {own, PLANTED, *planted, *(environment[name].rpartition(":")[2] for name in secrets)}
     forms = {form.encode() for each in hidden for form in (each, quote(each, safe=""), *each.split("/")[1:])}
     found = {
         "what was said": [("the terminal", said.encode())],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import traceback
 
 import pytest
@@ -39,6 +40,21 @@ def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://host:5000/a?email=me@corp&page=1", "https://host:5000/a?email=me@corp&page=1"),
         ("http://[::1]:5000/x", "http://[::1]:5000/x"),
         ("https://mlflow.example:5000", "https://mlflow.example:5000"),
+        ("postgresql://db/x?user=me&password=ab;cd#ef&port=1", "postgresql://db/x?user=me&password=***&port=1"),
+        ("https://h/x?token=ab;page=1#cd", "https://h/x?token=***;page=1#cd"),
+        ("https://h/x?key=AIza&page=1", "https://h/x?key=***&page=1"),
+        ("https://h/x?code=abc==", "https://h/x?code=***"),
+        ("https://h/x?jwt=eyJ", "https://h/x?jwt=***"),
+        ("http://user:123?x=wo@host/api", "http://user:***@host/api"),
+        ("http://token?x=wo@host/api", "http://***@host/api"),
+        ("https://proxy/?next=https://me:s3cret@h2/x", "https://proxy/?next=https://me:***@h2/x"),
+        ("https://proxy/?next=https://me:s&t@h2/x?token=u", "https://proxy/?next=https://me:***@h2/x?token=***"),
+        ("https://proxy/?next=https%3A%2F%2Fme%3As3cret%40h2&page=1", "https://proxy/?next=***&page=1"),
+        ("https://a:b@proxy/?next=//me:s3cret@h2/x", "https://a:***@proxy/?next=//me:***@h2/x"),
+        ("//me:s3cret@host/path", "//me:***@host/path"),
+        ("postgresql:/me:s3cret@host/db", "postgresql:/me:***@host/db"),
+        ("/maps/api?key=AIza&page=1", "/maps/api?key=***&page=1"),
+        ("mysql://me@db/x?ssl_key=/etc/key.pem", "mysql://me@db/x?ssl_key=/etc/key.pem"),
         ("sqlite:////home/me@corp/mlflow.db", "sqlite:////home/me@corp/mlflow.db"),
         ("file:///home/me@corp/reports", "file:///home/me@corp/reports"),
         ("s3://bucket/prefix", "s3://bucket/prefix"),
@@ -59,6 +75,46 @@ def test_every_address_of_a_text_is_looked_at() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=db password=s3cret user=me", "host=db password=*** user=me"),
+        ("host=db password='a b' user=me", "host=db password='***' user=me"),
+        (r"password='it\'s c' user=me", "password='***' user=me"),
+        ("password='cut off in the mid", "password='***"),
+        ('{"user": "me", "password": "a b", "host": "db"}', '{"user": "me", "password": "***", "host": "db"}'),
+        ("{'sslpassword': 'a b', 'token': b'c'}", "{'sslpassword': '***', 'token': b'***'}"),
+        ("connect(host='db', password=a, user=me)", "connect(host='db', password=***, user=me)"),
+        ("DRIVER=x;UID=me;PWD=s3cret;", "DRIVER=x;UID=me;PWD=***;"),
+        ("AccountName=a;AccountKey=c2VjcmV0==", "AccountName=a;AccountKey=***"),
+        ("Authorization: Basic bWU6c2VjcmV0", "Authorization: ***"),
+        ("{'Authorization': 'Bearer eyJ.a', 'Accept': '*'}", "{'Authorization': '***', 'Accept': '*'}"),
+        ("Set-Cookie: session=abc; Path=/\nHost: db", "Set-Cookie: ***\nHost: db"),
+        ("postgresql://me:pa'secret@db/x", "postgresql://me:***@db/x"),
+        ("MYSQL_PWD=s3cret mysql -u me", "MYSQL_PWD=*** mysql -u me"),
+    ],
+)
+def test_secrets_behind_a_name_are_left_out(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'File "/work/me@corp/a:b/passwords.py", line 3, in token\n    if password == expected: return key[0]',
+        "build key=0f3a, keyid=ab; changed: policy=1, max_tokens=512 (tokens: 3), tokenizer=bert, passes=2",
+        "no password: set PGPASSWORD, or MLFLOW_TRACKING_TOKEN_FILE=/run/token, then: regiolect run a.b:MODEL -r eu",
+        "expected a token; found ':' // see https://docs.example/a?page=2#secret-names",
+        "engine tiny-eu:3@champion at models:/tiny-eu@champion in s3://bucket/prefix/x",
+        "image regiolect:1@sha256:0f3a on host:5000, code=3, jwt=2, what?",
+        "C:\\Users\\me@corp and \\\\share\\x, {'secretName': 'db', 'credentials_path': '/a'}",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert redacted(text) == text
+
+
 @pytest.mark.parametrize("address", ["s3:me:s3cret@b", "https:me:s3 cret@host", "https://me:s3 cret@host"])
 def test_an_address_alone_may_be_written_in_any_way(address: str) -> None:
     assert "cret" not in redacted_address(address)
@@ -76,13 +132,62 @@ def test_no_sign_in_a_password_lets_it_through(password: str, host: str, scheme:
         assert without_userinfo(f"{scheme}://someone:{password}@{host}/x") == f"{scheme}://{host}/x"
 
 
+PLANTED = PASSWORDS.map(lambda password: f"Zq9{password}9qZ")
+
+
+def without(signs: str) -> st.SearchStrategy[str]:
+    return PLANTED.filter(lambda password: not re.search(f"[{re.escape(signs)}]", password))
+
+
+@given(
+    case=st.one_of(
+        # Where a sign ends the value for whoever reads it, it cannot stand there as it is.
+        st.tuples(st.just("postgresql://db/x?user=me&password={}&port=1"), without("&")),
+        st.tuples(st.just("https://db/x?user=me&token={}"), without("&;#")),
+        st.tuples(st.just("/db/x?user=me&key={}"), without("&;#")),
+        st.tuples(st.just("https://proxy/?next=https://me:{}@db/x"), without("?,;|")),
+        st.tuples(st.just("https://proxy/?next=https%3A%2F%2Fme%3A{}%40db%2Fx&user=me"), without("?,;|&#%")),
+        st.tuples(st.just("//me:{}@db/x"), without("?,;|")),
+        st.tuples(st.just("host=db user=me password={} dbname=/x"), PLANTED),
+        st.tuples(st.just("host=db user=me password = {} dbname=/x"), without("=")),
+        st.tuples(st.just("host=db user=me password='{} {}' dbname=/x"), without("\\")),
+        st.tuples(st.just('{{"host": "db", "user": "me", "password": "{}", "path": "/x"}}'), without("\\")),
+        st.tuples(st.just("db/x me\nAuthorization: Basic {}"), PLANTED),
+        st.tuples(st.just("db/x me SERVICE_API_KEY={}"), PLANTED),
+    )
+)
+def test_a_planted_password_survives_in_no_form_and_what_stands_around_it_does(case: tuple[str, str]) -> None:
+    form, password = case
+    shown = redacted(f"(Error) {form.format(password, password)} (no answer)")
+    assert password not in shown
+    assert redacted(shown) == shown
+    assert shown.startswith("(Error) ")
+    if "%3A" not in form:
+        assert all(part in shown for part in ("db", "me", "/x"))
+
+
+@given(text=st.text(st.characters(min_codepoint=9, max_codepoint=126)))
+def test_what_was_redacted_stays_as_it_is(text: str) -> None:
+    assert redacted(redacted(text)) == redacted(text)
+
+
+def test_a_long_text_takes_no_time() -> None:
+    begun = time.perf_counter()
+    for piece in ("a", "/", "'", "?a=", "http://a'b", "password", "token='", "a:", "//a:b", "x=", '"'):
+        redacted(piece * 20_000)
+    assert time.perf_counter() - begun < 20
+
+
 def test_what_the_environment_holds_is_known_in_any_form_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:long%20pass/word@db/mlflow")
     monkeypatch.setenv("SOME_API_KEY", "0123456789")
+    monkeypatch.setenv("MYSQL_PWD", "of-the-client")
+    monkeypatch.setenv("OLDPWD", "/home/of-a-user")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:an-auth-string")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
     told = "password 'long pass/word', or long%20pass/word; key 0123456789 (an-auth-string) in /var/run/token"
     assert redacted(told) == "password '***', or ***; key *** (***) in /var/run/token"
+    assert redacted("of-the-client in /home/of-a-user") == "*** in /home/of-a-user"
     # What urllib and libpq say of a password with a slash in it.
     assert redacted("Port could not be cast to integer value as 'long%20pass'").endswith("'***'")
     told = 'could not translate host name "word@db" to address'

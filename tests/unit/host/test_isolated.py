@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from regiolect.machine import whole_machine
 
 AMPLE = Limits(memory_bytes=1 << 36, seconds=240)
 MIB = 1 << 20
+PLANTED = "planted-0815"
 
 
 # Runs in a child: it has to be found in this module by name.
@@ -134,6 +136,18 @@ def refuse() -> None:
         raise ZeroDivisionError("of the vendor's")  # at s3://me:hunter2-hunter2@host/bucket
     except ZeroDivisionError as error:
         raise ParityFailed("this", "that", "do so") from error
+
+
+def refuse_with_secrets() -> None:
+    try:
+        raise ValueError(f"401 for url: https://bot:{PLANTED}@host/x")
+    except ValueError as error:
+        error.add_note(f"tried with password={PLANTED}")
+        raise ParityFailed("this", str(error), "do so") from error
+
+
+def raise_a_secret() -> None:
+    raise OSError(401, "no", f"https://host/x?token={PLANTED}")
 
 
 class Unsendable(Exception):
@@ -433,3 +447,21 @@ except KeyboardInterrupt:
 
 def test_the_error_is_one_of_an_engine() -> None:
     assert issubclass(EngineCrashed, RegiolectError)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "shown"),
+    [
+        (refuse_with_secrets, ParityFailed, "https://bot:***@host/x"),
+        (raise_a_secret, RuntimeError, "https://host/x?token=***"),
+    ],
+)
+def test_neither_an_error_nor_its_causes_bring_a_secret_to_the_parent(
+    child: Child, stage: Callable[[], None], kind: type[BaseException], shown: str
+) -> None:
+    with pytest.raises(kind) as raised:
+        child.run(stage)
+    told = "".join(traceback.format_exception(raised.value))
+    assert PLANTED not in told
+    assert shown in str(raised.value)
+    assert "ValueError" in told or type(raised.value).__name__ == "OSError"

@@ -1,0 +1,107 @@
+"""What a process of ours says, whoever wrote it, tells no secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from regiolect import cli
+from regiolect.contracts import failure_of
+from regiolect.errors import RegistryError
+from regiolect.errors.output import raising_no_secret, redact_output, without_secrets
+
+PLANTED = "planted-0815"
+ADDRESS = f"https://bot:{PLANTED}@data.example/eu.npz?token={PLANTED}"
+SHOWN = "https://bot:***@data.example/eu.npz?token=***"
+
+
+class HTTPError(Exception):
+    """As a vendor's."""
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = logging.getLogRecordFactory(), warnings.formatwarning, sys.excepthook, threading.excepthook
+    yield
+    logging.setLogRecordFactory(before[0])
+    warnings.formatwarning, sys.excepthook, threading.excepthook = before[1:]
+
+
+def fail() -> None:
+    try:
+        raise HTTPError(f"401 for url: {ADDRESS}")
+    except HTTPError as error:
+        raise RegistryError("an answer", "none", "wait") from error
+
+
+def test_what_is_logged_tells_no_secret_by_message_argument_or_cause(caplog: pytest.LogCaptureFixture) -> None:
+    redact_output()
+    logger = logging.getLogger("vendors")
+    logger.warning("no answer from %s", ADDRESS)
+    logger.warning("%d of %d", 1, 2)
+    try:
+        fail()
+    except RegistryError:
+        logger.exception("it failed")
+    assert PLANTED not in caplog.text
+    assert f"no answer from {SHOWN}" in caplog.text
+    assert "1 of 2" in caplog.text
+    assert "in fail" in caplog.text, "where it was raised is told all the same"
+    assert f"HTTPError: 401 for url: {SHOWN}" in caplog.text
+
+
+def test_arguments_that_do_not_fit_are_not_printed_either(caplog: pytest.LogCaptureFixture) -> None:
+    redact_output()
+    logging.getLogger("vendors").warning("at %d", ADDRESS)
+    assert caplog.messages == ["'at %d': arguments that do not fit"]
+
+
+def test_uncaught_errors_of_threads_and_warnings_tell_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    redact_output()
+    thread = threading.Thread(target=fail, name="watcher")
+    thread.start()
+    thread.join()
+    sys.excepthook(HTTPError, HTTPError(ADDRESS), None)
+    said = capsys.readouterr().err + warnings.formatwarning(f"old: {ADDRESS}", UserWarning, "a.py", 1)
+    assert "Exception in watcher:" in said
+    assert "HTTPError: https://bot:***@" in said
+    assert "UserWarning: old: https://bot:***@" in said
+    assert PLANTED not in said
+
+
+def test_an_error_that_nothing_foresaw_ends_a_command_without_secrets_and_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(app: object) -> None:
+        raise HTTPError(f"401 for url: {ADDRESS}")
+
+    monkeypatch.setattr(cli, "answering", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert PLANTED not in said
+    assert "in command" in said, "a defect is found by its traceback"
+    assert f"  found     401 for url: {SHOWN}" in said
+    assert "  remedy    if the cause is not on this machine, report it as a defect" in said
+
+
+def test_an_error_of_others_is_kept_without_its_secrets() -> None:
+    failure = failure_of(HTTPError(f"401 for url: {ADDRESS}"))
+    assert (failure.kind, failure.found) == ("HTTPError", f"401 for url: {SHOWN}")
+
+
+def test_only_an_error_that_tells_a_secret_is_replaced() -> None:
+    harmless = OSError(2, "no such file", "/a/b")
+    assert without_secrets(harmless) is harmless
+    with pytest.raises(FileNotFoundError), raising_no_secret():
+        raise FileNotFoundError(2, "no such file", "/a/b")
+    with pytest.raises(RuntimeError, match="token=") as raised, raising_no_secret():
+        raise HTTPError(ADDRESS)
+    assert type(raised.value).__name__ == "HTTPError"
+    assert str(raised.value) == SHOWN
