@@ -27,7 +27,8 @@ RegiolectError
 │   ├── InvalidOnnx
 │   ├── UnsupportedOperator
 │   ├── ParityFailed
-│   └── PrecisionOverflow            a value lies outside the range of the type it is given
+│   ├── PrecisionOverflow            a value lies outside the range of the type it is given
+│   └── AlreadyQuantized             it arrives in INT8, so no wider graph of it can be made
 ├── CalibrationError
 │   ├── ForeignCalibration           provenance: sealed to another region, model or preprocessing
 │   ├── InvalidCalibration           damaged, unfinished, of another format, or it contradicts itself
@@ -135,6 +136,7 @@ from regiolect.errors.inputs import (
     UsageError,
 )
 from regiolect.errors.making import (
+    AlreadyQuantized,
     AttestationFailed,
     BackendUnavailable,
     BuildFailed,
@@ -223,6 +225,7 @@ from regiolect.errors.trust import (
 
 __all__ = [
     "AliasMoved",
+    "AlreadyQuantized",
     "ApprovalMissing",
     "AttestationFailed",
     "AuditError",

@@ -31,6 +31,10 @@ class PrecisionOverflow(ModelError):
     """A constant or scale lies outside the range of the type it is given."""
 
 
+class AlreadyQuantized(ModelError):
+    """A model arrives in INT8, and a graph of a wider precision is asked for."""
+
+
 class CalibrationError(RegiolectError):
     """A calibration cannot be made or used."""
 

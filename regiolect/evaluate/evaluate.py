@@ -38,12 +38,10 @@ from regiolect.evaluate.probes import keep_probes
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults, require_own_scores
 from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for
-from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.machine import sharing_machine, whole_machine
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import RegionPolicy
-from regiolect.precision import FLOAT_RECIPES
 from regiolect.storage import Store
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -336,14 +334,13 @@ def fp32_baseline(model: ExportedModel, request: BuildRequest, store: Store) -> 
     Raises:
         EngineError: the backend refuses the graph.
     """
-    original = model.model_copy(update={"graph": model.reference})
-    graph = typed_graph(original, request.region, Precision.FP32, FLOAT_RECIPES[Precision.FP32], None, store)
     its = backend(request.target.backend)
     wide = request.model_copy(
         update={
             "target": its.baseline_of(request.target),
             "precision": Precision.FP32,
-            "graph": graph,
+            # As it was exported, even if values in it pass through 8 bits: it is timed and never shipped.
+            "graph": model.reference,
             "build_key": digest_of({"baseline_of": request.build_key}),
             "tf32": False,
         }

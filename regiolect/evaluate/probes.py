@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import Blob, BuildRequest, ExportedModel, Precision
 from regiolect.engines.engine import Arrays, Engine
+from regiolect.engines.inputs import padded_size
 from regiolect.engines.selftest import Probes, kept_values, tolerances
 from regiolect.errors import NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
@@ -99,7 +100,10 @@ def quantized_ranges(graph: Path) -> dict[str, Range]:
 
 
 def probe_inputs(request: BuildRequest, ranges: dict[str, Range]) -> dict[str, NDArray[np.float32]]:
-    """Inputs within the given ranges, of the sizes that an engine is tuned for; the same each time.
+    """Inputs within the given ranges, of the sizes that an engine is fed where it is tuned; the same each time.
+
+    Where a dimension has buckets these are padded sizes, so that engine and reference answer to the same inputs:
+    zeros that the engine alone was given would be part of the distance that its self-test tolerates.
 
     All values at one end of the range, then patterns of both ends, where products of 8 x 8 bits are largest, and
     patterns of everything in between.
@@ -110,7 +114,10 @@ def probe_inputs(request: BuildRequest, ranges: dict[str, Range]) -> dict[str, N
     random = np.random.default_rng(0)
     inputs = {}
     for tensor in request.inputs:
-        shape = tuple(request.shapes[size].opt if isinstance(size, str) else size for size in tensor.shape[1:])
+        shape = tuple(
+            padded_size(request.shapes[size].opt, request.shapes[size]) if isinstance(size, str) else size
+            for size in tensor.shape[1:]
+        )
         shares = [np.zeros(shape), np.ones(shape)]
         for cells in _CELLS:
             # More than half of all lie between the ends: the usual distance is that of usual inputs.

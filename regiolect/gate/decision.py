@@ -12,6 +12,7 @@ from regiolect.contracts import (
     EvaluationResult,
     Execution,
     GateDecision,
+    Precision,
     short,
     surely_better,
 )
@@ -138,13 +139,16 @@ def _needed(verdicts: Sequence[Verdict]) -> int | None:
 
 
 def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Verdict]:
-    floor = policy.precision
+    floor, built = policy.precision, engine.request.precision
     held = [("graph holds", Execution(kind), count) for kind, count in attestation.graph.items()]
     run = [("engine executes", kind, count) for kind, count in (attestation.executed or {}).items()]
     wrong = []
     for does, kind, count in held + run:
         faults = [f"coarser than the policy's {floor}"] if coarser_than(kind, floor) else []
         faults += [f"forbidden in region {policy.region!r}"] if kind in policy.forbidden else []
+        if not faults and kind is Execution.INT8 and built is not Precision.INT8:
+            # Engines of wider precisions are loaded in every class of arithmetic, and have no self-test.
+            faults = [f"in an engine that was built as {built}"]
         if faults and count > 0:
             nodes = "1 compute node" if count == 1 else f"{count:,} compute nodes"
             wrong.append(
@@ -152,14 +156,14 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
                     "precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"
                 )
             )
-    if coarser_than(Execution(engine.request.precision), floor):
-        said = f"precision: the engine was built as {engine.request.precision}, coarser than the policy's {floor}"
+    if coarser_than(Execution(built), floor):
+        said = f"precision: the engine was built as {built}, coarser than the policy's {floor}"
         wrong.append(Verdict("precision", Decision.FAILED, said))
     return wrong or [
         Verdict(
             "precision",
             Decision.APPROVED,
-            f"precision: {engine.request.precision} graph, executes {attestation.summary()} ({attestation.source}), "
+            f"precision: {built} graph, executes {attestation.summary()} ({attestation.source}), "
             f"nothing coarser than {floor}",
         )
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regiolect.contracts import Blob, CalibrationTable, ExportedModel, GraphNode, Precision, RegionId
-from regiolect.errors import CalibrationError, InvalidSetting, MissingThreshold
+from regiolect.errors import AlreadyQuantized, CalibrationError, InvalidSetting, MissingThreshold
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -33,8 +33,9 @@ def typed_graph(
     `wider`; the rest is FP32, or FP16 but for what comes near its limit. Same arguments, same bytes.
 
     A model that arrives with Q/DQ nodes keeps its own scales whatever `wider` says, but for what a recipe with
-    `pairs_in_int16` has to rewrite (`regiolect.graphs.refit`). In INT8 with an FP32 remainder, subgraphs of control
-    flow and operators of other domains stay as they are.
+    `pairs_in_int16` has to rewrite (`regiolect.graphs.refit`). It is INT8 and nothing else: there is no FP32 or FP16
+    graph of a model in which `scan_graph` counts INT8. In INT8 with an FP32 remainder, subgraphs of control flow and
+    operators of other domains stay as they are.
 
     Args:
         model: the exported model.
@@ -47,13 +48,15 @@ def typed_graph(
         wider: operators of the normalized graph that are left out of the precision, by first output.
 
     Raises:
+        AlreadyQuantized: FP32 or FP16 is asked for, and the model arrives with operators in INT8.
         InvalidSetting: the recipe does not fit the precision, or `wider` names no operator of the graph.
         CalibrationError: a table was given for FP32, which uses none.
         ForeignCalibration: the table belongs to another region, model or preprocessing.
         MissingThreshold: no table, or a tensor whose range is needed is not in it.
         InvalidOnnx: the exported or the typed graph fails ONNX's full check.
-        UnsupportedOperator: nothing in the graph can be quantized, its opset cannot be raised as needed, or an FP16
-            graph would hold control flow or operators of other domains.
+        UnsupportedOperator: nothing in the graph can be quantized, its opset cannot be raised as needed, an FP16
+            graph would hold control flow, or an FP32 or FP16 one operators of other domains or of types that no
+            precision stands for.
         PrecisionOverflow: a scale lies outside the range of its type.
     """
     _refuse_mismatch(precision, recipe)
@@ -64,6 +67,8 @@ def typed_graph(
     source = protos.load(store.path_of(model.graph))
     plain = protos.normalized(source)
     _require_operators(plain, wider)
+    if precision is not Precision.INT8:
+        _refuse_quantized(plain, model, region, precision)
     if precision is Precision.FP32 or table is None:
         protos.check(source)
         return model.graph
@@ -165,6 +170,22 @@ def _require_operators(graph: ModelProto, wider: Collection[str]) -> None:
             expected=f"`wider` to name operators of graph {graph.graph.name!r} by their first outputs",
             found=f"{', '.join(map(repr, unknown[:5]))}, which none of its {len(made)} operators has",
             remedy=f"take the names from regiolect.graphs.operators_of; the nearest are {', '.join(map(repr, near))}",
+        )
+
+
+def _refuse_quantized(graph: ModelProto, model: ExportedModel, region: RegionId, precision: Precision) -> None:
+    """Runtimes make integer kernels of 8-bit operands, of weights alone too, whatever the graph is called; and what is
+    called wider is bound to no class of arithmetic and has no self-test."""
+    from regiolect.graphs import scan
+
+    nodes = scan.typed_nodes(graph)
+    narrow = [node.name for node in nodes if node.precision is Precision.INT8]
+    if narrow:
+        raise AlreadyQuantized(
+            expected=f"a model {model.name!r} without INT8 for the {precision} graph of region {region!r}",
+            found=f"{len(narrow)} of its {len(nodes)} compute nodes in INT8 as it arrives, the first {narrow[0]!r}",
+            remedy=f"state `precision: INT8` in the policy of {region}; or make the model as it was before it was "
+            "quantized the `loader` of the ModelSpec, and let each region's policy quantize it",
         )
 
 

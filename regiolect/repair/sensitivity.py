@@ -40,7 +40,8 @@ def rank_operators(
     store: Store,
     progress: Progress | None = None,
 ) -> tuple[SensitiveOperator, ...]:
-    """Every operator that INT8 applies to, the one that it hurts most first.
+    """Every operator that INT8 applies to, the one that it hurts most first; none in a model that arrives quantized
+    throughout, which keeps its own scales.
 
     In one graph, beside each operator stands a twin that reads the true FP32 inputs of its operator, quantized and
     dequantized as the recipe writes it: activations by the table's thresholds, weights per channel. The error is the
@@ -71,6 +72,8 @@ def rank_operators(
     graph = protos.normalized(protos.load(store.path_of(model.graph)))
     size = _fitting_batch(graph, _feeds(used.take(slice(0, 1)), model))
     paired, twins = quantize.with_twins(graph, recipe, table.tensors)
+    if not twins:
+        return ()
     session = _open(_measured(paired, twins), model)
     sums = np.zeros((len(twins), 2))
     for start in range(0, len(used), size):

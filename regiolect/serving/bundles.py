@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from regiolect import __version__
 from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, selftest_path, verify_bundle
-from regiolect.contracts import ApprovedEngine, Configuration, Precision, Preprocessing, TensorSpec, TunedEngine
+from regiolect.contracts import (
+    ApprovedEngine,
+    Configuration,
+    Execution,
+    Precision,
+    Preprocessing,
+    TensorSpec,
+    TunedEngine,
+)
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
@@ -162,20 +170,28 @@ def open_engine(folder: Path, approved: ApprovedEngine, configuration: Configura
     """Load an engine of a verified bundle and, where it has a self-test, have it pass.
 
     Raises:
-        SelfTestFailed: it answers otherwise than where it was judged, or is an INT8 engine of a stated class that was
-            signed without a self-test.
+        SelfTestFailed: it answers otherwise than where it was judged; or is an INT8 engine of a stated class that was
+            signed without a self-test; or one of a wider precision that was seen to run INT8 kernels, which neither
+            class nor self-test binds.
         EngineError, IntegrityError: as `Backend.load_from`, and of the probes.
     """
     request, probes = approved.engine.request, approved.evaluation.selftest
+    again = f"regiolect run MODEL --regions {request.region}"
     if probes is None and request.precision is Precision.INT8 and request.arithmetic is not None:
         raise SelfTestFailed(
             expected=f"a self-test of the INT8 engine for {request.target.name}, judged in class {request.arithmetic}",
             found="none in its evaluation",
-            remedy=f"release the region again, which keeps one: regiolect run MODEL --regions {request.region}",
+            remedy=f"release the region again, which keeps one: {again}",
         )
-    engine = catalog.backend(request.target.backend).load_from(
-        approved.engine, folder / engine_folder(request.slot), configuration
-    )
+    backend, executed = catalog.backend(request.target.backend), approved.attestation.executed or {}
+    if request.precision is not Precision.INT8 and backend.classed and Execution.INT8 in executed:
+        raise SelfTestFailed(
+            expected=f"no INT8 kernels in the {request.precision} engine for {request.target.name}, which is loaded in "
+            "any class of arithmetic",
+            found=f"{approved.attestation.summary()} where it was judged",
+            remedy=f"release the region again, as INT8 or from a model without Q/DQ nodes: {again}",
+        )
+    engine = backend.load_from(approved.engine, folder / engine_folder(request.slot), configuration)
     return engine, None if probes is None else self_test(engine, folder / selftest_path(request.slot), probes)
 
 

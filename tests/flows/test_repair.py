@@ -10,6 +10,7 @@ import pytest
 from flows.release import release
 from regiolect.calibrate import table_from_bytes
 from regiolect.contracts import Decision, Precision, Split
+from regiolect.engines.catalog import backend
 from regiolect.settings import load_settings
 from tests.flows.kept import outcome_of
 from tests.flows.tiny_models import ADDRESS, Workshop
@@ -71,6 +72,44 @@ def test_int8_must_be_faster_than_the_next_wider_precision_by_the_policys_margin
     kept = json.loads(Path(str(result.report)).with_suffix(".json").read_text())
     assert kept["rows"][0]["precision"] == shipped
     assert kept["rows"][0]["asked"] == "INT8"
+
+
+def test_a_model_that_arrives_quantized_is_int8_and_nothing_wider_takes_its_place(workshop: Workshop) -> None:
+    """Its graph makes integer kernels whatever it is called, so none of it goes without a class and a self-test."""
+    workshop.quantize_model()
+    for region, precision in (("north", "INT8"), ("east", "FP16"), ("south", "FP32")):
+        workshop.add(region, precision=precision, repair={})
+    rows = {row.region: row for row in release(ADDRESS).rows}
+    assert (rows["north"].decision, rows["north"].precision) == (Decision.APPROVED, Precision.INT8)
+    kept = outcome_of(rows["north"])
+    assert kept.engine is not None
+    assert kept.evaluation is not None
+    assert kept.repair is not None
+    assert kept.engine.request.arithmetic is backend("openvino").arithmetic()
+    assert kept.evaluation.selftest is not None
+    assert "no wider precision that the policy allows could be built to compare INT8 with" in kept.repair.reason
+    for region in ("east", "south"):
+        failure = rows[region].failure
+        assert rows[region].decision is Decision.REFUSED
+        assert outcome_of(rows[region]).engine is None
+        assert failure is not None
+        assert failure.kind == "AlreadyQuantized"
+        assert f"state `precision: INT8` in the policy of {region}; or make the model as it was" in failure.remedy
+
+
+def test_a_model_that_arrives_quantized_and_loses_too_much_is_refused_by_that_name(workshop: Workshop) -> None:
+    """Other thresholds and operators left out change nothing of it, and a wider graph there is none."""
+    workshop.quantize_model()
+    workshop.write_data("north", faint=FAINT, selection=100)
+    workshop.write_policy("north", repair={}, **LARGE)
+    (row,) = release(ADDRESS).rows
+    assert (row.decision, row.model_uri) == (Decision.REFUSED, None)
+    assert row.failure is not None
+    assert row.failure.kind == "NothingWithinLimit"
+    journal = outcome_of(row).repair
+    assert journal is not None
+    assert [step.choice.precision for step in journal.steps] == [*["INT8"] * 4, "FP16", "FP32"]
+    assert all(str(step.failure).startswith("AlreadyQuantized: 3 of its 6 compute") for step in journal.steps[4:])
 
 
 def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(workshop: Workshop) -> None:

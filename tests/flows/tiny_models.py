@@ -2,6 +2,7 @@
 
 Everything lies in one folder, a workshop, which the environment names, so that other processes find it as well:
 
+    original.onnx               if there: what `model.onnx` was before it was quantized
     model.onnx                  which quadrant of a 12x12 image is bright? two convolutions, a pool, a dense layer
     data/<region>/<set>.npz     images of that region
     policies/<region>.yaml      the policies, for REGIOLECT_POLICIES
@@ -36,7 +37,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from regiolect.contracts import DeclaredStatistics, Preprocessing, Split, TensorSpec
+from regiolect.contracts import DeclaredStatistics, Preprocessing, Split, TensorRange, TensorSpec
 from regiolect.data import FolderSource, Samples, read_samples, save_samples
 from regiolect.evaluate.metrics import top1
 from regiolect.model import ModelSpec
@@ -111,6 +112,10 @@ class Workshop:
         return self.folder / "model.onnx"
 
     @property
+    def original(self) -> Path:
+        return self.folder / "original.onnx"
+
+    @property
     def policies(self) -> Path:
         return self.folder / "policies"
 
@@ -152,6 +157,7 @@ class Workshop:
         return ModelSpec(
             name="tiny",
             loader=self.model,
+            reference=self.original if self.original.exists() else None,
             inputs=(TensorSpec(name="image", shape=("batch", 1, SIDE, SIDE)),),
             outputs=("logits",),
             preprocessing=self.preprocessing,
@@ -221,6 +227,23 @@ class Workshop:
             [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
         )
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), self.model)
+
+    def quantize_model(self) -> None:
+        """Let the model arrive with Q/DQ nodes, as one that was quantized elsewhere, with its float original beside it.
+
+        Weights have 8 bits, as where no products saturate.
+        """
+        import onnx
+
+        from regiolect.graphs import protos, quantize
+        from regiolect.precision import QUANTIZED_OPERATORS, Recipe
+
+        self.model.replace(self.original)
+        largest = {"image": 2.0, "r1": 2.0, "flat": 3.0}
+        ranges = {name: TensorRange(threshold=top, minimum=0.0, maximum=top) for name, top in largest.items()}
+        plain = protos.normalized(onnx.load(self.original))
+        recipe = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS)
+        self.model.write_bytes(protos.to_bytes(quantize.quantized(plain, recipe, ranges)))
 
     def write_data(self, region: str, faint: Collection[Split] = (), seed: int = 0, **sizes: int) -> None:
         """The three sets of a region; in those that are `faint` quadrants differ by a thousandth of the range.

@@ -252,6 +252,15 @@ def test_a_quantized_file_with_scales_too_small_shows_its_loss(lab, dense_graph,
     assert losses[0] < 0.1 < losses[1]
 
 
+def test_the_baseline_of_a_float_model_in_which_values_pass_through_8_bits_is_the_model_as_it_is(
+    lab, dense_graph
+) -> None:
+    """There is no FP32 graph of it to ship; what an engine's speed is compared with is there all the same."""
+    through = (helper.make_node("Cast", ["x"], ["n"], to=3), helper.make_node("Cast", ["n"], ["m"], to=1))
+    model = lab.exported(lab.spec(dense_graph(*through, start="m")))
+    assert fp32_baseline(model, lab.engine(model).request, lab.store).request.graph == model.reference
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_the_speed_up_of_a_quantized_file_is_over_its_original(lab, dense_graph, quantized_graph, name) -> None:
     fp32 = lab.folder / "fp32.onnx"

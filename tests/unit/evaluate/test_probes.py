@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from regiolect.contracts import Precision
+from regiolect.contracts import DimensionProfile, Precision, TensorSpec
 from regiolect.engines.catalog import backend
 from regiolect.engines.selftest import Probes
 from regiolect.errors import NonFiniteOutputs
@@ -76,3 +77,46 @@ def test_a_model_that_answers_with_infinity_alone_cannot_be_asked(lab, seen) -> 
     engine = backend("onnxruntime").load(lab.engine(model, endless, precision=Precision.INT8), lab.store)
     with pytest.raises(NonFiniteOutputs, match="for each of them"):
         keep_probes(engine, model, seen, lab.store)
+
+
+CHANNELS = 3
+BUCKETS = DimensionProfile(min=8, opt=20, max=64, buckets=(16, 32, 64))
+NEXT_BUCKET = DimensionProfile(min=8, opt=32, max=64)
+
+
+def wide(head: str, *, packed: bool) -> onnx.ModelProto:
+    """x (batch, 3, width) -> a convolution over the width -> `head`: "map", as wide as x, or "mean", (batch, 4, 1)."""
+    weights = np.random.default_rng(5).normal(size=(4, CHANNELS, 3)).astype(np.float32)
+    held = {"w": weights, "s": np.float32(SCALE), "z": np.int8(0)}
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"])] if packed else []
+    nodes += [helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"])] if packed else []
+    nodes.append(helper.make_node("Conv", ["d" if packed else "x", "w"], ["c"], pads=[1, 1]))
+    nodes.append(helper.make_node("Relu" if head == "map" else "GlobalAveragePool", ["c"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", CHANNELS, "width"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4, "width" if head == "map" else 1])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items() if packed or name == "w"],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("head", ["map", "mean"])
+def test_they_have_the_sizes_that_buckets_pad_to_so_that_no_padding_is_tolerated(lab, head, name) -> None:
+    """The engine was given zeros that its reference was not: outputs of other sizes, or a tolerance that grew by it."""
+    spec = lab.spec(wide(head, packed=False), inputs=(TensorSpec(name="x", shape=("batch", CHANNELS, "width")),))
+    model, seen = lab.exported(spec), {"x": np.ones((4, CHANNELS, 20), np.float32)}
+
+    def probes(profile: DimensionProfile) -> Probes:
+        artifact = lab.engine(
+            model, wide(head, packed=True), precision=Precision.INT8, backend=name, shapes={"width": profile}
+        )
+        blob = keep_probes(backend(name).load(artifact, lab.store), model, seen, lab.store)
+        return Probes.from_bytes(lab.store.path_of(blob).read_bytes())
+
+    padded, plain = probes(BUCKETS), probes(NEXT_BUCKET)
+    np.testing.assert_allclose(padded.tolerances["y"], plain.tolerances["y"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(padded.inputs["x"], plain.inputs["x"])
+    assert padded.inputs["x"].shape[1:] == (CHANNELS, 32)

@@ -115,4 +115,7 @@ def evaluation(rows: PairedResults, **changes: Any) -> EvaluationResult:
 
 
 def decide(rows: PairedResults, rules: RegionPolicy | None = None, proof: Attestation | None = None, **measured: Any):
-    return decide_gate(engine(), rules or policy(), proof or attestation(), evaluation(rows, **measured), rows)
+    """Decide on an engine that was built in the policy's own precision."""
+    rules = rules or policy()
+    built = engine(precision=rules.precision)
+    return decide_gate(built, rules, proof or attestation(), evaluation(rows, **measured), rows)

@@ -171,6 +171,21 @@ def test_an_engine_built_coarser_than_its_policy_fails_whatever_it_executes() ->
     assert decision.reasons == ("precision: the engine was built as INT8, coarser than the policy's FP16",)
 
 
+@pytest.mark.parametrize(
+    ("proof", "does"),
+    [
+        (attestation({Execution.INT8: 3, Execution.FP32: 1}), "engine executes"),
+        (attestation(INT8=3, FP16=6), "graph holds"),
+    ],
+)
+def test_int8_in_an_engine_that_stands_in_for_int8_fails(proof: Attestation, does: str) -> None:
+    """It would be loaded in every class of arithmetic, and without a self-test."""
+    rows = table(4000)
+    decision = decide_gate(engine(), policy(precision=Precision.INT8), proof, evaluation(rows), rows)
+    assert decision.outcome is Decision.FAILED
+    assert decision.reasons == (f"precision: the {does} 3 compute nodes in INT8, in an engine that was built as FP16",)
+
+
 def test_a_type_listed_with_no_node_is_no_fault() -> None:
     assert decide(table(4000), proof=attestation(FP16=6, INT8=0)).outcome is Decision.APPROVED
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from regiolect.contracts import Precision
-from regiolect.errors import CalibrationError, ForeignCalibration, InvalidSetting, MissingThreshold
-from regiolect.graphs import scan_graph, typed_graph
+from regiolect.errors import AlreadyQuantized, CalibrationError, ForeignCalibration, InvalidSetting, MissingThreshold
+from regiolect.graphs import protos, quantize, scan_graph, typed_graph
 from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 U8 = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS, residual_add=True)
@@ -29,6 +29,45 @@ def test_each_precision_scans_as_itself(residual_net, keep, store, images, range
     assert scan_graph(store.path_of(half)) == {Precision.FP32: 0, Precision.FP16: 7, Precision.INT8: 0}
     assert scan_graph(store.path_of(packed)) == {Precision.FP32: 3, Precision.FP16: 0, Precision.INT8: 4}
     assert scan_graph(store.path_of(mixed)) == {Precision.FP32: 0, Precision.FP16: 4, Precision.INT8: 3}
+
+
+@pytest.fixture
+def arrives_quantized(residual_net, images, ranges_of):
+    """The network as somebody else quantized it; by its weights alone, its activations are floats."""
+
+    def made(weights_alone: bool):
+        plain = protos.normalized(residual_net())
+        graph = quantize.quantized(plain, U8, ranges_of(residual_net(), {"x": images}))
+        if weights_alone:
+            floats = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "QuantizeLinear"}
+            made_of = {node.output[0]: floats[node.input[0]] for node in graph.graph.node if node.input[0] in floats}
+            for node in graph.graph.node:
+                node.input[:] = [made_of.get(name, name) for name in node.input]
+            kept = [node for node in graph.graph.node if not {*node.output} & {*floats, *made_of}]
+            copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+            del graph.graph.node[:]
+            graph.graph.node.extend(copies)
+        return graph
+
+    return made
+
+
+@pytest.mark.parametrize(("weights_alone", "narrow"), [(False, 4), (True, 3)])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_model_that_arrives_in_int8_has_no_wider_graph(
+    arrives_quantized, weights_alone, narrow, precision, keep, store, images, ranges_of, table_of
+):
+    """Runtimes make integer kernels of it, whatever the graph is called."""
+    graph = arrives_quantized(weights_alone)
+    model = keep(graph)
+    table = table_of(model, ranges_of(graph, {"x": images}))
+    asked = (precision, FLOAT_RECIPES[precision], None if precision is Precision.FP32 else table)
+    with pytest.raises(AlreadyQuantized) as caught:
+        typed_graph(model, "na", *asked, store)
+    assert f"the {precision} graph of region 'na'" in caught.value.expected
+    assert caught.value.found == f"{narrow} of its 7 compute nodes in INT8 as it arrives, the first 'node_0'"
+    assert "state `precision: INT8` in the policy of na; or make the model as it was" in caught.value.remedy
+    assert scan_graph(store.path_of(typed_graph(model, "na", Precision.INT8, U8, table, store)))[Precision.INT8] >= 3
 
 
 def test_the_same_inputs_give_the_same_bytes(residual_net, keep, store, images, ranges_of, table_of):

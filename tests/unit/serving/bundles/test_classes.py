@@ -9,16 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from regiolect.attest import attest
 from regiolect.audit.evidence import judged_class, require_class
-from regiolect.bundle import read_bundle, verify_bundle
-from regiolect.contracts import Arithmetic, EngineArtifact, Precision
+from regiolect.bundle import read_bundle, verify_bundle, write_bundle
+from regiolect.contracts import Arithmetic, EngineArtifact, Precision, TensorRange
 from regiolect.engines import catalog
 from regiolect.errors import ClassNotTold, NotRunnableHere, StatementMismatch
+from regiolect.graphs import protos, quantize
 from regiolect.integrity import canonical_json
+from regiolect.precision import Recipe
 from regiolect.serving import ServedModel, load_bundle
 from regiolect.signing.bundles import verify_decisions
+from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import load_trust
 from tests.tiny_graph import dense
@@ -111,6 +116,24 @@ def test_int8_of_a_class_that_was_signed_without_a_self_test_is_not_served(bundl
         assert slot(load_bundle(tmp_path / "bundle")) == "cpu--amx"
     bundles.write(tmp_path / "bundle", of_class(VNNI))
     with pytest.raises(NotRunnableHere, match="a self-test of the INT8 engine for cpu, judged in class vnni"):
+        load(tmp_path / "bundle")
+
+
+def test_int8_that_was_signed_as_something_wider_is_loaded_nowhere(bundles, tmp_path) -> None:
+    """A model that arrived quantized was once built as FP32 with its Q/DQ nodes: no class binds that engine."""
+    graph = dense(np.full((16, 3), 1 / 16, np.float32))
+    recipe = Recipe(activation="uint8", operators=("MatMul",))
+    plain = protos.normalized(onnx.load_from_string(graph))
+    ranges = {"flat": TensorRange(threshold=2.0, minimum=-2.0, maximum=2.0)}
+    packed = protos.to_bytes(quantize.quantized(plain, recipe, ranges))
+    backend = catalog.backend("onnxruntime")
+    engine = backend.build(bundles.request("eu", "cpu", "onnxruntime", packed), bundles.store)
+    proof = attest(backend, engine, bundles.store)
+    # As a gate from before it asked for this approved it.
+    approved = bundles.approved(engine).model_copy(update={"attestation": proof})
+    policy, signing = bundles.policy_of("eu").canonical(), Signing(Keyring.of_environment().signer())
+    write_bundle(tmp_path / "bundle", bundles.exported(), "eu", "Europe", policy, [approved], bundles.store, signing)
+    with pytest.raises(NotRunnableHere, match=r"no INT8 kernels in the FP32 engine for cpu.*found INT8 \(\w+\) 1"):
         load(tmp_path / "bundle")
 
 
