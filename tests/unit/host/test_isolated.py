@@ -101,8 +101,8 @@ def start_another(file: Path, then: Callable[..., None] | None = None, *args: in
 
 
 def have_another_take(size: int) -> None:
-    taking = f"taken = bytearray({size}); taken[::4096] = b'x' * len(taken[::4096]); input()"
-    subprocess.run([sys.executable, "-c", taking], stdin=subprocess.PIPE, check=False, timeout=240)
+    taking = f"import signal; taken = bytearray({size}); taken[::4096] = b'x' * len(taken[::4096]); signal.pause()"
+    subprocess.run([sys.executable, "-c", taking], check=False, timeout=240)
 
 
 def fork_and_share(size: int, times: int) -> str:
