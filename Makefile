@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
 
-# Six processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
+# Five processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
 # tests of servers wait. The order of collection puts the longest first.
 test: $(READY) lint browser emulator
-	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
 browser:

@@ -55,14 +55,6 @@ def test_in_an_evaluation_by_sigterm_and_what_was_finished_is_kept(desk: Desk) -
     assert desk.records == before
 
 
-def test_killed_alone_its_server_ends_with_it(desk: Desk) -> None:
-    with desk.held_at(0, "run", ADDRESS, "--force") as running:
-        server = running.server()
-        running.process.kill()
-        server.wait(SECONDS)
-    assert not lives(server)
-
-
 def test_a_run_goes_on_from_what_is_kept(desk: Desk) -> None:
     before = desk.records
     with desk.typed("run", ADDRESS, "--json", str(desk.workshop.folder / "result.json")) as running:
@@ -88,7 +80,7 @@ def test_in_a_wait_that_names_whom_it_waits_for(desk: Desk) -> None:
     assert desk.records == before
 
 
-def test_a_server_without_its_command_is_named_by_the_doctor(desk: Desk) -> None:
+def test_killed_alone_its_server_ends_with_it_and_one_that_does_not_is_named_by_the_doctor(desk: Desk) -> None:
     """One that is stopped cannot see that its parent is gone."""
     with desk.held_at(0, "run", ADDRESS, "--force") as running:
         server = running.server()
@@ -99,7 +91,10 @@ def test_a_server_without_its_command_is_named_by_the_doctor(desk: Desk) -> None
             done = subprocess.run(
                 [str(COMMAND), "doctor"], env=desk.environment, cwd=ROOT, capture_output=True, text=True, check=False
             )
+            assert lives(server)
         finally:
-            server.kill()
+            server.resume()
+        server.wait(SECONDS)
     assert f"process {server.pid} since 2" in done.stdout
     assert f"kill {server.pid}" in done.stdout
+    assert not lives(server)
