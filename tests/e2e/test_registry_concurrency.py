@@ -23,7 +23,7 @@ from regiolect.registry import CHAMPION, PREVIOUS, Registry
 from regiolect.servers.local import LocalServers
 
 PROCESSES = 4
-REGIONS = 12
+REGIONS = 6
 # Which bundle each process registers in every region: the first two have the same one.
 BUNDLES = ("shared", "shared", "third", "fourth")
 
