@@ -97,8 +97,7 @@ def made_of(thing: object, search: Iterable[str]) -> Made:
 
 class _Reading:
     def __init__(self, search: Iterable[str]) -> None:
-        # Everything is in the topmost one.
-        self.folders = [each for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name]
+        self.folders = _folders(tuple(search))
         self.pieces: list[Piece] = []
         self.names: dict[int, str] = {}
         self.texts: dict[int, str] = {}
@@ -230,6 +229,12 @@ class _Reading:
             self.names[id(piece)] = _named(piece)
             self.pieces.append(piece)
         return self.names[id(piece)]
+
+
+@functools.lru_cache(maxsize=4)
+def _folders(search: tuple[str, ...]) -> tuple[Path, ...]:
+    # Everything is in the topmost one.
+    return tuple(each for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name)
 
 
 def _with(name: str, texts: Iterable[str]) -> str:
