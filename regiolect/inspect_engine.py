@@ -76,7 +76,8 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     with registry.downloaded(version) as bundle:
         view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
     if not version.champion:
-        return view
+        held = registry.held(version)
+        return view if held is None else EngineView(facts=(*view.facts, ("held back", f"not served: {held}")))
     return EngineView(facts=(*view.facts, ("champion", _promoted(registry.promoted(version)))))
 
 

@@ -14,7 +14,8 @@ def promote(
 ) -> None:
     """Make a region's challenger its champion: a version that the gate approved and that a release held back.
 
-    Signed with the key of this machine, with the reason and the name of the account; the audit shows both.
+    Says first why it was held back, with the figures. Signed with the key of this machine, with the reason and the name
+    of the account; the audit shows both.
     Example: regiolect promote fashion eu --because "the new camera is live in all shops; the old model never saw it"
     """
     from regiolect.console import watching
@@ -22,7 +23,7 @@ def promote(
     from regiolect.model import load_model_spec
     from regiolect.orchestrator import registration_lock
     from regiolect.publish import keep_champion
-    from regiolect.registry import Registry
+    from regiolect.registry import CHALLENGER, Registry
     from regiolect.settings import load_settings
     from regiolect.signing.keyring import account
 
@@ -43,6 +44,9 @@ def promote(
             keyring=settings.keyring(),
         )
         store = settings.store(region)
+        challenger = registry.by_alias(f"{name}-{region}", CHALLENGER)
+        if challenger is not None:
+            typer.echo(f"{challenger.uri} was held back: {registry.held(challenger) or 'no reason was kept'}")
         champion = registry.promote(name, region, reason, account())
         keep_champion(registry, store, name, region)
     typer.echo(f"{champion.uri} is champion of {champion.name}, promoted by {champion.promoted_by}: {champion.because}")

@@ -102,7 +102,10 @@ class PolicyBook:
             raise UnknownRegion(
                 expected=f"a policy for region {region!r} in {self.shown}",
                 found=f"policies for {', '.join(self.regions())}",
-                remedy=f"did you mean {near!r}?" if near else f"write {self._where(region)}, or name one of those",
+                remedy=f"did you mean {near!r}?"
+                if near
+                else f"write {self._where(region)}, name one of those, or name the "
+                "folder in which its policy is: --policies, or REGIOLECT_POLICIES",
             )
         policy = self._examine(region).policy
         if policy is None:

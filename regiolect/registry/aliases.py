@@ -86,7 +86,9 @@ def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str
         raise UsageError(
             expected=f"a challenger of {name}: a version that was held back",
             found="none" if model is not None else f"no registered model {name}",
-            remedy="regiolect run MODEL tells what it held back, and why",
+            remedy="regiolect run MODEL tells what it held back, and why"
+            if model is not None
+            else "check the names of model and region; regiolect audit lists what is registered",
         )
     return found
 

@@ -314,6 +314,13 @@ class Registry:
             source = str(client.get_model_version(version.name, str(version.version)).source)
             return fetch_bytes(source, at.uri, f"{BUNDLE}/{path}", Path(scratch), RECORD)
 
+    def held(self, version: RegisteredEngine) -> str | None:
+        """Why a release held a version back, with its figures; None if none did. For people to read."""
+        at, client = self._connection, self._connection.open()
+        with at.named_errors(f"to read {version.uri} at {at.shown}"):
+            found: str | None = client.get_model_version(version.name, str(version.version)).tags.get("held")
+        return found
+
     def annotate(self, version: RegisteredEngine, notes: Mapping[str, str | None]) -> None:
         """Set tags of a version, for people to read; nothing is decided by them. None removes one."""
         at, client = self._connection, self._connection.open()

@@ -36,7 +36,9 @@ def _registry() -> Registry:
     return Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
 
 
-def test_a_worse_model_is_held_back_until_a_person_promotes_it(workshop: Workshop) -> None:
+def test_a_worse_model_is_held_back_until_a_person_promotes_it(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
     workshop.add("north", precision="FP32")
     assert _released().against is None, "there was nothing to compare the first one with"
     workshop.write_model(turned=True)
@@ -61,7 +63,13 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(workshop: Worksho
 
     with pytest.raises(UsageError, match="a reason of at least"):
         promote("tiny", "north", " so ")
+    assert "/1: loss 79" in dict(find_engine(f"{NAME}@challenger", load_settings()).facts)["held back"]
     promote(ADDRESS, "north", REASON)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2].startswith(
+        f"models:/{NAME}/2 was held back: WorseThanChampion: cpu: against models:/{NAME}/1: loss"
+    )
+    assert shown[-1].startswith(f"models:/{NAME}/2 is champion of {NAME}, promoted by ")
     assert aliases(NAME) == {"champion": 2, "previous": 1}
     with pytest.raises(UsageError, match="a challenger of tiny-north"):
         promote("tiny", "north", REASON)
