@@ -122,7 +122,7 @@ def move(
     Args:
         promotion: of the version; signed if it becomes champion.
         replaces: whether the version is to replace the champion, or a question about that, asked with the champion in
-            view, None for none. A version that is champion already stays it.
+            view, None for none. A version that is champion already stays it, and no other waits beside it any more.
         trust: whose promotions count.
 
     Returns:
@@ -185,6 +185,10 @@ def _move(
     forget_others(client, before, version)
     for other in (CHALLENGER, PREVIOUS):
         if _target(model, other) == version:
+            client.delete_registered_model_alias(name, other)
+        elif other == CHALLENGER and other in model.aliases and current == version:
+            # The release came out as what is served: what waited is of a model, data or policy that was given up.
+            note(f"{name}: version {_target(model, other)} no longer waits as challenger: {version} was released again")
             client.delete_registered_model_alias(name, other)
     return True
 

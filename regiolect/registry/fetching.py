@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from regiolect.bundle import MANIFEST, read_bundle
 from regiolect.errors import UnusableFile
 from regiolect.files import open_file, read_file
 
@@ -72,6 +74,7 @@ def fetch_folder(source: str, tracking_uri: str, path: str, scratch: Path, most:
     """A copy, in `scratch`, of a folder of a version.
 
     Args:
+        path: the folder's, there; empty for all of the version.
         most: bytes that a file in it may have, by its path in the folder.
 
     Raises:
@@ -79,13 +82,24 @@ def fetch_folder(source: str, tracking_uri: str, path: str, scratch: Path, most:
         OSError, vendors' errors: it cannot be read.
     """
     artifacts, local = artifacts_at(source, tracking_uri), local_folder(source)
-    for name, size in listing(artifacts, path):
+    for name, size in listing(artifacts, path or None):
         allowed = most(str(PurePosixPath(name).relative_to(path)))
         if local is not None:
             open_file(local / name, allowed).close()
         else:
             require_size(name, size, allowed)
     return Path(artifacts.download_artifacts(path, str(scratch)))
+
+
+def file_sizes(manifest: bytes) -> dict[str, int]:
+    """The size of every file that a bundle's manifest names; it is read for that alone.
+
+    Raises:
+        InvalidBundle: it cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST).write_bytes(manifest)
+        return {path: blob.size for path, blob in read_bundle(Path(folder)).files()}
 
 
 def require_size(name: str, size: int | None, most: int) -> None:

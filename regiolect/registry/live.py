@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+from regiolect.bundle import MANIFEST
 from regiolect.errors import UsageError
-from regiolect.files import NOTE
+from regiolect.files import NOTE, RECORD
 from regiolect.registry.aliases import CHAMPION
-from regiolect.registry.fetching import artifacts_at, listing, local_folder, require_size
+from regiolect.registry.fetching import (
+    artifacts_at,
+    fetch_bytes,
+    fetch_folder,
+    file_sizes,
+    listing,
+    local_folder,
+    require_size,
+)
 from regiolect.registry.promotions import has_promotions, require_promotion, tag_of
 from regiolect.registry.versions import BUNDLE
 from regiolect.signing.promotion import Promotion
@@ -118,14 +127,26 @@ class Stored:
 
 @contextmanager
 def stored_at(source: str, tracking_uri: str) -> Iterator[Stored]:
-    """A version's files, to read from while the block lasts: in their place where that is a local folder."""
+    """A version's files, to read from while the block lasts: in their place where that is a local folder.
+
+    Raises:
+        UnusableFile: the store tells that a file is larger than its manifest says, or than what people write; nothing
+            was copied.
+        InvalidBundle: its manifest cannot be read, so that it is not known how large its files may be.
+    """
     local = local_folder(source)
     if local is not None:
         yield Stored(local)
         return
-    artifacts = artifacts_at(source, tracking_uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        yield Stored(Path(artifacts.download_artifacts("", scratch)))
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as scratch:
+        manifest = f"{BUNDLE}/{MANIFEST}"
+        sizes = file_sizes(fetch_bytes(source, tracking_uri, manifest, Path(first), RECORD))
+
+        def most(path: str) -> int:
+            own = PurePosixPath(path)
+            return sizes.get(str(own.relative_to(BUNDLE)), RECORD) if own.is_relative_to(BUNDLE) else NOTE
+
+        yield Stored(fetch_folder(source, tracking_uri, "", Path(scratch), most))
 
 
 @contextmanager

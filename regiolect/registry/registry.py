@@ -16,7 +16,7 @@ from regiolect.integrity import digest_bytes, digest_file
 from regiolect.registry import aliases
 from regiolect.registry.beside import digests_beside, require_obedient
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
-from regiolect.registry.fetching import fetch_bytes, fetch_folder
+from regiolect.registry.fetching import fetch_bytes, fetch_folder, file_sizes
 from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at, stored_beside
 from regiolect.registry.promotions import promotion_for, tag_of
 from regiolect.registry.versions import BUNDLE, Versions, experiment_of, finish
@@ -285,7 +285,7 @@ class Registry:
                 source = str(found.source)
                 manifest = fetch_bytes(source, at.uri, f"{BUNDLE}/{MANIFEST}", Path(scratch), RECORD)
             self._require_registered(version, digest_bytes(manifest), found.tags)
-            sizes = _sizes(manifest)
+            sizes = file_sizes(manifest)
             with at.named_errors(f"to read {version.uri} at {at.shown}"):
                 folder = fetch_folder(source, at.uri, BUNDLE, Path(scratch), lambda path: sizes.get(path, RECORD))
                 digest = digest_file(folder / MANIFEST)
@@ -345,13 +345,6 @@ class Registry:
             client.log_artifact(run.info.run_id, str(report))
             finish(client, run, metrics)
             return f"{run.info.artifact_uri}/{report.name}"
-
-
-def _sizes(manifest: bytes) -> dict[str, int]:
-    """The size of every file that a bundle's manifest names; it is read for that alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / MANIFEST).write_bytes(manifest)
-        return {path: blob.size for path, blob in read_bundle(Path(folder)).files()}
 
 
 def _absent(wanted: str) -> RegistryError:

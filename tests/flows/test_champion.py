@@ -115,6 +115,13 @@ def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
     assert (held.against.again, held.against.outcome) == (True, Decision.FAILED)
     assert aliases(NAME) == {"champion": 1, "previous": 2, "challenger": 3}
 
+    workshop.write_data("north")
+    workshop.write_model()
+    assert _released().model_uri == f"models:/{NAME}@champion"
+    assert aliases(NAME) == {"champion": 1, "previous": 2}, "what was given up does not wait for a person's word"
+    with pytest.raises(UsageError, match="a challenger of tiny-north"):
+        promote("tiny", "north", REASON)
+
 
 def test_a_champion_whose_results_cannot_be_read_is_not_replaced(workshop: Workshop) -> None:
     workshop.add("north", precision="FP32")

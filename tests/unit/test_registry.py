@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from regiolect.errors import IntegrityError, RegistryError, UnusableFile
 from regiolect.integrity import digest_file
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from regiolect.registry.fetching import fetch_bytes, fetch_folder
+from regiolect.registry.live import stored_at
 
 Register = Callable[..., RegisteredEngine]
 
@@ -368,3 +370,31 @@ def test_what_a_server_tells_to_be_too_large_is_not_fetched(tmp_path: Path, monk
         fetch_bytes("s3://bucket/model", "http://server", "data/bundle/results/cpu.csv", tmp_path, 1 << 28)
     with pytest.raises(UnusableFile, match="at most 7 bytes at data/bundle/results/cpu"):
         fetch_folder("s3://bucket/model", "http://server", "data/bundle/results", tmp_path, lambda path: 7)
+
+
+def test_an_audit_fetches_nothing_of_a_version_with_a_file_larger_than_its_manifest_says(
+    bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.write(tmp_path / "model" / "data" / "bundle")
+
+    class Server:
+        def list_artifacts(self, path: str | None) -> list[FileInfo]:
+            return [
+                FileInfo(each.relative_to(tmp_path / "model").as_posix(), each.is_dir(), self.size(each))
+                for each in (tmp_path / "model" / (path or "")).iterdir()
+            ]
+
+        def size(self, file: Path) -> int:
+            return file.stat().st_size + (file.suffix == ".csv")
+
+        def download_artifacts(self, artifact_path: str, dst_path: str) -> str:
+            assert artifact_path == "data/bundle/manifest.json", "more was fetched"
+            return str(shutil.copy(tmp_path / "model" / artifact_path, dst_path))
+
+    for module in ("fetching", "live"):
+        monkeypatch.setattr(f"regiolect.registry.{module}.artifacts_at", lambda *_: Server())
+    with (
+        pytest.raises(UnusableFile, match=r"at data/bundle/results/cpu\.csv; found"),
+        stored_at("s3://bucket/model", "http://server"),
+    ):
+        pytest.fail("it was fetched")

@@ -13,6 +13,7 @@ from regiolect.engines.catalog import backend
 from regiolect.errors import BackendUnavailable, DeviceLost, StoreUnreachable
 from regiolect.outcome import refuse, rows_of
 from regiolect.planning import LATEST, Plan, PlannedEngine, has_work, keep, plan_release
+from regiolect.planning.changes import policy_changes
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore, RegionalStore, Store
 from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
@@ -257,3 +258,10 @@ def test_only_what_is_to_be_done_is_work(plan: Planned, build, workshop: Worksho
     assert actions(planned) == {"north gpu": "refuse", "north cpu": "retire"}
     assert has_work(planned.engines)
     assert not has_work(planned.engines[:1])
+
+
+def test_an_empty_list_is_told_from_none_at_all() -> None:
+    before = PolicyBook().load("de")
+    now = before.model_copy(update={"repair": before.repair.model_copy(update={"fallback": ()})})
+    without = before.model_copy(update={"repair": before.repair.model_copy(update={"fallback": None})})
+    assert list(policy_changes(without, now)) == ["repair.fallback not stated -> empty"]
