@@ -51,6 +51,7 @@ _LONGEST_TMPDIR = 70
 _preloaded = {"regiolect.host.fork_server": None}
 # The children that there are, by the number of process and group, with what each had when it was last looked at.
 _running: dict[int, int] = {}
+_counted = threading.Lock()
 _ending = threading.Event()
 
 
@@ -200,15 +201,20 @@ class Child:
         """Raises EngineCrashed if the child has more memory than it may. What seems too much is counted exactly."""
         limit, together = self.limits.memory_bytes, self.limits.together_bytes
         remedy = "smaller batches in the policy, fewer samples, or another limit: REGIOLECT_CHILD_MEMORY_GIB"
-        own = _running[process.pid] = resident(process.pid)
+        own = resident(process.pid)
+        with _counted:
+            # Another thread may have ended it meanwhile.
+            if process.pid in _running:
+                _running[process.pid] = own
         if own > limit and resident(process.pid, exact=True) > limit:
             found = f"it was ended: more than {limit / 2**30:.3g} GiB of memory resident, its limit"
             raise self._crashed(stage, found, remedy)
         all_of_them = dict(_running)
         if together is None or sum(all_of_them.values()) <= together:
             return
-        most = max(all_of_them, key=lambda pid: (all_of_them[pid], pid))
-        if most == process.pid and sum(resident(pid, exact=True) for pid in all_of_them) > together:
+        # What others had when they were last looked at does not say which has most now.
+        now = {pid: resident(pid, exact=True) for pid in all_of_them}
+        if sum(now.values()) > together and process.pid == max(now, key=lambda pid: (now[pid], pid)):
             raise self._crashed(
                 stage,
                 f"it was ended: it had most of more than {together / 2**30:.3g} GiB of memory that are resident in all "
@@ -282,7 +288,8 @@ class _Process:
         if born(self.pid) in (None, self.born):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        _running.pop(self.pid, None)
+        with _counted:
+            _running.pop(self.pid, None)
         self.process.close()
 
 
