@@ -8,21 +8,23 @@ it makes up as it runs, or from a folder that a function adds to `sys.path`.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import dis
 import functools
 import importlib.metadata
 import importlib.util
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import CodeType
 
 from regiolect.made_of import Made, Module, Piece, bare, is_installed, is_provided, is_users, place_of
 from regiolect.once import once
 
-_PARSING = threading.Lock()
+# Steps of compiled code that say nothing here and stand in between: which ones, differs between versions of Python.
+_FILLERS = ("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "TO_BOOL", "NOT_TAKEN")
+_BY_NAME = frozenset(("import_module", "__import__"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,46 +154,49 @@ def _imports(name: str, path: Path) -> tuple[str, ...]:
     """Names of the modules that a file imports, or may: `from a import b` may mean a module a.b."""
     text = path.read_bytes() if path.suffix == ".py" else b""
     try:
-        # Python 3.11 counts how deep it is in one place for all threads, and fails where two of them are in it.
-        with _PARSING:
-            tree = ast.parse(text)
+        # Compiled and not parsed by `ast`: Python 3.11 counts in one place for all threads how deep it is in a tree
+        # (python/cpython#106905), so that a traceback which another thread prints meanwhile ends this, or this that.
+        whole = compile(text, path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         # Not this version's Python, so nothing can import it here. Its content counts all the same.
         return ()
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    loads = b"import_module" in text or b"__import__" in text
-    called = (found for node in ast.walk(tree) if loads and (found := _loaded(node)) is not None)
-    return tuple(dict.fromkeys(_absolute((*_stated(tree), *called), package)))
+    return tuple(dict.fromkeys(_absolute(_stated(whole), package)))
 
 
-def _stated(tree: ast.Module) -> Iterator[str]:
-    """What import statements name, relative ones with their dots. Those that types alone need are not run."""
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            yield module
-            dot = "." if node.module else ""
-            yield from (f"{module}{dot}{alias.name}" for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
-            waiting.extend(node.orelse)
-        elif not isinstance(node, ast.expr):
-            waiting.extend(ast.iter_child_nodes(node))
+def _stated(code: CodeType) -> Iterator[str]:
+    """What imports in compiled code name, relative ones with their dots: statements, `importlib.import_module("name")`
+    and `__import__("name")`. Those that types alone need are not run."""
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _FILLERS]
+    skipped = 0
+    for index, step in enumerate(steps):
+        if step.offset < skipped:
+            continue
+        if step.opname == "IMPORT_NAME":
+            yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
+        elif isinstance(step.argval, CodeType) and _may_import(step.argval):
+            yield from _stated(step.argval)
+        elif step.opname.startswith("LOAD_"):
+            after = steps[index + 1]
+            if step.argval == "TYPE_CHECKING" and "IF_FALSE" in after.opname:
+                skipped = after.argval
+            elif step.argval in _BY_NAME and after.opname == "LOAD_CONST":
+                yield from (name for name in [after.argval] if isinstance(name, str))
 
 
-def _loaded(node: ast.AST) -> str | None:
-    """What `importlib.import_module("name")` and `__import__("name")` load."""
-    if not isinstance(node, ast.Call) or _name(node.func) not in ("import_module", "__import__") or not node.args:
-        return None
-    first = node.args[0]
-    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+def _may_import(code: CodeType) -> bool:
+    """False of most functions, whose steps then need not be gone through."""
+    return (
+        dis.opmap["IMPORT_NAME"] in code.co_code[::2]
+        or not _BY_NAME.isdisjoint((*code.co_names, *code.co_varnames, *code.co_freevars))
+        or any(_may_import(each) for each in code.co_consts if isinstance(each, CodeType))
+    )
 
 
-def _name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+def _import(level: int, names: Iterable[str], module: str) -> Iterator[str]:
+    yield (start := "." * level + module)
+    dot = "." if module else ""
+    yield from (f"{start}{dot}{name}" for name in names if name != "*")
 
 
 def _absolute(names: Iterable[str], package: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import gc
 import importlib
 import sys
 from code import InteractiveInterpreter
@@ -131,6 +133,28 @@ def test_a_file_of_the_user_counts_though_it_is_called_like_one_of_the_standard_
 def test_a_file_that_is_no_python_of_today_counts_and_ends_there(write: Write) -> None:
     spec = write({"spec": "def load():\n    import old\n", "old": "print 'of another time'\nimport bystander\n"})
     assert names(spec.load) == ["old.py", "spec.py"]
+
+
+def test_what_another_thread_parses_meanwhile_does_not_end_it_and_is_not_ended_by_it(write: Write) -> None:
+    """As a traceback that is printed does, to find its carets; that it happens in between is made certain here."""
+    spec = write({"spec": "def load():\n    import network\n", "network": "x = [1, [2, [3, [4]]]]\n" * 2_000})
+    parsed = 0
+
+    def meanwhile(phase: str, _: object) -> None:
+        nonlocal parsed
+        ast.parse("x = [1, [2, [3]]]")
+        parsed += 1
+
+    before = gc.get_threshold()
+    gc.set_threshold(5)
+    gc.callbacks.append(meanwhile)
+    try:
+        found = names(spec.load)
+    finally:
+        gc.callbacks.remove(meanwhile)
+        gc.set_threshold(*before)
+    assert found == ["network.py", "spec.py"]
+    assert parsed > 100
 
 
 def test_what_is_found_does_not_depend_on_what_a_loader_adds_to_the_search_path(write: Write, tmp_path: Path) -> None:
