@@ -80,8 +80,8 @@ class EngineFit(Contract):
         if self.fit is Fit.FITS:
             return "fits here"
         if self.fit is Fit.NONE:
-            other = f"the engine for {self.instead} runs here; or " if self.instead is not None else ""
-            return f"does not run here: {self.differences()}; {other}{self.remedy}"
+            other = f"the engine for {self.instead} runs here" if self.instead is not None else ""
+            return f"does not run here: {self.differences()}; {'; or '.join(filter(None, (other, self.remedy)))}"
         return f"runs here, measured on another host: {self.differences()}; {self.remedy}"
 
     def warning(self, name: str) -> str:
@@ -125,9 +125,8 @@ def preflight(engines: Sequence[EngineArtifact], misfits: Misfits = misfits_here
     first = next(iter(report.to_try()), None)
     if first is None:
         return report
-    instead = {"instead": first.place}
     return Preflight(
-        engines=tuple(each.model_copy(update=instead) if each.fit is Fit.NONE else each for each in report.engines)
+        engines=tuple(_beside(each, first) if each.fit is Fit.NONE else each for each in report.engines)
     )
 
 
@@ -229,6 +228,14 @@ def _fit(misfits: Sequence[Misfit]) -> Fit:
     return Fit.UNMEASURED if misfits else Fit.FITS
 
 
+def _beside(engine: EngineFit, runs: EngineFit) -> EngineFit:
+    """An engine that does not run on a host, beside the one that does. Nothing is to be done about an engine for
+    another class of arithmetic where its target has one for the host's."""
+    blocking = {misfit.what for misfit in engine.misfits if misfit.blocks}
+    served = blocking == {ARITHMETIC} and engine.target == runs.target and _distance(runs) < 2
+    return engine.model_copy(update={"instead": runs.place, **({"remedy": ""} if served else {})})
+
+
 def _distance(fit: EngineFit) -> int:
     """How far an engine that runs on a host is from what was judged there."""
     if fit.fit is Fit.FITS:
@@ -245,8 +252,8 @@ def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
     if stated and all(stated):
         return "; ".join(stated)
     if blocking.keys() == {"version"}:
-        needed = f"{catalog.backend(target.backend).distribution}=={artifact.backend_version}"
-        return f"pip install 'regiolect[{target.backend}]' {needed}"
+        backend = catalog.backend(target.backend)
+        return f"{backend.installation()} {backend.distribution}=={artifact.backend_version}"
     if "device" in blocking:
         return (
             f"load it on a machine of target {target.name}, or name a target for machines like this one in the policy "

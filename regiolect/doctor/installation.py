@@ -91,7 +91,10 @@ def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> 
             why = f"; {_WHY[requirement.name]}" if requirement.name in _WHY else ""
             outside.append(f"{requirement.name} {version}, outside {requirement.specifier}{why}")
     expected = ", ".join(f"{each.name}{each.specifier}" for each in requirements) or "nothing on this system"
-    remedy = f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
+    if extra in catalog.names():
+        remedy = catalog.backend(extra).installation()
+    else:
+        remedy = f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
     if not missing and not outside:
         return ok(name, expected, ", ".join(present) or "nothing is needed on this system")
     found = "; ".join([*([f"not installed: {', '.join(missing)}"] if missing else []), *outside])

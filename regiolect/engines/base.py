@@ -117,6 +117,10 @@ class Backend(ABC):
                 return importlib.metadata.version(name)
         raise self._unavailable("it is not installed")
 
+    def installation(self) -> str:
+        """The command that installs the vendor's library here; what follows it says which version."""
+        return f"pip install 'regiolect[{self.name}]'"
+
     @final
     def require(self) -> None:
         """Import the vendor's library.
@@ -365,13 +369,9 @@ class Backend(ABC):
             remedy=self._no_software(found).remedy,
         )
 
-    def _no_software(self, found: str, before: str = "") -> Obstacle:
-        """What `pip` mends.
-
-        Args:
-            before: what has to be done first.
-        """
-        return Obstacle("software", found, f"{before}pip install 'regiolect[{self.name}]'")
+    def _no_software(self, found: str) -> Obstacle:
+        """What `pip` mends."""
+        return Obstacle("software", found, self.installation())
 
     def _no_device(self, found: str | None) -> Obstacle | None:
         """What only another machine mends, or another policy; None if nothing was found."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from regiolect import __version__
-from regiolect.contracts import EngineArtifact, Misfit, Precision, Target
+from regiolect.contracts import Arithmetic, EngineArtifact, Misfit, Precision, Target
 from regiolect.engines import catalog
 from regiolect.engines.arithmetic import ARITHMETIC
 from regiolect.engines.tensorrt.fits import plain_misfits
@@ -120,6 +120,30 @@ def test_what_belongs_to_no_class_goes_before_what_stands_in_for_another_class(o
     report = of(saturating=[OTHER_CLASS, ISA], wide=[VERSION], bound=[Misfit(**{**dict(OTHER_CLASS), "blocks": True})])
     assert targets(report) == ["wide", "saturating"]
     assert report.engines[2].instead == "wide"
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ([], "the engine for one (vnni) runs here"),
+        ([ISA], "the engine for one (vnni) runs here"),
+        ([OTHER_CLASS], "the engine for one (vnni) runs here; or release it"),
+    ],
+    ids=["its class", "its class, another host", "a wider one of another class"],
+)
+def test_nothing_is_to_be_done_about_an_engine_for_another_class_where_there_is_one_for_this(
+    bundles, beside: list[Misfit], told: str
+) -> None:
+    made = bundles.artifact(target="one")
+    classes = (Arithmetic.SATURATING, Arithmetic.VNNI)
+    engines = [made.model_copy(update={"request": made.request.model_copy(update={"arithmetic": c})}) for c in classes]
+    bound = Misfit(what=ARITHMETIC, engine="saturating", host="vnni", blocks=True, remedy="release it")
+
+    def misfits(artifact: EngineArtifact) -> Sequence[Misfit]:
+        return [bound] if artifact.request.arithmetic is Arithmetic.SATURATING else beside
+
+    saturating, _ = preflight(engines, misfits).engines
+    assert saturating.summary() == f"does not run here: arithmetic saturating needed, vnni here; {told}"
 
 
 def test_where_nothing_runs_every_engine_is_told_with_its_remedy(of) -> None:

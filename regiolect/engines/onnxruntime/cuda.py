@@ -43,6 +43,11 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
         return CUDA_RECIPES[precision]
 
+    def installation(self) -> str:
+        # Installed beside each other, one overwrites the other's files.
+        before = "" if _has_provider() else "pip uninstall --yes onnxruntime && "
+        return before + super().installation()
+
     def fingerprint(self) -> Mapping[str, str]:
         """The library, and the GPU of this machine: an engine runs on others too, but nobody measured it there."""
         found = gpu()
@@ -55,19 +60,12 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
 
     def obstacle(self) -> Obstacle | None:
         """No driver or GPU here, or a library without the CUDA provider."""
-        try:
-            importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:
-            # Installed beside each other, one overwrites the other's files.
-            before, has_provider = "pip uninstall --yes onnxruntime && ", False
-        else:
-            before, has_provider = "", True
         if not seeing():
-            return self._no_software("nvidia-ml-py is not installed, and no GPU is seen without", before)
+            return self._no_software("nvidia-ml-py is not installed, and no GPU is seen without")
         if gpu() is None:
             return self._no_device("no NVIDIA GPU, or no driver for one")
-        if not has_provider:
-            return self._no_software("a GPU, but an onnxruntime without CUDA provider", before)
+        if not _has_provider():
+            return self._no_software("a GPU, but an onnxruntime without CUDA provider")
         return self._no_device(unclear())
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
@@ -87,3 +85,11 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
 
         with lost_if_gone(artifact.request.target.name, (EngineLoadFailed, *self._vendor_errors())):
             return load(files, artifact, configuration)
+
+
+def _has_provider() -> bool:
+    try:
+        importlib.metadata.version(OnnxRuntimeCudaBackend.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -153,6 +153,10 @@ class TensorRtBackend(_TensorRt):
             return {**self._library(), "gpu": "none"}
         return {**self._library(), **device.fingerprint(), "cuda": device.cuda}
 
+    def installation(self) -> str:
+        """NVIDIA's own index has it."""
+        return f"{super().installation()} --extra-index-url https://pypi.nvidia.com"
+
     def obstacle(self) -> Obstacle | None:
         return self._outdated() or self._no_gpu("TensorRT builds and runs plans on one") or self._no_bindings()
 

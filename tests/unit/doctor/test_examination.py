@@ -267,3 +267,11 @@ def test_a_version_outside_what_is_supported_is_named_with_the_reason(
     assert orchestrator.verdict == "wrong"
     assert "fastapi 0.155.0, outside <0.151; with newer ones every flow" in orchestrator.found
     assert orchestrator.remedy == "pip install 'regiolect[orchestrator]'"
+
+
+def test_backends_that_need_more_than_their_name_are_told_with_it() -> None:
+    found = {finding.name: finding for finding in installation.packages()}
+    cuda = "pip uninstall --yes onnxruntime && pip install 'regiolect[onnxruntime-cuda]'"
+    assert found["packages: onnxruntime-cuda"].remedy == cuda
+    plain = "pip install 'regiolect[tensorrt]' --extra-index-url https://pypi.nvidia.com"
+    assert found["packages: tensorrt"].remedy == plain

@@ -155,6 +155,7 @@ class Installed:
 
 
 GPU = Gpu("NVIDIA A10", "8.6", "580.1", "13.0")
+PLAIN = "pip install 'regiolect[tensorrt]' --extra-index-url https://pypi.nvidia.com"
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,8 @@ GPU = Gpu("NVIDIA A10", "8.6", "580.1", "13.0")
             "pip uninstall --yes onnxruntime && pip install 'regiolect[onnxruntime-cuda]'",
         ),
         ("tensorrt-rtx", {"tensorrt_rtx_cu13": "1.7.1.116"}, "cuda-bindings", "pip install 'regiolect[tensorrt-rtx]'"),
-        ("tensorrt", {"tensorrt": "11.4.0.106"}, "cuda-bindings", "pip install 'regiolect[tensorrt]'"),
-        ("tensorrt", {"tensorrt": "10.9.0.34"}, "TensorRT 10.9.0.34, and 10.12", "pip install 'regiolect[tensorrt]'"),
+        ("tensorrt", {"tensorrt": "11.4.0.106"}, "cuda-bindings", PLAIN),
+        ("tensorrt", {"tensorrt": "10.9.0.34"}, "TensorRT 10.9.0.34, and 10.12", PLAIN),
     ],
 )
 def test_a_machine_with_the_gpu_is_told_which_software_it_lacks(

@@ -194,7 +194,7 @@ def test_plain_tensorrt_does_not_build_where_it_is_not_installed(request_of: Req
         backend("tensorrt").version()
     except BackendUnavailable:
         error = refused(request_of(net(), name="tensorrt"), store, BackendUnavailable)
-        assert error.remedy == "pip install 'regiolect[tensorrt]'"
+        assert error.remedy == "pip install 'regiolect[tensorrt]' --extra-index-url https://pypi.nvidia.com"
     else:
         pytest.skip("it is installed")
 
