@@ -167,8 +167,8 @@ def _held(
         kind(
             expected=f"a version of {model}-{region} that takes nothing from consumers of {champion.uri}",
             found="; ".join(told),
-            remedy="it is kept as challenger; if it is right to serve it, a person says so: "
-            f'regiolect promote {model} {region} --because "..."',
+            remedy=f"{champion.uri} stays, this one is kept as challenger; if it is right to serve it, a person says "
+            f'so: regiolect promote {model} {region} --because "..."',
         )
     )
 

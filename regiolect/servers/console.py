@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from regiolect.servers import orchestration
 from regiolect.servers.local import Status
 
 
@@ -47,6 +48,8 @@ def _state(server: Status) -> str:
 
 
 def print_stopped(names: Sequence[str]) -> None:
-    """Which servers were stopped."""
+    """Which servers were stopped, and that workers were not."""
     said = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
+    if orchestration.NAME in names:
+        said += ". Workers go on and wait for it: end them where they were started"
     Console(highlight=False, soft_wrap=True).print(said)

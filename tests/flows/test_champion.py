@@ -46,6 +46,7 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(
     assert (held.decision, held.loss, held.model_uri) == (Decision.APPROVED, 0.0, None), "as good as its own FP32"
     assert held.failure is not None
     assert held.failure.kind == "WorseThanChampion"
+    assert held.failure.remedy.startswith(f"models:/{NAME}/1 stays, this one is kept as challenger")
     assert "regiolect promote tiny north --because" in held.failure.remedy
     assert held.against is not None
     assert (held.against.champion, held.against.outcome) == (f"models:/{NAME}/1", Decision.FAILED)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from regiolect.errors import BackendUnavailable, ServerFailed, StorageError, UsageError
+from regiolect.servers.console import print_stopped
 from regiolect.servers import processes
 from regiolect.servers.local import LocalServers
 from regiolect.servers.ports import HOST
@@ -194,6 +195,11 @@ def test_the_command_leaves_servers_running_and_another_one_stops_them(home: Pat
     assert (went.returncode, went.stdout) == (0, "stopped: postgres; their data stays\n")
     assert LocalServers(home).status()[0].problem == "not running"
     assert command(home, "down").stdout == "nothing was running\n"
+
+
+def test_whoever_stops_prefect_is_told_of_its_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    print_stopped(("postgres", "prefect"))
+    assert "Workers go on and wait for it: end them where they were started" in capsys.readouterr().out
 
 
 def test_the_command_names_a_server_that_fails(home: Path) -> None:
