@@ -125,9 +125,7 @@ def preflight(engines: Sequence[EngineArtifact], misfits: Misfits = misfits_here
     first = next(iter(report.to_try()), None)
     if first is None:
         return report
-    return Preflight(
-        engines=tuple(_beside(each, first) if each.fit is Fit.NONE else each for each in report.engines)
-    )
+    return Preflight(engines=tuple(_beside(each, first) if each.fit is Fit.NONE else each for each in report.engines))
 
 
 def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]) -> NotRunnableHere:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from regiolect.errors import BackendUnavailable, ServerFailed, StorageError, UsageError
-from regiolect.servers.console import print_stopped
 from regiolect.servers import processes
+from regiolect.servers.console import print_stopped
 from regiolect.servers.local import LocalServers
 from regiolect.servers.ports import HOST
 from regiolect.servers.processes import ProcessId
