@@ -119,7 +119,7 @@ def watched(
     import onnxruntime
     from onnx import ModelProto, ValueInfoProto
 
-    from regiolect.engines.onnxruntime.session import session_options
+    from regiolect.engines.onnxruntime.session import open_graph, session_options
     from regiolect.graphs.protos import load, normalized
 
     path = store.path_of(model.graph)
@@ -144,7 +144,7 @@ def watched(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refused = (f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads", "", "export it again")
     with _vendor_errors(InvalidOnnx, *refused):
-        session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+        session = open_graph(serialized, options)
     floats = {value.name for value in (*session.get_inputs(), *session.get_outputs()) if value.type == "tensor(float)"}
     if wanted is not None:
         _require_known(counted, floats, model)

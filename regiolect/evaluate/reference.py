@@ -34,12 +34,12 @@ def reference_outputs(
     """
     import onnxruntime
 
-    from regiolect.engines.onnxruntime.session import session_options
+    from regiolect.engines.onnxruntime.session import open_graph, session_options
 
     path = store.path_of(model.reference)
     count = len(next(iter(inputs.values())))
     try:
-        session = onnxruntime.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
+        session = open_graph(path, session_options())
         parts = [
             session.run(list(model.outputs), {name: array[start : start + batch] for name, array in inputs.items()})
             for start in range(0, count, batch)

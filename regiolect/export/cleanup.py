@@ -20,6 +20,7 @@ from onnx import ModelProto, TensorProto
 from regiolect.contracts import TensorSpec
 from regiolect.errors import InvalidModelSpec, InvalidOnnx, UnsupportedOperator
 from regiolect.export.parity import last_line
+from regiolect.graphs.as_qdq import as_qdq
 from regiolect.model import ModelSpec
 
 # 19 is the first opset whose Q/DQ nodes take FP16 scales, 20 the newest that current exporters take by default.
@@ -41,16 +42,19 @@ def clean(spec: ModelSpec, model: ModelProto) -> ModelProto:
     """The graph cleaned: constants folded, batch norms fused, shapes inferred, local traces stripped.
 
     In a graph with Q/DQ nodes only constants outside of them are folded, so that its arithmetic stays as it was.
+    QLinearConv and QLinearMatMul become such nodes (`regiolect.graphs.as_qdq`).
     `model` is left as it is.
 
     Raises:
         InvalidModelSpec: inputs or outputs differ from the spec.
         InvalidOnnx: the checker refuses the result, it is not FP32, or it is larger than 2 GiB.
-        UnsupportedOperator: control flow is left, or operators that are not standard.
+        UnsupportedOperator: control flow is left, operators that are not standard, or quantized ones with scales that
+            Q/DQ nodes do not have.
     """
     cleaned = ModelProto()
     cleaned.CopyFrom(model)
     refuse_foreign_operators(cleaned)
+    cleaned = as_qdq(cleaned)
     with quiet():
         # Shapes first: they let the optimizer replace computed reshape targets by constants.
         cleaned = _optimise(onnx.shape_inference.infer_shapes(cleaned, data_prop=True))

@@ -87,11 +87,11 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
     """
     import onnxruntime
 
-    from regiolect.engines.onnxruntime.session import session_options
+    from regiolect.engines.onnxruntime.session import open_graph, session_options
 
     failures = ort_failures()
     try:
-        session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+        session = open_graph(model, session_options())
     except failures as error:
         raise InvalidOnnx(
             expected=f"a graph of {spec.name!r} that ONNX Runtime {onnxruntime.__version__} loads",

@@ -122,14 +122,14 @@ def _measured(paired: ModelProto, twins: Sequence[Twin]) -> ModelProto:
 def _open(graph: ModelProto, model: ExportedModel) -> onnxruntime.InferenceSession:
     import onnxruntime
 
-    from regiolect.engines.onnxruntime.session import session_options
+    from regiolect.engines.onnxruntime.session import open_graph, session_options
     from regiolect.export.parity import last_line, ort_failures
 
     options = session_options()
     # Beyond the basic ones, optimizations would replace twins by integer kernels that round in ways of their own.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return open_graph(graph.SerializeToString(), options)
     except ort_failures() as error:
         raise InvalidOnnx(
             expected=f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads",

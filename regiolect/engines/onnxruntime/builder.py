@@ -13,6 +13,8 @@ from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX
 from regiolect.engines.onnxruntime.session import open_session
 from regiolect.engines.origin import metadata_of, require_interface
 from regiolect.errors import BuildFailed
+from regiolect.graphs.unshared import unshared
+from regiolect.host.arithmetic import sums_in_int32
 
 
 def build(graph: Path, request: BuildRequest, folder: Path) -> None:
@@ -30,6 +32,9 @@ def build(graph: Path, request: BuildRequest, folder: Path) -> None:
             found=excerpt(error),
             remedy="export the model again; the file is truncated or is no ONNX file",
         ) from error
+    if not sums_in_int32(request.arithmetic):
+        # There ONNX Runtime rewrites int8 weights.
+        model = unshared(model)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     own = {f"{METADATA_PREFIX}{key}": value for key, value in metadata_of(request).items()}
     onnx.helper.set_model_props(model, {**kept, **own})

@@ -46,7 +46,8 @@ class Provider:
 
 # Where 8 x 8 bit products saturate (x86 without VNNI), ONNX Runtime has kernels for unsigned weights that do not: it
 # rewrites signed ones that could. It would do so on any x86, where they only take more than twice as long.
-EXACT = {"session.x64quantprecision": "0" if sums_in_int32(arithmetic_here()) else "1"}
+_UNSIGNED = "session.x64quantprecision"
+EXACT = {_UNSIGNED: "0" if sums_in_int32(arithmetic_here()) else "1"}
 # Settings by which ONNX Runtime computes FP32 in another type, or INT8 with loss, with their values that forbid it.
 # None is left to its default. (The CPU provider has no TF32; on ARM it has a BF16 matrix product.)
 CPU = Provider("CPUExecutionProvider", entries={"mlas.enable_gemm_fastmath_arm64_bfloat16": "0", **EXACT}, options={})
@@ -88,6 +89,39 @@ def open_session(
         options.profile_file_prefix = str(tell_into / "profile")
         options.optimized_model_filepath = str(tell_into / OPTIMIZED)
     return onnxruntime.InferenceSession(model, options, providers=[(provider.name, {**own, **provider.options})])
+
+
+def open_graph(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session on the processor, of a graph that is no engine: the model as it was exported, or one that observes it.
+
+    Where 8 x 8 bits saturate, it is put so that ONNX Runtime sums them exactly (`regiolect.graphs.as_qdq` and
+    `.unshared`), as exports and engines are.
+
+    Args:
+        model: an ONNX file's bytes, or its path.
+        options: made by `session_options`.
+    """
+    if EXACT[_UNSIGNED] == "1":
+        model = _summed_exactly(model)
+    given = str(model) if isinstance(model, Path) else model
+    return onnxruntime.InferenceSession(given, options, providers=[CPU.name])
+
+
+def _summed_exactly(model: bytes | Path) -> bytes | Path:
+    # Whoever only runs engines does not have onnx.
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+
+    from regiolect.graphs.as_qdq import as_qdq
+    from regiolect.graphs.unshared import unshared
+
+    try:
+        read = ModelProto.FromString(model.read_bytes() if isinstance(model, Path) else model)
+    except DecodeError:
+        # ONNX Runtime says what is wrong with it.
+        return model
+    own = unshared(as_qdq(read))
+    return model if own is read else own.SerializeToString()
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:

@@ -78,12 +78,10 @@ def _residual_net(opset: int = 18) -> ModelProto:
 
 
 def _run(model: ModelProto | bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    import onnxruntime
-
-    from regiolect.engines.onnxruntime.session import session_options
+    from regiolect.engines.onnxruntime.session import open_graph, session_options
 
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, session_options(threads=1), providers=["CPUExecutionProvider"])
+    session = open_graph(data, session_options(threads=1))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
