@@ -22,20 +22,24 @@ import operator
 import re
 import sys
 import sysconfig
+import zoneinfo
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import (
     BuiltinMethodType,
     CellType,
+    ClassMethodDescriptorType,
     FunctionType,
     GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
+    MethodDescriptorType,
     MethodType,
     MethodWrapperType,
     ModuleType,
     SimpleNamespace,
+    WrapperDescriptorType,
 )
 from typing import Any
 
@@ -45,8 +49,10 @@ import numpy as np
 _REGIOLECT = tuple(Path(__file__).parent.parent / name for name in ("regiolect", "data_checks", "tasks", "flows"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 # Those of which `repr` says all, the narrower first.
-_PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, type(None), type(...), range, np.dtype)
+_PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 _PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
+# Methods of classes that are written in C, as `str.lower` is.
+_METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 # Those that say by themselves what they are made again from.
 _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
@@ -128,6 +134,8 @@ class _Reading:
             return f"{self._name(type(value))}.{value.name}"
         if isinstance(value, (datetime.date, datetime.time)):
             return value.isoformat()
+        if isinstance(value, zoneinfo.ZoneInfo):
+            return f"zone {value.key!r}"
         if isinstance(value, np.generic):
             return f"{value.dtype.str} {_digest(value.tobytes())}"
         if isinstance(value, str):
@@ -168,7 +176,12 @@ class _Reading:
             return f"method{self.text((value.__func__, value.__self__))}"
         if isinstance(value, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
-            return value.__qualname__ if isinstance(own, ModuleType) else f"{value.__qualname__}({self.text(own)})"
+            given = own.__name__ if isinstance(own, ModuleType) else self.text(own)
+            return f"{value.__qualname__}({given})"
+        if isinstance(value, _METHODS):
+            return f"{self.text(value.__objclass__)}.{value.__name__}"
+        if isinstance(value, np.ufunc):
+            return f"ufunc {value.__name__}"
         if isinstance(value, (staticmethod, classmethod)):
             return self.text(value.__func__)
         if isinstance(value, FunctionType):

@@ -80,7 +80,7 @@ def deep(given):
     "net": "import blocks\ndef build(width): ...\ndef build_wide(width): ...\n",
     "blocks": "",
     "spec": """
-import argparse, collections, datetime, decimal, enum, functools, operator, re, threading, types
+import argparse, cmath, collections, datetime, decimal, enum, functools, math, operator, re, threading, types, zoneinfo
 from pathlib import Path
 import numpy as np, torch
 import net
@@ -146,6 +146,14 @@ CHANGES = [
     ("P(load, torch.float16)", "P(load, torch.float32)"),
     ("operator.itemgetter('a')", "operator.itemgetter('b')"),
     ("P(load, {'a': 1}.get)", "P(load, {'a': 2}.get)"),
+    ("P(load, str.lower)", "P(load, str.upper)"),
+    ("P(load, object.__eq__)", "P(load, object.__ne__)"),
+    ("P(load, dict.fromkeys)", "P(load, collections.Counter.fromkeys)"),
+    ("P(load, math.sqrt)", "P(load, cmath.sqrt)"),
+    ("P(load, np.maximum)", "P(load, np.minimum)"),
+    ("P(load, np.mean)", "P(load, np.median)"),
+    ("P(load, bytearray(b'a'))", "P(load, bytearray(b'b'))"),
+    ("P(load, zoneinfo.ZoneInfo('Asia/Tokyo'))", "P(load, zoneinfo.ZoneInfo('Europe/Berlin'))"),
     ("made_with({'bias': 0})", "made_with({'bias': 1})"),
     ("by_default(1)", "by_default(2)"),
     ("local_class(1)", "local_class(2)"),
