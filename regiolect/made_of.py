@@ -25,6 +25,7 @@ import sysconfig
 import zoneinfo
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 from types import (
     BuiltinMethodType,
@@ -232,9 +233,16 @@ class _Reading:
         return sorted(f"{self.text(key)}: {self.text(each)}" for key, each in held.items())
 
     def _array(self, array: np.ndarray[Any, Any]) -> str:
+        if isinstance(array, np.ma.MaskedArray):
+            return f"masked {self._array(array.data)} {self._array(np.ma.getmaskarray(array))}"
         if array.dtype.hasobject:
             return f"array {array.shape} {self.text(array.tolist())}"
-        return f"array {array.dtype.descr} {array.shape} {_digest(_bytes(array))}"
+        try:
+            kind = str(array.dtype.descr)
+        except ValueError:
+            # Fields that lie upon each other, or in another order.
+            kind = repr(array.dtype)
+        return f"array {kind} {array.shape} {_digest(_bytes(array))}"
 
     def _name(self, piece: FunctionType | type) -> str:
         # A class may say itself what it equals.
@@ -258,7 +266,9 @@ def _with(name: str, texts: Iterable[str]) -> str:
 
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
     """Those of an object that are its own, in slots too. Properties are not run."""
-    yield from getattr(value, "__dict__", {}).items()
+    # One that has none may answer to the name all the same, by code of its own.
+    with suppress(AttributeError):
+        yield from object.__getattribute__(value, "__dict__").items()
     for kind in type(value).__mro__:
         for name, slot in vars(kind).items():
             if isinstance(slot, MemberDescriptorType):
@@ -317,7 +327,10 @@ def _named(piece: FunctionType | type) -> str:
 
 def bare(thing: object) -> object:
     """The function or class that a thing is when what is around it is taken off; itself if it is neither."""
-    while not isinstance(thing, type):
+    seen: set[int] = set()
+    # What wraps itself is what it is.
+    while not isinstance(thing, type) and id(thing) not in seen:
+        seen.add(id(thing))
         if isinstance(thing, functools.partial):
             thing = thing.func
         elif isinstance(thing, MethodType):
