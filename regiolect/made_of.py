@@ -22,20 +22,25 @@ import operator
 import re
 import sys
 import sysconfig
+import zoneinfo
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 from types import (
     BuiltinMethodType,
     CellType,
+    ClassMethodDescriptorType,
     FunctionType,
     GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
+    MethodDescriptorType,
     MethodType,
     MethodWrapperType,
     ModuleType,
     SimpleNamespace,
+    WrapperDescriptorType,
 )
 from typing import Any
 
@@ -45,8 +50,10 @@ import numpy as np
 _REGIOLECT = tuple(Path(__file__).parent.parent / name for name in ("regiolect", "data_checks", "tasks", "flows"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 # Those of which `repr` says all, the narrower first.
-_PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, type(None), type(...), range, np.dtype)
+_PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 _PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
+# Methods of classes that are written in C, as `str.lower` is.
+_METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 # Those that say by themselves what they are made again from.
 _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
@@ -128,6 +135,8 @@ class _Reading:
             return f"{self._name(type(value))}.{value.name}"
         if isinstance(value, (datetime.date, datetime.time)):
             return value.isoformat()
+        if isinstance(value, zoneinfo.ZoneInfo):
+            return f"zone {value.key!r}"
         if isinstance(value, np.generic):
             return f"{value.dtype.str} {_digest(value.tobytes())}"
         if isinstance(value, str):
@@ -168,7 +177,12 @@ class _Reading:
             return f"method{self.text((value.__func__, value.__self__))}"
         if isinstance(value, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
-            return value.__qualname__ if isinstance(own, ModuleType) else f"{value.__qualname__}({self.text(own)})"
+            given = own.__name__ if isinstance(own, ModuleType) else self.text(own)
+            return f"{value.__qualname__}({given})"
+        if isinstance(value, _METHODS):
+            return f"{self.text(value.__objclass__)}.{value.__name__}"
+        if isinstance(value, np.ufunc):
+            return f"ufunc {value.__name__}"
         if isinstance(value, (staticmethod, classmethod)):
             return self.text(value.__func__)
         if isinstance(value, FunctionType):
@@ -219,9 +233,16 @@ class _Reading:
         return sorted(f"{self.text(key)}: {self.text(each)}" for key, each in held.items())
 
     def _array(self, array: np.ndarray[Any, Any]) -> str:
+        if isinstance(array, np.ma.MaskedArray):
+            return f"masked {self._array(array.data)} {self._array(np.ma.getmaskarray(array))}"
         if array.dtype.hasobject:
             return f"array {array.shape} {self.text(array.tolist())}"
-        return f"array {array.dtype.descr} {array.shape} {_digest(_bytes(array))}"
+        try:
+            kind = str(array.dtype.descr)
+        except ValueError:
+            # Fields that lie upon each other, or in another order.
+            kind = repr(array.dtype)
+        return f"array {kind} {array.shape} {_digest(_bytes(array))}"
 
     def _name(self, piece: FunctionType | type) -> str:
         # A class may say itself what it equals.
@@ -245,7 +266,9 @@ def _with(name: str, texts: Iterable[str]) -> str:
 
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
     """Those of an object that are its own, in slots too. Properties are not run."""
-    yield from getattr(value, "__dict__", {}).items()
+    # One that has none may answer to the name all the same, by code of its own.
+    with suppress(AttributeError):
+        yield from object.__getattribute__(value, "__dict__").items()
     for kind in type(value).__mro__:
         for name, slot in vars(kind).items():
             if isinstance(slot, MemberDescriptorType):
@@ -304,7 +327,10 @@ def _named(piece: FunctionType | type) -> str:
 
 def bare(thing: object) -> object:
     """The function or class that a thing is when what is around it is taken off; itself if it is neither."""
-    while not isinstance(thing, type):
+    seen: set[int] = set()
+    # What wraps itself is what it is.
+    while not isinstance(thing, type) and id(thing) not in seen:
+        seen.add(id(thing))
         if isinstance(thing, functools.partial):
             thing = thing.func
         elif isinstance(thing, MethodType):

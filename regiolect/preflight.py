@@ -138,7 +138,9 @@ def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]
     for each in report.engines:
         error = failed.get(each.slot)
         found.append(f"{each.place}: {each.differences()}" if error is None else _loading(each.place, error))
-        remedies.append(f"{each.place}: {each.remedy if error is None else error.remedy}")
+        remedy = each.remedy if error is None else error.remedy
+        # Nothing is to be done about an engine for another class beside the one for this class.
+        remedies += [f"{each.place}: {remedy}"] if remedy else []
     return NotRunnableHere(
         expected=f"an engine of {name} that runs on this machine",
         found="; ".join(found),

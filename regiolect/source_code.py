@@ -14,7 +14,9 @@ import functools
 import importlib.metadata
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType
@@ -152,16 +154,29 @@ def _looked_for(name: str, search: tuple[str, ...]) -> ModuleSpec | None:
 
 def _imports(name: str, path: Path) -> tuple[str, ...]:
     """Names of the modules that a file imports, or may: `from a import b` may mean a module a.b."""
-    text = path.read_bytes() if path.suffix == ".py" else b""
-    try:
-        # Compiled and not parsed by `ast`: Python 3.11 counts in one place for all threads how deep it is in a tree
-        # (python/cpython#106905), so that a traceback which another thread prints meanwhile ends this, or this that.
-        whole = compile(text, path, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError):
+    whole = _compiled(path.read_bytes() if path.suffix == ".py" else b"", path)
+    if whole is None:
         # Not this version's Python, so nothing can import it here. Its content counts all the same.
         return ()
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     return tuple(dict.fromkeys(_absolute(_stated(whole), package)))
+
+
+def _compiled(text: bytes, path: Path) -> CodeType | None:
+    """The code of a file; None if it is none.
+
+    Compiled and not parsed by `ast`: Python 3.11 counts in one place for all threads how deep it is in a tree
+    (python/cpython#106905), so that a traceback which another thread prints meanwhile ends this, or this that.
+    """
+    compiled = functools.partial(compile, text, path, "exec", dont_inherit=True, optimize=0)
+    with suppress(SyntaxError, ValueError):
+        return compiled()
+    # Where warnings are errors, one about code that runs all the same is a SyntaxError. Who warns meanwhile in another
+    # thread may not be heard, so this is no way for every file.
+    with suppress(SyntaxError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compiled()
+    return None
 
 
 def _stated(code: CodeType) -> Iterator[str]:

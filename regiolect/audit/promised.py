@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -32,11 +32,9 @@ class Promises:
     newest: Mapping[str, Promotion]
     recorded: Mapping[str, frozenset[str]]
 
-    def lacks(self, name: str) -> bool:
+    def lacks(self, name: str, region: str | None) -> bool:
         """Whether the store of a registered model's region was asked, and has no record of it."""
-        # One region's name may end like another's.
-        region = max((region for region in self.recorded if name.endswith(f"-{region}")), key=len, default=None)
-        return region is not None and name not in self.recorded[region]
+        return region is not None and region in self.recorded and name not in self.recorded[region]
 
 
 def promised(stores: FindStore, regions: Collection[str], trust: Trust, finding: Finding) -> Promises:
@@ -95,11 +93,18 @@ def require_kept(promises: Mapping[str, Promotion], live: Collection[LiveVersion
                 )
 
 
-def require_recorded(promises: Promises, live: Collection[LiveVersion], trust: Trust, finding: Finding) -> None:
+def require_recorded(
+    promises: Promises, live: Iterable[tuple[LiveVersion, str | None]], trust: Trust, finding: Finding
+) -> None:
     """Keep as findings the champions whose record was deleted: a release that signs what lies beside a bundle keeps
-    the promotion in its region's store as well."""
-    for version in live:
-        if CHAMPION in version.aliases and promises.lacks(version.name) and _keeps_records(version, trust):
+    the promotion in its region's store as well.
+
+    Args:
+        live: versions, each with the region that its manifest tells; a name alone does not say where the model's ends
+            and the region's begins. None: it cannot be read, which is that version's own finding.
+    """
+    for version, region in live:
+        if CHAMPION in version.aliases and promises.lacks(version.name, region) and _keeps_records(version, trust):
             with finding():
                 raise IntegrityError(
                     expected=f"a record of models:/{version.name}@champion in the store of its region, where the "

@@ -83,7 +83,6 @@ def audit(
             remedy="correct MLFLOW_TRACKING_URI, or release a region first",
         )
     require_kept(promises, live, of_all.kept)
-    require_recorded(kept, live, trust, of_all.kept)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         for version, future in [(version, pool.submit(examiner.examine, version)) for version in live]:
             # Whatever nobody thought of speaks against that version, and keeps no other from being looked at.
@@ -92,6 +91,8 @@ def audit(
             versions.append(found)
             if progress is not None:
                 progress(found)
+    named = ((version, found.region) for version, found in zip(live, versions, strict=True))
+    require_recorded(kept, named, trust, of_all.kept)
     return AuditResult(
         at=at,
         registry=redacted_address(registry.tracking_uri),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from regiolect.errors.base import RegiolectError
 from regiolect.errors.redaction import redacted
 
 _records = logging.getLogRecordFactory()
@@ -41,8 +42,18 @@ def traceback_of(error: BaseException) -> str:
 
 def without_secrets(error: BaseException) -> BaseException:
     """The error itself, or one of the same name without secrets where it tells any. Its causes are not looked at."""
-    told = "".join(traceback.format_exception_only(error)) + repr(error)
-    return error if redacted(told) == told else named(type(error).__name__, redacted(str(error)))
+    if isinstance(error, RegiolectError):
+        # Its parts tell none, and what others added may. Read as one text, they could seem to: `?token=***; found`.
+        if notes := getattr(error, "__notes__", ()):
+            error.__notes__ = [redacted(str(note)) for note in notes]
+        return error
+    told = "".join(traceback.format_exception_only(error))
+    try:
+        told += repr(error)
+        return error if redacted(told) == told else named(type(error).__name__, redacted(str(error)))
+    # It is the error's own code, and an error of that must not hide this one.
+    except Exception as other:  # noqa: BLE001
+        return named(type(error).__name__, f"its text cannot be read: {type(other).__name__}")
 
 
 @contextmanager

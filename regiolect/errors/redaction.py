@@ -25,8 +25,10 @@ _DEEPEST = 4
 
 # No scheme is longer; without a bound a text of one long word would take minutes.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,30}"
+# Signs between which an `@` is looked for: longer than any password, for the same reason.
+_FAR = 2_000
 _WORD = (
-    r"passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access|account|private|subscription)[_-]?key"
+    r"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|token|(?:api|access|account|private|subscription)[_-]?key"
     r"|access[_-]?signature"
 )
 # Where secrets stand in a text: in an address, a path of a host with user and password, or a query; or behind a name.
@@ -34,21 +36,22 @@ _PLACE = re.compile(
     rf"""
     (?P<opening>
         {_SCHEME}://
-      | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]+ : [^\s'"]+ @ )
+      | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]{{1,{_FAR}}} : [^\s'"]{{1,{_FAR}}} @ )
       | (?= \?[^\s=&?'"]+= )
     )
     (?P<rest>
         # Several addresses may stand in a list without a space. A quote before a letter is a password's, if there is
         # an `@` to come.
-        (?: (?! [,;|]{_SCHEME}:// ) (?: [^\s'"<>`] | ['"](?= \w (?:(?!://)\S)* @ ) ) )+
+        (?: (?! [,;|]{_SCHEME}:// ) (?: [^\s'"<>`] | ['"](?= \w (?:(?!://)\S){{0,{_FAR}}} @ ) ) )+
     )
   | (?i: {_WORD} ) (?: ['"]?[ ]*[:=][ ]*(?=[bru]?['"]) | ['"]?=(?![=\s]) | [ ]=[ ](?=\S) | ['"]?:(?![\s/]) )
     (?P<value>
         [bru]?'(?P<single> (?: \\. | [^\\'\n] )* )'? | [bru]?"(?P<double> (?: \\. | [^\\"\n] )* )"?
         # What closes brackets, quotes and sentences around it stays.
-      | \S+? (?= ['"),;.\]}}>]* (?:\s|$) )
+      | \S* [^\s'"),;.\]}}>] | \S
     )
-  | (?i: authorization | cookie ) ['"]?[ ]*[:=][ ]*['"]? (?P<header> [^\s'"][^\n'"]* )
+  | (?i: authorization | cookie | \b x-[\w\-]{{0,30}} (?: key | token ) | \b private-token )
+    ['"]?[ ]*[:=][ ]*['"]? (?P<header> [^\s'"][^\n'"]* )
     """,
     re.VERBOSE,
 )
@@ -148,6 +151,7 @@ def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
 def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[tuple[int, int]]:
     """The secrets in what follows a scheme, where user and password end at `at`."""
     database = scheme.lower().startswith(_DATABASES)
+    inner, looked = None, False
     if at:
         user, _, password = rest[: at - 1].partition(":")
         if password and (database or password not in _NO_PASSWORD):
@@ -159,7 +163,9 @@ def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[tup
             continue
         ends = (_END_IN_DATABASES if database else _END).search(rest, name.end())
         start, end = name.end(), ends.start() if ends else len(rest)
-        inner = _PLACE.search(rest, start)
+        if not looked or (inner is not None and inner.start() < start):
+            # The next one for all names before it: a query may have thousands.
+            inner, looked = _PLACE.search(rest, start), True
         encoded = rest[start : min(end, inner.start()) if inner else end]
         if _SECRET_NAME.search(unquote(name[1])) or ("%" in encoded and _tells(unquote(encoded), depth + 1)):
             if start < end:

@@ -97,9 +97,9 @@ def off_the_clock() -> Iterator[None]:
 
 def serve(connection: Connection, environment: Mapping[str, str], level: int) -> None:
     """A child's life: one call after another, until the parent closes its end."""
-    _die_with_parent()
-    # No Ctrl-C of the terminal: the parent decides what becomes of it.
+    # No Ctrl-C of the terminal: the parent decides what becomes of it, and of the processes that it starts.
     os.setsid()
+    _die_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     global _to_parent
@@ -130,7 +130,8 @@ def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: 
 
 
 def _die_with_parent() -> None:
-    """Have this process killed as soon as its parent is gone, also where that was killed, and whatever runs here."""
+    """Have this process and those that it starts killed as soon as its parent is gone, also where that was killed, and
+    whatever runs here."""
     import fcntl
 
     parent: Any = multiprocessing.parent_process()
@@ -138,13 +139,14 @@ def _die_with_parent() -> None:
         threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
         return
     # The kernel does it: a thread would wait for a library that hangs and holds the interpreter's lock.
-    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    # Below zero it is a group's number.
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpid())
     fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
     if wait([parent.sentinel], 0):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _leave_after(parent: Any) -> None:
     parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(os.getpid(), signal.SIGKILL)

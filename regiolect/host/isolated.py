@@ -51,6 +51,8 @@ _LONGEST_TMPDIR = 70
 _preloaded = {"regiolect.host.fork_server": None}
 # The children that there are, by the number of process and group, with what each had when it was last looked at.
 _running: dict[int, int] = {}
+# Those of them that serve a call. Of another one nobody looks at the memory, and nobody would be told of its end.
+_called: set[int] = set()
 _counted = threading.Lock()
 _ending = threading.Event()
 
@@ -62,7 +64,8 @@ class Limits:
     memory_bytes: resident, not addressed: CUDA reserves more addresses than any machine has memory. What the processes
         that the child started have is its own.
     seconds: until the call answers; what it waits for others meanwhile does not count.
-    together_bytes: what all children of this process may have; the one that has most is ended. None: any.
+    together_bytes: what all children of this process may have; of those that serve a call the one that has most is
+        ended. None: any.
     """
 
     memory_bytes: int
@@ -133,9 +136,11 @@ class Child:
         """
         try:
             process = self._started()
+            _called.add(process.pid)
             with suppress(BrokenPipeError):
                 process.connection.send((function, args, kwargs))
             answer: T | Raised = self._answer(function.__name__, process)
+            _called.discard(process.pid)
         # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
         except BaseException:
             self.kill()
@@ -214,7 +219,8 @@ class Child:
             return
         # What others had when they were last looked at does not say which has most now.
         now = {pid: resident(pid, exact=True) for pid in all_of_them}
-        if sum(now.values()) > together and process.pid == max(now, key=lambda pid: (now[pid], pid)):
+        at_work = {process.pid, *(_called & now.keys())}
+        if sum(now.values()) > together and process.pid == max(at_work, key=lambda pid: (now.get(pid, own), pid)):
             raise self._crashed(
                 stage,
                 f"it was ended: it had most of more than {together / 2**30:.3g} GiB of memory that are resident in all "
@@ -290,6 +296,7 @@ class _Process:
                 os.killpg(self.pid, signal.SIGKILL)
         with _counted:
             _running.pop(self.pid, None)
+        _called.discard(self.pid)
         self.process.close()
 
 

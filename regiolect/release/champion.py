@@ -89,11 +89,11 @@ class Champion:
         Args:
             engines: all of the new version.
         """
-        keys = frozenset(engine.engine.request.build_key for engine in engines)
+        requests = [engine.engine.request for engine in engines]
         new = [engine for engine in engines if engine.engine.request.build_key not in self.served.build_keys]
-        return tuple(filter(None, (self._compared(engine, keys) for engine in new)))
+        return tuple(filter(None, (self._compared(engine, requests) for engine in new)))
 
-    def _compared(self, new: ApprovedEngine, keys: Collection[str]) -> ChampionComparison | None:
+    def _compared(self, new: ApprovedEngine, requests: Collection[BuildRequest]) -> ChampionComparison | None:
         rule, request = self.policy.accuracy, new.engine.request
         about: _About = {
             "target": request.target.name,
@@ -102,7 +102,7 @@ class Champion:
             "champion": self.served.uri,
         }
         try:
-            served = self._in_place_of(request, keys)
+            served = self._in_place_of(request, requests)
             if served is None:
                 return None
             kept = same_evidence(served.evaluation, new.evaluation)
@@ -119,14 +119,20 @@ class Champion:
             why = f"{type(error).__name__}: expected {error.expected}; found {error.found}. {error.remedy}"
             return not_compared(rule, why, **about)
 
-    def _in_place_of(self, request: BuildRequest, keys: Collection[str]) -> ApprovedEngine | None:
+    def _in_place_of(self, request: BuildRequest, requests: Collection[BuildRequest]) -> ApprovedEngine | None:
         """The served engine that a new one would replace: of its target, and of its class where both have one; else one
-        that goes, of its target first."""
+        that goes: first those in whose own place nothing comes, then those of its target.
+
+        Args:
+            requests: of all engines of the new version.
+        """
+        keys, places = {each.build_key for each in requests}, {each.place for each in requests}
         served = self._manifest.engines
         here = [each for each in served if each.engine.request.target.name == request.target.name]
         same = [each for each in here if each.engine.request.arithmetic is request.arithmetic]
         of_any = [each for each in here if None in (each.engine.request.arithmetic, request.arithmetic)]
         going = [each for each in (*here, *served) if each.engine.request.build_key not in keys]
+        going.sort(key=lambda each: each.engine.request.place in places)
         return next(iter([*same, *of_any, *going]), None)
 
     @functools.cached_property

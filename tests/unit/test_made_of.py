@@ -80,7 +80,7 @@ def deep(given):
     "net": "import blocks\ndef build(width): ...\ndef build_wide(width): ...\n",
     "blocks": "",
     "spec": """
-import argparse, collections, datetime, decimal, enum, functools, operator, re, threading, types
+import argparse, cmath, collections, datetime, decimal, enum, functools, math, operator, re, threading, types, zoneinfo
 from pathlib import Path
 import numpy as np, torch
 import net
@@ -146,6 +146,19 @@ CHANGES = [
     ("P(load, torch.float16)", "P(load, torch.float32)"),
     ("operator.itemgetter('a')", "operator.itemgetter('b')"),
     ("P(load, {'a': 1}.get)", "P(load, {'a': 2}.get)"),
+    ("P(load, np.ma.array([1, 2], mask=[0, 1]))", "P(load, np.ma.array([1, 2], mask=[1, 0]))"),
+    (
+        "P(load, np.zeros(2, np.dtype({'names': 'ab', 'formats': ['i4', 'i4'], 'offsets': [0, 2]})))",
+        "P(load, np.zeros(2, np.dtype({'names': 'ab', 'formats': ['i4', 'i2'], 'offsets': [0, 2]})))",
+    ),
+    ("P(load, str.lower)", "P(load, str.upper)"),
+    ("P(load, object.__eq__)", "P(load, object.__ne__)"),
+    ("P(load, dict.fromkeys)", "P(load, collections.Counter.fromkeys)"),
+    ("P(load, math.sqrt)", "P(load, cmath.sqrt)"),
+    ("P(load, np.maximum)", "P(load, np.minimum)"),
+    ("P(load, np.mean)", "P(load, np.median)"),
+    ("P(load, bytearray(b'a'))", "P(load, bytearray(b'b'))"),
+    ("P(load, zoneinfo.ZoneInfo('Asia/Tokyo'))", "P(load, zoneinfo.ZoneInfo('Europe/Berlin'))"),
     ("made_with({'bias': 0})", "made_with({'bias': 1})"),
     ("by_default(1)", "by_default(2)"),
     ("local_class(1)", "local_class(2)"),
@@ -245,3 +258,21 @@ def test_nothing_of_a_thing_is_run_to_look_at_it() -> None:
             raise SystemExit
 
     assert made_of(Loud(), ()).name.endswith("Loud")
+
+
+def test_what_answers_to_every_name_is_not_asked() -> None:
+    class Answering:
+        __slots__ = ("width",)
+
+        def __getattr__(self, name: str) -> Any:
+            raise SystemExit
+
+    assert made_of(Answering(), ()).name.endswith("Answering")
+
+
+@pytest.mark.timeout(60)
+def test_what_wraps_itself_comes_to_an_end() -> None:
+    def load() -> None: ...
+
+    load.__wrapped__ = load  # type: ignore[attr-defined]
+    assert made_of(load, ()).name.endswith("load")

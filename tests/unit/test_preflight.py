@@ -146,6 +146,22 @@ def test_nothing_is_to_be_done_about_an_engine_for_another_class_where_there_is_
     assert saturating.summary() == f"does not run here: arithmetic saturating needed, vnni here; {told}"
 
 
+def test_a_remedy_that_there_is_none_of_is_not_named_where_nothing_loads(bundles) -> None:
+    made = bundles.artifact(target="one")
+    classes = (Arithmetic.VNNI, Arithmetic.SATURATING)
+    engines = [made.model_copy(update={"request": made.request.model_copy(update={"arithmetic": c})}) for c in classes]
+    bound = Misfit(what=ARITHMETIC, engine="saturating", host="vnni", blocks=True, remedy="release it")
+
+    def misfits(artifact: EngineArtifact) -> Sequence[Misfit]:
+        return [bound] if artifact.request.arithmetic is Arithmetic.SATURATING else []
+
+    report = preflight(engines, misfits)
+    failed = {report.engines[0].slot: EngineLoadFailed("a file", "a damaged one", "fetch it again")}
+    error = not_runnable("tiny-eu", report, failed)
+    assert "one (saturating): arithmetic saturating needed, vnni here" in error.found
+    assert error.remedy == "one of these: one (vnni): fetch it again"
+
+
 def test_where_nothing_runs_every_engine_is_told_with_its_remedy(of) -> None:
     report = of(gpu=[CAPABILITY], cpu=[LIBRARY])
     error = not_runnable("tiny-eu", report, {})

@@ -180,6 +180,12 @@ def test_tags_that_somebody_rewrote_are_refused(registry, register):
         registry.by_alias("tiny-retagged", CHAMPION)
 
 
+def test_why_a_version_was_held_back_is_told_without_what_a_terminal_obeys(registry, register):
+    made = register("held", b"one")
+    _client(registry).set_model_version_tag(made.name, str(made.version), "held", "worse\r\x1b[2Kall is well\n")
+    assert registry.held(made) == "worse  [2Kall is well "
+
+
 def test_two_models_whose_names_meet_do_not_mix(registry, bundles, tmp_path):
     first, second = (dataclasses.replace(bundles, model=model) for model in ("meet", "meet-eu"))
     manifest = first.write(tmp_path / "first", first.artifact("eu-west"), region="eu-west")

@@ -135,6 +135,13 @@ def test_a_file_that_is_no_python_of_today_counts_and_ends_there(write: Write) -
     assert names(spec.load) == ["old.py", "spec.py"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_python_warns_of_counts_with_what_it_imports_where_warnings_are_errors(write: Write) -> None:
+    network = "def same(x):\n    return x is 1\nimport layers\n"
+    spec = write({"spec": "def load():\n    import network\n", "network": network, "layers": ""})
+    assert names(spec.load) == ["layers.py", "network.py", "spec.py"]
+
+
 def test_what_another_thread_parses_meanwhile_does_not_end_it_and_is_not_ended_by_it(write: Write) -> None:
     """As a traceback that is printed does, to find its carets; that it happens in between is made certain here."""
     spec = write({"spec": "def load():\n    import network\n", "network": "x = [1, [2, [3, [4]]]]\n" * 2_000})

@@ -21,6 +21,7 @@ from regiolect.signing.envelope import KeptSignature
 from regiolect.signing.promotion import PROMOTIONS
 from regiolect.storage import LocalStore
 from tests.unit.audit.desk import MADE, Desk
+from tests.unit.audit.desk import stated as stated_policy
 from tests.unit.audit.test_audit import kinds, stored
 
 
@@ -164,6 +165,22 @@ def test_a_champion_whose_record_was_deleted_is_reported(own: Desk) -> None:
     assert f"a record of models:/{own.name}@champion" in result.findings[0].expected
     own.release(own.approved())
     assert by_store(own).clean, "the next release keeps it anew"
+
+
+def test_a_record_is_looked_for_in_the_models_own_region_whatever_other_regions_are_called(
+    own: Desk, tmp_path: Path
+) -> None:
+    """`tiny-north` in `eu` and `tiny` in `north-eu` have one name between them."""
+    named = dataclasses.replace(own, bundles=dataclasses.replace(own.bundles, model="tiny-north"))
+    named.release(named.approved())
+    book, other = named.book(), LocalStore(tmp_path / "other")
+    (named.folder / f"north-{named.region}.yaml").write_text(json.dumps(stated_policy(f"north-{named.region}")))
+    result = named.audited(book, stores=lambda region: named.bundles.store if region == named.region else other)
+    assert result.clean, result.summary()
+    (record,) = (named.bundles.store.root / "records" / PROMOTIONS).iterdir()
+    record.unlink()
+    result = named.audited(book, stores=lambda region: named.bundles.store if region == named.region else other)
+    assert of_all(result) == ["IntegrityError"]
 
 
 def test_no_record_is_missed_where_the_region_has_no_store_or_the_release_kept_none(

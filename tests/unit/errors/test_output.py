@@ -96,6 +96,23 @@ def test_an_error_of_others_is_kept_without_its_secrets() -> None:
     assert (failure.kind, failure.found) == ("HTTPError", f"401 for url: {SHOWN}")
 
 
+def test_an_error_of_ours_stays_what_it_is_whatever_stands_at_the_end_of_its_parts() -> None:
+    error = RegistryError(f"an answer of {ADDRESS}", f"401 for url: {ADDRESS}", "renew it")
+    error.add_note(f"tried with {ADDRESS}")
+    assert without_secrets(error) is error
+    assert (error.found, error.remedy) == (f"401 for url: {SHOWN}", "renew it")
+    assert error.__notes__ == [f"tried with {SHOWN}"]
+
+
+def test_an_error_whose_text_cannot_be_made_keeps_its_name() -> None:
+    class Mute(Exception):
+        def __repr__(self) -> str:
+            raise AttributeError("code")
+
+    told = without_secrets(Mute())
+    assert (type(told).__name__, str(told)) == ("Mute", "its text cannot be read: AttributeError")
+
+
 def test_only_an_error_that_tells_a_secret_is_replaced() -> None:
     harmless = OSError(2, "no such file", "/a/b")
     assert without_secrets(harmless) is harmless

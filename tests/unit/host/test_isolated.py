@@ -84,6 +84,15 @@ def take(size: int) -> None:
     hang()
 
 
+_KEPT: list[bytearray] = []
+
+
+def keep(size: int) -> None:
+    """As a library that gives nothing back between two calls."""
+    _KEPT.append(bytearray(size))
+    _KEPT[-1][:: mmap.PAGESIZE] = b"x" * len(_KEPT[-1][:: mmap.PAGESIZE])
+
+
 def reserve(size: int) -> None:
     """Addresses without memory behind them, as CUDA does."""
     mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
@@ -346,6 +355,15 @@ def test_of_all_children_that_have_too_much_together_the_largest_ends() -> None:
         other.join(60)
 
 
+def test_one_that_serves_no_call_does_not_stand_for_the_largest() -> None:
+    """Nobody looks at its memory, so that none would be ended."""
+    limits = Limits(AMPLE.memory_bytes, seconds=20, together_bytes=1200 * MIB)
+    with Child("idle", limits) as idle, Child("busy", limits) as busy:
+        idle.run(keep, 900 * MIB)
+        assert "it had most of more than 1.17 GiB of memory" in crashed(busy, take, 500 * MIB).found
+        assert idle.run(add, 1, 1) == 2
+
+
 def test_an_answer_that_cannot_be_sent_is_no_crash(child: Child) -> None:
     with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object"):
         child.run(answer_what_cannot_be_sent)
@@ -441,6 +459,16 @@ def test_a_killed_parent_takes_its_child_and_the_fork_server_along(tmp_path: Pat
         running.kill()
         assert_gone(number)
         assert_gone(server)
+
+
+def test_a_killed_parent_takes_along_what_its_child_started(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    start = f"child.run(ours.start_another, ours.Path({str(started)!r}))"
+    with script(tmp_path, f"{start}\nprint(flush=True)\nchild.run(ours.hang)") as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.kill()
+    assert_gone(int(started.read_text()))
 
 
 def test_all_children_can_be_ended_at_once_and_none_begins_after_that(tmp_path: Path) -> None:

@@ -132,6 +132,29 @@ def test_a_worse_engine_in_another_place_does_not_replace_what_goes(registry, re
     assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
 
 
+def test_what_comes_is_beside_what_goes_and_not_beside_what_another_replaces(registry, bundles) -> None:
+    """A poor engine that stays poor is no bar for one that takes the place of a good one."""
+    named = {"accuracy": bundles.policy.accuracy.model_copy(update={"limit": 5.0})}
+    named["targets"] = tuple(Target(name=name, backend="onnxruntime") for name in ("a-poor", "good", "renamed"))
+    here = dataclasses.replace(bundles, policy=bundles.policy.model_copy(update=named))
+
+    def published(**wrong: tuple[str, int]) -> Published:
+        outcomes = []
+        for content, (target, count) in wrong.items():
+            judged = dataclasses.replace(here, results=answers(count))
+            outcomes.append(judged.outcome(judged.artifact("goes", target, content=content.encode())))
+        return publish(here.exported(), outcomes, here.policy_of("goes"), here.store, registry, _never)
+
+    assert published(one=("a-poor", 80), two=("good", 0)).held is None
+    made = published(three=("a-poor", 80), four=("renamed", 80))
+    assert {each.target: each.outcome for each in made.comparisons} == {
+        "a-poor": Decision.APPROVED,
+        "renamed": Decision.FAILED,
+    }
+    assert made.held is not None
+    assert "(its engine of good" in made.held.found
+
+
 def test_the_first_of_another_class_adds_to_one_that_stays_and_is_beside_nothing(registry, release) -> None:
     kept = {"arithmetic": Arithmetic.VNNI, "content": b"vnni"}
     release("classes", **kept)
