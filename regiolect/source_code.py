@@ -182,21 +182,29 @@ def _compiled(text: bytes, path: Path) -> CodeType | None:
 def _stated(code: CodeType) -> Iterator[str]:
     """What imports in compiled code name, relative ones with their dots: statements, `importlib.import_module("name")`
     and `__import__("name")`. Those that types alone need are not run."""
-    steps = [step for step in dis.get_instructions(code) if step.opname not in _FILLERS]
-    skipped = 0
+    steps = _run(code)
     for index, step in enumerate(steps):
-        if step.offset < skipped:
-            continue
         if step.opname == "IMPORT_NAME":
             yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
         elif isinstance(step.argval, CodeType) and _may_import(step.argval):
             yield from _stated(step.argval)
-        elif step.opname.startswith("LOAD_"):
+        elif step.argval in _BY_NAME and step.opname.startswith("LOAD_"):
             after = steps[index + 1]
-            if step.argval == "TYPE_CHECKING" and "IF_FALSE" in after.opname:
-                skipped = after.argval
-            elif step.argval in _BY_NAME and after.opname == "LOAD_CONST":
-                yield from (name for name in [after.argval] if isinstance(name, str))
+            if after.opname == "LOAD_CONST" and isinstance(after.argval, str):
+                yield after.argval
+
+
+def _run(code: CodeType) -> list[dis.Instruction]:
+    """Steps of compiled code, without what `if TYPE_CHECKING` leaves out."""
+    steps: list[dis.Instruction] = []
+    skipping = False
+    for step in dis.get_instructions(code):
+        # Up to the next place that anything jumps to: where the block's own jump leads, may lie behind an `else`.
+        skipping = skipping and not step.is_jump_target
+        if not skipping and step.opname not in _FILLERS:
+            skipping = "IF_FALSE" in step.opname and steps[-1].argval == "TYPE_CHECKING"
+            steps.append(step)
+    return steps
 
 
 def _may_import(code: CodeType) -> bool:

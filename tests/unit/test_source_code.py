@@ -116,13 +116,15 @@ def test_what_types_alone_need_does_not_count_and_what_a_text_names_does(write: 
             "spec": "import importlib, typing\nfrom typing import TYPE_CHECKING\n"
             "if TYPE_CHECKING:\n    import types_alone\nelse:\n    import otherwise\n"
             "if typing.TYPE_CHECKING:\n    import types_alone\n"
+            "if typing:\n    if TYPE_CHECKING:\n        import types_alone\nelse:\n    import inner\n"
             "def load(name):\n    importlib.import_module('named')\n    importlib.import_module(name)\n",
             "types_alone": "",
             "otherwise": "",
+            "inner": "",
             "named": "",
         }
     )
-    assert names(spec.load) == ["named.py", "otherwise.py", "spec.py"]
+    assert names(spec.load) == ["inner.py", "named.py", "otherwise.py", "spec.py"]
 
 
 def test_a_file_of_the_user_counts_though_it_is_called_like_one_of_the_standard_library(write: Write) -> None:
