@@ -5,15 +5,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint browser emulator benchmarks schema clean
+# Tests start hundreds of processes: each would compile Regiolect anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test collected lint browser emulator benchmarks schema clean
 
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
 
-# Five processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
+# Four processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
 # tests of servers wait. The order of collection puts the longest first.
-test: $(READY) lint browser emulator
-	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
+test:
+	$(MAKE) --jobs 3 --output-sync=target $(READY) browser emulator
+	$(MAKE) --jobs 2 --output-sync=target lint collected
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+# What pytest makes of a file for its assertions is made once, while types are checked, and not by each process.
+collected: $(READY)
+	@$(BIN)/pytest --collect-only -qq >/dev/null
 
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
 browser:
