@@ -16,7 +16,7 @@ demo: $(READY)
 # Four processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
 # tests of servers wait. The order of collection puts the longest first.
 test:
-	$(MAKE) --jobs 3 --output-sync=target $(READY) browser emulator
+	$(MAKE) --jobs 2 --output-sync=target $(READY) emulator
 	$(MAKE) --jobs 2 --output-sync=target lint collected
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
@@ -32,7 +32,7 @@ browser:
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
 # Tests of arithmetic run on an emulated processor without VNNI as well: Debian's qemu-user.
-emulator:
+emulator: | browser
 	@if command -v qemu-x86_64 >/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends qemu-user; \
