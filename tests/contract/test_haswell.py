@@ -34,7 +34,6 @@ on_linux_x86 = pytest.mark.skipif(
 
 
 @on_linux_x86
-@pytest.mark.timeout(900)
 def test_int8_answers_are_right_where_pairs_saturate(tmp_path: Path) -> None:
     options = ["-p", "no:cacheprovider", "-p", "no:randomly", "-m", "arithmetic", f"--rootdir={ROOT}", "--timeout=600"]
     done = python_on_haswell(tmp_path, "-c", CODE, *options, *FILES, seconds=840)

@@ -8,12 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
 
 
-@pytest.mark.timeout(600)
 def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
     text = PAGE.read_text()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

@@ -54,7 +54,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             "REGIOLECT_MODELS": f"{FASHION},{ADDRESS}",
             "REGIOLECT_POLICIES": str(workshop.policies),
         }
-        subprocess.run(_program("regiolect", "pools", "apply"), env=environment, cwd=folder, check=True, timeout=120)
+        subprocess.run(_program("regiolect", "pools", "apply"), env=environment, cwd=folder, check=True, timeout=600)
         command = _program("prefect", "worker", "start", "--pool", "control")
         worker = processes.launch(command, environment, folder, folder / "worker.log")
         try:

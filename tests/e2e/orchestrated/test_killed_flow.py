@@ -20,7 +20,6 @@ def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
 
 
 # A release for each border; on two cores that other tests share they take minutes.
-@pytest.mark.timeout(900)
 def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
     """One piece of work, killed once at each border, taken up by the next process each time."""
     yard.new_work()
