@@ -86,11 +86,13 @@ class _Writing:
     def _steps(self, scale: str, point: str, axis: int) -> tuple[str, str, int | None]:
         """Scale and zero point as Q/DQ nodes take them: scalars, or vectors along an axis."""
         steps, zero = self._constant(scale), self._constant(point)
+        if zero.size not in (1, steps.size):
+            raise self._refused(f"scale {scale!r} of shape {steps.shape} with zero point {point!r} of {zero.shape}")
         if steps.size == 1:
             return self._new(scale, steps.reshape(())), self._new(point, zero.reshape(())), None
         if steps.ndim != 1:
             raise self._refused(f"scale {scale!r} of shape {steps.shape}")
-        return scale, self._new(point, np.broadcast_to(zero, steps.shape)), axis
+        return scale, self._new(point, np.broadcast_to(zero.ravel(), steps.shape)), axis
 
     def _constant(self, name: str) -> NDArray[Any]:
         if name not in self.held:

@@ -141,6 +141,10 @@ def test_scales_that_no_such_nodes_have_are_refused() -> None:
     assert caught.value.found == "scale 'ws' of shape (1, 16)"
     assert "quant_format=QuantFormat.QDQ" in caught.value.remedy
 
+    with pytest.raises(UnsupportedOperator) as caught:
+        as_qdq(product(ws=np.float32(0.004)))
+    assert caught.value.found == "scale 'ws' of shape () with zero point 'wz' of (16,)"
+
     computed = product()
     computed.graph.node.insert(0, helper.make_node("Identity", ["ws"], ["told"]))
     computed.graph.node[2].input[4] = "told"
