@@ -7,7 +7,7 @@ from regiolect.planning import Plan
 from regiolect.report.words import ChampionFigures, LossFigures, precision_words, suspicion
 
 # No more than fit on the page that shows them, which hides what is wider than it.
-COLUMNS = ("region", "target", "precision", "decision", "loss", "interval", "limit", "vs FP32", "served as")
+COLUMNS = ("region", "target", "precision", "decision", "loss", "limit", "vs FP32", "served as")
 
 
 def figures(result: ReleaseResult) -> dict[str, float]:
@@ -78,8 +78,7 @@ def _cells(row: ReleaseRow) -> tuple[str, ...]:
         row.place or "-",
         precision_words(row),
         row.decision.value,
-        loss.said if loss else "-",
-        loss.bounds if loss else "-",
+        f"{loss.said}, {loss.bounds}" if loss else "-",
         loss.allowed if loss else "-",
         "-" if row.speedup is None else f"{row.speedup:.2f}x",
         row.model_uri or "-",

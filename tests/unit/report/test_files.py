@@ -79,7 +79,7 @@ def test_markdown_keeps_its_columns_and_tells_refusals_and_drills():
     text = markdown_table(result)
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
-    assert "| na | cpu-x86 | INT8 graph, 10 INT8 and 1 FP32 kernels | approved | +0.20 pt |" in text
+    assert "| na | cpu-x86 | INT8 graph, 10 INT8 and 1 FP32 kernels | approved | +0.20 pt, +0.00 to +0.42 |" in text
     assert r"found a \| b c. Remedy: look at the calibration set" in text
     assert "**hk, inconclusive**: more samples are needed" in text
     assert "**Deliberate drill, over its threshold**: refused by gate, as it must be" in text
