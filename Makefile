@@ -20,9 +20,10 @@ test:
 	$(MAKE) --jobs 2 --output-sync=target lint collected
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-# What pytest makes of a file for its assertions is made once, while types are checked, and not by each process.
+# What pytest makes of a file for its assertions is made once, while types are checked, and not by each process. It says
+# why where a file cannot be read.
 collected: $(READY)
-	@$(BIN)/pytest --collect-only -qq >/dev/null
+	@said="$$($(BIN)/pytest --collect-only -qq)" || { echo "$$said"; exit 1; }
 
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
 browser:

@@ -59,8 +59,8 @@ class _Writing:
         x, x_scale, x_point, w, w_scale, w_point, y_scale, y_point, *bias = node.input
         convolution = node.op_type == "QLinearConv"
         # A product may have a scale for each row of its first factor and of its answer, and one for each column of its
-        # second; a convolution one for each output channel.
-        rows, columns = (0, 0) if convolution else (-2, -1)
+        # second; a convolution one for each output channel of its weight.
+        rows, columns = (None, 0) if convolution else (-2, -1)
         operands = [self._dequantized(x, x_scale, x_point, rows), self._dequantized(w, w_scale, w_point, columns)]
         if bias and bias[0]:
             operands.append(self._bias(bias[0], x_scale, w_scale))
@@ -72,7 +72,7 @@ class _Writing:
         self._add("QuantizeLinear", [wide, scale, point], node.output[0], axis)
         return self.made
 
-    def _dequantized(self, values: str, scale: str, point: str, axis: int) -> str:
+    def _dequantized(self, values: str, scale: str, point: str, axis: int | None) -> str:
         scale, point, given = self._steps(scale, point, axis)
         return self._add("DequantizeLinear", [values, scale, point], self.names.new(f"{values}_dequantized"), given)
 
@@ -83,14 +83,14 @@ class _Writing:
         output = self.names.new(f"{values}_dequantized")
         return self._add("DequantizeLinear", [values, scale], output, 0 if steps.size > 1 else None)
 
-    def _steps(self, scale: str, point: str, axis: int) -> tuple[str, str, int | None]:
-        """Scale and zero point as Q/DQ nodes take them: scalars, or vectors along an axis."""
+    def _steps(self, scale: str, point: str, axis: int | None) -> tuple[str, str, int | None]:
+        """Scale and zero point as Q/DQ nodes take them: scalars, or vectors along an axis; None: scalars alone."""
         steps, zero = self._constant(scale), self._constant(point)
         if zero.size not in (1, steps.size):
             raise self._refused(f"scale {scale!r} of shape {steps.shape} with zero point {point!r} of {zero.shape}")
         if steps.size == 1:
             return self._new(scale, steps.reshape(())), self._new(point, zero.reshape(())), None
-        if steps.ndim != 1:
+        if steps.ndim != 1 or axis is None:
             raise self._refused(f"scale {scale!r} of shape {steps.shape}")
         return scale, self._new(point, np.broadcast_to(zero.ravel(), steps.shape)), axis
 

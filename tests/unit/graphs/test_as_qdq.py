@@ -145,6 +145,10 @@ def test_scales_that_no_such_nodes_have_are_refused() -> None:
         as_qdq(product(ws=np.float32(0.004)))
     assert caught.value.found == "scale 'ws' of shape () with zero point 'wz' of (16,)"
 
+    with pytest.raises(UnsupportedOperator) as caught:
+        as_qdq(convolution(ys=np.full(8, 0.3, np.float32), yz=np.full(8, 120, np.uint8)))
+    assert caught.value.found == "scale 'ys' of shape (8,)", "rows of the batch are not channels"
+
     computed = product()
     computed.graph.node.insert(0, helper.make_node("Identity", ["ws"], ["told"]))
     computed.graph.node[2].input[4] = "told"
