@@ -44,8 +44,8 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.processor import CAPS
 from regiolect.graphs import protos, quantize
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.integrity import digest_bytes, write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.storage import LocalStore
 
 RESULTS = Path(__file__).parent / "results"

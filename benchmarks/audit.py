@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from regiolect.audit import audit
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.host.processors import processors
 from regiolect.integrity import digest_file, write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring

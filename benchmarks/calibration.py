@@ -27,9 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regiolect.host.cpu import cpu_fingerprint
+from regiolect.host.lock import whole_machine
 from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint, whole_machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

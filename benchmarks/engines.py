@@ -24,8 +24,8 @@ from regiolect.calibrate import calibrate
 from regiolect.contracts import CalibrationMethod, Precision
 from regiolect.engines.catalog import backend
 from regiolect.export import export_model
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.storage import LocalStore
 
 REGION = "bench"

@@ -48,12 +48,12 @@ from regiolect.contracts import (
 )
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
-from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
+from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.engines.onnxruntime.cuda_runtime import CudaEngine
 from regiolect.engines.onnxruntime.session import ERRORS
 from regiolect.errors import RegiolectError
 from regiolect.export import export_model
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy

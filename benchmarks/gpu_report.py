@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 
 from regiolect.contracts import ChosenGraph, Configuration, TunedEngine
-from regiolect.gpus import Gpu
+from regiolect.host.gpu import Gpu
 from regiolect.integrity import write_atomic
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 from tests.e2e.interrupted import PATIENCE, Desk, Running, desk_in
 from tests.flows.tiny_models import ADDRESS
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 
 DEMO = ("run", "examples.fashion:MODEL", "--drills")
 WAYS = ("off", "on")
@@ -73,7 +73,7 @@ def run(home: Path, way: str) -> float:
     """Wall seconds of one demo; SystemExit unless all that it should approve is approved, and each drill refused."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     own = {"REGIOLECT_HOME": str(home), "REGIOLECT_ISOLATION": way, "XDG_CONFIG_HOME": str(home / "configuration")}
-    command = [sys.executable, "-c", "from regiolect.cli import main; main()", *DEMO]
+    command = [sys.executable, "-c", "from regiolect.cli.app import main; main()", *DEMO]
     clock = time.perf_counter()
     done = subprocess.run(command, env=kept | own, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - clock

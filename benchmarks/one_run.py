@@ -60,8 +60,8 @@ def register(addresses: Sequence[str]) -> Figures:
 def nightly(addresses: Sequence[str]) -> Figures:
     """A night in which nothing has changed."""
     from flows.nightly import nightly as flow
-    from regiolect import nightly as planning
     from regiolect.registry import Registry
+    from regiolect.release import nightly as planning
 
     start = _start_server()
     planned: Figures = {"seconds": 0.0, "calls": 0}

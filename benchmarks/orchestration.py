@@ -30,9 +30,9 @@ from typing import Any
 
 from benchmarks.many_models import FOLDER, REGIONS, ManyModels
 from regiolect.errors import BackendUnavailable
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.servers.local import LocalServers
 
 EXAMPLE = "examples.fashion:MODEL"

@@ -24,8 +24,8 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.evaluate.timing import measure
 from regiolect.graphs import typed_graph
+from regiolect.host.lock import whole_machine
 from regiolect.integrity import digest_of
-from regiolect.machine import whole_machine
 from regiolect.precision import Recipe
 from regiolect.storage import LocalStore
 

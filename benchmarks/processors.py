@@ -26,9 +26,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from regiolect.host.cpu import cpu_fingerprint
+from regiolect.host.lock import whole_machine
 from regiolect.host.processors import allowed, processors, quota_files
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint, whole_machine
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("onnxruntime", "openvino")

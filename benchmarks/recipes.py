@@ -34,8 +34,8 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
 from regiolect.export import export_model
 from regiolect.graphs import operators_of, protos
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import LocalStore
 

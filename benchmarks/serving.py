@@ -36,8 +36,9 @@ from regiolect.contracts import CalibrationMethod, Performance, Precision, Prepr
 from regiolect.engines.catalog import backend
 from regiolect.errors import Overloaded
 from regiolect.export import export_model
+from regiolect.host.cpu import cpu_fingerprint
+from regiolect.host.lock import whole_machine
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint, whole_machine
 from regiolect.serving.adaptive import AdaptiveModel
 from regiolect.serving.forecast import Point
 from regiolect.serving.opening import served_points, ways_of

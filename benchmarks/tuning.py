@@ -48,9 +48,10 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.export import export_model
+from regiolect.host.cpu import cpu_fingerprint
+from regiolect.host.lock import whole_machine
 from regiolect.host.processors import processors
 from regiolect.integrity import digest_of, write_atomic
-from regiolect.machine import cpu_fingerprint, whole_machine
 from regiolect.storage import LocalStore
 from regiolect.tune.bench import Bench
 from regiolect.tune.candidates import batch_sizes

@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from regiolect.bundle import read_bundle, results_path, write_bundle
+from regiolect.bundle.manifest import read_bundle, results_path
+from regiolect.bundle.write import write_bundle
 from regiolect.contracts import (
     Decision,
     ExportedModel,
@@ -31,18 +32,19 @@ from regiolect.contracts import (
     SampleSet,
     Split,
     ValidatedCalibration,
+    approved_engine,
 )
 from regiolect.engines.catalog import backend
 from regiolect.errors import RegiolectError
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.host.arithmetic import arithmetic_here
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.integrity import write_atomic
-from regiolect.machine import cpu_fingerprint
 from regiolect.model import load_model_spec
-from regiolect.outcome import approved_engine, conclude
 from regiolect.planning.request import region_parts, requests_for
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.release.outcome import conclude
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
@@ -102,7 +104,7 @@ def release(folder: Path, name: str) -> None:
 def _outcomes(
     model: ExportedModel, data: ValidatedCalibration, policy: RegionPolicy, store: LocalStore
 ) -> Iterator[RegionOutcome]:
-    from regiolect import stages
+    from regiolect.release import stages
 
     spec = load_model_spec(MODEL)
     shared = region_parts(spec, spec.source(), policy)

@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from regiolect.bundle import engine_folder, read_bundle
+from regiolect.bundle.manifest import engine_folder, read_bundle
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.host.processors import processors

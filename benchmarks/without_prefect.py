@@ -13,8 +13,8 @@ from itertools import groupby
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.outcome import conclude, rows_of
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine
+from regiolect.release.outcome import conclude, rows_of
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region

@@ -12,8 +12,8 @@ from prefect.exceptions import PrefectException
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
 from regiolect.errors import Busy, ForeignArithmetic, OrchestratorError, StorageError
-from regiolect.outcome import conclude, refuse
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
+from regiolect.release.outcome import conclude, refuse
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region

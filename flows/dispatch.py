@@ -18,13 +18,13 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Cancelled, Cancelling
 
 from flows.build_region import build_region
-from flows.deployments import INTERACTIVE, NIGHTLY
-from regiolect import progress
+from flows.deploy.deployments import INTERACTIVE, NIGHTLY
 from regiolect.contracts import ExportedModel, RegionAnswer
 from regiolect.errors import DeadlineExceeded, NoDeployment, NoWorker, RegiolectError, RunLost
 from regiolect.host.waiting import patiently
-from regiolect.outcome import is_of_another_class, refuse
 from regiolect.planning import RegionRequest, answer_of
+from regiolect.release.outcome import is_of_another_class, refuse
+from regiolect.report import lines
 from regiolect.settings import load_settings
 
 RAISE_DEADLINE = "look into the run's log, or raise nightly.deadline_minutes in the region's policy"
@@ -43,7 +43,7 @@ def dispatch(request: RegionRequest, model: ExportedModel, force: bool) -> Regio
     except RegiolectError as error:
         # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
         told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=False)
-    progress.done(told.outcome)
+    lines.done(told.outcome)
     return told
 
 

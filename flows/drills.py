@@ -16,7 +16,8 @@ from regiolect.contracts import (
     RegionOutcome,
     ValidatedCalibration,
 )
-from regiolect.drills import (
+from regiolect.planning import RegionRequest
+from regiolect.release.drills import (
     FOREIGN,
     OVER_THRESHOLD,
     WORSE,
@@ -35,7 +36,6 @@ from regiolect.drills import (
     with_champion,
     worsened,
 )
-from regiolect.planning import RegionRequest
 from regiolect.settings import load_settings
 from tasks.build import attest_engine, build
 from tasks.calibrate import calibrate_region

@@ -9,12 +9,12 @@ from prefect import flow, runtime, tags, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.choices import DryRun, Models, Regions
-from flows.deployments import NIGHTLY
+from flows.deploy.deployments import NIGHTLY
 from flows.release import SIDE_BY_SIDE, release
 from regiolect import progress
 from regiolect.contracts import NightlyResult, ReleaseResult, Trouble, failure_of
-from regiolect.nightly import ModelWork, troubles_of, work_of
 from regiolect.planning import engines_of
+from regiolect.release.nightly import ModelWork, troubles_of, work_of
 from regiolect.settings import load_settings
 from tasks.nightly import link_digest, notify, plan_night, write_digest
 

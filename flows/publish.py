@@ -13,10 +13,10 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from regiolect import progress
-from regiolect.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
 from regiolect.contracts import ExportedModel, Published, RegionOutcome
 from regiolect.errors import ApprovalMissing
 from regiolect.policy import RegionPolicy
+from regiolect.release.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
 from regiolect.settings import load_settings
 from tasks.register import champion, register
 

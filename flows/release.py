@@ -20,8 +20,8 @@ from flows.publish import publish_region
 from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.outcome import Registered, refuse, rows_of
 from regiolect.planning import Plan, RegionRequest, finished, settle
+from regiolect.release.outcome import Registered, refuse, rows_of
 from regiolect.report import markdown_plan
 from regiolect.settings import load_settings
 from tasks.export import export

@@ -12,11 +12,11 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from flows.choices import Anew, Minutes, ModelName, RegionName, Regions, TargetName, Targets
 from flows.dispatch import in_pool
 from flows.release import SIDE_BY_SIDE
-from regiolect import progress
 from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import RegiolectError, StorageError
-from regiolect.outcome import refuse, retuned
 from regiolect.planning import HERE, RegionRequest, answer, finished, on_this_machine, tell
+from regiolect.release.outcome import refuse, retuned
+from regiolect.report import lines
 from regiolect.settings import load_settings
 from regiolect.storage import Store
 from regiolect.tune.candidates import DEFAULT_MINUTES
@@ -115,7 +115,7 @@ def tune_one(request: RegionRequest, minutes: float, force: bool) -> RegionAnswe
         told = (_elsewhere if load_settings().on_pools else _here)(request, minutes, force)
     except RegiolectError as error:
         told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=False)
-    progress.tuned(told.outcome)
+    lines.tuned(told.outcome)
     return told
 
 

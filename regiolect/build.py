@@ -18,8 +18,8 @@ from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
 from regiolect.precision import coarser_than
-from regiolect.remember import remember
 from regiolect.storage import Store
+from regiolect.storage.stage_cache import remember
 
 
 def build_engine(
@@ -45,7 +45,8 @@ def build_engine(
         InvalidSetting: the graph would be coarser than the policy's precision.
         EngineError: the backend is missing or refuses the graph.
     """
-    from regiolect.calibrate import require_own, table_to_bytes
+    from regiolect.calibrate import table_to_bytes
+    from regiolect.provenance import require_own
 
     if data.region != request.region:
         raise ForeignCalibration(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
 from regiolect.errors import EmptyDataset, InvalidSamples
-from regiolect.files import cannot_read, open_file
+from regiolect.host.files import cannot_read, open_file
 from regiolect.integrity import digest_of, digest_source, write_atomic
 
 # How the arrays of inputs and attributes are told from the others in a file.

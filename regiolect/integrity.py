@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import tempfile
@@ -18,8 +16,8 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 
 from regiolect.errors import IntegrityError, StorageError, TruncatedFile
-from regiolect.files import open_file
-from regiolect.once import once
+from regiolect.host.files import open_file
+from regiolect.scoped_cache import once
 
 _CHUNK = 1 << 20
 
@@ -57,31 +55,8 @@ def digest_file(path: Path) -> str:
 
 
 def digest_source(path: Path) -> str:
-    """`digest_file` of a file that several models or regions may share: read once in a look (see `regiolect.once`)."""
+    """`digest_file` of a file that several models or regions may share: read once in a look (`scoped_cache`)."""
     return once(("file", path), lambda: digest_file(path))
-
-
-@functools.cache
-def own_code() -> str:
-    """Digest of everything of Regiolect's own that takes part in a release, data checks included: another version may
-    build, or let through, another engine."""
-    root = Path(__file__).parent.parent
-    packages = ("regiolect", "data_checks", "tasks", "flows")
-    files = sorted(file for name in packages for kind in ("*.py", "*.yaml") for file in (root / name).rglob(kind))
-    return digest_of({str(file.relative_to(root)): digest_file(file) for file in files})
-
-
-@functools.cache
-def toolchain() -> str:
-    """The libraries that export, calibrate and measure, whatever the backend, with their versions."""
-    return ", ".join(f"{name} {_version(name)}" for name in ("numpy", "onnx", "onnxruntime", "onnxscript", "torch"))
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
 
 
 def verify_file(path: Path, digest: str, size: int | None = None) -> None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from regiolect.contracts import Preprocessing, SourceFiles, TensorSpec
 from regiolect.data import RegionSource
 from regiolect.errors import InvalidModelSpec, InvalidResults, RegiolectError, UnknownModel, UnknownRegion
+from regiolect.identity.made_of import Made, made_of
+from regiolect.identity.source_code import Code, code_of, defined
 from regiolect.integrity import digest_of, digest_source
-from regiolect.made_of import Made, made_of
-from regiolect.once import once
-from regiolect.source_code import Code, code_of, defined
+from regiolect.scoped_cache import once
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +79,9 @@ class ModelSpec:
         reference: for an .onnx file that arrives quantized, the .onnx file of its FP32 original, to compare it with.
         sources: files that define the model: weights, and whatever its code reads. A change in any of them rebuilds
             everything. So does one in the code of loader, metrics, data sources and preprocessing, and in what that
-            code imports, which need not be listed (`regiolect.source_code` says what is found); and in the values that
-            loader and metrics were made with, as they are when the spec is made (`regiolect.made_of`).
+            code imports, which need not be listed (`regiolect.identity.source_code` says what is found); and in the
+            values that loader and metrics were made with, as they are when the spec is made
+            (`regiolect.identity.made_of`).
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
         preprocessing: raw input to model input.

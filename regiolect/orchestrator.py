@@ -18,8 +18,8 @@ from regiolect.errors import BackendUnavailable, OrchestratorError, UnknownModel
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import farewell
 from regiolect.host.room import require_room
+from regiolect.network import require_prefect
 from regiolect.planning import plan_here
-from regiolect.reachable import require_prefect
 from regiolect.registry import Exclusively
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import Settings
@@ -49,7 +49,7 @@ def run_release(
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
         from regiolect.host.isolated import start_fork_server
-        from regiolect.stages import PRELOADED
+        from regiolect.release.stages import PRELOADED
 
         start_fork_server(PRELOADED)
     result: ReleaseResult = _run(
@@ -112,7 +112,7 @@ def registration_lock(settings: Settings) -> Exclusively:
     Raises:
         BackendUnavailable: the orchestrator is not installed.
     """
-    found: Exclusively = _module("tasks.exclusively").one_release_at_a_time(settings)
+    found: Exclusively = _module("tasks.registration_lock").one_release_at_a_time(settings)
     return found
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from regiolect.contracts import Decision, RegionOutcome
-from regiolect.report.words import UNITS
-from regiolect.tune.words import line
-
 logger = logging.getLogger("regiolect.progress")
 # A run on a server shows these lines in its own log; nobody there asks for a level.
 logger.setLevel(logging.INFO)
@@ -16,42 +12,3 @@ logger.setLevel(logging.INFO)
 def note(what: str) -> None:
     """Something that concerns the whole run."""
     logger.info(what)
-
-
-def done(outcome: RegionOutcome) -> None:
-    """A region has its answer: one line, with units and the limit beside the figures."""
-    gate = outcome.gate
-    if gate is not None and gate.outcome is not Decision.APPROVED:
-        detail = gate.reasons[0]
-    elif gate is not None:
-        unit = UNITS[gate.unit]
-        detail = (
-            f"loss {gate.loss:.2f} {unit}, at most {gate.loss_upper:.2f} at {gate.confidence:.0%}, "
-            f"limit {gate.threshold:.2f}"
-        )
-    elif outcome.failure is not None:
-        detail = f"{outcome.failure.kind}: {outcome.failure.found}"
-    else:
-        detail = outcome.reasons[0]
-    _log(outcome, str(outcome.decision), detail)
-
-
-def tuned(outcome: RegionOutcome) -> None:
-    """A region's engine was tuned, or was not: one line."""
-    if outcome.tuning is not None:
-        _log(outcome, "tuned", line(outcome.tuning))
-    elif outcome.failure is not None:
-        _log(outcome, "not tuned", f"{outcome.failure.kind}: {outcome.failure.found}")
-
-
-def _log(outcome: RegionOutcome, what: str, detail: str) -> None:
-    level = logging.INFO if outcome.decision in (Decision.APPROVED, Decision.NOT_ATTESTED) else logging.WARNING
-    logger.log(
-        level,
-        "%-4s %-8s %s (%s; %.1f s)",
-        outcome.region,
-        outcome.place,
-        what,
-        detail,
-        outcome.seconds,
-    )

@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regiolect.contracts import RegionId
 from regiolect.errors import InvalidSetting
+from regiolect.host.lock import WAIT_SECONDS
 from regiolect.host.processors import processors
-from regiolect.machine import WAIT_SECONDS
 from regiolect.storage import Store, find_store, open_store
 from regiolect.storage.opening import PLACEHOLDER, check_location
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import stages
 from regiolect.contracts import Attestation, ChosenGraph, EngineArtifact, ExportedModel, ValidatedCalibration
 from regiolect.planning import RegionRequest
+from regiolect.release import stages
 from tasks.in_child import in_child
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import progress, stages
+from regiolect import progress
 from regiolect.contracts import (
     Attestation,
     EngineArtifact,
@@ -15,12 +15,13 @@ from regiolect.contracts import (
     RegionOutcome,
     TunedEngine,
     ValidatedCalibration,
+    approved_engine,
 )
 from regiolect.errors import RegiolectError
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
-from regiolect.outcome import approved_engine
 from regiolect.planning import RegionRequest
+from regiolect.release import stages
 from regiolect.settings import load_settings
 from tasks.in_child import in_child
 

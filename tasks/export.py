@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import stages
 from regiolect.contracts import ExportedModel
-from regiolect.export.once import export_once
+from regiolect.export.cached import export_once
 from regiolect.model import load_model_spec
+from regiolect.release import stages
 from regiolect.settings import load_settings
 from tasks.in_child import in_child, one_child
 

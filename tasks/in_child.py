@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 from regiolect.errors.output import raising_no_secret
 from regiolect.host.isolated import Child, Limits, start_fork_server
 from regiolect.host.memory import usable_memory
+from regiolect.release.stages import PRELOADED
 from regiolect.settings import load_settings
-from regiolect.stages import PRELOADED
 
 P = ParamSpec("P")
 T = TypeVar("T")

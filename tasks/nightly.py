@@ -11,12 +11,13 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import nightly, report
+from regiolect import report
 from regiolect.contracts import NightlyResult
 from regiolect.errors import InvalidSetting
 from regiolect.planning import ModelPlan
 from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
+from regiolect.release import nightly
 from regiolect.settings import load_settings
 
 

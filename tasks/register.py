@@ -5,19 +5,19 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from regiolect import stages
 from regiolect.contracts import ApprovedEngine, Blob, ExportedModel, Published, RegionOutcome, RegisteredEngine
 from regiolect.errors import RegiolectError
 from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
-from regiolect.publish import publish
 from regiolect.registry import Registry
+from regiolect.release import stages
+from regiolect.release.publish import publish
 from regiolect.settings import load_settings
-from tasks.exclusively import one_release_at_a_time
 from tasks.in_child import in_child, one_child
+from tasks.registration_lock import one_release_at_a_time
 
 
-# The name of a run tells who is at a registered model: tasks.exclusively asks for it.
+# The name of a run tells who is at a registered model: tasks.registration_lock asks for it.
 @task(
     name="register",
     task_run_name="register-{model.name}-{outcomes[0].region}",

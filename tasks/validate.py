@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from data_checks import validate_calibration
 from regiolect.contracts import RegionDataset, ValidatedCalibration
 from regiolect.errors.output import raising_no_secret
+from regiolect.host.lock import sharing_machine
 from regiolect.ingest import ingest
-from regiolect.machine import sharing_machine
 from regiolect.model import load_model_spec
 from regiolect.planning import RegionRequest, require_planned
 from regiolect.settings import load_settings

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regiolect.bundle import BundleManifest, write_bundle
+from regiolect.bundle.manifest import BundleManifest
+from regiolect.bundle.write import write_bundle
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,

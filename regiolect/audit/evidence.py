@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from regiolect.attest import read_layers
-from regiolect.bundle import (
+from regiolect.bundle.manifest import (
     POLICY,
     BundleManifest,
     attestation_path,
@@ -37,7 +37,7 @@ from regiolect.errors import (
     SamplesSeenBefore,
 )
 from regiolect.evaluate.results import PairedResults
-from regiolect.files import NOTE, RECORD, read_file
+from regiolect.host.files import NOTE, RECORD, read_file
 from regiolect.policy import RegionPolicy
 from regiolect.tune.figures import measured
 from regiolect.tune.journal import engine_digest

@@ -23,7 +23,9 @@ from regiolect.audit.evidence import (
 )
 from regiolect.audit.promised import FindStore, promised, require_kept, require_recorded
 from regiolect.audit.today import require_allowed, require_recent
-from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.bundle.decisions import require_name, verify_decision
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import ApprovedEngine, AuditedEngine, AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegiolectError, RegistryError
 from regiolect.errors.redaction import redacted_address
@@ -32,7 +34,6 @@ from regiolect.host.processors import processors
 from regiolect.integrity import digest_file
 from regiolect.policy import PolicyBook
 from regiolect.registry import LiveVersion, Registry, require_obedient, require_signed
-from regiolect.signing.bundles import require_name, verify_decision
 from regiolect.signing.trust import Trust
 from regiolect.tune import words
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from regiolect.audit.evidence import judged_class
-from regiolect.calibrate.seal import too_old
 from regiolect.contracts import ApprovedEngine, Arithmetic, CalibrationTable, Decision, Target
 from regiolect.errors import CalibrationTooOld, NoLongerAllowed
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.policy import RegionPolicy
+from regiolect.provenance import too_old
 
 
 def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: PairedResults) -> None:

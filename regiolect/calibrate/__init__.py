@@ -5,7 +5,6 @@ from __future__ import annotations
 from regiolect.calibrate.archive import keep_observed, read_observed, table_from_bytes, table_to_bytes
 from regiolect.calibrate.observe import calibrate, observe
 from regiolect.calibrate.observed import Observed, Shard, merge_observed, table_of
-from regiolect.calibrate.seal import require_own, seal, too_old
 from regiolect.calibrate.watched import tensors_to_observe
 
 __all__ = [
@@ -16,11 +15,8 @@ __all__ = [
     "merge_observed",
     "observe",
     "read_observed",
-    "require_own",
-    "seal",
     "table_from_bytes",
     "table_of",
     "table_to_bytes",
     "tensors_to_observe",
-    "too_old",
 ]

@@ -30,7 +30,7 @@ from regiolect.calibrate.histogram import BINS, Extremes, Histogram
 from regiolect.calibrate.observed import Observed, Shard
 from regiolect.contracts import CalibrationTable, Observation, short
 from regiolect.errors import ForeignCalibration, InvalidCalibration
-from regiolect.files import RECORD
+from regiolect.host.files import RECORD
 from regiolect.integrity import canonical_json, digest_of, parse_json
 from regiolect.storage import Store
 

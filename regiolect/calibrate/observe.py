@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from regiolect.calibrate.histogram import Extremes, Histogram
 from regiolect.calibrate.observed import WHOLE, Observed, Shard, table_of
-from regiolect.calibrate.seal import require_local, seal
 from regiolect.calibrate.watched import Arrays, WatchedGraph, culprits, watched
 from regiolect.contracts import CalibrationMethod, CalibrationTable, ExportedModel, ValidatedCalibration
 from regiolect.data import SampleIndex, Samples, model_inputs, read_index, read_parts
 from regiolect.errors import InvalidSamples, InvalidSetting, NonFiniteActivation
 from regiolect.host.processors import processors
+from regiolect.provenance import require_local, seal
 from regiolect.storage import Store
 
 Progress = Callable[[int, int], None]

@@ -40,6 +40,7 @@ from regiolect.contracts.engine import (
     slot_of,
 )
 from regiolect.contracts.gate import (
+    UNITS,
     ApprovedEngine,
     ChampionComparison,
     Decision,
@@ -65,6 +66,7 @@ from regiolect.contracts.release import (
     RegisteredEngine,
     ReleaseResult,
     ReleaseRow,
+    approved_engine,
     failure_of,
 )
 from regiolect.contracts.repair import (
@@ -85,6 +87,8 @@ from regiolect.contracts.tuning import (
 )
 
 __all__ = [
+    "approved_engine",
+    "UNITS",
     "AnsweredAgain",
     "ApprovedEngine",
     "Arithmetic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -191,3 +192,6 @@ class ApprovedEngine(Contract):
         if self.tuning is not None and self.tuning.build_key != self.engine.request.build_key:
             raise ValueError("the tuning belongs to another engine")
         return self
+
+
+UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}

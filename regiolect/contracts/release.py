@@ -11,7 +11,14 @@ from regiolect.contracts.base import Arithmetic, Blob, Contract, Digest, Precisi
 from regiolect.contracts.calibration import CalibrationTable
 from regiolect.contracts.data import CheckResult
 from regiolect.contracts.engine import Attestation, EngineArtifact, Target, place_of, slot_of
-from regiolect.contracts.gate import ChampionComparison, Decision, EvaluationResult, GateDecision, LossUnit
+from regiolect.contracts.gate import (
+    ApprovedEngine,
+    ChampionComparison,
+    Decision,
+    EvaluationResult,
+    GateDecision,
+    LossUnit,
+)
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
 from regiolect.errors.redaction import redacted
@@ -263,3 +270,18 @@ class ReleaseResult(Contract):
     drills: tuple[Drill, ...] = ()
     report: str | None = None
     tracking_uri: str
+
+
+def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:
+    """The engine of an outcome, if the gate approved it."""
+    if outcome.decision is not Decision.APPROVED:
+        return None
+    return ApprovedEngine.model_validate(
+        {
+            "engine": outcome.engine,
+            "attestation": outcome.attestation,
+            "evaluation": outcome.evaluation,
+            "decision": outcome.gate,
+            "tuning": outcome.tuning,
+        }
+    )

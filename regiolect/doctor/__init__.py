@@ -6,7 +6,7 @@
     project.py       policies, models, the home and its disk
     signing.py       the key that releases sign with, and the trust file
     places.py        stores, registry, clocks, the servers of `regiolect up`
-    orchestration.py the way to `flows.checkup`, which looks at Prefect
+    orchestration.py the way to `flows.deploy.checkup`, which looks at Prefect
 
 A check changes nothing but one small record per store and machine, which is written anew each time and tells other
 machines which code runs here. Opening a store marks a new one

@@ -13,7 +13,7 @@ from regiolect.doctor.finding import Check, Diagnosis, Finding, told
 from regiolect.engines import catalog
 from regiolect.errors import PolicyError, RegiolectError
 from regiolect.errors.redaction import redacted
-from regiolect.integrity import own_code
+from regiolect.identity.toolchain import own_code
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings, load_settings
 from regiolect.storage.opening import PLACEHOLDER

@@ -10,7 +10,7 @@ from typing import Literal
 
 from regiolect.contracts import Contract, Digest
 from regiolect.errors import RegiolectError
-from regiolect.reachable import one_line
+from regiolect.network import one_line
 
 Verdict = Literal["ok", "note", "wrong"]
 

@@ -13,7 +13,7 @@ from regiolect.contracts import short
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.engines import catalog
 from regiolect.errors import BackendUnavailable, DeviceLost
-from regiolect.integrity import own_code
+from regiolect.identity.toolchain import own_code
 
 DISTRIBUTION = "regiolect"
 CORE = ""

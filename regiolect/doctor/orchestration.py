@@ -1,4 +1,4 @@
-"""Prefect, as far as this package may speak of it: what looks at a server is found by name in `flows.checkup`."""
+"""Prefect, as far as this package may speak of it: what looks at a server is in `flows.deploy.checkup`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib.metadata import version
 from typing import Any, Protocol, cast
 
 from regiolect.doctor.finding import Finding, note, wrong
+from regiolect.network import require_prefect
 from regiolect.orchestrator import flows_module
 from regiolect.policy import PolicyBook
-from regiolect.reachable import require_prefect
 from regiolect.settings import Settings
 
 
 class Checkup(Protocol):
-    """What `flows.checkup` offers. Everything asks the server at PREFECT_API_URL, and changes nothing there."""
+    """What `flows.deploy.checkup` offers. Everything asks the server at PREFECT_API_URL, and changes nothing there."""
 
     def server(self) -> Iterable[Any]: ...
     def deployments(self, book: PolicyBook, settings: Settings) -> Iterable[Any]: ...

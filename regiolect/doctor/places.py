@@ -23,9 +23,10 @@ from regiolect.contracts import Contract, Digest, short
 from regiolect.doctor.finding import Finding, note, ok, wrong
 from regiolect.errors import RegistryError, StorageError
 from regiolect.errors.redaction import redacted_address
-from regiolect.integrity import digest_of, own_code
-from regiolect.reachable import sqlite_file
+from regiolect.identity.toolchain import own_code
+from regiolect.integrity import digest_of
 from regiolect.registry import CHAMPION, Registry
+from regiolect.registry.database import sqlite_file
 from regiolect.servers.local import LocalServers
 from regiolect.servers.temporary import left_behind
 from regiolect.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regiolect.contracts import Arithmetic, EngineArtifact, Misfit, Precision
 from regiolect.host.arithmetic import arithmetic_of
-from regiolect.machine import UNKNOWN
+from regiolect.host.cpu import UNKNOWN
 
 ARITHMETIC = "arithmetic"
 """The misfit of an engine that was judged in another class of arithmetic than the host's."""

@@ -41,8 +41,8 @@ from regiolect.errors import (
     NotRunnableHere,
     StorageError,
 )
+from regiolect.host.cpu import UNKNOWN, cpu_fingerprint
 from regiolect.host.processors import processors
-from regiolect.machine import UNKNOWN, cpu_fingerprint
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 

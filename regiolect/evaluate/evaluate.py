@@ -38,8 +38,8 @@ from regiolect.evaluate.probes import keep_probes
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.evaluate.results import PairedResults, require_own_scores
 from regiolect.evaluate.timing import MIN_ROUNDS, measure, rounds_for
+from regiolect.host.lock import sharing_machine, whole_machine
 from regiolect.integrity import digest_of
-from regiolect.machine import sharing_machine, whole_machine
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store

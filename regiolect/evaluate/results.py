@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.errors import InvalidResults
-from regiolect.files import RECORD, cannot_read, read_file
+from regiolect.host.files import RECORD, cannot_read, read_file
 from regiolect.integrity import digest_bytes
 
 COLUMNS = ("sample_id", "reference", "engine")

@@ -26,7 +26,7 @@ from regiolect.export.cleanup import (
     set_interface,
 )
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
-from regiolect.files import PROTOBUF, cannot_read, open_file
+from regiolect.host.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
 # The IR version from which on weights need not be inputs.

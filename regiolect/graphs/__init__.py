@@ -156,7 +156,7 @@ def _require_table(
             remedy=f"calibrate on local data first: regiolect run MODEL --regions {region}",
         )
     if table is not None:
-        from regiolect.calibrate import require_own
+        from regiolect.provenance import require_own
 
         require_own(table.seal, region=region, model=model)
 

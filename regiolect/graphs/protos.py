@@ -14,7 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.version_converter import ConvertError, convert_version
 
 from regiolect.errors import InvalidOnnx, UnsupportedOperator
-from regiolect.files import PROTOBUF, open_file
+from regiolect.host.files import PROTOBUF, open_file
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _LARGE_WEIGHT = 1 << 12  # bytes

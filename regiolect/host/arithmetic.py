@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from regiolect.contracts import Arithmetic
-from regiolect.machine import UNKNOWN, cpu_fingerprint
+from regiolect.host.cpu import UNKNOWN, cpu_fingerprint
 
 _X86 = frozenset({"x86_64", "amd64"})
 _ARM = frozenset({"aarch64", "arm64"})

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from regiolect.errors import StorageError
-from regiolect.guarded import make_guarded
+from regiolect.host.guarded import make_guarded
 
 # An embedded server, its database and a small model's engines; with less, SQLite dies in the middle of a release.
 LEAST_FREE = 256 * 1024 * 1024

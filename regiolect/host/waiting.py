@@ -19,8 +19,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import Busy, RegiolectError
 from regiolect.errors.redaction import redacted
-from regiolect.files import NOTE, read_file
 from regiolect.host.child import off_the_clock
+from regiolect.host.files import NOTE, read_file
 from regiolect.host.process import born
 
 SAY_SECONDS = 30.0

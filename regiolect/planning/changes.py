@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from regiolect.contracts import Contract
-from regiolect.once import once
 from regiolect.planning.kept import files_of, policy_of
 from regiolect.planning.request import RegionRequest, changed_files
 from regiolect.policy import RegionPolicy
+from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 _DIGEST = "sha256:"

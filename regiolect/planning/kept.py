@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from regiolect.calibrate.seal import too_old
 from regiolect.contracts import Arithmetic, HeldBack, RegionAnswer, RegionOutcome, SourceFiles, Target, slot_of
 from regiolect.host.arithmetic import arithmetic_of
 from regiolect.host.interrupts import stand_still
-from regiolect.once import once
 from regiolect.planning.request import RegionRequest, engine_key
 from regiolect.policy import RegionPolicy
+from regiolect.provenance import too_old
+from regiolect.scoped_cache import once
 from regiolect.storage import Store, blobs_of
 
 OUTCOMES = "outcomes"

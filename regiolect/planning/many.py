@@ -10,12 +10,12 @@ from contextvars import copy_context
 from regiolect.contracts import Contract, Failure, failure_of
 from regiolect.errors import RegiolectError, StorageError, UnknownModel, UnknownRegion
 from regiolect.model import load_model_spec
-from regiolect.once import one_look
 from regiolect.planning.plan import Plan
 from regiolect.planning.release import Stores, plan_here, plan_whatever_targets, require_known
 from regiolect.planning.retired import FindStore
 from regiolect.planning.served import Champions
 from regiolect.policy import PolicyBook
+from regiolect.scoped_cache import one_look
 from regiolect.settings import Settings
 from regiolect.storage import Store
 

@@ -15,8 +15,8 @@ from regiolect.errors import (
     UnknownRegion,
     UnknownTarget,
 )
+from regiolect.identity.tuning import tuning_digest
 from regiolect.model import ModelSpec, load_model_spec
-from regiolect.once import one_look
 from regiolect.planning.changes import Difference, differences
 from regiolect.planning.kept import finished, kept_in_classes, latest_of, outdated, to_be_timed_again
 from regiolect.planning.plan import Action, Plan, PlannedEngine
@@ -24,9 +24,9 @@ from regiolect.planning.request import RegionRequest, has_classes, region_parts,
 from regiolect.planning.retired import FindStore, Place, kept_elsewhere, kept_places, retired
 from regiolect.planning.served import Champions, Served
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.scoped_cache import one_look
 from regiolect.settings import Settings
 from regiolect.storage import Store
-from regiolect.tune.identity import tuning_digest
 
 Stores = Callable[[str], Store]
 """A region's store, by the region's name."""

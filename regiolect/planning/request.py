@@ -28,10 +28,11 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.errors import ChangedMeanwhile, ForeignArithmetic, OtherVersion
-from regiolect.integrity import digest_of, own_code, toolchain
+from regiolect.identity.toolchain import own_code, toolchain
+from regiolect.integrity import digest_of
 from regiolect.model import ModelSpec
-from regiolect.once import once
 from regiolect.policy import RegionPolicy
+from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 MACHINES = "machines"

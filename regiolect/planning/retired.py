@@ -8,11 +8,11 @@ from functools import partial
 from regiolect.contracts import Arithmetic, RegionOutcome, slot_of
 from regiolect.errors import RegiolectError, StorageError
 from regiolect.model import ModelSpec
-from regiolect.once import once
 from regiolect.planning.kept import LATEST, OUTCOMES
 from regiolect.planning.plan import PlannedEngine
 from regiolect.planning.request import engine_key, engine_of_key
 from regiolect.policy import PolicyBook
+from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 FindStore = Callable[[str], Store | None]

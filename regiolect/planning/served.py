@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from regiolect.contracts import Decision, Failure, RegionOutcome, RegisteredEngine, failure_of
 from regiolect.errors import RegiolectError
-from regiolect.once import once
 from regiolect.planning.kept import OUTCOMES, held_of
 from regiolect.planning.plan import PlannedEngine
 from regiolect.policy import RegionPolicy
+from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 Champions = Callable[[], Mapping[str, RegisteredEngine]]

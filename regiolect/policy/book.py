@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
-from regiolect.files import NOTE, read_file
+from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import write_atomic
 from regiolect.policy.files import PolicyFile, misnamed_file, read_policy
 from regiolect.policy.inheritance import loosened

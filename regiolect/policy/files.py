@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from regiolect.contracts.plain_yaml import compose, refusal, value_of
 from regiolect.errors import PolicyTooNew, UnusableFile
-from regiolect.files import NOTE, read_file
-from regiolect.plain_yaml import compose, refusal, value_of
+from regiolect.host.files import NOTE, read_file
 from regiolect.policy.mistakes import Key, Mistake, dotted
 
 FORMAT = 1

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from regiolect.contracts.plain_yaml import read_yaml
 from regiolect.errors import UsageError
-from regiolect.files import NOTE, read_file
-from regiolect.plain_yaml import read_yaml
+from regiolect.host.files import NOTE, read_file
 from regiolect.policy.book import PolicyBook, builtin_policies
 
 _GIT_SECONDS = 60.0

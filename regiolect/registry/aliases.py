@@ -9,7 +9,7 @@ from regiolect.contracts import RegisteredEngine
 from regiolect.errors import UsageError
 from regiolect.progress import note
 from regiolect.registry.promotions import forget_others, promote, promotions_of, tag_of
-from regiolect.registry_tags import registered_engine, require_owner
+from regiolect.registry.tags import registered_engine, require_owner
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import Promotion, open_promotion
 from regiolect.signing.trust import KeyState, Trust

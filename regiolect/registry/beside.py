@@ -14,13 +14,13 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from regiolect.bundle import BundleManifest
+from regiolect.bundle.manifest import BundleManifest
+from regiolect.bundle.requirements import requirements
+from regiolect.contracts.plain_yaml import read_yaml
 from regiolect.errors import IntegrityError, UnusableFile
-from regiolect.files import NOTE, cannot_read, read_file
+from regiolect.host.files import NOTE, cannot_read, read_file
 from regiolect.integrity import digest_bytes
-from regiolect.plain_yaml import read_yaml
 from regiolect.registry.versions import BUNDLE, LOADER
-from regiolect.serving import requirements
 
 DESCRIPTION = "MLmodel"
 # MLflow writes here, beside what it downloads, under which name and version it did.

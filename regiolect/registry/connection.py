@@ -9,12 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regiolect.cold_database import is_database, one_opens
 from regiolect.errors import RegistryError
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.waiting import alone
-from regiolect.quiet import quiet_mlflow
-from regiolect.reachable import one_line, remedy, require_answer, sqlite_file
+from regiolect.network import one_line, require_answer
+from regiolect.registry.database import is_database, one_opens, remedy, sqlite_file
+from regiolect.registry.mlflow_settings import quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

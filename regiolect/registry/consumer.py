@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from regiolect.reachable import one_line, require_answer
+from regiolect.network import one_line, require_answer
 from regiolect.registry.aliases import CHAMPION, model_at
 from regiolect.registry.connection import Connection, mlflow_client
 from regiolect.registry.promotions import require_promotion, tag_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from regiolect.bundle import MANIFEST, read_bundle
+from regiolect.bundle.manifest import MANIFEST, read_bundle
 from regiolect.errors import UnusableFile
-from regiolect.files import open_file, read_file
+from regiolect.host.files import open_file, read_file
 
 if TYPE_CHECKING:
     from mlflow.entities import FileInfo

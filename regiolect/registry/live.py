@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
-from regiolect.bundle import MANIFEST
+from regiolect.bundle.manifest import MANIFEST
 from regiolect.errors import UsageError
-from regiolect.files import NOTE, RECORD
+from regiolect.host.files import NOTE, RECORD
 from regiolect.registry.aliases import CHAMPION
 from regiolect.registry.fetching import (
     artifacts_at,

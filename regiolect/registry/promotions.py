@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from regiolect.bundle import BundleManifest
+from regiolect.bundle.manifest import BundleManifest
 from regiolect.errors import AliasMoved, UntrustedEngine
-from regiolect.registry_tags import arithmetics_of, tunings_of
+from regiolect.registry.tags import arithmetics_of, tunings_of
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import RELEASE, Promotion, open_promotion
 from regiolect.signing.trust import Trust

@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.bundle.decisions import require_name, verify_decisions
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import IntegrityError, RegistryError, VersionMissing
-from regiolect.files import RECORD
+from regiolect.host.files import RECORD
 from regiolect.integrity import digest_bytes, digest_file
 from regiolect.registry import aliases
 from regiolect.registry.beside import digests_beside, require_obedient
@@ -19,9 +21,8 @@ from regiolect.registry.connection import ClientFactory, Connection, mlflow_clie
 from regiolect.registry.fetching import fetch_bytes, fetch_folder, file_sizes
 from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at, stored_beside
 from regiolect.registry.promotions import promotion_for, tag_of
+from regiolect.registry.tags import labels, registered_engine
 from regiolect.registry.versions import BUNDLE, Versions, experiment_of, finish
-from regiolect.registry_tags import labels, registered_engine
-from regiolect.signing.bundles import require_name, verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 

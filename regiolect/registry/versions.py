@@ -34,13 +34,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regiolect.bundle import MANIFEST, BundleManifest, verify_bundle
+from regiolect.bundle.manifest import MANIFEST, BundleManifest
+from regiolect.bundle.requirements import requirements
+from regiolect.bundle.verify import verify_bundle
 from regiolect.errors import RegistryError
-from regiolect.files import RECORD
+from regiolect.host.files import RECORD
 from regiolect.integrity import digest_file
 from regiolect.registry.fetching import artifacts_at, listing
-from regiolect.registry_tags import figures, labels
-from regiolect.serving import requirements
+from regiolect.registry.tags import figures, labels
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,7 +15,9 @@ from typing import TypedDict
 
 from pydantic import ValidationError
 
-from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, results_path, verify_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle, results_path
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import (
     AnsweredAgain,
     ApprovedEngine,
@@ -33,14 +35,13 @@ from regiolect.errors import IntegrityError, InvalidBundle, InvalidResults, Inva
 from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against, not_compared, same_evidence
+from regiolect.host.lock import sharing_machine
 from regiolect.integrity import digest_bytes, digest_file, digest_of
-from regiolect.machine import sharing_machine
 from regiolect.model import ModelSpec
 from regiolect.policy import RegionPolicy
-from regiolect.preflight import not_runnable, preflight
 from regiolect.registry import Registry
 from regiolect.serving.bundles import open_engine
-from regiolect.signing.bundles import verify_decisions
+from regiolect.serving.preflight import not_runnable, preflight
 from regiolect.storage import Store
 
 _RELEASE = (

@@ -21,7 +21,7 @@ from regiolect.contracts import (
 from regiolect.data import read_samples
 from regiolect.engines.catalog import backend
 from regiolect.errors import MissingThreshold
-from regiolect.machine import sharing_machine
+from regiolect.host.lock import sharing_machine
 from regiolect.model import ModelSpec
 from regiolect.planning import RegionRequest
 from regiolect.repair.choose import Workshop, choose

@@ -24,7 +24,7 @@ from regiolect.engines.catalog import backend
 from regiolect.evaluate.evaluate import columns_of, metric_of, own_samples, paired_results, scores_of, time_against
 from regiolect.evaluate.reference import reference_outputs
 from regiolect.gate.forecast import forecast
-from regiolect.machine import sharing_machine
+from regiolect.host.lock import sharing_machine
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import RegionPolicy
 from regiolect.storage import Store

@@ -63,8 +63,8 @@ def rank_operators(
         InvalidSamples: the samples do not fit the model's inputs.
         InvalidOnnx: ONNX Runtime does not load the graph.
     """
-    from regiolect.calibrate import require_own
     from regiolect.graphs import protos, quantize
+    from regiolect.provenance import require_own
 
     for region in np.unique(samples.regions):
         require_own(table.seal, region=str(region), model=model)

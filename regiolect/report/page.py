@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from regiolect import __version__
 from regiolect.contracts import (
+    UNITS,
     CalibrationTable,
     CheckResult,
     Decision,
@@ -124,7 +125,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome], layers: Lay
             choices=[entry for entry in entries if entry.outcome and entry.outcome.repair],
             tuned=[entry for entry in entries if entry.outcome and entry.outcome.tuning],
             tuning_words=tuning_words,
-            units=words.UNITS,
+            units=UNITS,
             provenance=_provenance(entries),
             uncalibrated=_uncalibrated(entries),
             confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from regiolect.contracts import (
+    UNITS,
     Attestation,
     ChampionComparison,
     Decision,
     GateDecision,
-    LossUnit,
     ReleaseRow,
     Strength,
     surely_better,
 )
 
-UNITS: Mapping[LossUnit, str] = {LossUnit.ABSOLUTE_POINTS: "pt", LossUnit.RELATIVE_PERCENT: "%"}
 # Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
 SIGNS: Mapping[Decision, str] = {
     Decision.APPROVED: "✓",

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regiolect.errors import StorageError, UnusableFile
-from regiolect.guarded import read_secret
+from regiolect.host.guarded import read_secret
 from regiolect.host.waiting import alone
 from regiolect.integrity import parse_json
 from regiolect.servers.files import cannot_write, write_private

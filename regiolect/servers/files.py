@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from regiolect.errors import StorageError
-from regiolect.guarded import make_guarded
+from regiolect.host.guarded import make_guarded
 
 
 def write_private(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from regiolect.files import open_file
+from regiolect.host.files import open_file
 from regiolect.host.process import born
 from regiolect.progress import note
 

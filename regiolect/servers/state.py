@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regiolect.errors import StorageError
-from regiolect.files import NOTE, read_file
+from regiolect.host.files import NOTE, read_file
 from regiolect.servers.files import write_private
 from regiolect.servers.processes import ProcessId
 

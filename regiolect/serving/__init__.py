@@ -5,8 +5,9 @@ MLflow finds this package as the loader module of every version, and calls `_loa
 
 from __future__ import annotations
 
+from regiolect.bundle.requirements import requirements
 from regiolect.serving.adaptive import AdaptiveModel, Statistics
-from regiolect.serving.bundles import ServedModel, _load_pyfunc, load_bundle, requirements
+from regiolect.serving.bundles import ServedModel, _load_pyfunc, load_bundle
 from regiolect.serving.opening import load_adaptive
 
 __all__ = [

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect import __version__
-from regiolect.bundle import MANIFEST, BundleManifest, engine_folder, read_bundle, selftest_path, verify_bundle
+from regiolect.bundle.decisions import require_name, verify_decisions
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, engine_folder, read_bundle, selftest_path
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import (
     ApprovedEngine,
     Configuration,
@@ -21,18 +22,17 @@ from regiolect.contracts import (
     TensorSpec,
     TunedEngine,
 )
+from regiolect.contracts.plain_yaml import read_yaml
 from regiolect.data import preprocess
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.engines.selftest import SelfTest, self_test
 from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, SelfTestFailed
-from regiolect.files import NOTE, read_file
+from regiolect.host.cpu import UNKNOWN
+from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import digest_file
-from regiolect.machine import UNKNOWN
-from regiolect.plain_yaml import read_yaml
-from regiolect.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
-from regiolect.signing.bundles import require_name, verify_decisions
+from regiolect.serving.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
 
@@ -213,25 +213,6 @@ def tuned_here(approved: ApprovedEngine, device: Mapping[str, str]) -> TunedEngi
         stacklevel=3,
     )
     return None
-
-
-def requirements(manifest: BundleManifest) -> tuple[str, ...]:
-    """What a consumer installs with pip to run every engine: us with what each backend needs, and each runtime.
-
-    A runtime has the version that built its engine; of several, the one that built the first in the policy's order. A
-    distribution that another one in the list carries is left out, and excluded by it.
-    """
-    engines = [(catalog.backend(each.engine.request.target.backend), each.engine) for each in manifest.engines]
-    listed = {backend.distribution for backend, _ in engines}
-    extras: set[str] = set()
-    versions: dict[str, str] = {}
-    for backend, engine in engines:
-        carrier = next((name for name in backend.carried_by if name in listed), None)
-        if carrier is None:
-            extras.add(backend.name)
-        versions.setdefault(carrier or backend.distribution, engine.backend_version)
-    runtimes = [f"{distribution}=={version}" for distribution, version in versions.items()]
-    return (f"regiolect[{','.join(sorted(extras))}]=={__version__}", *runtimes)
 
 
 def _load_pyfunc(path: str) -> ServedModel:

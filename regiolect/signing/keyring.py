@@ -14,7 +14,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSetting, NoTrust, RetiredKey, RevokedKey, StorageError, UnknownKey, UsageError
-from regiolect.guarded import make_guarded
+from regiolect.host.guarded import make_guarded
 from regiolect.host.waiting import alone
 from regiolect.signing.keys import CREATE, load_key, new_key, write_key
 from regiolect.signing.trust import KeyState, Trust, TrustedKey, load_trust, write_trust

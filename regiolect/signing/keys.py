@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from regiolect.errors import InvalidSigningKey, NoSigningKey, StorageError, UnusableFile, UsageError
-from regiolect.guarded import make_guarded, read_secret
+from regiolect.host.guarded import make_guarded, read_secret
 
 CREATE = "regiolect keys create"
 

@@ -15,7 +15,7 @@ from securesystemslib.signer import SSlibKey
 
 from regiolect.contracts import Contract
 from regiolect.errors import NoTrust, UnusableFile
-from regiolect.guarded import read_guarded
+from regiolect.host.guarded import read_guarded
 from regiolect.integrity import write_atomic
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the public key")]

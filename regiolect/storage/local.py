@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regiolect.contracts import Blob, Contract, short
 from regiolect.errors import ContentMissing, StorageError
-from regiolect.files import RECORD, open_file, read_file
+from regiolect.host.files import RECORD, open_file, read_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file, verify_file, write_atomic
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
 

@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from regiolect.contracts import Blob, Contract, short
 from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting, NoSuchBucket, StorageError
-from regiolect.files import RECORD, open_file
+from regiolect.host.files import RECORD, open_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
 from regiolect.storage.s3_faults import authority, code, full, named, not_s3, status

@@ -10,8 +10,8 @@ from statistics import fmean
 
 from regiolect.report.page import templates
 from regiolect.study import words
-from regiolect.study.report import called, facts
 from regiolect.study.result import StudyCell, StudyRegion, StudyResult, StudySaving, Verdict
+from regiolect.study.words import called, facts
 
 # Upper ends of the classes of loss, in points, palest first; what is above the last is the darkest.
 STEPS = (0.5, 1.0, 2.0, 5.0, 10.0, 25.0)

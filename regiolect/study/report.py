@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
 
 from regiolect.integrity import write_atomic
 from regiolect.study import words
-from regiolect.study.result import StudyCell, StudyResult, StudySaving, Verdict
+from regiolect.study.result import StudyCell, StudyResult
 
 
 def write_study(result: StudyResult, folder: Path) -> StudyResult:
@@ -48,7 +47,7 @@ def markdown_study(result: StudyResult) -> str:
     ]
     for donor in names:
         lines.append(f"| {donor} | {' | '.join(_cell(result, result.cell(donor, tested)) for tested in names)} |")
-    told = called(result)
+    told = words.called(result)
     if told:
         lines += [
             "",
@@ -64,34 +63,8 @@ def markdown_study(result: StudyResult) -> str:
         ]
     lines += ["", "## How it was measured", ""]
     lines += [f"- {method}" for method in words.methods(result)]
-    lines += [f"- {fact}: {value}" for fact, value in facts(result)]
+    lines += [f"- {fact}: {value}" for fact, value in words.facts(result)]
     return "\n".join(lines) + "\n"
-
-
-def called(result: StudyResult) -> tuple[StudySaving, ...]:
-    """Pairs with a verdict, by verdict, then those that lean to one; of each the largest difference first."""
-    sure = [each for verdict in Verdict if verdict is not Verdict.NONE for each in result.with_verdict(verdict)]
-    return (*sure, *result.leaning())
-
-
-def facts(result: StudyResult) -> tuple[tuple[str, str], ...]:
-    """What the figures were made with, a name and a value each."""
-    return (
-        ("engines", f"{len(result.regions) * len(result.seeds)} of {result.precision}, one a region and draw"),
-        ("backend", f"{result.backend} {result.backend_version}"),
-        ("executed kernels", " / ".join(result.executed)),
-        ("machine", _machine(result.machine)),
-        ("libraries", result.toolchain),
-        ("graph", result.graph),
-        ("Regiolect", result.regiolect),
-    )
-
-
-def _machine(fingerprint: Mapping[str, str]) -> str:
-    told = {name: value for name, value in fingerprint.items() if name not in ("backend", "version")}
-    if "cpu" in told:
-        return ", ".join(told.pop(name) for name in ("cpu", "isa", "machine", "system") if name in told)
-    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _cell(result: StudyResult, cell: StudyCell) -> str:

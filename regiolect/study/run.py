@@ -36,8 +36,9 @@ from regiolect.engines.base import Backend
 from regiolect.engines.catalog import backend as backend_named
 from regiolect.engines.engine import Engine
 from regiolect.errors import InvalidModelSpec, InvalidSetting, NotRunnableHere, StorageError, UnknownRegion
-from regiolect.integrity import digest_of, toolchain
-from regiolect.machine import sharing_machine
+from regiolect.host.lock import sharing_machine
+from regiolect.identity.toolchain import toolchain
+from regiolect.integrity import digest_of
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.storage import LocalStore, Store

@@ -197,3 +197,29 @@ def _alone(saving: StudySaving) -> str:
 
 def _numbers(values: Sequence[int]) -> str:
     return " / ".join(f"{value:,}" for value in values)
+
+
+def called(result: StudyResult) -> tuple[StudySaving, ...]:
+    """Pairs with a verdict, by verdict, then those that lean to one; of each the largest difference first."""
+    sure = [each for verdict in Verdict if verdict is not Verdict.NONE for each in result.with_verdict(verdict)]
+    return (*sure, *result.leaning())
+
+
+def facts(result: StudyResult) -> tuple[tuple[str, str], ...]:
+    """What the figures were made with, a name and a value each."""
+    return (
+        ("engines", f"{len(result.regions) * len(result.seeds)} of {result.precision}, one a region and draw"),
+        ("backend", f"{result.backend} {result.backend_version}"),
+        ("executed kernels", " / ".join(result.executed)),
+        ("machine", _machine(result.machine)),
+        ("libraries", result.toolchain),
+        ("graph", result.graph),
+        ("Regiolect", result.regiolect),
+    )
+
+
+def _machine(fingerprint: Mapping[str, str]) -> str:
+    told = {name: value for name, value in fingerprint.items() if name not in ("backend", "version")}
+    if "cpu" in told:
+        return ", ".join(told.pop(name) for name in ("cpu", "isa", "machine", "system") if name in told)
+    return ", ".join(f"{name} {value}" for name, value in told.items())

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt, ValidationError
 
 from regiolect.contracts import Configuration, Contract, OperatingPoint, TunedEngine, TuningJournal
 from regiolect.errors import TuningError
-from regiolect.files import RECORD, read_file
+from regiolect.host.files import RECORD, read_file
 from regiolect.tune.figures import CONTROL, LEAST_PASSES, measured, noise
 
 

@@ -13,7 +13,8 @@ from regiolect.contracts import (
     TuningCandidate,
     TuningJournal,
 )
-from regiolect.integrity import digest_of, own_code
+from regiolect.identity.toolchain import own_code
+from regiolect.integrity import digest_of
 from regiolect.storage import Store
 
 TUNINGS = "tunings"

@@ -14,13 +14,13 @@ from regiolect.contracts import (
     Split,
     TunedEngine,
     ValidatedCalibration,
+    approved_engine,
 )
 from regiolect.data import model_inputs
 from regiolect.engines.catalog import backend
 from regiolect.errors import TuningError
 from regiolect.evaluate.evaluate import own_samples
-from regiolect.machine import sharing_machine
-from regiolect.outcome import approved_engine
+from regiolect.host.lock import sharing_machine
 from regiolect.planning import RegionRequest, differences, latest_of, plan_here, why_built
 from regiolect.policy import RegionPolicy
 from regiolect.settings import Settings

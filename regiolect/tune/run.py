@@ -22,8 +22,8 @@ from regiolect.contracts import (
 )
 from regiolect.engines.base import Backend
 from regiolect.errors import DeviceLost, EngineError
+from regiolect.host.lock import sharing_machine, whole_machine
 from regiolect.integrity import canonical_json
-from regiolect.machine import sharing_machine, whole_machine
 from regiolect.storage import Store
 from regiolect.tune.bench import Bench, Load, left_out
 from regiolect.tune.candidates import batch_sizes

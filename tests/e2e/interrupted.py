@@ -120,7 +120,7 @@ class Desk:
     @contextmanager
     def in_wait(self) -> Iterator[tuple[Running, int]]:
         """A command that waits for the machine, which the process of that number has, and has said so."""
-        hold = "from regiolect.machine import whole_machine\nwith whole_machine(): print(flush=True); input()"
+        hold = "from regiolect.host.lock import whole_machine\nwith whole_machine(): print(flush=True); input()"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen([sys.executable, "-c", hold], env=self.environment, cwd=ROOT, **pipes) as holder:
             try:

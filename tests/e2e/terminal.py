@@ -18,7 +18,7 @@ OURS = ("PREFECT_", "REGIOLECT_", "MLFLOW_")
 HEAVY = ("great_expectations", "mlflow", "onnx", "prefect", "torch")
 TELLING = f"""
 import sys
-from regiolect.cli import main
+from regiolect.cli.app import main
 sys.argv[0] = "regiolect"
 try:
     main()

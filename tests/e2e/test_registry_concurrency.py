@@ -15,11 +15,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from regiolect.bundle import MANIFEST, read_bundle, verify_bundle
-from regiolect.cold_database import one_opens
+from regiolect.bundle.manifest import MANIFEST, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import RegistryError
 from regiolect.registry import CHAMPION, PREVIOUS, Registry
+from regiolect.registry.database import one_opens
 from regiolect.servers.local import LocalServers
 
 PROCESSES = 4
@@ -33,7 +34,7 @@ WORKER = """
 import contextlib, json, os, sys
 from pathlib import Path
 from filelock import FileLock
-from regiolect.bundle import read_bundle
+from regiolect.bundle.manifest import read_bundle
 from regiolect.registry import Registry
 
 uri, folder, bundle = sys.argv[1], Path(sys.argv[2]), sys.argv[3]

@@ -17,7 +17,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from regiolect.audit import audit
-from regiolect.bundle import MANIFEST, POLICY, calibration_path, decision_path
+from regiolect.bundle.manifest import MANIFEST, POLICY, calibration_path, decision_path
 from regiolect.contracts import AuditResult, Split
 from regiolect.data import Samples, read_samples
 from regiolect.errors import (

@@ -8,13 +8,13 @@ import pytest
 
 from flows.release import release
 from regiolect.audit import audit
-from regiolect.console import exit_code
+from regiolect.cli.engine_facts import find_engine
+from regiolect.cli.exit_codes import exit_code
+from regiolect.cli.promote import promote
 from regiolect.contracts import Decision, ReleaseRow
 from regiolect.errors import UsageError
-from regiolect.inspect_engine import find_engine
 from regiolect.planning import has_work
 from regiolect.policy import PolicyBook
-from regiolect.promote_cli import promote
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 from tests.flows.kept import aliases, client, plan

@@ -24,8 +24,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from regiolect.errors import OrchestratorError, RegistrationBusy, RegistryError
 from regiolect.registry import Exclusively
 from regiolect.settings import Settings, load_settings
-from tasks.exclusively import held_slot, limit_of, one_release_at_a_time
 from tasks.register import champion, register
+from tasks.registration_lock import held_slot, limit_of, one_release_at_a_time
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 NOWHERE = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}

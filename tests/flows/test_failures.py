@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from flows.release import release
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, Split
 from regiolect.data import Samples
 from regiolect.errors import StorageError
@@ -232,7 +232,7 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
     # A region scores the reference and one graph on its selection set, both again on its gate set in two parts.
     workshop.fuse.write_text("7")
     killed = subprocess.run(
-        [sys.executable, "-c", "from regiolect.cli import main; main()", "run", ADDRESS],
+        [sys.executable, "-c", "from regiolect.cli.app import main; main()", "run", ADDRESS],
         env={**environment, "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "1"},
         capture_output=True,
         text=True,

@@ -67,7 +67,7 @@ def test_a_command_with_a_server_ends_as_soon_and_leaves_no_run_behind(
     workshop.hold.write_text("0")
     output = tmp_path / "output"
     with output.open("wb") as stream:
-        command = [sys.executable, "-c", "from regiolect.cli import main; main()", "run", ADDRESS]
+        command = [sys.executable, "-c", "from regiolect.cli.app import main; main()", "run", ADDRESS]
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + PATIENCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.release import release
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import Decision, Failure, ReleaseResult, place_of
 from regiolect.engines.catalog import backend
 from regiolect.errors import EngineCrashed

@@ -11,12 +11,12 @@ import pytest
 
 import regiolect.attest
 from flows.release import release
-from regiolect import stages
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import Decision
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.engines.openvino.runtime import OpenVinoEngine
 from regiolect.errors import DeviceLost
+from regiolect.release import stages
 from tests.flows.kept import is_served, plan
 from tests.flows.tiny_models import ADDRESS, Workshop
 

@@ -34,9 +34,9 @@ from prefect.states import Completed, Running
 from prefect.workers.process import ProcessWorker
 
 from flows import dispatch
-from flows.deployments import TAG, deployments, prefect_yaml
+from flows.deploy.deployments import TAG, deployments, prefect_yaml
+from flows.deploy.pools import WATCH, Change, apply, watch
 from flows.dispatch import deployment_name, in_pool
-from flows.pools import WATCH, Change, apply, watch
 from regiolect.errors import DeadlineExceeded, InvalidSetting, OrchestratorError
 from regiolect.planning import RegionRequest
 from regiolect.policy import PolicyBook

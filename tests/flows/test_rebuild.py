@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.release import release
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import Decision, Split
 from regiolect.integrity import verify_file
 from regiolect.settings import load_settings

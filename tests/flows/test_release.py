@@ -16,7 +16,7 @@ import pytest
 from scipy import special, stats
 
 from flows.release import release
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import CalibrationMethod, Decision, ReleaseResult, ReleaseRow, Split
 from regiolect.data import preprocess, read_samples
 from regiolect.planning import LATEST, OUTCOMES

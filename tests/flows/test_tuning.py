@@ -11,17 +11,17 @@ from flows import tune_on_target
 from flows.release import release
 from flows.tune_on_target import tune_all
 from regiolect.audit import audit
-from regiolect.bundle import tuning_path
-from regiolect.cli import app
+from regiolect.bundle.manifest import tuning_path
+from regiolect.cli.app import app
+from regiolect.cli.engine_facts import find_engine
 from regiolect.contracts import Decision, EvaluationResult, ReleaseRow, TunedEngine, TuningJournal
-from regiolect.inspect_engine import find_engine
-from regiolect.nightly import plan_night, work_of
+from regiolect.identity.tuning import tuning_digest
 from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
+from regiolect.release.nightly import plan_night, work_of
 from regiolect.serving import load_bundle
 from regiolect.settings import load_settings
 from regiolect.tune import run
-from regiolect.tune.identity import tuning_digest
 from regiolect.tune.journal import TUNINGS
 from tests.flows.kept import aliases, outcome_of
 from tests.flows.tiny_models import ADDRESS, GPU, PORTABLE, Workshop

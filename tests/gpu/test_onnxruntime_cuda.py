@@ -20,9 +20,9 @@ from regiolect.contracts import (
 )
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.catalog import backend
-from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
+from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.errors import EngineLoadFailed, InvalidConfiguration
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 from regiolect.serving.adaptive import AdaptiveModel
 from regiolect.serving.opening import Way, served_points
 from regiolect.storage import LocalStore

@@ -20,7 +20,7 @@ from regiolect.engines.catalog import backend
 from regiolect.engines.origin import metadata_of
 from regiolect.engines.tensorrt.caches import MachineCache
 from regiolect.errors import BackendUnavailable, EngineLoadFailed, ShapeOutsideProfile
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 from regiolect.precision import coarser_than
 from regiolect.storage import LocalStore
 

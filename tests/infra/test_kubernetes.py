@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect_kubernetes.settings import KubernetesSettings
 
-from flows.deployments import pools
+from flows.deploy.deployments import pools
 from regiolect.policy import PolicyBook
 
 KUBERNETES = "1.34"

@@ -24,8 +24,8 @@ from prefect.workers.process import ProcessWorker
 from prefect_docker.worker import DockerWorker
 from prefect_kubernetes.worker import KubernetesWorker
 
-from flows.deployments import CONTROL, Deployment, deployments, pools
-from flows.job_templates import closed, template_of
+from flows.deploy.deployments import CONTROL, Deployment, deployments, pools
+from flows.deploy.job_templates import closed, template_of
 from regiolect.errors import InvalidSetting
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings

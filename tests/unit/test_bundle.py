@@ -15,11 +15,13 @@ from typing import Any, BinaryIO
 import pytest
 
 from regiolect.attest import read_layers
-from regiolect.bundle import MANIFEST, bundle_digest, read_bundle, verify_bundle, write_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import MANIFEST, bundle_digest, read_bundle
+from regiolect.bundle.verify import verify_bundle
+from regiolect.bundle.write import write_bundle
 from regiolect.contracts import NamedBlob
 from regiolect.errors import IntegrityError, InvalidBundle
 from regiolect.integrity import canonical_json, digest_bytes, digest_file
-from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.storage import LocalStore
 

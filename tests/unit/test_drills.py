@@ -16,7 +16,12 @@ from regiolect.contracts import (
     Seal,
     TensorRange,
 )
-from regiolect.drills import (
+from regiolect.errors import EmptyDataset, ForeignCalibration, StorageError
+from regiolect.gate.champion import not_compared
+from regiolect.integrity import digest_of
+from regiolect.planning import RegionRequest
+from regiolect.policy import PolicyBook
+from regiolect.release.drills import (
     candidates,
     damaged,
     drill_request,
@@ -25,12 +30,7 @@ from regiolect.drills import (
     judge_over_threshold,
     judge_worse,
 )
-from regiolect.errors import EmptyDataset, ForeignCalibration, StorageError
-from regiolect.gate.champion import not_compared
-from regiolect.integrity import digest_of
-from regiolect.outcome import refuse
-from regiolect.planning import RegionRequest
-from regiolect.policy import PolicyBook
+from regiolect.release.outcome import refuse
 
 TABLE = CalibrationTable(
     seal=Seal(

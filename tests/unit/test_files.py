@@ -10,22 +10,23 @@ from typing import Any
 
 import pytest
 
-from regiolect.bundle import MANIFEST, decision_path, read_bundle, verify_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import MANIFEST, decision_path, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import Blob
 from regiolect.data import read_index, read_parts, read_samples
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.tensorrt.caches import MachineCache
 from regiolect.errors import IntegrityError, InvalidBundle, RegiolectError, UnusableFile
 from regiolect.evaluate.results import PairedResults
-from regiolect.files import open_file, read_file
 from regiolect.graphs.protos import load
+from regiolect.host.files import open_file, read_file
 from regiolect.integrity import digest_bytes, verify_file
 from regiolect.policy import PolicyBook
 from regiolect.registry.beside import require_obedient
 from regiolect.servers.credentials import keep_credentials
 from regiolect.servers.state import State, read_state
 from regiolect.serving.bundles import require_origin
-from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.keys import load_key
 from regiolect.signing.trust import Trust, load_trust
 from regiolect.storage import LocalStore

@@ -11,8 +11,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from regiolect import gpus
 from regiolect.errors import DeviceLost, EngineError
+from regiolect.host import gpu as gpus
 
 HERE = gpus.Gpu(name="a GPU", compute_capability="9.0", driver="580", cuda="13.0")
 FAILED = EngineError("to run", "an illegal memory access, says the vendor", "load it again")

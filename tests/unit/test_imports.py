@@ -37,13 +37,13 @@ def said(python: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> S
     "statement",
     [
         "import regiolect",
-        "import regiolect.cli",
+        "import regiolect.cli.app",
         "from regiolect import contracts, data, errors, model, planning, policy, precision, settings, storage",
         "import regiolect.engines.catalog as c; [c.backend(name) for name in c.names()]",
-        "import regiolect.preflight",
+        "import regiolect.serving.preflight",
         "import regiolect.serving; assert callable(regiolect.serving._load_pyfunc), 'as MLflow calls it'",
         "import regiolect.registry",
-        "import regiolect.console, regiolect.report",
+        "import regiolect.cli.tables, regiolect.report",
     ],
 )
 def test_an_import_loads_nothing_heavy(statement: str) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.cli.engine_facts import EngineView, find_engine
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
 from regiolect.errors import IntegrityError, StorageError, UnknownModel, UsageError
-from regiolect.gpus import gpu
-from regiolect.inspect_engine import EngineView, find_engine
+from regiolect.host.gpu import gpu
 from regiolect.planning import OUTCOMES
 from regiolect.registry import Registry
 from regiolect.settings import Settings

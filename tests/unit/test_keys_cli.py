@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from regiolect.cli.keys import keys_app
 from regiolect.errors import NoTrust, UsageError
-from regiolect.keys_cli import keys_app
 from regiolect.signing.trust import load_trust
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from regiolect import machine
 from regiolect.errors import Busy, RegistryError, UnusableFile
+from regiolect.host import lock as machine
 from regiolect.host import waiting
+from regiolect.host.lock import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.host.waiting import alone, others
-from regiolect.machine import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
 
@@ -29,9 +29,9 @@ REPEATS = "while True:\n    with {hold}:\n        print('holds', flush=True)\n  
 IMPORTS = """
 import sys, time
 from pathlib import Path
-from regiolect import machine
+from regiolect.host import lock as machine
 from regiolect.host.waiting import alone
-from regiolect.machine import sharing_machine, whole_machine
+from regiolect.host.lock import sharing_machine, whole_machine
 """
 SHARES, TAKES = "sharing_machine()", "whole_machine()"
 Other = Callable[..., "subprocess.Popen[str]"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from regiolect.made_of import made_of
-from regiolect.source_code import Code, code_of
+from regiolect.identity.made_of import made_of
+from regiolect.identity.source_code import Code, code_of
 
 FILES = {
     "holders": """
@@ -218,7 +218,7 @@ def test_a_change_of_what_a_thing_was_made_with_shows(of: Callable[[str], Code],
 
 IN_A_PROCESS = """
 import sys
-from regiolect.made_of import made_of
+from regiolect.identity.made_of import made_of
 import spec
 for make in spec.GIVEN.values():
     print(made_of(make(), sys.path).settings)

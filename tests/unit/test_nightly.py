@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from regiolect.errors import StoreUnreachable
-from regiolect.nightly import plan_night, troubles_of
 from regiolect.policy import PolicyBook
+from regiolect.release.nightly import plan_night, troubles_of
 from regiolect.storage import LocalStore, Store
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.integrity import digest_file, digest_source
-from regiolect.once import once, one_look
+from regiolect.scoped_cache import once, one_look
 
 
 def test_what_changes_between_two_looks_is_seen(tmp_path: Path) -> None:

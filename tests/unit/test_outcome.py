@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from regiolect.console import exit_code
+from regiolect.cli.exit_codes import exit_code
 from regiolect.contracts import (
     Attestation,
     CheckResult,
@@ -21,12 +21,13 @@ from regiolect.contracts import (
     ReleaseRow,
     Split,
     ValidatedCalibration,
+    approved_engine,
 )
 from regiolect.errors import DataCheckFailed
 from regiolect.integrity import digest_of
-from regiolect.outcome import approved_engine, conclude, refuse
 from regiolect.planning import RegionRequest
 from regiolect.policy import PolicyBook
+from regiolect.release.outcome import conclude, refuse
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from regiolect.contracts.plain_yaml import DEEPEST, MOST_BYTES, MOST_VALUES, compose, read_yaml, value_of
 from regiolect.errors import IntegrityError
-from regiolect.plain_yaml import DEEPEST, MOST_BYTES, MOST_VALUES, compose, read_yaml, value_of
 from regiolect.registry.beside import require_obedient
 
 # As MLflow writes it.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from regiolect.cli import policies_app
+from regiolect.cli.policies import policies_app
 from regiolect.errors import InvalidPolicy, PolicyLoosens, UsageError
 from regiolect.policy import builtin_policies
 from regiolect.policy_review import PolicyReview
@@ -118,8 +118,8 @@ def test_it_is_cheap(folders: tuple[Path, Path]) -> None:
     change(folders[1], "eu", "limit: 0.5", "limit: 0.4")
     heavy = ("torch", "onnx", "openvino", "onnxruntime", "mlflow", "prefect", "great_expectations")
     code = (
-        "import sys, regiolect.cli\n"
-        "try:\n    regiolect.cli.main()\n"
+        "import sys, regiolect.cli.app\n"
+        "try:\n    regiolect.cli.app.main()\n"
         f"finally:\n    print('loaded', [name for name in {heavy} if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, "policies", "diff", *map(str, folders)]

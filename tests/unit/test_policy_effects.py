@@ -32,7 +32,7 @@ from regiolect.integrity import digest_bytes, digest_of
 from regiolect.planning import LATEST, OUTCOMES, class_parts, target_parts
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.policy.difference import differences
-from regiolect.policy_effects import EngineEffect, Kept, effects, kept_engines
+from regiolect.policy_review import EngineEffect, Kept, effects, kept_engines
 
 SAMPLES = 3000
 POLICY: dict[str, Any] = {

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from regiolect.cli.pools import pools_app
 from regiolect.errors import InvalidPolicy, OrchestratorError
-from regiolect.pools_cli import pools_app
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from regiolect.engines import catalog
 from regiolect.engines.arithmetic import ARITHMETIC
 from regiolect.engines.tensorrt.fits import plain_misfits
 from regiolect.errors import DeviceLost, EngineLoadFailed, ForeignRegion, InvalidSetting
-from regiolect.preflight import (
+from regiolect.serving.preflight import (
     EngineFit,
     Fit,
     Preflight,

@@ -10,8 +10,8 @@ import pytest
 
 from regiolect.contracts import Arithmetic, Blob, Decision, RegisteredEngine
 from regiolect.errors import DecisionNotReproduced, RegistryError
-from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from regiolect.release.publish import publish
 
 YES, NO, REFUSED = Decision.APPROVED, Decision.FAILED, Decision.REFUSED
 

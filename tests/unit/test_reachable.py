@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.reachable import one_line, remedy, require_answer, sqlite_file
+from regiolect.network import one_line, require_answer
+from regiolect.registry.database import remedy, sqlite_file
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from mlflow.entities import FileInfo
 
-from regiolect.bundle import MANIFEST, BundleManifest, read_bundle, verify_bundle
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import IntegrityError, RegistryError, UnusableFile
 from regiolect.integrity import digest_file

@@ -17,7 +17,7 @@ from regiolect.registry import Registry
 
 def test_processes_that_open_a_cold_store_together_all_register(bundles, tmp_path):
     script = (
-        "import sys; from pathlib import Path; from regiolect.bundle import read_bundle;"
+        "import sys; from pathlib import Path; from regiolect.bundle.manifest import read_bundle;"
         "from regiolect.registry import Registry; folder = Path(sys.argv[2]);"
         "print(Registry(sys.argv[1]).register(folder, read_bundle(folder), True).version)"
     )

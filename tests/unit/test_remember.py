@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from regiolect.contracts import Blob, NamedBlob
-from regiolect.remember import remember
 from regiolect.storage import LocalStore
+from regiolect.storage.stage_cache import remember
 
 
 class Maker:

@@ -7,9 +7,9 @@ import pytest
 from regiolect.contracts import Decision, Failure, Published, RegionOutcome, RegisteredEngine, ReleaseRow
 from regiolect.errors import RegistryError
 from regiolect.integrity import digest_of
-from regiolect.outcome import Registered, rows_of
 from regiolect.planning import Plan, PlannedEngine, RegionRequest
 from regiolect.policy import PolicyBook
+from regiolect.release.outcome import Registered, rows_of
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from regiolect.evaluate.metrics import top1
-from regiolect.made_of import made_of
+from regiolect.identity.made_of import made_of
+from regiolect.identity.source_code import Code, code_of
 from regiolect.model import Measure
-from regiolect.source_code import Code, code_of
 
 Write = Callable[[Mapping[str, str]], Any]
 

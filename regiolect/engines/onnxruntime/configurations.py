@@ -29,3 +29,6 @@ def side_by_side(configuration: Configuration) -> int:
     """Runs of such a session that find processors of their own: one that takes few leaves room for others."""
     threads = configuration.get(THREADS, "")
     return max(1, processors() // int(threads)) if threads.isdigit() and int(threads) > 0 else 1
+
+
+CUDA_GRAPH = "enable_cuda_graph"

@@ -11,12 +11,12 @@ from regiolect.engines.base import AS_IT_COMES, Obstacle
 from regiolect.engines.engine import Engine
 from regiolect.engines.inputs import few_shapes
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
+from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
 from regiolect.errors import EngineLoadFailed
-from regiolect.gpus import gpu, lost_if_gone, seeing, unclear
+from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
 from regiolect.precision import Recipe
 
-CUDA_GRAPH = "enable_cuda_graph"
 # What a GPU without TensorRT may gain by, each with the value that differs from the provider's own. `fuse_conv_bias` is
 # not among them: with ONNX Runtime 1.31 it gave wrong answers in FP32 beside CUDA graphs, failed in FP16 where a sum
 # follows a convolution, and gained nothing (tests/gpu, benchmarks/results/gpu.md).

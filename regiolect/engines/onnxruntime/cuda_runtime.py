@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import Configuration, EngineArtifact, Execution, LayerReport
 from regiolect.engines.engine import Arrays
-from regiolect.engines.onnxruntime.cuda import CUDA_GRAPH
+from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.engines.onnxruntime.runtime import OnnxRuntimeEngine
 from regiolect.engines.onnxruntime.session import Provider
 from regiolect.errors import AttestationFailed, EngineLoadFailed
-from regiolect.gpus import gpu, lost_if_gone
+from regiolect.host.gpu import gpu, lost_if_gone
 
 _NAME = "CUDAExecutionProvider"
 _DEVICE = "cuda"

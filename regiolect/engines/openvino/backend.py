@@ -12,7 +12,7 @@ from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.configurations import TUNABLE, configurations
 from regiolect.engines.openvino.processor import kernels_arithmetic
 from regiolect.engines.openvino.recipe import recipe_for
-from regiolect.machine import cpu_fingerprint
+from regiolect.host.cpu import cpu_fingerprint
 from regiolect.precision import Recipe
 
 

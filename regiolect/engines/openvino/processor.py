@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from regiolect.contracts import Arithmetic
 from regiolect.host.arithmetic import arithmetic_of
-from regiolect.machine import UNKNOWN
+from regiolect.host.cpu import UNKNOWN
 
 # oneDNN's switch, under its name of today and its older one; the first that is set counts, in any case.
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")

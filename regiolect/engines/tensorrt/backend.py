@@ -30,7 +30,7 @@ from regiolect.engines.tensorrt.recipe import (
     supported,
 )
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
-from regiolect.gpus import gpu, lost_if_gone, seeing, unclear
+from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
 from regiolect.precision import Recipe
 
 _RUNNABLE = tuple(dotted(name) for name in COMPUTE_CAPABILITIES[Precision.FP16])

@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 
 from regiolect.engines.engine import excerpt
 from regiolect.errors import StorageError
-from regiolect.files import RECORD, read_file
+from regiolect.host.files import RECORD, read_file
 from regiolect.integrity import canonical_json, digest_bytes, digest_of, parse_json, write_atomic
 from regiolect.progress import note
 

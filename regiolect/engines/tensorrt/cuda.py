@@ -53,7 +53,7 @@ def checked(answer: tuple[Any, ...]) -> Any:
 
 
 def use_first_device() -> None:
-    """Make the GPU that `regiolect.gpus.gpu` tells of this thread's own."""
+    """Make the GPU that `regiolect.host.gpu.gpu` tells of this thread's own."""
     checked(cudart.cudaSetDevice(_FIRST_DEVICE))
 
 

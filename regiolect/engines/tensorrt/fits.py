@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from regiolect.contracts import EngineArtifact, Misfit
 from regiolect.engines.base import OTHER_VERSION
 from regiolect.engines.tensorrt.recipe import LEAN, Options, PlainOptions, RtxOptions, dotted
-from regiolect.machine import UNKNOWN
+from regiolect.host.cpu import UNKNOWN
 
 _FIRST_AMPERE = 8
 _Options = TypeVar("_Options", bound=Options)

@@ -18,8 +18,9 @@ from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messa
 from regiolect.engines.tensorrt.listeners import logger_of
 from regiolect.engines.tensorrt.recipe import LEAN, PlainOptions
 from regiolect.errors import NotRunnableHere
-from regiolect.gpus import gpu
-from regiolect.integrity import digest_of, own_code
+from regiolect.host.gpu import gpu
+from regiolect.identity.toolchain import own_code
+from regiolect.integrity import digest_of
 from regiolect.progress import note
 
 CUDA_GRAPHS = "cuda_graphs"

@@ -12,7 +12,7 @@ from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import KeptNowAndThen, MachineCache
 from regiolect.engines.tensorrt.library import Contexts, Flavour, Library
 from regiolect.engines.tensorrt.recipe import RtxOptions
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -19,7 +19,7 @@ from regiolect.engines.tensorrt.library import ERRORS, Contexts, Flavour, Librar
 from regiolect.engines.tensorrt.listeners import logger_of
 from regiolect.engines.tensorrt.recorded import Launchable, Recorded, Shapes
 from regiolect.errors import AttestationFailed, EngineError, EngineLoadFailed
-from regiolect.gpus import lost_if_gone
+from regiolect.host.gpu import lost_if_gone
 
 if TYPE_CHECKING:
     import tensorrt as trt

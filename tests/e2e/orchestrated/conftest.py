@@ -20,7 +20,7 @@ from regiolect.servers.local import LocalServers
 from tests.flows.tiny_models import CPU, PORTABLE, WORKSHOP, Workshop
 
 REPOSITORY = Path(__file__).parents[3]
-REGIOLECT = (sys.executable, "-c", "from regiolect.cli import main; main()")
+REGIOLECT = (sys.executable, "-c", "from regiolect.cli.app import main; main()")
 
 
 @dataclass(frozen=True)

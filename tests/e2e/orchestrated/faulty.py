@@ -30,7 +30,7 @@ BORDERS = {
     "evaluated": ("tasks.evaluate", "evaluate"),
     "gated": ("tasks.evaluate", "gate"),
     "outcome kept": ("regiolect.planning.kept", "keep"),
-    "bundle written": ("regiolect.publish", "write_bundle"),
+    "bundle written": ("regiolect.release.publish", "write_bundle"),
     "run uploaded": ("regiolect.registry.versions", "Versions._upload"),
     "version made": ("regiolect.registry.versions", "Versions._new_version"),
     "aliases moved": ("regiolect.registry", "Registry.register"),

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from regiolect.bundle import read_bundle, verify_bundle
+from regiolect.bundle.manifest import read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import RegionOutcome
 from regiolect.planning import LATEST
 from regiolect.registry import CHAMPION, PREVIOUS, Registry

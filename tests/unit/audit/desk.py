@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 
 from regiolect.audit import audit
-from regiolect.bundle import read_bundle, write_bundle
+from regiolect.bundle.manifest import read_bundle
+from regiolect.bundle.write import write_bundle
 from regiolect.calibrate.archive import table_to_bytes
 from regiolect.contracts import (
     ApprovedEngine,

@@ -230,7 +230,7 @@ def test_what_nobody_thought_of_is_a_finding_of_that_version_alone(own: Desk, mo
 
 
 def _failing_for(model: Path) -> Any:
-    from regiolect.bundle import read_bundle
+    from regiolect.bundle.manifest import read_bundle
 
     def read(folder: Path) -> Any:
         if model in folder.parents:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from regiolect.calibrate import calibrate, read_observed, table_of
-from regiolect.calibrate.once import calibrate_once, observe_for, observe_once
+from regiolect.calibrate.cached import calibrate_once, observe_for, observe_once
 from regiolect.contracts import CalibrationMethod, CheckResult, Observation, Precision
 
 ENTROPY, MINMAX = CalibrationMethod.ENTROPY, CalibrationMethod.MINMAX

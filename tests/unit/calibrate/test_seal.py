@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from regiolect.calibrate import calibrate, require_own, too_old
+from regiolect.calibrate import calibrate
 from regiolect.contracts import CalibrationMethod, Preprocessing, Split, short
 from regiolect.errors import ForeignCalibration, InvalidSamples
 from regiolect.integrity import digest_of
+from regiolect.provenance import require_own, too_old
 
 ENTROPY = CalibrationMethod.ENTROPY
 

@@ -23,7 +23,7 @@ from tests.flows.tiny_models import CPU, GPU, Workshop
 
 Examined = Callable[..., dict[str, Finding]]
 ROOT = Path(__file__).parents[3]
-DOCTOR = "from regiolect.cli import main; main()"
+DOCTOR = "from regiolect.cli.app import main; main()"
 
 
 def doctor(

@@ -21,7 +21,7 @@ for name in ("onnx", "onnxscript", "mlflow", "prefect", "torch"):
 import numpy as np
 from pathlib import Path
 from regiolect.errors import AttestationFailed
-from regiolect.bundle import engine_folder, read_bundle
+from regiolect.bundle.manifest import engine_folder, read_bundle
 from regiolect.engines import catalog
 from regiolect.serving import load_bundle
 served = load_bundle(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ import pytest
 from regiolect.contracts import Precision
 from regiolect.engines.catalog import backend
 from regiolect.errors import DeviceLost
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 from tests.rtx import tensorrt_rtx
 from tests.tiny_graph import dense
 

@@ -17,7 +17,7 @@ from regiolect.engines.base import Obstacle
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import NotRunnableHere
-from regiolect.gpus import Gpu
+from regiolect.host.gpu import Gpu
 from tests.elsewhere import CPU, ISA
 
 ROOT = Path(__file__).parents[3]

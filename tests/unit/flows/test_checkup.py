@@ -19,8 +19,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from flows.checkup import notification, worker_of
-from flows.pools import WATCH, apply
+from flows.deploy.checkup import notification, worker_of
+from flows.deploy.pools import WATCH, apply
 from regiolect.doctor.examination import examine
 from regiolect.doctor.finding import Finding
 from regiolect.policy import PolicyBook

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cronsim import CronSim
 
-from flows.deployments import CONTROL, Deployment, deployments, pools, prefect_yaml
+from flows.deploy.deployments import CONTROL, Deployment, deployments, pools, prefect_yaml
 from regiolect.errors import InvalidPolicy, InvalidSetting
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings

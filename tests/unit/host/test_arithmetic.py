@@ -4,7 +4,7 @@ import pytest
 
 from regiolect.contracts import Arithmetic
 from regiolect.host.arithmetic import arithmetic_of
-from regiolect.machine import UNKNOWN
+from regiolect.host.cpu import UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
 from regiolect.host import isolated
 from regiolect.host.child import off_the_clock
 from regiolect.host.isolated import Child, Limits
-from regiolect.machine import whole_machine
+from regiolect.host.lock import whole_machine
 
 AMPLE = Limits(memory_bytes=1 << 36, seconds=240)
 MIB = 1 << 20

@@ -14,8 +14,8 @@ from regiolect.contracts import Arithmetic, Decision, RegionAnswer, Split
 from regiolect.engines import catalog
 from regiolect.errors import ForeignArithmetic, NoWorker
 from regiolect.integrity import digest_of
-from regiolect.outcome import refuse
 from regiolect.planning import LATEST, OUTCOMES, Plan, PlannedEngine, RegionRequest, keep, on_this_machine, settle
+from regiolect.release.outcome import refuse
 from regiolect.storage import LocalStore
 from tests.flows.tiny_models import Workshop
 

@@ -29,8 +29,9 @@ from regiolect.data import Samples
 from regiolect.engines import catalog
 from regiolect.engines.openvino.recipe import RECIPES
 from regiolect.errors import BackendUnavailable
-from regiolect.gpus import Gpu
-from regiolect.integrity import digest_bytes, toolchain
+from regiolect.host.gpu import Gpu
+from regiolect.identity.toolchain import toolchain
+from regiolect.integrity import digest_bytes
 from regiolect.planning import PlannedEngine, differences, keep
 from tests.flows.tiny_models import CPU, GPU, PORTABLE, Workshop
 
@@ -227,7 +228,7 @@ def test_each_entry_of_a_backends_fingerprint_rebuilds(
 def test_another_gpu_rebuilds_and_both_are_named(
     plan, build, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
-    """No GPU is here; these are what `regiolect.gpus` would tell of two of them."""
+    """No GPU is here; these are what `regiolect.host.gpu` would tell of two of them."""
     workshop.write_policy("north", GPU)
     backend = catalog.backend(GPU["backend"])
     host = {key: value for key, value in backend.fingerprint().items() if key not in ("gpu", entry)}

@@ -9,7 +9,6 @@ import pytest
 
 from regiolect.contracts import Contract, TargetMachine
 from regiolect.errors import ChangedMeanwhile, EmptyDataset, OtherVersion, UnknownRegion, UnknownTarget
-from regiolect.outcome import refuse
 from regiolect.planning import (
     Plan,
     RegionRequest,
@@ -20,6 +19,7 @@ from regiolect.planning import (
     on_this_machine,
     require_planned,
 )
+from regiolect.release.outcome import refuse
 from regiolect.storage import LocalStore
 from tests.elsewhere import ISA
 from tests.flows.tiny_models import CPU, GPU, PORTABLE, Workshop

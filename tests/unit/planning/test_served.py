@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from regiolect.console import plan_exit_code, print_plans
+from regiolect.cli.exit_codes import plan_exit_code
+from regiolect.cli.tables import print_plans
 from regiolect.contracts import Decision, Failure, HeldBack, RegionOutcome, RegisteredEngine
 from regiolect.errors import RegistryError
 from regiolect.planning import ModelPlan, Plan, PlannedEngine, document_of, has_work, keep_held

@@ -11,10 +11,10 @@ import pytest
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
 from regiolect.errors import BackendUnavailable, DeviceLost, StoreUnreachable
-from regiolect.outcome import refuse, rows_of
 from regiolect.planning import LATEST, Plan, PlannedEngine, has_work, keep, plan_release
 from regiolect.planning.changes import policy_changes
 from regiolect.policy import PolicyBook
+from regiolect.release.outcome import refuse, rows_of
 from regiolect.storage import LocalStore, RegionalStore, Store
 from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, Workshop
 

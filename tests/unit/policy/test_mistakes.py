@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regiolect.console import print_policy_check
+from regiolect.cli.tables import print_policy_check
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyError, PolicyLoosens, PolicyTooNew
 from regiolect.policy import PolicyBook
 from regiolect.policy.mistakes import nearest

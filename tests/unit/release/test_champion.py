@@ -16,10 +16,10 @@ from regiolect.evaluate.metrics import top1
 from regiolect.evaluate.results import PairedResults
 from regiolect.integrity import digest_bytes
 from regiolect.model import ModelSpec
-from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, Registry
-from regiolect.registry_tags import notes
+from regiolect.registry.tags import notes
 from regiolect.release.champion import run_again
+from regiolect.release.publish import publish
 
 COUNT = 400
 IDS = tuple(f"s{number:03d}" for number in range(COUNT))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Decision, GateDecision, LossUnit, SliceFigures
+from regiolect.contracts import UNITS, Decision, GateDecision, LossUnit, SliceFigures
 from regiolect.report.page import templates
-from regiolect.report.words import SIGNS, UNITS
+from regiolect.report.words import SIGNS
 
 
 def test_every_slice_is_told_with_its_figures_and_outcome_and_stays_text() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from regiolect.cli.servers import print_stopped
 from regiolect.errors import BackendUnavailable, ServerFailed, StorageError, UsageError
 from regiolect.servers import processes
-from regiolect.servers.console import print_stopped
 from regiolect.servers.local import LocalServers
 from regiolect.servers.ports import HOST
 from regiolect.servers.processes import ProcessId
@@ -39,7 +39,7 @@ def usual_port_is_taken() -> Iterator[None]:
 
 def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from regiolect.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from regiolect.cli.app import main; main()", *arguments],
         cwd=ROOT,
         env={**os.environ, "REGIOLECT_HOME": str(home)},
         capture_output=True,

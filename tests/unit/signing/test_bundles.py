@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from regiolect.bundle import MANIFEST, BundleManifest, decision_path, read_bundle, verify_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, decision_path, read_bundle
+from regiolect.bundle.verify import verify_bundle
 from regiolect.calibrate import table_from_bytes
 from regiolect.errors import (
     NoTrust,
@@ -28,7 +30,6 @@ from regiolect.errors import (
 from regiolect.integrity import canonical_json, digest_bytes, digest_file, digest_of
 from regiolect.policy import RegionPolicy
 from regiolect.serving import _load_pyfunc, load_bundle
-from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import load_trust

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.bundle import bundle_digest
+from regiolect.bundle.manifest import bundle_digest
 from regiolect.contracts import Blob, Decision, RegisteredEngine
 from regiolect.errors import (
     AliasMoved,
@@ -21,9 +21,9 @@ from regiolect.errors import (
     StatementMismatch,
     UnknownKey,
 )
-from regiolect.publish import publish
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from regiolect.registry.consumer import require_promoted
+from regiolect.release.publish import publish
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 

@@ -130,7 +130,7 @@ def test_an_s3_store_without_boto3_says_what_to_install(tmp_path: Path) -> None:
 
 def test_boto3_is_loaded_for_an_s3_store_alone(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; import regiolect.settings, regiolect.cli\n"
+        "import sys; from pathlib import Path; import regiolect.settings, regiolect.cli.app\n"
         "from regiolect.storage import open_store\n"
         "open_store(sys.argv[1] + '/{region}', Path(sys.argv[1]) / 'cache', 'eu').put_bytes(b'engine')\n"
         "print([name for name in ('boto3', 'botocore') if name in sys.modules])"

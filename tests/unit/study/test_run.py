@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from regiolect.cli.study import study_app
 from regiolect.contracts import CalibrationMethod, Split
 from regiolect.data import RegionSource, Samples
 from regiolect.engines.catalog import backend
@@ -28,7 +29,6 @@ from regiolect.errors import (
 from regiolect.model import ModelSpec
 from regiolect.policy import PolicyBook
 from regiolect.study import StudyResult, Verdict, run_study
-from regiolect.study_cli import study_app
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
 
 

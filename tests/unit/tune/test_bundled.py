@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from regiolect.audit.evidence import require_tuned
-from regiolect.bundle import engine_folder, read_bundle, tuning_path, verify_bundle, write_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import engine_folder, read_bundle, tuning_path
+from regiolect.bundle.verify import verify_bundle
+from regiolect.bundle.write import write_bundle
 from regiolect.contracts import ApprovedEngine, EngineArtifact, RegionOutcome
 from regiolect.errors import IntegrityError
+from regiolect.identity.tuning import tuning_digest
 from regiolect.integrity import canonical_json, digest_of
-from regiolect.registry_tags import labels, registered_engine, tunings_of
-from regiolect.signing.bundles import verify_decisions
+from regiolect.registry.tags import labels, registered_engine, tunings_of
 from regiolect.signing.decisions import as_written, decision_statement
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.tune.figures import tuned_engine
-from regiolect.tune.identity import tuning_digest
 from regiolect.tune.journal import engine_digest
 from tests.conftest import Bundles
 from tests.unit.tune.conftest import Invent, Way

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from regiolect.cli import app
+from regiolect.cli.app import app
 from regiolect.contracts import Blob
 from regiolect.errors import TuningError
 from regiolect.integrity import digest_bytes

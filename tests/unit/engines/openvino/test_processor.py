@@ -5,7 +5,7 @@ import pytest
 from regiolect.contracts import Arithmetic
 from regiolect.engines.catalog import backend
 from regiolect.engines.openvino.processor import kernels_arithmetic
-from regiolect.machine import UNKNOWN
+from regiolect.host.cpu import UNKNOWN
 
 SERVER = "avx2 avx_vnni avx512f avx512_vnni avx512_bf16 amx_int8"
 OLDER_SERVER = "avx2 avx512f avx512_vnni"

@@ -20,7 +20,7 @@ from regiolect.contracts import (
 from regiolect.engines.catalog import backend
 from regiolect.engines.tensorrt.fits import plain_misfits, rtx_misfits
 from regiolect.engines.tensorrt.recipe import dotted, supported
-from regiolect.gpus import gpu
+from regiolect.host.gpu import gpu
 from regiolect.integrity import digest_bytes
 
 T4 = {"gpu": "Tesla T4", "compute capability": "7.5"}

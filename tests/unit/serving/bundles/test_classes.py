@@ -14,7 +14,10 @@ import pytest
 
 from regiolect.attest import attest
 from regiolect.audit.evidence import judged_class, require_class
-from regiolect.bundle import read_bundle, verify_bundle, write_bundle
+from regiolect.bundle.decisions import verify_decisions
+from regiolect.bundle.manifest import read_bundle
+from regiolect.bundle.verify import verify_bundle
+from regiolect.bundle.write import write_bundle
 from regiolect.contracts import Arithmetic, EngineArtifact, Precision, TensorRange
 from regiolect.engines import catalog
 from regiolect.errors import ClassNotTold, NotRunnableHere, StatementMismatch
@@ -22,7 +25,6 @@ from regiolect.graphs import protos, quantize
 from regiolect.integrity import canonical_json
 from regiolect.precision import Recipe
 from regiolect.serving import ServedModel, load_bundle
-from regiolect.signing.bundles import verify_decisions
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import load_trust

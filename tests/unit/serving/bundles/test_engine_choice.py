@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regiolect.bundle import MANIFEST
+from regiolect.bundle.manifest import MANIFEST
 from regiolect.contracts import Misfit, Target
 from regiolect.engines import catalog
 from regiolect.errors import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.bundle import selftest_path
+from regiolect.bundle.manifest import selftest_path
 from regiolect.errors import IntegrityError, NotRunnableHere
 from regiolect.serving import load_adaptive, load_bundle
 

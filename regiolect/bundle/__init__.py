@@ -1,0 +1,1 @@
+"""A bundle, what a region's consumers load: its manifest, how it is written and verified, whose decisions it has."""

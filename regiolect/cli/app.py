@@ -1,0 +1,189 @@
+"""The command line. Commands that answer at once import nothing heavy and start no server.
+
+Exit codes: 0 all well; 1 a region was refused, failed, left inconclusive or could not be registered, or a drill got
+through; 2 the request itself was wrong; 3 `plan --exit-code` found work; 130 interrupted, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from regiolect import __version__
+from regiolect.cli.audit import audit
+from regiolect.cli.doctor import doctor
+from regiolect.cli.keys import keys_app
+from regiolect.cli.options import Force, JsonFile, Model, Policies, Regions, Targets, Verbose, names_in, settings_with
+from regiolect.cli.policies import policies_app
+from regiolect.cli.pools import pools_app
+from regiolect.cli.promote import promote
+from regiolect.cli.servers import down, up
+from regiolect.cli.study import study_app
+from regiolect.cli.tune import tune
+from regiolect.errors import RegiolectError
+from regiolect.errors.output import redact_output
+from regiolect.host.interrupts import answering
+
+app = typer.Typer(
+    name="regiolect",
+    help="One trained model in; one calibrated, gated and registered engine per region out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(policies_app, name="policies")
+app.add_typer(keys_app, name="keys")
+app.add_typer(pools_app, name="pools")
+app.add_typer(study_app, name="study")
+app.command()(doctor)
+app.command()(audit)
+app.command()(tune)
+app.command()(promote)
+app.command()(up)
+app.command()(down)
+
+
+def main() -> None:
+    """Entry point of the `regiolect` command."""
+    redact_output()
+    try:
+        answering(app)
+    except RegiolectError as error:
+        from regiolect.cli.tables import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    # What nothing foresaw, of whichever library: with its traceback, for it is a defect, but as readable as the rest.
+    except Exception as error:  # noqa: BLE001
+        from regiolect.cli.tables import print_unforeseen
+
+        print_unforeseen(error)
+        sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"regiolect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    """Shared options."""
+
+
+@app.command()
+def run(
+    model: Model,
+    regions: Regions = "",
+    targets: Targets = "",
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    force: Force = False,
+    drills: Annotated[bool, typer.Option("--drills", help="Also try three engines that must be refused.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build, judge and register an engine for every region; what did not change is not built again.
+
+    Example: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
+    """
+    from regiolect.cli.tables import print_release, watching
+    from regiolect.integrity import write_atomic
+    from regiolect.orchestrator import run_release
+
+    settings = settings_with(policies)
+    if json_file is not None:
+        # Found out now rather than after the release.
+        write_atomic(json_file, b"{}")
+    with watching(verbose):
+        result = run_release(settings, model, names_in(regions), targets=names_in(targets), force=force, drills=drills)
+    code = print_release(result)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(code)
+
+
+@app.command()
+def nightly(
+    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
+    regions: Regions = "",
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be released.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Release every model wherever something changed; what did not change is left alone.
+
+    A Prefect server runs it by itself, in each region's own night, once `regiolect pools apply` was said.
+    """
+    from regiolect.cli.tables import print_nightly, watching
+    from regiolect.integrity import write_atomic
+    from regiolect.orchestrator import run_nightly
+
+    settings = settings_with(policies)
+    with watching(verbose):
+        result = run_nightly(settings, models or None, names_in(regions), dry_run=dry_run)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(print_nightly(result))
+
+
+@app.command()
+def plan(
+    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
+    regions: Regions = "",
+    targets: Targets = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON, and nothing else.")] = False,
+    policies: Policies = None,
+    force: Force = False,
+    tell_work: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 if anything is to be built, rebuilt, promoted or retired.")
+    ] = False,
+) -> None:
+    """Say what `run` would build, rebuild, promote, reuse or refuse, what is to be retired, and why. Changes nothing.
+
+    Exit code 0; 1 if something is refused, a model cannot be planned or the registry does not tell what is served; 2 if
+    the request was wrong. With --exit-code, 3 if there is work, whatever is refused beside it, so that 0 means: nothing
+    to do. Without it work is no news to a script that goes on to `run`.
+    """
+    from regiolect.cli.exit_codes import plan_exit_code
+    from regiolect.cli.tables import print_plans
+    from regiolect.planning import document_of, plan_models_here
+    from regiolect.registry import Registry
+
+    settings = settings_with(policies)
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    plans = plan_models_here(
+        settings,
+        models or (),
+        names_in(regions),
+        targets=names_in(targets),
+        force=force,
+        champions=registry.champions,
+    )
+    if as_json:
+        typer.echo(document_of(plans).model_dump_json(indent=2))
+    else:
+        print_plans(plans)
+    raise typer.Exit(plan_exit_code(plans, tell_work))
+
+
+@app.command()
+def show(
+    engine: Annotated[
+        str, typer.Argument(help="MODEL-REGION, MODEL-REGION@ALIAS, a bundle's folder, or the start of a build key.")
+    ],
+) -> None:
+    """Say what an engine is: region, precision, what executes, calibration, gate figures, whether its bytes are those
+    that were approved, and whether it runs on this machine."""
+    from regiolect.cli.engine_facts import find_engine
+    from regiolect.cli.tables import print_engine
+
+    print_engine(find_engine(engine, settings_with(None)))

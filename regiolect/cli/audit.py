@@ -1,0 +1,98 @@
+"""`regiolect audit`: is everything that consumers can load still what today's policies and keys allow?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from regiolect.contracts import AuditedEngine, AuditedVersion, AuditResult
+
+
+def audit(
+    names: Annotated[list[str] | None, typer.Argument(help="Registered models, MODEL-REGION; default: all.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also versions that no alias points at: they can be loaded by number.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
+    ] = None,
+) -> None:
+    """Hold what consumers can load against its own bytes, results and signatures, and today's policies and keys.
+
+    Exit code 1 if anything speaks against anything. Changes nothing.
+    """
+    import os
+
+    from rich.console import Console
+
+    from regiolect.audit import audit as audited
+    from regiolect.cli.tables import watching
+    from regiolect.integrity import write_atomic
+    from regiolect.policy import PolicyBook
+    from regiolect.registry import Registry
+    from regiolect.settings import load_settings
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    settings = load_settings()
+    console = Console(highlight=False, soft_wrap=True)
+    with watching(verbose=False):
+        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+        result = audited(
+            registry,
+            PolicyBook(settings.policies),
+            names or (),
+            stores=settings.find_store,
+            everything=everything,
+            progress=lambda version: _print(console, version),
+        )
+    _print_summary(console, result)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(0 if result.clean else 1)
+
+
+def _print(console: Console, version: AuditedVersion) -> None:
+    from rich.markup import escape
+
+    found = version.all_findings()
+    verdict = "[red]wrong[/]" if found else "[green]ok   [/]"
+    name = f"models:/{version.name}/{version.version}"
+    signers = ", ".join(dict.fromkeys(engine.signed_by or "nobody who counts" for engine in version.engines))
+    pointing = ", ".join(version.aliases) or "no alias"
+    console.print(
+        f"{verdict} "
+        + escape(f"{name} ({pointing})  ")
+        + escape("; ".join(map(_told, version.engines)))
+        + (f"  signed by {escape(signers)}" if signers else "")
+    )
+    if version.promoted_by is not None:
+        console.print(f"      promoted by a person, {escape(version.promoted_by)}")
+    for target, failure in found:
+        console.print(f"      [red]{failure.kind}[/]{f' ({escape(target)})' if target else ''}")
+        for name in ("expected", "found", "remedy"):
+            console.print(f"        {name:<9} {escape(getattr(failure, name))}")
+
+
+def _told(engine: AuditedEngine) -> str:
+    older = ", older than classes: its processor's flags tell the class" if engine.told_by_flags else ""
+    return f"{engine.place} {engine.precision}{older}{', tuned' if engine.tuned else ''}"
+
+
+def _print_summary(console: Console, result: AuditResult) -> None:
+    from rich.markup import escape
+
+    for failure in result.findings:
+        console.print(f"[red]{failure.kind}[/]")
+        for name in ("expected", "found", "remedy"):
+            console.print(f"  {name:<9} {escape(getattr(failure, name))}")
+    size = sum(version.bytes for version in result.versions) / 1e6
+    console.print(
+        f"{result.summary()}; {size:,.1f} MB hashed in {result.seconds:.1f} s; registry {escape(result.registry)}"
+    )

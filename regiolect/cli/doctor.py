@@ -1,0 +1,68 @@
+"""`regiolect doctor`: what is missing or misconfigured, and how to mend it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from regiolect.doctor.finding import Finding
+
+_COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
+
+
+def doctor(
+    regions: Annotated[
+        str, typer.Option("--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.")
+    ] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
+    ] = None,
+) -> None:
+    """Say what is missing or misconfigured on this machine and at the servers it uses, and how to mend it.
+
+    Exit code 1 if something is wrong. Changes nothing but one small record in each store.
+    """
+    import os
+
+    from rich.console import Console
+
+    from regiolect.cli.tables import watching
+    from regiolect.doctor.examination import diagnosis, examine
+    from regiolect.integrity import write_atomic
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    named = [name.strip() for name in regions.split(",") if name.strip()] or None
+    console = Console(highlight=False, soft_wrap=True)
+    begin, found = time.monotonic(), []
+    with watching(verbose=False):
+        for finding in examine(named):
+            found.append(finding)
+            _print(console, finding)
+    counts = Counter(finding.verdict for finding in found)
+    seconds = time.monotonic() - begin
+    console.print(f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} well, in {seconds:.1f} s")
+    if json_file is not None:
+        write_atomic(json_file, diagnosis(found).model_dump_json(indent=2).encode())
+    raise typer.Exit(1 if counts["wrong"] else 0)
+
+
+def _print(console: Console, finding: Finding) -> None:
+    from rich.markup import escape
+
+    colour = _COLOURS[finding.verdict]
+    said = "" if finding.verdict == "wrong" else escape(finding.found)
+    console.print(f"[{colour}]{finding.verdict:<5}[/] {escape(finding.name):<26} {said}".rstrip())
+    if finding.verdict == "wrong":
+        for field in ("expected", "found", "remedy"):
+            console.print(f"        {field:<9} {escape(getattr(finding, field))}")
+    elif finding.remedy:
+        console.print(f"        remedy    {escape(finding.remedy)}", style="dim")

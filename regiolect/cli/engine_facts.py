@@ -1,0 +1,269 @@
+"""What an engine is, wherever it lies: in the registry, in a bundle's folder, or in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from regiolect.attest import read_layers
+from regiolect.bundle.decisions import verify_decision
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, attestation_path, read_bundle
+from regiolect.bundle.verify import verify_bundle
+from regiolect.contracts import (
+    ApprovedEngine,
+    Attestation,
+    EngineArtifact,
+    EvaluationResult,
+    GateDecision,
+    RegionOutcome,
+    RegisteredEngine,
+    TunedEngine,
+    short,
+)
+from regiolect.errors import ForeignRegion, RegiolectError, StorageError, UntrustedEngine, UsageError
+from regiolect.errors.redaction import redacted_address
+from regiolect.host.files import RECORD, read_file
+from regiolect.model import load_model_spec
+from regiolect.planning import OUTCOMES
+from regiolect.policy import PolicyBook
+from regiolect.registry import CHAMPION, Registry
+from regiolect.report.words import STRENGTHS, fusion_words
+from regiolect.serving.preflight import preflight, require_region
+from regiolect.settings import Settings
+from regiolect.signing.keyring import Keyring
+from regiolect.storage import Store
+from regiolect.tune import words as tuning_words
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """Facts for a person, in reading order."""
+
+    facts: tuple[tuple[str, str], ...]
+
+
+def find_engine(name: str, settings: Settings) -> EngineView:
+    """Find an engine and verify its bytes.
+
+    Args:
+        name: a bundle's folder, `MODEL-REGION[@ALIAS]`, or the first digits of a build key.
+
+    Raises:
+        UsageError: nothing has that name.
+        IntegrityError: its bytes are not those that were approved.
+        StorageError: some of its bytes are no longer there.
+        RegistryError: the registry cannot be read.
+    """
+    folder = Path(name)
+    if (folder / MANIFEST).is_file():
+        return _of_bundle(folder, str(folder.absolute()), settings.keyring(), settings.region)
+    kept = _by_build_key(name, settings)
+    if kept is not None:
+        return EngineView(facts=tuple(_of_outcome(*kept, settings.region)))
+    model, _, alias = name.removeprefix("models:/").partition("@")
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    # MLflow refuses to be asked for a path.
+    version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
+    if version is None:
+        where = f"{redacted_address(settings.tracking_uri)} or {settings.home}"
+        kind = f"a folder without {MANIFEST}, and " if folder.is_dir() else ""
+        raise UsageError(
+            expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
+            found=f"{kind}nothing called {name!r} in {where}",
+            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table; for the key of "
+            "an engine whose region was given up, name its model in REGIOLECT_MODELS",
+        )
+    with registry.downloaded(version) as bundle:
+        view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
+    if not version.champion:
+        held = registry.held(version)
+        return view if held is None else EngineView(facts=(*view.facts, ("held back", f"not served: {held}")))
+    return EngineView(facts=(*view.facts, ("champion", _promoted(registry.promoted(version)))))
+
+
+def _promoted(champion: RegisteredEngine | None) -> str:
+    if champion is None:
+        return "NOT MADE BY A RELEASE: refused at loading"
+    if champion.promoted_by is not None:
+        return f"made by {champion.promoted_by}, signed, because: {champion.because}"
+    return "made by a release, signed"
+
+
+def _by_build_key(start: str, settings: Settings) -> tuple[RegionOutcome, Store] | None:
+    """An outcome and the store that keeps it: what belongs to no region, then each region's that there is.
+
+    Raises:
+        RegiolectError: none of the stores has it, and one cannot be looked into, or a model that may name one cannot be
+            loaded.
+    """
+    digits = start.removeprefix("sha256:")
+    if len(digits) < 6 or set(digits) - set("0123456789abcdef"):
+        return None
+    closed: list[RegiolectError] = []
+    for region in _regions(settings, closed):
+        try:
+            store = settings.store() if region is None else settings.find_store(region)
+            found = None if store is None else _kept(store, digits)
+        except StorageError as error:
+            closed.append(error)
+            continue
+        if store is not None and found is not None:
+            return found, store
+    if closed:
+        raise closed[0]
+    return None
+
+
+def _regions(settings: Settings, closed: list[RegiolectError]) -> Iterator[str | None]:
+    """Whose stores there may be: what belongs to no region, regions with a policy, and those that were given up, which
+    are still in the data of a model that is known here. Models that cannot be loaded go into `closed`."""
+    named = PolicyBook(settings.policies).regions()
+    yield from (None, *named)
+    given_up: set[str] = set()
+    for model in settings.known_models() if settings.store_by_region else ():
+        try:
+            given_up.update(load_model_spec(model).data)
+        except RegiolectError as error:
+            closed.append(error)
+    yield from sorted(given_up.difference(named))
+
+
+def _kept(store: Store, digits: str) -> RegionOutcome | None:
+    key = next((key for key in store.record_keys(OUTCOMES) if key.startswith(digits)), None)
+    return None if key is None else store.get_record(OUTCOMES, key, RegionOutcome)
+
+
+def _of_bundle(folder: Path, where: str, keyring: Keyring, here: str | None) -> EngineView:
+    manifest = read_bundle(folder)
+    verify_bundle(folder, manifest)
+    facts = [("engine", where), ("bytes", "verified against the manifest"), *_of_manifest(manifest, here)]
+    report = preflight([approved.engine for approved in manifest.engines])
+    for approved, fit in zip(manifest.engines, report.engines, strict=True):
+        facts.extend(_of_approved(approved, folder))
+        facts.append(("signed", _signed(folder, manifest, approved, keyring)))
+        facts.append(("this host", fit.summary()))
+    return EngineView(facts=tuple(facts))
+
+
+def _of_region(model: str, region: str, title: str, here: str | None) -> list[tuple[str, str]]:
+    """The region, and why nothing of it is loaded on this host, if so."""
+    facts = [("region", f"{region} ({title})")]
+    try:
+        require_region(model, region, here)
+    except ForeignRegion as error:
+        facts.append(("", f"REFUSED HERE: expected {error.expected}; {error.remedy}"))
+    return facts
+
+
+def _signed(folder: Path, manifest: BundleManifest, approved: ApprovedEngine, keyring: Keyring) -> str:
+    """Who signed the decision and when, or why nobody loads the engine here."""
+    try:
+        opened = verify_decision(folder, manifest, approved, keyring.load_trust())
+    except UntrustedEngine as error:
+        return f"NOT TRUSTED HERE: {type(error).__name__}: expected {error.expected}; found {error.found}"
+    return f"by {opened.key.who()} on {opened.signed:%Y-%m-%d %H:%M} UTC, trusted here"
+
+
+def _of_manifest(manifest: BundleManifest, here: str | None) -> list[tuple[str, str]]:
+    inputs = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in manifest.inputs)
+    return [
+        ("model", manifest.model),
+        *_of_region(manifest.model, manifest.region, manifest.title, here),
+        ("policy", manifest.policy),
+        ("inputs", inputs),
+        ("preprocessing", manifest.preprocessing.model_dump_json()),
+    ]
+
+
+def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]]:
+    timing = approved.evaluation.timing
+    layers = attestation_path(approved.engine.request.slot)
+    return [
+        *_of_artifact(approved.engine),
+        *_of_attestation(approved.attestation, layers, lambda: read_file(folder / layers, RECORD)),
+        *_of_gate(approved.decision),
+        *_of_tuning(approved.tuning),
+        (
+            "speed",
+            f"{timing.p50_ms:.2f} ms median, {timing.p99_ms:.2f} ms p99 for {timing.batches} x {timing.batch} samples; "
+            f"{timing.speedup:.2f}x FP32 on the machine that built it",
+        ),
+    ]
+
+
+def _of_outcome(outcome: RegionOutcome, store: Store, here: str | None) -> list[tuple[str, str]]:
+    facts = _of_region(outcome.model, outcome.region, outcome.title, here)
+    facts.append(("decision", outcome.decision.value))
+    if outcome.engine is not None:
+        facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
+        facts.extend(_of_artifact(outcome.engine))
+    if outcome.attestation is not None:
+        blob = outcome.attestation.layers
+        facts.extend(
+            _of_attestation(
+                outcome.attestation,
+                str(store.path_of(blob)) if blob else "",
+                lambda: store.path_of(blob).read_bytes() if blob else b"",
+            )
+        )
+    if outcome.gate is not None:
+        facts.extend(_of_gate(outcome.gate))
+    facts.extend(_of_tuning(outcome.tuning))
+    if outcome.engine is not None:
+        facts += [("this host", fit.summary()) for fit in preflight([outcome.engine]).engines]
+    if outcome.failure is not None:
+        facts += [("failure", f"{outcome.failure.kind}: {outcome.failure.found}"), ("remedy", outcome.failure.remedy)]
+    return facts
+
+
+def _of_attestation(attestation: Attestation, where: str, read: Callable[[], bytes]) -> list[tuple[str, str]]:
+    """What executes; and, unless the engine is older than layers are, what was fused and where every layer is named."""
+    facts = [("executes", f"{attestation.summary()} (from {attestation.source})")]
+    if attestation.layers is not None:
+        read_layers(attestation, read())
+        strength = f"{STRENGTHS[attestation.strength]}; " if attestation.strength else ""
+        facts.append(("layers", f"{fusion_words(attestation)}; {strength}by name in {where}"))
+    return facts
+
+
+def _verified(engine: EngineArtifact, evaluation: EvaluationResult | None, store: Store) -> str:
+    for file in engine.files:
+        store.path_of(file.blob)
+    if evaluation is None:
+        return "engine verified against its digests; it has no results"
+    store.path_of(evaluation.results)
+    return "engine and results verified against their digests"
+
+
+def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
+    request = engine.request
+    files = ", ".join(
+        f"{file.path} ({file.blob.size / 1e6:.2f} MB, {short(file.blob.digest)})" for file in engine.files
+    )
+    return [
+        ("target", f"{request.target.name} through {request.target.backend} {engine.backend_version}"),
+        ("precision", request.precision.value),
+        ("calibration", engine.calibration or "none needed"),
+        ("build key", request.build_key),
+        ("files", files),
+    ]
+
+
+def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
+    """The default against the operating points; nothing for an engine that was not tuned."""
+    if tuning is None:
+        return []
+    told = [
+        ("tuned", tuning_words.line(tuning)),
+        ("tuned on", tuning_words.device(tuning)),
+        ("journal", tuning.journal.uri),
+    ]
+    for name, batch, at_once, settings, p50, p99, throughput, against in tuning_words.rows(tuning):
+        figures = f"{p50} median, {p99} p99, {throughput} ({against})"
+        told.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
+    return told
+
+
+def _of_gate(gate: GateDecision) -> list[tuple[str, str]]:
+    return [("gate", f"{gate.outcome} on {gate.samples} samples"), *(("", reason) for reason in gate.reasons)]

@@ -1,0 +1,32 @@
+"""Exit codes of commands that judge: what 0, 1 and 3 stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.planning import ModelPlan, engines_of, has_work
+
+if TYPE_CHECKING:
+    pass
+
+
+def exit_code(result: ReleaseResult) -> int:
+    """0 when every engine is approved or waits for its device, all approved ones are served, and every drill held."""
+    held = all(drill.refused for drill in result.drills)
+    return 0 if held and all(map(_nothing_is_left, result.rows)) else 1
+
+
+def _nothing_is_left(row: ReleaseRow) -> bool:
+    served = row.decision is Decision.APPROVED and row.model_uri is not None
+    return row.failure is None and (served or row.decision is Decision.NOT_ATTESTED)
+
+
+def plan_exit_code(plans: Sequence[ModelPlan], tell_work: bool) -> int:
+    """3 when there is work and it is asked for; else 1 when something is refused or cannot be told, or 0."""
+    engines = engines_of(plans)
+    if tell_work and has_work(engines):
+        return 3
+    unknown = any(each.failure or (each.plan and each.plan.registry) for each in plans)
+    return 1 if unknown or any(engine.action == "refuse" for engine in engines) else 0

@@ -1,0 +1,169 @@
+"""`regiolect policies`: the regions' policies listed, shown, checked, copied, and a change of them reviewed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regiolect.cli.options import Policies, policy_book
+from regiolect.contracts import place_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from regiolect.policy.difference import RegionChange
+    from regiolect.policy_review import EngineEffect, PolicyReview
+
+policies_app = typer.Typer(
+    help="List, show, check and compare region policies.", no_args_is_help=True, rich_markup_mode=None
+)
+
+_COLOURS = {
+    "tightens": "green",
+    "loosens": "yellow",
+    "changes": "default",
+    "refuse": "red",
+    "unknown": "red",
+    "retire": "magenta",
+    "rebuild": "yellow",
+    "build": "yellow",
+    "nothing": "dim",
+}
+_COUNTED = {
+    "refuse": "refused",
+    "unknown": "unknown",
+    "retire": "retired",
+    "rebuild": "to rebuild",
+    "build": "to build",
+    "nothing": "as before",
+}
+
+
+@policies_app.command("diff")
+def policies_diff(
+    old: Annotated[str, typer.Argument(help="A folder, a policy file, or a git revision such as HEAD~1.")],
+    new: Annotated[str, typer.Argument(help="Likewise.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON instead of words.")] = False,
+    policies: Annotated[
+        Path | None,
+        typer.Option("--policies", help="Folder that a revision is of, and whose parents a file extends."),
+    ] = None,
+) -> None:
+    """Say what changes between two sets of policies, and which engines that refuses, retires or rebuilds.
+
+    Engines are judged anew from their kept results, by the new policies; no model is loaded and nothing is changed.
+    Exit code 0 if nothing differs, 1 if something does, 2 if a policy has mistakes.
+
+    Example: regiolect policies diff HEAD~1 region_policies
+    """
+    import os
+
+    from regiolect.cli.tables import watching
+    from regiolect.policy_review import review
+    from regiolect.settings import load_settings
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    with watching(verbose=False):
+        found = review(old, new, load_settings())
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        _print(found)
+    raise typer.Exit(1 if found.regions else 0)
+
+
+def _print(found: PolicyReview) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    differ = "nothing differs" if not found.regions else f"{len(found.regions)} of {found.compared} regions differ"
+    console.print(escape(f"{found.old} -> {found.new}: {differ}"))
+    for region in found.regions:
+        console.print()
+        _print_region(console, region)
+    if found.engines:
+        console.print("\nengines")
+    for engine in found.engines:
+        _print_engine(console, engine)
+    counts: Counter[str] = Counter(engine.action for engine in found.engines)
+    if counts:
+        console.print(", ".join(f"{counts[action]} {said}" for action, said in _COUNTED.items() if counts[action]))
+    for note in found.notes:
+        console.print(f"note: {escape(note)}", style="dim")
+
+
+def _print_region(console: Console, region: RegionChange) -> None:
+    from rich.markup import escape
+
+    from regiolect.policy.difference import worded
+
+    said = "" if region.change == "changed" else f": {region.change}"
+    console.print(f"[bold]{escape(region.region)}[/bold] ({escape(region.title)}){said}")
+    for field in region.fields:
+        inherited = f" (inherited from {field.inherited_from})" if field.inherited_from else ""
+        line = f"{field.key}: {worded(field.key, field.old)} -> {worded(field.key, field.new)}{inherited}"
+        console.print(f"  [{_COLOURS[field.direction]}]{field.direction:<8}[/] {escape(line)}")
+    if region.change == "changed" and region.old_policy == region.new_policy:
+        console.print("  no part of what an engine is: none is concerned", style="dim")
+
+
+def _print_engine(console: Console, engine: EngineEffect) -> None:
+    from rich.markup import escape
+
+    place = place_of(engine.target, engine.arithmetic)
+    name = f"{engine.model} {engine.region} {place}" + (f", served as {engine.served}" if engine.served else "")
+    console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {escape(name)}")
+    console.print(f"           {escape(engine.reason)}")
+
+
+@policies_app.command("list")
+def policies_list(policies: Policies = None) -> None:
+    """One line per region."""
+    from regiolect.cli.tables import print_policies
+
+    raise typer.Exit(print_policies(policy_book(policies)))
+
+
+@policies_app.command("show")
+def policies_show(
+    region: Annotated[str, typer.Argument(help="The region's name.")],
+    policies: Policies = None,
+) -> None:
+    """A region's policy with everything it inherits."""
+    from regiolect.cli.tables import print_policy
+
+    print_policy(policy_book(policies).load(region))
+
+
+@policies_app.command("validate")
+def policies_validate(policies: Policies = None) -> None:
+    """Check every policy of the folder; all mistakes are listed."""
+    from regiolect.cli.tables import print_policy_check
+
+    raise typer.Exit(print_policy_check(policy_book(policies)))
+
+
+@policies_app.command("copy")
+def policies_copy(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+) -> None:
+    """Copy the built-in policies and their schema into a folder of your own, as a start."""
+    from regiolect.policy import copy_builtin
+
+    for path in copy_builtin(folder):
+        typer.echo(path)
+
+
+@policies_app.command("schema")
+def policies_schema(
+    file: Annotated[Path, typer.Argument(help="Where to write the JSON schema for editors.")],
+) -> None:
+    """Write the JSON schema of policy files."""
+    from regiolect.policy import write_schema
+
+    write_schema(file)

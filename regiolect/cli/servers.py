@@ -1,0 +1,94 @@
+"""`regiolect up` and `regiolect down`: the local servers, and what a person sees of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regiolect.cli.options import Policies, names_in, settings_with
+
+if TYPE_CHECKING:
+    from regiolect.servers.local import Status
+
+
+def print_servers(servers: Sequence[Status], env_file: Path) -> int:
+    """A table of the servers, and the file that tells a shell of them. Returns 0 if all are well, 1 if not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Piped output gets room for whole rows.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table()
+    for name in ("server", "address", "pid", "state", "log"):
+        table.add_column(name, overflow="fold")
+    for server in servers:
+        table.add_row(
+            server.name,
+            server.address or "-",
+            "-" if server.pid is None else str(server.pid),
+            _state(server),
+            str(server.log),
+        )
+    console.print(table)
+    if env_file.exists():
+        console.print(f"use them  source {env_file}", soft_wrap=True)
+        # Never the passwords themselves: a terminal is copied and recorded.
+        console.print(
+            "log in    Prefect's pages: $PREFECT_API_AUTH_STRING, whole; MLflow's: $MLFLOW_TRACKING_USERNAME and "
+            "$MLFLOW_TRACKING_PASSWORD",
+            soft_wrap=True,
+        )
+    return 0 if all(server.problem is None for server in servers) else 1
+
+
+def _state(server: Status) -> str:
+    from rich.markup import escape
+
+    if server.problem is not None:
+        return f"[red]{escape(server.problem)}[/red]"
+    return "[green]runs[/green]" if server.seconds is None else f"[green]started in {server.seconds:.1f} s[/green]"
+
+
+def print_stopped(names: Sequence[str]) -> None:
+    """Which servers were stopped, and that workers were not."""
+    from rich.console import Console
+
+    from regiolect.servers import orchestration
+
+    said = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
+    if orchestration.NAME in names:
+        said += ". Workers go on and wait for it: end them where they were started"
+    Console(highlight=False, soft_wrap=True).print(said)
+
+
+def up(
+    only: Annotated[
+        str, typer.Option("--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.")
+    ] = "",
+    status: Annotated[bool, typer.Option("--status", help="Start nothing: say how they are.")] = False,
+    policies: Policies = None,
+) -> None:
+    """Bring up PostgreSQL, S3, MLflow and Prefect on this machine, and leave them running.
+
+    What runs already is left alone. `regiolect down` stops them; their data and addresses stay.
+    """
+    from regiolect.cli.tables import watching
+    from regiolect.servers.local import LocalServers
+
+    settings = settings_with(policies)
+    servers = LocalServers(settings.home, settings.policies)
+    with watching(verbose=False):
+        found = servers.status() if status else servers.up(names_in(only))
+    raise typer.Exit(print_servers(found, servers.env_file))
+
+
+def down() -> None:
+    """Stop the servers that `regiolect up` started, cleanly."""
+    from regiolect.servers.local import LocalServers
+
+    settings = settings_with(None)
+    print_stopped(LocalServers(settings.home, settings.policies).down())

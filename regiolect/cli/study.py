@@ -1,0 +1,134 @@
+"""`regiolect study`: research on a model's own data, embedded, without an orchestrator."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from regiolect.study import StudyResult
+
+study_app = typer.Typer(
+    help="Research on a model's own data; nothing of it is served.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@study_app.callback()
+def _root() -> None:
+    """Research on a model's own data; nothing of it is served."""
+
+
+@study_app.command("calibration")
+def study_calibration(
+    model: Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")],
+    seeds: Annotated[int, typer.Option("--seeds", "-n", help="Draws of calibration samples per region; 2 or more.")],
+    regions: Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")] = "",
+    backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = "openvino",
+    method: Annotated[str, typer.Option("--method", help="How thresholds are chosen.")] = "entropy",
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", help="Calibration samples in a draw; default: half of the smallest set, at least 64."
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="A metric of the model's; default: the policies'.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
+    ] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the libraries log.")] = False,
+) -> None:
+    """Calibrate INT8 on each region, test on each, over several draws: what does local calibration save?
+
+    Every cell and every draw is told. Engines are tested on the regions' selection sets; gate sets stay closed, and
+    nothing is registered. Example: regiolect study calibration examples.fashion:MODEL --seeds 5
+    """
+    import os
+
+    from regiolect.cli.tables import watching
+    from regiolect.contracts import CalibrationMethod
+    from regiolect.errors import InvalidSetting
+    from regiolect.integrity import write_atomic
+    from regiolect.model import load_model_spec
+    from regiolect.policy import PolicyBook
+    from regiolect.settings import load_settings
+    from regiolect.study import run_study, write_study
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    settings = load_settings()
+    if method not in tuple(CalibrationMethod):
+        raise InvalidSetting(
+            expected=f"a calibration method out of {', '.join(CalibrationMethod)}",
+            found=repr(method),
+            remedy="--method entropy",
+        )
+    spec, book = load_model_spec(model), PolicyBook(settings.policies)
+    if json_file is not None:
+        # Found out now rather than after the study.
+        write_atomic(json_file, b"{}")
+    with watching(verbose):
+        result = run_study(
+            spec,
+            book,
+            seeds=seeds,
+            regions=[name.strip() for name in regions.split(",") if name.strip()] or None,
+            backend=backend,
+            method=CalibrationMethod(method),
+            samples=samples,
+            metric=metric,
+        )
+    result = write_study(result, settings.home / "reports")
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    _print(result)
+
+
+def _print(result: StudyResult) -> None:
+    """The matrix, what it comes to, and where the rest is."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from regiolect.study import words
+
+    console: Console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table(
+        title=f"{result.model}: points of {result.metric} lost against FP32, mean of {len(result.seeds)} draws",
+        title_justify="left",
+    )
+    table.add_column("calibrated on \\ tested on")
+    names = [region.region for region in result.regions]
+    for name in names:
+        table.add_column(name, justify="right")
+    for donor in names:
+        table.add_row(donor, *(_square(result, donor, tested) for tested in names))
+    console.print(table)
+    key = "; ".join(f"{sign} {said}" for sign, said in words.key())
+    console.print(escape(f"[+0.00] the region's own calibration; {key}"), style="dim", soft_wrap=True)
+    for finding in words.findings(result):
+        console.print(f"- {escape(finding)}", soft_wrap=True)
+    if result.note:
+        console.print(escape(result.note), style="dim", soft_wrap=True)
+    console.print(f"report   {result.report}", soft_wrap=True)
+
+
+def _square(result: StudyResult, donor: str, tested: str) -> str:
+    from regiolect.study import words
+
+    loss, saving = words.points(result.cell(donor, tested).loss), result.saving(donor, tested)
+    if saving is None:
+        return rf"[bold]\[{loss}][/]"
+    sign = words.sign(saving)
+    colour = {"▲": "red", "▼": "cyan", "◆": "yellow"}.get(sign)
+    text = f"{loss}{sign or ' '}"
+    return f"[{colour}]{text}[/]" if colour else text

@@ -1,0 +1,331 @@
+"""What a person sees in the terminal: progress while a run works, tables at its end, errors with a remedy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from regiolect import progress
+from regiolect.cli.exit_codes import exit_code
+from regiolect.contracts import (
+    UNITS,
+    Decision,
+    Drill,
+    Failure,
+    NightlyResult,
+    ReleaseResult,
+    ReleaseRow,
+    failure_of,
+    place_of,
+)
+from regiolect.errors import PolicyError, RegiolectError
+from regiolect.errors.output import traceback_of
+from regiolect.planning import Action, ModelPlan, PlannedEngine, engines_of, summary_of
+from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.report.digest import digest_line
+from regiolect.report.words import ChampionFigures, build_words, suspicion
+
+if TYPE_CHECKING:
+    from regiolect.cli.engine_facts import EngineView
+
+COLOURS: Mapping[Decision, str] = {
+    Decision.APPROVED: "green",
+    Decision.FAILED: "red",
+    Decision.INCONCLUSIVE: "yellow",
+    Decision.NOT_ATTESTED: "cyan",
+    Decision.REFUSED: "red",
+}
+
+_ACTIONS: Mapping[Action, str] = {
+    "build": "yellow",
+    "rebuild": "yellow",
+    "promote": "yellow",
+    "reuse": "green",
+    "carry": "green",
+    "refuse": "red",
+    "retire": "magenta",
+    "drop": "magenta",
+    "skip": "dim",
+}
+
+
+def _out() -> Console:
+    # Piped output gets room for whole rows instead of a table folded to 80 columns.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+@contextmanager
+def watching(verbose: bool) -> Iterator[None]:
+    """Print progress to stderr; keep vendors' loggers silent unless `verbose`."""
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    progress.logger.addHandler(handler)
+    progress.logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    progress.logger.propagate = False
+    try:
+        yield
+    finally:
+        progress.logger.removeHandler(handler)
+
+
+def print_error(error: RegiolectError) -> None:
+    """An error as three lines that a person can act on."""
+    _print_lines(failure_of(error))
+
+
+def print_unforeseen(error: Exception) -> None:
+    """An error that is none of ours: where it was raised, then the three lines; no secrets in either."""
+    sys.stderr.write(traceback_of(error))
+    remedy = "if the cause is not on this machine, report it as a defect, with what stands above"
+    _print_lines(
+        failure_of(error).model_copy(
+            update={"expected": "the command to end, or to name what stopped it", "remedy": remedy}
+        )
+    )
+
+
+def _print_lines(failure: Failure) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[red]{failure.kind}[/red]")
+    for name in ("expected", "found", "remedy"):
+        console.print(f"  {name:<9} {escape(getattr(failure, name))}")
+
+
+def print_release(result: ReleaseResult) -> int:
+    """The table of a release, its drills, and where to look next. Returns the exit code."""
+    console = _out()
+    table = Table(title=f"{result.model}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left")
+    for name in ("region", "target", "graph", "executed kernels", "decision"):
+        table.add_column(name, overflow="fold")
+    beside = any(row.against for row in result.rows)
+    for name in ("loss", "bounds", "limit", *(("vs champion",) if beside else ()), "vs FP32", "built in"):
+        table.add_column(name, justify="right")
+    table.add_column("served as", overflow="fold")
+    for row in result.rows:
+        table.add_row(*_cells(row, beside))
+    console.print(table)
+    console.print(_legend(result), style="dim", soft_wrap=True)
+    if result.note:
+        console.print(escape(result.note), style="dim", soft_wrap=True)
+    for row in result.rows:
+        _print_reasons(console, row)
+    for told in result.left_out:
+        console.print(f"[magenta]left out[/] {escape(told)}", soft_wrap=True)
+    _print_drills(console, result.drills)
+    if result.report:
+        console.print(f"report   {result.report}", soft_wrap=True)
+    console.print(f"registry {result.tracking_uri}", soft_wrap=True)
+    return exit_code(result)
+
+
+def _print_reasons(console: Console, row: ReleaseRow) -> None:
+    """Why a row has no engine that is served, or what is served instead."""
+    where = row.region if row.target is None else f"{row.region} {_place(row)}"
+    suspicious = suspicion(row)
+    if suspicious is not None:
+        console.print(f"[yellow]{escape(f'{where}: {suspicious}')}[/]", soft_wrap=True)
+    if row.failure is not None:
+        _print_failure(console, where, row.failure)
+    elif row.model_uri is None:
+        console.print(f"[{COLOURS[row.decision]}]{where}: {row.decision}[/]", soft_wrap=True)
+        for reason in row.reasons:
+            console.print(f"  {escape(reason)}", soft_wrap=True)
+
+
+def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
+    unit = UNITS[row.unit] if row.unit else ""
+    measured = row.loss is not None and row.loss_lower is not None and row.loss_upper is not None
+    return (
+        row.region,
+        _place(row),
+        _precision(row),
+        row.executed or "-",
+        f"[{COLOURS[row.decision]}]{row.decision}[/]",
+        f"{row.loss:+.2f} {unit}" if measured else "-",
+        f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
+        f"{row.threshold:.2f} {unit}" if row.threshold is not None else "-",
+        *((_beside(row),) if with_champion else ()),
+        f"{row.speedup:.2f}x" if row.speedup is not None else "-",
+        build_words(row),
+        row.model_uri or "-",
+    )
+
+
+def _beside(row: ReleaseRow) -> str:
+    found = ChampionFigures.of(row)
+    return "-" if found is None else f"{found.said}\n{found.bounds}".strip()
+
+
+def _place(told: ReleaseRow | PlannedEngine) -> str:
+    return "-" if told.target is None else place_of(told.target, told.arithmetic)
+
+
+def _precision(row: ReleaseRow) -> str:
+    wider = row.asked not in (None, row.precision)
+    return f"{row.precision} (not {row.asked})" if wider else row.precision or "-"
+
+
+def _legend(result: ReleaseResult) -> str:
+    confidences = sorted({f"{row.confidence:.0%}" for row in result.rows if row.confidence is not None})
+    samples = sorted({row.samples for row in result.rows if row.samples is not None})
+    said = (
+        f"loss: accuracy of FP32 less the engine's, on {' / '.join(map(str, samples))} gate samples; "
+        if samples
+        else ""
+    )
+    bounds = f"bounds: one-sided, {' / '.join(confidences)} each; " if confidences else ""
+    beside = "vs champion: the same against what was served; " if any(row.against for row in result.rows) else ""
+    return f"{said}{bounds}{beside}vs FP32: same backend, same machine, interleaved"
+
+
+def _print_drills(console: Console, drills: tuple[Drill, ...]) -> None:
+    if not drills:
+        return
+    console.print("drills (deliberate: each of these must be refused)")
+    for drill in drills:
+        verdict = f"[green]refused by {drill.by}[/]" if drill.refused else f"[red]NOT refused ({drill.by})[/]"
+        console.print(f"  {verdict}: {escape(drill.attempt)}\n    {escape(drill.detail)}", soft_wrap=True)
+
+
+def print_nightly(result: NightlyResult) -> int:
+    """What the night did, with the table of each release. Returns the exit code."""
+    console = _out()
+    codes = [print_release(release) for release in result.releases]
+    for trouble in result.troubles:
+        _print_failure(console, " ".join(filter(None, (trouble.model, trouble.region))), trouble.failure)
+    for waiting in result.waiting:
+        console.print(f"waits: {escape(waiting)}", soft_wrap=True)
+    console.print(escape(digest_line(result)), soft_wrap=True)
+    if result.report:
+        console.print(f"digest   {result.report}", soft_wrap=True)
+    return 1 if result.troubles or any(codes) else 0
+
+
+def print_plans(plans: Sequence[ModelPlan]) -> None:
+    """One line per engine: what would happen, and why; last, all of it in a line.
+
+    Of several models, what is unchanged is only counted.
+    """
+    console = _out()
+    several = len(plans) > 1
+    table = Table(title=", ".join(each.plan.name for each in plans if each.plan) if not several else None)
+    table.title_justify = "left"
+    for name in (*(("model",) if several else ()), "region", "target", "precision", "action", "why"):
+        table.add_column(name, overflow="fold")
+    for each in plans:
+        for engine in each.plan.engines if each.plan else ():
+            if several and engine.action == "reuse":
+                continue
+            table.add_row(
+                *([each.plan.name] if several and each.plan else []),
+                engine.region,
+                _place(engine),
+                engine.precision or "-",
+                f"[{_ACTIONS[engine.action]}]{engine.action}[/]",
+                escape(engine.reason),
+            )
+    if table.row_count:
+        console.print(table)
+    for each in plans:
+        if each.failure is not None:
+            _print_failure(console, each.model, each.failure)
+        for engine in each.plan.engines if each.plan else ():
+            if engine.failure is not None:
+                _print_failure(console, engine.place, engine.failure)
+        if each.plan is not None and each.plan.registry is not None:
+            _print_failure(console, f"{each.plan.name}: what is to be promoted is not known", each.plan.registry)
+    failed = sum(each.failure is not None for each in plans)
+    told = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
+    of = f"{len(plans)} models: " if several else ""
+    console.print(f"{of}{summary_of(engines_of(plans))}{told}", soft_wrap=True)
+
+
+def _print_failure(console: Console, where: str, failure: Failure) -> None:
+    console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
+    for name in ("expected", "found", "remedy"):
+        console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)
+
+
+def print_policies(book: PolicyBook) -> int:
+    """One line per region; a policy that does not read is a line too. Returns the exit code."""
+    console = _out()
+    table = Table(title=escape(str(book.folder)), title_justify="left")
+    for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
+        table.add_column(name, overflow="fold")
+    broken = 0
+    for region in book.regions():
+        try:
+            policy = book.load(region)
+        except RegiolectError as error:
+            broken = 1
+            table.add_row(region, "[red]unusable[/]", *["-"] * 5, type(error).__name__)
+            continue
+        table.add_row(
+            region,
+            escape(policy.title),
+            policy.precision,
+            ", ".join(policy.forbidden) or "-",
+            f"{policy.accuracy.limit:g} {UNITS[policy.accuracy.unit]} at {policy.accuracy.confidence:.0%}",
+            f"{policy.latency.p99_ms:g} ms" if policy.latency else "-",
+            policy.performance,
+            ", ".join(f"{target.name} ({target.backend})" for target in policy.targets),
+        )
+    console.print(table)
+    return broken
+
+
+def print_policy(policy: RegionPolicy) -> None:
+    """A resolved policy, as YAML that could be saved as a file of its own."""
+    import yaml
+
+    fields = policy.model_dump(mode="json", exclude_none=True, exclude={"extends"})
+    print_to = sys.stdout.write
+    print_to(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100))
+    print_to(f"# digest {policy.digest()}" + (f", extends {policy.extends}" if policy.extends else "") + "\n")
+
+
+def print_policy_check(book: PolicyBook) -> int:
+    """Every policy's verdict, and every mistake with its file, line and key. Returns 0, or 2 if any is unusable."""
+    code = 0
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for region in book.regions():
+        mistakes = book.mistakes(region)
+        for mistake in mistakes:
+            console.print(f"[red]{mistake.error.__name__}[/red]")
+            at = f"{mistake.place} {mistake.key}".rstrip()
+            for name, told in zip(
+                ("at", "expected", "found", "remedy"), (at, mistake.expected, mistake.found, mistake.mend), strict=True
+            ):
+                console.print(f"  {name:<9} {escape(told)}")
+        if mistakes:
+            code = 2
+            continue
+        try:
+            policy = book.load(region)
+        except PolicyError:
+            code = 2
+            _out().print(f"{region}: waits for {' and '.join(book.lineage(region)[1:])}, which it extends")
+        else:
+            _out().print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
+    return code
+
+
+def print_engine(view: EngineView) -> None:
+    """All that is known of an engine, a fact a line."""
+    console = _out()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in view.facts:
+        table.add_row(name, escape(value))
+    console.print(table)

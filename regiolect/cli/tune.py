@@ -1,0 +1,152 @@
+"""`regiolect tune`: what makes approved engines fast where they run, and whether two devices of one type are alike."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regiolect.tune.candidates import DEFAULT_MINUTES
+
+if TYPE_CHECKING:
+    from regiolect.tune.compare import DeviceComparison
+    from regiolect.tune.result import TuningResult
+
+
+def tune(
+    model: Annotated[
+        str | None, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")
+    ] = None,
+    regions: Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")] = "",
+    targets: Annotated[str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.")] = "",
+    minutes: Annotated[
+        float, typer.Option("--minutes", "-m", min=0.05, help="How long measuring may take, for each engine.")
+    ] = DEFAULT_MINUTES,
+    force: Annotated[bool, typer.Option("--force", help="Measure anew instead of going on from a journal.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", help="Instead: compare two sites' journals of one engine on one type of device."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what libraries log.")] = False,
+) -> None:
+    """Find batch sizes and settings that make approved engines fast on their own targets; time and judge them anew.
+
+    What is found is kept with the engine; the next `regiolect run` publishes it, and builds nothing again. Exit code 1
+    if an engine was not tuned, or if --compare finds that one site lags.
+
+    Examples: regiolect tune examples.fashion:MODEL --regions eu --minutes 2
+    or regiolect tune --compare oslo.json lyon.json
+    """
+    import os
+
+    from regiolect.errors import UsageError
+    from regiolect.integrity import write_atomic
+
+    if (model is None) == (compare is None):
+        raise UsageError(
+            expected="a model to tune, or --compare with two files",
+            found="both" if model is not None else "neither",
+            remedy="regiolect tune MODEL --regions eu, or regiolect tune --compare A.json B.json",
+        )
+    if json_file is not None:
+        # Found out now rather than after minutes.
+        write_atomic(json_file, b"{}")
+    if compare is not None:
+        found = _compared(*compare)
+        if json_file is not None:
+            write_atomic(json_file, found.model_dump_json(indent=2).encode())
+        raise typer.Exit(1 if found.slower is not None else 0)
+    from regiolect.cli.tables import watching
+    from regiolect.orchestrator import run_tuning
+    from regiolect.settings import load_settings
+
+    if policies is not None:
+        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
+    with watching(verbose):
+        result = run_tuning(
+            load_settings(), str(model), _split(regions), targets=_split(targets), minutes=minutes, force=force
+        )
+    _print(result)
+    if json_file is not None:
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    raise typer.Exit(0 if result.complete else 1)
+
+
+def _split(names: str) -> list[str] | None:
+    return [name.strip() for name in names.split(",") if name.strip()] or None
+
+
+def _print(result: TuningResult) -> None:
+    """The default against the operating points of each engine; then what was not tuned, with its remedy."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from regiolect.tune import words
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table()
+    for number, name in enumerate(("region", "target", *words.HEAD)):
+        table.add_column(name, overflow="fold", justify="right" if number in (3, 4, 6, 7, 8) else "left")
+    tuned = [answer.outcome for answer in result.answers if answer.outcome.tuning is not None]
+    for outcome in tuned:
+        if outcome.tuning is not None:
+            for cells in words.rows(outcome.tuning):
+                table.add_row(outcome.region, outcome.place, *map(escape, cells))
+            table.add_section()
+    if table.row_count:
+        console.print(table)
+    for outcome in tuned:
+        if outcome.tuning is not None:
+            where = f"{outcome.region} {outcome.place}"
+            console.print(escape(f"{where}: {words.device(outcome.tuning)}"), style="dim", soft_wrap=True)
+            console.print(
+                escape(f"{where}: noise {outcome.tuning.noise:.1%}; journal {outcome.tuning.journal.uri}"),
+                style="dim",
+                soft_wrap=True,
+            )
+    outcomes = [answer.outcome for answer in result.answers if answer.outcome.tuning is None]
+    failures = [(f"{outcome.region} {outcome.place}", outcome.failure) for outcome in outcomes]
+    failures += [(engine.place, engine.failure) for engine in result.refused]
+    for where, failure in failures:
+        if failure is not None:
+            console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
+            for name in ("expected", "found", "remedy"):
+                console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)
+    if tuned:
+        console.print("what was tuned is published by the next: regiolect run MODEL", soft_wrap=True)
+
+
+def _compared(first: Path, second: Path) -> DeviceComparison:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from regiolect.tune import words
+    from regiolect.tune.compare import compare, read_site
+
+    found = compare(read_site(first), read_site(second))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = Table()
+    for name in ("batch", "settings", found.first, found.second, "ratio"):
+        table.add_column(escape(name), overflow="fold", justify="left" if name == "settings" else "right")
+    for point in found.points:
+        table.add_row(
+            str(point.batch),
+            escape(words.settings(point.configuration)),
+            f"{point.first_ms:.3g} ms",
+            f"{point.second_ms:.3g} ms",
+            f"{point.ratio:.3f}",
+        )
+    console.print(table)
+    for note in found.notes:
+        console.print(escape(note), style="dim", soft_wrap=True)
+    colour = "red" if found.slower is not None else "green"
+    console.print(f"[{colour}]{escape(found.summary())}[/]", soft_wrap=True)
+    return found

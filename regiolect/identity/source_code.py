@@ -1,0 +1,243 @@
+"""Which files hold the code of what a user wrote: those that define a thing and what it holds, and what they import.
+
+Found by reading, never by running: import statements at the top and inside functions, relative ones too, and those of
+what they import in turn. Files of the standard library, of installed packages and of Regiolect are left out; an
+installed package that defines the thing itself is told by its version. Not seen is what a file loads under a name that
+it makes up as it runs, or from a folder that a function adds to `sys.path`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import functools
+import importlib.metadata
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import CodeType
+
+from regiolect.identity.made_of import Made, Module, Piece, bare, is_installed, is_provided, is_users, place_of
+from regiolect.scoped_cache import once
+
+# Steps of compiled code that say nothing here and stand in between: which ones, differs between versions of Python.
+_FILLERS = ("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "TO_BOOL", "NOT_TAKEN")
+_BY_NAME = frozenset(("import_module", "__import__"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """Where code is, and what else made things what they are.
+
+    Attributes:
+        files: by a name that is the same on every machine, made of the module's: `shop/network.py`.
+        settings: what things were made with, which may stand in none of these files (`made_of` says what that is), and
+            versions of installed packages.
+    """
+
+    files: Mapping[str, Path]
+    settings: tuple[str, ...]
+
+
+def code_of(things: Iterable[Made], search: Iterable[str]) -> Code:
+    """The code of things, as their files are now; what they were made with, as it was when they were looked at.
+
+    Args:
+        search: folders in which modules are looked for: `sys.path` as it was when the things were made.
+
+    Raises:
+        LookupError: a thing is defined in no file, as at the prompt or in a notebook; its text names the thing.
+    """
+    files: dict[str, Path] = {}
+    settings: list[str] = []
+    folders, seen = tuple(search), set[str]()
+    for each in things:
+        settings += each.settings
+        for name, path in _roots(each):
+            if is_installed(path):
+                files[_called(name, path)] = path
+                settings.append(_version(name.partition(".")[0]))
+            else:
+                _follow(name, path, folders, files, seen)
+    return Code(dict(sorted(files.items())), tuple(settings))
+
+
+def defined(thing: object) -> Module:
+    """Module and file of a thing, as found when decorators and arguments are taken off.
+
+    Raises:
+        LookupError: no file defines it.
+    """
+    whole = bare(thing)
+    found = place_of(whole) if isinstance(whole, Piece) else None
+    if found is None:
+        raise LookupError(repr(thing))
+    return found
+
+
+def _roots(made: Made) -> Iterator[Module]:
+    """The modules from which to follow imports: the user's own of the pieces, else the one that defines the thing."""
+    whole = defined(made.thing)
+    found = [root for piece in made.pieces if (root := place_of(piece)) and is_users(root[1])]
+    if not found and not is_provided(whole[1]):
+        found.append(whole)
+    yield from dict.fromkeys(found)
+
+
+# ---------------------------------------------------------------------------------------------------- what files import
+
+
+def _follow(name: str, path: Path, search: tuple[str, ...], files: dict[str, Path], seen: set[str]) -> None:
+    """Add a module's file and, of the user's own, those of its packages and of all that it imports."""
+    waiting = [(name, path), *_found(_packages(name), search)]
+    while waiting:
+        name, path = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        files[_called(name, path)] = path
+        waiting += once(("imported", name, path, search), functools.partial(_imported, name, path, search))
+
+
+def _imported(name: str, path: Path, search: tuple[str, ...]) -> tuple[Module, ...]:
+    """The user's own modules that a file imports, and the packages that they are in."""
+    named = _imports(name, path)
+    return tuple(_found(dict.fromkeys(part for each in named for part in (*_packages(each), each)), search))
+
+
+def _packages(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts)))
+
+
+def _called(name: str, path: Path) -> str:
+    parts = name.split(".")
+    return "/".join((*(parts if path.stem == "__init__" else parts[:-1]), path.name))
+
+
+def _found(names: Iterable[str], search: tuple[str, ...]) -> Iterator[Module]:
+    """Those of the modules that are the user's own, with their files."""
+    for name in names:
+        spec = _spec(name, search)
+        if spec is not None and spec.has_location and spec.origin and is_users(path := Path(spec.origin)):
+            yield name, path
+
+
+def _spec(name: str, search: tuple[str, ...]) -> ModuleSpec | None:
+    """What would be imported under a name. Nothing is: `importlib.util.find_spec` would run the packages around it."""
+    return once(("module", name, search), functools.partial(_looked_for, name, search))
+
+
+def _looked_for(name: str, search: tuple[str, ...]) -> ModuleSpec | None:
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        # Packages that are installed to be edited in place may have a finder of their own.
+        others = (getattr(finder, "find_spec", None) for finder in sys.meta_path if finder is not PathFinder)
+        found = PathFinder.find_spec(name, search)
+        return found or next((spec for find in others if find and (spec := find(name, None))), None)
+    package = _spec(parent, search)
+    if package is None or (package.origin is not None and not is_users(Path(package.origin))):
+        return None
+    folders = list(package.submodule_search_locations or ())
+    try:
+        return PathFinder.find_spec(name, folders)
+    except KeyError:
+        # A folder without __init__.py, in another one: PathFinder knows that one only after it was imported.
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(folder) / last) for folder in folders]
+        return spec
+
+
+def _imports(name: str, path: Path) -> tuple[str, ...]:
+    """Names of the modules that a file imports, or may: `from a import b` may mean a module a.b."""
+    whole = _compiled(path.read_bytes() if path.suffix == ".py" else b"", path)
+    if whole is None:
+        # Not this version's Python, so nothing can import it here. Its content counts all the same.
+        return ()
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    return tuple(dict.fromkeys(_absolute(_stated(whole), package)))
+
+
+def _compiled(text: bytes, path: Path) -> CodeType | None:
+    """The code of a file; None if it is none.
+
+    Compiled and not parsed by `ast`: Python 3.11 counts in one place for all threads how deep it is in a tree
+    (python/cpython#106905), so that a traceback which another thread prints meanwhile ends this, or this that.
+    """
+    compiled = functools.partial(compile, text, path, "exec", dont_inherit=True, optimize=0)
+    with suppress(SyntaxError, ValueError):
+        return compiled()
+    # Where warnings are errors, one about code that runs all the same is a SyntaxError. Who warns meanwhile in another
+    # thread may not be heard, so this is no way for every file.
+    with suppress(SyntaxError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compiled()
+    return None
+
+
+def _stated(code: CodeType) -> Iterator[str]:
+    """What imports in compiled code name, relative ones with their dots: statements, `importlib.import_module("name")`
+    and `__import__("name")`. Those that types alone need are not run."""
+    steps = _run(code)
+    for index, step in enumerate(steps):
+        if step.opname == "IMPORT_NAME":
+            yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
+        elif isinstance(step.argval, CodeType) and _may_import(step.argval):
+            yield from _stated(step.argval)
+        elif step.argval in _BY_NAME and step.opname.startswith("LOAD_"):
+            after = steps[index + 1]
+            if after.opname == "LOAD_CONST" and isinstance(after.argval, str):
+                yield after.argval
+
+
+def _run(code: CodeType) -> list[dis.Instruction]:
+    """Steps of compiled code, without what `if TYPE_CHECKING` leaves out."""
+    steps: list[dis.Instruction] = []
+    skipping = False
+    for step in dis.get_instructions(code):
+        # Up to the next place that anything jumps to: where the block's own jump leads, may lie behind an `else`.
+        skipping = skipping and not step.is_jump_target
+        if not skipping and step.opname not in _FILLERS:
+            skipping = "IF_FALSE" in step.opname and steps[-1].argval == "TYPE_CHECKING"
+            steps.append(step)
+    return steps
+
+
+def _may_import(code: CodeType) -> bool:
+    """False of most functions, whose steps then need not be gone through."""
+    return (
+        dis.opmap["IMPORT_NAME"] in code.co_code[::2]
+        or not _BY_NAME.isdisjoint((*code.co_names, *code.co_varnames, *code.co_freevars))
+        or any(_may_import(each) for each in code.co_consts if isinstance(each, CodeType))
+    )
+
+
+def _import(level: int, names: Iterable[str], module: str) -> Iterator[str]:
+    yield (start := "." * level + module)
+    dot = "." if module else ""
+    yield from (f"{start}{dot}{name}" for name in names if name != "*")
+
+
+def _absolute(names: Iterable[str], package: str) -> Iterator[str]:
+    for name in names:
+        try:
+            absolute = importlib.util.resolve_name(name, package)
+        except ImportError:
+            # Relative to no package, or beyond the topmost one: it would fail if it ran.
+            continue
+        if absolute:
+            yield absolute
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """`shop 1.2`, of the distribution that installed a package."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        owners = importlib.metadata.packages_distributions().get(package, [])
+        return ", ".join((package, *(f"{owner} {importlib.metadata.version(owner)}" for owner in owners)))

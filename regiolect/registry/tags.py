@@ -1,0 +1,138 @@
+"""What a registered version says of itself in its tags, and what is read back from them. Knows nothing of MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic import ValidationError
+
+from regiolect.bundle.manifest import BundleManifest
+from regiolect.contracts import ApprovedEngine, Arithmetic, Published, RegisteredEngine
+from regiolect.errors import RegistryError
+from regiolect.identity.tuning import tuning_digest
+
+_BETWEEN, _NONE = ", ", "none"
+_LONGEST = 1000  # characters of a tag; MLflow takes a few thousand
+
+
+def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
+    """`tuning_digest` of each engine; empty if none was tuned."""
+    found = tuple(map(tuning_digest, manifest.engines))
+    return found if any(found) else ()
+
+
+def arithmetics_of(manifest: BundleManifest) -> tuple[Arithmetic | None, ...]:
+    """Class of arithmetic of each engine; empty if none has one."""
+    found = tuple(approved.engine.request.arithmetic for approved in manifest.engines)
+    return found if any(found) else ()
+
+
+def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
+    """What a registered version says of itself. Values of several engines stand in the order of `targets`."""
+
+    def each(value: Callable[[ApprovedEngine], object]) -> str:
+        return _BETWEEN.join(str(value(approved)) for approved in manifest.engines)
+
+    tuned = {"tuning": each(lambda approved: tuning_digest(approved) or _NONE)} if tunings_of(manifest) else {}
+    classes = arithmetics_of(manifest)
+    classed = {"arithmetic": _BETWEEN.join(_NONE if of is None else of.value for of in classes)} if classes else {}
+    return {
+        **tuned,
+        **classed,
+        "model": manifest.model,
+        "region": manifest.region,
+        "title": manifest.title,
+        "policy": manifest.policy,
+        "bundle": digest,
+        "targets": each(lambda approved: approved.engine.request.target.name),
+        "backend": each(lambda approved: f"{approved.engine.request.target.backend} {approved.engine.backend_version}"),
+        "precision": each(lambda approved: approved.engine.request.precision.value),
+        "executed": each(lambda approved: approved.attestation.summary()),
+        "calibration": each(lambda approved: approved.engine.calibration or "none"),
+        "build_key": each(lambda approved: approved.engine.request.build_key),
+        "decision": each(lambda approved: approved.decision.outcome.value),
+        "metric": each(lambda approved: approved.decision.metric),
+        "unit": each(lambda approved: approved.decision.unit.value),
+        "loss": each(lambda approved: approved.decision.loss),
+        "loss_upper": each(lambda approved: approved.decision.loss_upper),
+        "threshold": each(lambda approved: approved.decision.threshold),
+        "confidence": each(lambda approved: approved.decision.confidence),
+    }
+
+
+def notes(published: Published) -> dict[str, str | None]:
+    """What a version says of itself beside the one that was served when it was registered; None: nothing of that."""
+    against = {
+        f"against.{each.slot}": each.reason
+        if each.loss is None
+        else f"loss {each.loss:+.2f}, {each.loss_lower:+.2f} to {each.loss_upper:+.2f} at {100 * each.confidence:g} %, "
+        f"limit {each.limit:g} ({each.unit})"
+        for each in published.comparisons
+    }
+    held = published.held
+    champions = sorted({each.champion for each in published.comparisons})
+    return {
+        **({"against": ", ".join(champions)} if champions else {}),
+        **{name: told[:_LONGEST] for name, told in against.items()},
+        "held": None if held is None else f"{held.kind}: {held.found}"[:_LONGEST],
+    }
+
+
+def figures(manifest: BundleManifest) -> dict[str, float]:
+    """What a bundle's run shows as metrics: `<slot>.loss` and the like, in the decision's unit."""
+    values: dict[str, float] = {}
+    for approved in manifest.engines:
+        slot, decision = approved.engine.request.slot, approved.decision
+        values[f"{slot}.loss"], values[f"{slot}.loss_upper"] = decision.loss, decision.loss_upper
+        values[f"{slot}.threshold"] = decision.threshold
+        values[f"{slot}.speedup"] = approved.evaluation.timing.speedup
+    return values
+
+
+def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str, str]) -> RegisteredEngine:
+    """A version as its tags tell it; one that carries none of Regiolect's has no policy, targets or build keys.
+
+    Raises:
+        RegistryError: a tag was rewritten into what Regiolect never writes.
+    """
+    uri = f"models:/{name}/{version}"
+    try:
+        return RegisteredEngine.model_validate(
+            {
+                "name": name,
+                "version": version,
+                "uri": uri,
+                "champion": champion,
+                "policy": tags.get("policy"),
+                "bundle": tags.get("bundle"),
+                "targets": _several(tags, "targets"),
+                "build_keys": _several(tags, "build_key"),
+                "tunings": tuple(None if told == _NONE else told for told in _several(tags, "tuning")),
+                "arithmetics": tuple(None if told == _NONE else told for told in _several(tags, "arithmetic")),
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RegistryError(
+            expected=f"the tags of {uri} as they were written at its registration",
+            found=f"{first['input']!r} in {first['loc'][0]!r}",
+            remedy="release the region again, and delete the version whose tags were changed",
+        ) from error
+
+
+def _several(tags: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(tags[name].split(_BETWEEN)) if tags.get(name) else ()
+
+
+def require_owner(name: str, model: str, region: str, tags: Mapping[str, str]) -> None:
+    """Raises RegistryError if a registered model is another model's or another region's.
+
+    `fashion` in `eu-west` and `fashion-eu` in `west` have one name between them.
+    """
+    owner = (tags.get("model", model), tags.get("region", region))
+    if owner != (model, region):
+        raise RegistryError(
+            expected=f"the registered model {name!r} to be that of model {model!r} in region {region!r}",
+            found=f"it is that of model {owner[0]!r} in region {owner[1]!r}",
+            remedy="rename one of the two models or regions, so that their registered names differ",
+        )

@@ -1,0 +1,160 @@
+"""The stages of a release in which a vendor's library or the user's metric runs, each as one call.
+
+They are given records alone, find model and stores by themselves, and return records: so each can run in a child.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from regiolect import attest as attestations
+from regiolect import progress
+from regiolect.build import build_engine
+from regiolect.calibrate.cached import calibrate_once, observe_for
+from regiolect.contracts import (
+    ApprovedEngine,
+    Attestation,
+    Blob,
+    CalibrationTable,
+    ChosenGraph,
+    Decision,
+    EngineArtifact,
+    EvaluationResult,
+    ExportedModel,
+    Observation,
+    RegisteredEngine,
+    TunedEngine,
+    ValidatedCalibration,
+)
+from regiolect.engines.catalog import backend
+from regiolect.evaluate.evaluate import evaluate_engine, timed_again
+from regiolect.export.cached import export_for
+from regiolect.host.lock import sharing_machine
+from regiolect.model import load_model_spec
+from regiolect.planning import RegionRequest
+from regiolect.policy import RegionPolicy
+from regiolect.registry import Registry
+from regiolect.release.champion import Champion, run_again
+from regiolect.repair import choose_graph
+from regiolect.settings import load_settings
+from regiolect.storage import Store
+from regiolect.tune.region import tune_region
+
+# What takes long to import. Backends' libraries do not, and some start threads as soon as they are imported, which a
+# fork loses.
+PRELOADED = ("regiolect.release.stages", "scipy.stats", "onnx", "torch")
+
+
+def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
+    """As `export_for`."""
+    with sharing_machine():
+        return export_for(load_model_spec(model), load_settings().store(), regions)
+
+
+def observe(
+    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, force: bool
+) -> Observation | None:
+    """As `observe_for`, by the policy's precision."""
+    policy = request.policy
+    with sharing_machine():
+        return observe_for(
+            policy.precision, model, data, _store(request), max_age_days=policy.calibration.max_age_days, force=force
+        )
+
+
+def calibrate(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> CalibrationTable:
+    """As `calibrate_once`, by the policy's method."""
+    with sharing_machine():
+        return calibrate_once(model, data, request.policy.calibration.method, _store(request))
+
+
+def choose(
+    request: RegionRequest,
+    model: ExportedModel,
+    data: ValidatedCalibration,
+    observation: Observation | None,
+    force: bool,
+) -> ChosenGraph:
+    """As `choose_graph`."""
+    spec = load_model_spec(request.model)
+    return choose_graph(request, spec, model, data, observation, _store(request), force=force, say=progress.note)
+
+
+def build(
+    request: RegionRequest, model: ExportedModel, data: ValidatedCalibration, chosen: ChosenGraph, force: bool
+) -> EngineArtifact:
+    """As `build_engine`."""
+    with sharing_machine():
+        return build_engine(request, model, data, chosen, _store(request), force=force)
+
+
+def attest(engine: EngineArtifact) -> Attestation:
+    """As `regiolect.attest.attest`."""
+    with sharing_machine():
+        its, store = backend(engine.request.target.backend), load_settings().store(engine.request.region)
+        return attestations.attest(its, engine, store)
+
+
+def tune(
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    minutes: float,
+    force: bool,
+) -> TunedEngine:
+    """As `tune_region`."""
+    return tune_region(request, model, engine, data, minutes, _store(request), force=force, say=progress.note)
+
+
+def evaluate(
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    tuning: TunedEngine | None,
+) -> EvaluationResult:
+    """As `evaluate_engine`, on the region's gate set."""
+    spec, gate = load_model_spec(request.model), data.dataset.gate
+    return evaluate_engine(spec, model, engine, gate, request.policy, _store(request), tuning)
+
+
+def time_again(
+    request: RegionRequest,
+    model: ExportedModel,
+    engine: EngineArtifact,
+    data: ValidatedCalibration,
+    evaluation: EvaluationResult,
+    tuning: TunedEngine,
+) -> EvaluationResult:
+    """As `timed_again`, on the region's gate set."""
+    return timed_again(model, engine, data.dataset.gate, request.policy, _store(request), evaluation, tuning)
+
+
+def answer_again(
+    address: str, policy: RegionPolicy, champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine
+) -> Blob:
+    """As `run_again`, with the registry and stores of this installation."""
+    settings = load_settings()
+    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    store = settings.store(policy.region)
+    return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
+
+
+def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
+    """Have the engine that is served answer where it runs: the machine that registers the new one may be none for it.
+
+    What it answers is kept in the region's store, if anything had to be run, and why it could not be is noted; what
+    comes of the comparison is for the registering to say.
+    """
+    if request.champion is not None:
+        again = partial(answer_again, request.model, request.policy)
+        settings = load_settings()
+        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+        for beside in Champion(request.champion, request.policy, again, _store(request), registry).against((new,)):
+            if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
+                progress.note(f"{request.region}: {beside.place}: {beside.reason}")
+
+
+def _store(request: RegionRequest) -> Store:
+    return load_settings().store(request.region)
