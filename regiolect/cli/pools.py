@@ -78,7 +78,9 @@ def pools_apply(
             remedy="start one with `regiolect up`, or set PREFECT_API_URL=http://<host>:4200/api",
         )
     require_prefect(server, "start one with `regiolect up`")
-    changes: Iterable[Change] = flows_module("pools").apply(book, settings, pool_type.value, job_templates, prune)
+    changes: Iterable[Change] = flows_module("deploy.pools").apply(
+        book, settings, pool_type.value, job_templates, prune
+    )
     _print(changes)
     if not settings.known_models():
         typer.echo("no model is known here, so the forms take any text: list addresses in REGIOLECT_MODELS")
@@ -95,7 +97,7 @@ def pools_write(
     from regiolect.policy import PolicyBook
 
     settings = _use(policies)
-    text: str = flows_module("deployments").prefect_yaml(PolicyBook(settings.policies), settings)
+    text: str = flows_module("deploy.deployments").prefect_yaml(PolicyBook(settings.policies), settings)
     write_atomic(file, text.encode())
     typer.echo(file)
 

@@ -28,7 +28,7 @@ def checkup() -> Checkup:
     Raises:
         BackendUnavailable: Prefect, or something else that flows need, is not installed.
     """
-    return cast(Checkup, flows_module("checkup"))
+    return cast(Checkup, flows_module("deploy.checkup"))
 
 
 def embedded(settings: Settings) -> Iterator[Finding]:

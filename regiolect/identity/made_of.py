@@ -46,8 +46,8 @@ from typing import Any
 
 import numpy as np
 
-# What takes part in every release has a digest of its own (`integrity.own_code`).
-_REGIOLECT = tuple(Path(__file__).parent.parent / name for name in ("regiolect", "data_checks", "tasks", "flows"))
+# What takes part in every release has a digest of its own (`toolchain.own_code`).
+_REGIOLECT = tuple(Path(__file__).parents[2] / name for name in ("regiolect", "data_checks", "tasks", "flows"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 # Those of which `repr` says all, the narrower first.
 _PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)

@@ -13,7 +13,7 @@ from regiolect.integrity import digest_file, digest_of
 def own_code() -> str:
     """Digest of everything of Regiolect's own that takes part in a release, data checks included: another version may
     build, or let through, another engine."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     packages = ("regiolect", "data_checks", "tasks", "flows")
     files = sorted(file for name in packages for kind in ("*.py", "*.yaml") for file in (root / name).rglob(kind))
     return digest_of({str(file.relative_to(root)): digest_file(file) for file in files})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from regiolect.cli.app import app as cli
+from regiolect.cli import app as cli
 from regiolect.contracts import failure_of
 from regiolect.errors import RegistryError
 from regiolect.errors.output import raising_no_secret, redact_output, without_secrets

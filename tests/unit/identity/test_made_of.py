@@ -230,7 +230,7 @@ def test_it_is_the_same_in_every_process_and_wherever_the_project_lies(folder: P
     shutil.copytree(folder, moved)
 
     def said(place: Path, seed: str) -> list[str]:
-        path = os.pathsep.join((str(place), str(Path(__file__).parents[2])))
+        path = os.pathsep.join((str(place), str(Path(__file__).parents[3])))
         done = subprocess.run(
             [sys.executable, "-c", IN_A_PROCESS],
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},

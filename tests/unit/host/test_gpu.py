@@ -12,23 +12,23 @@ import pynvml
 import pytest
 
 from regiolect.errors import DeviceLost, EngineError
-from regiolect.host import gpu as gpus
+from regiolect.host import gpu
 
-HERE = gpus.Gpu(name="a GPU", compute_capability="9.0", driver="580", cuda="13.0")
+HERE = gpu.Gpu(name="a GPU", compute_capability="9.0", driver="580", cuda="13.0")
 FAILED = EngineError("to run", "an illegal memory access, says the vendor", "load it again")
 
 
 def test_a_failure_on_a_gpu_that_is_gone_is_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "gpu", lambda: None)
-    with pytest.raises(DeviceLost, match="illegal memory access") as lost, gpus.lost_if_gone("gpu-eu", (EngineError,)):
+    monkeypatch.setattr(gpu, "gpu", lambda: None)
+    with pytest.raises(DeviceLost, match="illegal memory access") as lost, gpu.lost_if_gone("gpu-eu", (EngineError,)):
         raise FAILED
     assert "gpu-eu" in lost.value.expected
     assert lost.value.__cause__ is FAILED
 
 
 def test_a_failure_on_a_gpu_that_answers_stays_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "gpu", lambda: HERE)
-    with pytest.raises(EngineError) as failed, gpus.lost_if_gone("gpu-eu", (EngineError,)):
+    monkeypatch.setattr(gpu, "gpu", lambda: HERE)
+    with pytest.raises(EngineError) as failed, gpu.lost_if_gone("gpu-eu", (EngineError,)):
         raise FAILED
     assert failed.value is FAILED
 
@@ -68,7 +68,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
     def both() -> Iterator[Any]:
         yield driver_of((T4, "Tesla T4"), (L4, "NVIDIA L4"))
 
-    monkeypatch.setattr(gpus, "_driver", both)
+    monkeypatch.setattr(gpu, "_driver", both)
     for name in ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
         # Set first, so that what a test leaves there is undone as well.
         monkeypatch.setenv(name, "")
@@ -94,23 +94,23 @@ def test_the_first_gpu_is_the_one_that_cuda_would_show(
     shown: str, name: str | None, two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    found = gpus.gpu()
+    found = gpu.gpu()
     assert (None if found is None else found.name) == name
 
 
 def test_cuda_is_told_to_number_gpus_as_their_driver_does(two: None) -> None:
-    assert gpus.gpu() is not None
+    assert gpu.gpu() is not None
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    assert gpus.unclear() is None
+    assert gpu.unclear() is None
 
 
 def test_an_order_that_was_chosen_otherwise_is_refused_where_it_matters(
     two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    assert gpus.gpu() is not None
+    assert gpu.gpu() is not None
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
-    told = gpus.unclear()
+    told = gpu.unclear()
     assert told is not None and "NVIDIA L4, Tesla T4" in told
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", L4)
-    assert gpus.unclear() is None, "a name has no order"
+    assert gpu.unclear() is None, "a name has no order"

@@ -25,7 +25,7 @@ from regiolect.integrity import canonical_json, digest_bytes, digest_file
 from regiolect.signing.envelope import Signing
 from regiolect.storage import LocalStore
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
+GOLDEN = Path(__file__).parents[2] / "golden" / "bundle_v1"
 
 
 def test_what_was_written_reads_back_and_verifies(bundles, tmp_path):

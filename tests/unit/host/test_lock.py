@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.errors import Busy, RegistryError, UnusableFile
-from regiolect.host import lock as machine
-from regiolect.host import waiting
+from regiolect.host import lock, waiting
 from regiolect.host.lock import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.host.waiting import alone, others
 from regiolect.registry import Registry
@@ -29,7 +28,7 @@ REPEATS = "while True:\n    with {hold}:\n        print('holds', flush=True)\n  
 IMPORTS = """
 import sys, time
 from pathlib import Path
-from regiolect.host import lock as machine
+from regiolect.host import lock
 from regiolect.host.waiting import alone
 from regiolect.host.lock import sharing_machine, whole_machine
 """
@@ -133,7 +132,7 @@ def test_a_timing_lets_work_begin_for_a_while_and_then_has_its_turn(
     other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two others work so that one of them always does."""
-    monkeypatch.setattr(machine, "TURN_SECONDS", 2.0)
+    monkeypatch.setattr(lock, "TURN_SECONDS", 2.0)
     # filelock prefers who waits to write in a process of one thread alone.
     in_a_thread(threading.Event().wait)
     for _ in range(4):
@@ -156,7 +155,7 @@ def test_timings_one_after_another_let_work_in(other: Other) -> None:
 
 def test_work_inside_of_work_does_not_wait_for_a_timing_that_waits_for_it(other: Other, tmp_path: Path) -> None:
     with sharing_machine():
-        other("machine.TURN_SECONDS = 0.0\n" + HOLDS, first="", hold=TAKES)
+        other("lock.TURN_SECONDS = 0.0\n" + HOLDS, first="", hold=TAKES)
         until(lambda: any("nothing new begins" in path.read_text() for path in tmp_path.glob("*/*.holder")))
         begin = time.monotonic()
         with sharing_machine():

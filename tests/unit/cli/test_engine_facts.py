@@ -20,8 +20,8 @@ from regiolect.settings import Settings
 from regiolect.signing.keyring import Keyring
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
-GUIDE = Path(__file__).parents[2] / "docs" / "consumers.md"
+GOLDEN = Path(__file__).parents[2] / "golden" / "bundle_v1"
+GUIDE = Path(__file__).parents[3] / "docs" / "consumers.md"
 
 
 @pytest.fixture

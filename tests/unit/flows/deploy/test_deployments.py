@@ -15,7 +15,7 @@ from regiolect.errors import InvalidPolicy, InvalidSetting
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 POLICY = """
 region: {region}
 title: The {region}
