@@ -17,11 +17,8 @@ import enum
 import fractions
 import functools
 import hashlib
-import inspect
 import operator
 import re
-import sys
-import sysconfig
 import zoneinfo
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +29,6 @@ from types import (
     CellType,
     ClassMethodDescriptorType,
     FunctionType,
-    GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
     MethodDescriptorType,
@@ -46,9 +42,8 @@ from typing import Any
 
 import numpy as np
 
-# What takes part in every release has a digest of its own (`integrity.own_code`).
-_REGIOLECT = tuple(Path(__file__).parent.parent / name for name in ("regiolect", "data_checks", "tasks", "flows"))
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+from regiolect.defined_in import Piece, bare, is_others, is_standard, place_of, wrapped_in
+
 # Those of which `repr` says all, the narrower first.
 _PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 _PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
@@ -60,9 +55,6 @@ _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodc
 _NAMES_OF_TORCH = frozenset({"torch:dtype", "torch:device", "torch:layout"})
 _DEEPEST = 40  # things within things that are looked into
 _LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
-
-Piece = FunctionType | type | ModuleType
-Module = tuple[str, Path]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -215,16 +207,16 @@ class _Reading:
 
     def _object(self, value: object) -> str:
         kind = type(value)
-        name, wrapped = self.text(kind), _wrapped(value)
+        name, wrapped = self.text(kind), wrapped_in(value)
         if name in _NAMES_OF_TORCH:
             return repr(value)
-        held: dict[str, object] = {} if _is_standard(kind) else dict(_attributes(value))
+        held: dict[str, object] = {} if is_standard(kind) else dict(_attributes(value))
         if wrapped is not None:
             held["__wrapped__"] = wrapped
         pairs = self._pairs(held)
         # The attributes of a client, a session or a pool say what it does just now, not what it is.
         frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
-        return _with(name, pairs) if frozen or callable(value) or not _is_others(kind) else name
+        return _with(name, pairs) if frozen or callable(value) or not is_others(kind) else name
 
     def _listed(self, value: object, texts: Iterable[str]) -> str:
         return _with(self._name(type(value)), [*texts, *self._pairs(dict(_attributes(value)))])
@@ -279,14 +271,6 @@ def _attributes(value: object) -> Iterator[tuple[str, object]]:
                     continue
 
 
-def _wrapped(value: object) -> object:
-    """What a decorator, or `functools.cache`, keeps in `__wrapped__`; nothing of a user's is run to find it."""
-    found = inspect.getattr_static(value, "__wrapped__", None)
-    if isinstance(found, GetSetDescriptorType | MemberDescriptorType):
-        return found.__get__(value)
-    return None if isinstance(found, property) else found
-
-
 def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
@@ -320,81 +304,3 @@ def _named(piece: FunctionType | type) -> str:
     if isinstance(piece, FunctionType) and piece.__name__ == "<lambda>":
         line = f" in line {piece.__code__.co_firstlineno}"
     return f"{place[0] if place else piece.__module__}:{piece.__qualname__}{line}"
-
-
-# -------------------------------------------------------------------------------------------------- where it is defined
-
-
-def bare(thing: object) -> object:
-    """The function or class that a thing is when what is around it is taken off; itself if it is neither."""
-    seen: set[int] = set()
-    # What wraps itself is what it is.
-    while not isinstance(thing, type) and id(thing) not in seen:
-        seen.add(id(thing))
-        if isinstance(thing, functools.partial):
-            thing = thing.func
-        elif isinstance(thing, MethodType):
-            thing = thing.__func__
-        elif (wrapped := _wrapped(thing)) is not None:
-            thing = wrapped
-        elif isinstance(thing, FunctionType):
-            return thing
-        else:
-            return thing if type(thing).__module__ == "builtins" else type(thing)
-    return thing
-
-
-def place_of(piece: Piece) -> Module | None:
-    """Module and file of a function, class or module; None if there is no file."""
-    file: str | None
-    if isinstance(piece, FunctionType):
-        # Its `__module__` may be that of what it decorates.
-        file, module = piece.__code__.co_filename, piece.__globals__
-    else:
-        own = piece if isinstance(piece, ModuleType) else sys.modules.get(piece.__module__)
-        module = getattr(own, "__dict__", {})
-        file = module.get("__file__")
-    if not file or not Path(file).is_file():
-        return None
-    name, spec = module.get("__name__", ""), module.get("__spec__")
-    # What runs as a program has its name from its file.
-    return (spec.name if spec else Path(file).stem if name in ("", "__main__") else name), Path(file)
-
-
-# ---------------------------------------------------------------------------------------------------------- whose it is
-
-
-def is_users(path: Path) -> bool:
-    return path.is_file() and not is_provided(path) and not is_installed(path)
-
-
-def is_installed(path: Path) -> bool:
-    return not _INSTALLED.isdisjoint(path.parts)
-
-
-def is_provided(path: Path) -> bool:
-    """Whether a file is the standard library's or Regiolect's."""
-    return any(path.is_relative_to(folder) for folder in _REGIOLECT) or _is_in_standard(path)
-
-
-def _is_in_standard(path: Path) -> bool:
-    return not is_installed(path) and any(path.is_relative_to(folder) for folder in _standard())
-
-
-def _is_standard(kind: type) -> bool:
-    place = place_of(kind)
-    if place is None:
-        return kind.__module__.partition(".")[0] in sys.stdlib_module_names
-    return _is_in_standard(place[1])
-
-
-def _is_others(kind: type) -> bool:
-    """Whether a class is an installed package's."""
-    place = place_of(kind)
-    return place is not None and is_installed(place[1])
-
-
-@functools.cache
-def _standard() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({Path(paths[key]) for key in ("stdlib", "platstdlib")})
