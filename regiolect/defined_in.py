@@ -59,6 +59,20 @@ def file_of(path: Path) -> Path | None:
     return next((each for each in (path, *path.parents) if each.is_file()), None)
 
 
+def is_made(piece: FunctionType | type) -> bool:
+    """Whether a function or class was made by a function, which may have given it values from elsewhere."""
+    if "<" in piece.__qualname__:
+        return True
+    place = place_of(piece)
+    # What a decorator wraps is not under its name. Before Python 3.12 dataclasses that a call makes are of `types`.
+    if isinstance(piece, FunctionType) or place is None or not (is_users(place[1]) or piece.__module__ == "types"):
+        return False
+    found: object = sys.modules[piece.__module__]
+    for part in piece.__qualname__.split("."):
+        found = inspect.getattr_static(found, part, None)
+    return found is not piece
+
+
 def wrapped_in(value: object) -> object:
     """What a decorator, or `functools.cache`, keeps in `__wrapped__`; nothing of a user's is run to find it."""
     found = inspect.getattr_static(value, "__wrapped__", None)

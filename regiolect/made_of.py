@@ -17,11 +17,9 @@ import enum
 import fractions
 import functools
 import hashlib
-import inspect
 import linecache
 import operator
 import re
-import sys
 import zoneinfo
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +44,7 @@ from typing import Any
 
 import numpy as np
 
-from regiolect.defined_in import Piece, bare, is_others, is_standard, is_users, place_of, wrapped_in
+from regiolect.defined_in import Piece, bare, is_made, is_others, is_standard, is_users, place_of, wrapped_in
 
 # Those of which `repr` says all, the narrower first.
 _PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
@@ -56,6 +54,14 @@ _MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 _HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
 # Methods of classes that are written in C, as `str.lower` is.
 _METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
+# Those that call what they hold.
+_CALLS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("partial", functools.partial, ("func", "args", "keywords")),
+    ("partial method", functools.partialmethod, ("func", "args", "keywords")),
+    ("method", MethodType, ("__func__", "__self__")),
+    ("property", property, ("fget", "fset", "fdel")),
+    ("property", functools.cached_property, ("func",)),
+)
 # Those that say by themselves what they are made again from.
 _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
@@ -202,10 +208,9 @@ class _Reading:
 
     def _code(self, value: Any) -> str:
         kind = type(value)
-        if issubclass(kind, functools.partial):
-            return f"partial{self.text((value.func, value.args, value.keywords))}"
-        if issubclass(kind, MethodType):
-            return f"method{self.text((value.__func__, value.__self__))}"
+        for name, base, names in _CALLS:
+            if issubclass(kind, base):
+                return name + self.text(tuple(getattr(value, each) for each in names))
         if issubclass(kind, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
             given = own.__name__ if issubclass(type(own), ModuleType) else self.text(own)
@@ -293,7 +298,7 @@ class _Reading:
 
     def _is_made(self, piece: FunctionType | type) -> bool:
         if id(piece) not in self.made:
-            self.made[id(piece)] = _is_made(piece)
+            self.made[id(piece)] = is_made(piece)
             self.alive.append(piece)
         return self.made[id(piece)]
 
@@ -345,20 +350,6 @@ def _content(cell: CellType) -> object:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-def _is_made(piece: FunctionType | type) -> bool:
-    """Whether a function or class was made by a function, which may have given it values from elsewhere."""
-    if "<" in piece.__qualname__:
-        return True
-    place = place_of(piece)
-    # What a decorator wraps is not under its name. Before Python 3.12 dataclasses that a call makes are of `types`.
-    if isinstance(piece, FunctionType) or place is None or not (is_users(place[1]) or piece.__module__ == "types"):
-        return False
-    found: object = sys.modules[piece.__module__]
-    for part in piece.__qualname__.split("."):
-        found = inspect.getattr_static(found, part, None)
-    return found is not piece
 
 
 def _extends(kind: type) -> bool:

@@ -59,6 +59,13 @@ def local_class(given):
         def __call__(self): ...
     return Made()
 
+def local_property(given):
+    class Made:
+        @property
+        def width(self): return given
+        def __call__(self): ...
+    return Made()
+
 def local_model(given, of=None):
     import pydantic
     class Made(pydantic.BaseModel):
@@ -97,6 +104,8 @@ class Size(enum.Enum):
 
 HERE = Path(__file__).parent
 P = functools.partial
+
+PAIR = (lambda: 1), (lambda: 2)
 
 class Flags(enum.IntFlag):
     ONE = 1
@@ -185,6 +194,8 @@ CHANGES = [
     ("by_default(1)", "by_default(2)"),
     ("local_class(1)", "local_class(2)"),
     ("local_model(1)", "local_model(2)"),
+    ("local_property(1)", "local_property(2)"),
+    ("P(load, functools.partialmethod(load, 1))", "P(load, functools.partialmethod(load, 2))"),
     ("marked(1)", "marked(2)"),
     ("in_itself(1)", "in_itself(2)"),
     ("logged(P(load, 1))", "logged(P(load, 2))"),
@@ -196,7 +207,7 @@ CHANGES = [
     ("P(load, in_zone('Europe/Berlin'))", "P(load, in_zone('Europe/Paris'))"),
     ("P(load, Flags(8))", "P(load, Flags(16))"),
     ("P(load, enum.Enum('E', {'A': 1}).A)", "P(load, enum.Enum('E', {'A': 2}).A)"),
-    ("P(load, [lambda: 1, lambda: 2][0])", "P(load, [lambda: 1, lambda: 2][1])"),
+    ("P(load, PAIR[0])", "P(load, PAIR[1])"),
     ("type('Made', (), {'width': 1, '__call__': load})()", "type('Made', (), {'width': 2, '__call__': load})()"),
     ("P(load, dataclasses.make_dataclass('D', 'a')(1))", "P(load, dataclasses.make_dataclass('D', 'a')(2))"),
     ("P(load, collections.namedtuple('T', 'a')(1))", "P(load, collections.namedtuple('T', 'b')(1))"),
