@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
 
@@ -86,16 +87,17 @@ def redacted_address(address: str) -> str:
 
 
 def showable(error: BaseException) -> BaseException | None:
-    """An error of a library's, to be the cause of one of ours; None if it, or a cause of its own, tells a secret.
+    """An error of a library's, to be the cause of one of ours; None if what Python prints of it tells a secret.
 
-    Causes are printed and logged with all that they say.
+    That is its text, its notes, the members of a group, and all causes. Where it was raised does not count.
     """
-    each: BaseException | None = error
-    while each is not None:
-        if redacted(str(each)) != str(each):
-            return None
-        each = each.__cause__ or each.__context__
-    return error
+    try:
+        # With no frames; causes that form a cycle are told once.
+        told = "".join(traceback.format_exception(error, limit=0))
+    # It is the error's own code.
+    except Exception:  # noqa: BLE001
+        return None
+    return error if redacted(told) == told else None
 
 
 def _parsed(address: str) -> str:

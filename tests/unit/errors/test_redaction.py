@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import traceback
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -233,6 +234,39 @@ def test_an_error_says_no_secret_and_has_no_cause_that_does() -> None:
         refused.__cause__, refused.__suppress_context__ = showable(error), True
     assert "s3cret" not in "".join(traceback.format_exception(refused))
     assert showable(harmless := KeyError("harmless")) is harmless
+
+
+def in_a_note(text: str) -> Exception:
+    error = ValueError("harmless")
+    error.add_note(text)
+    return error
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text: ExceptionGroup("several", [ValueError("harmless"), ValueError(text)]),
+        in_a_note,
+        lambda text: SyntaxError("invalid", ("a.cfg", 1, 1, text)),
+    ],
+    ids=["group", "note", "line of a file"],
+)
+def test_no_part_of_a_cause_that_is_printed_tells_a_secret(made: Callable[[str], BaseException]) -> None:
+    assert showable(made("password='s3cret'")) is None
+    assert showable(error := made("harmless")) is error
+
+
+@pytest.mark.timeout(60)
+def test_causes_may_form_a_cycle_and_an_error_may_say_nothing() -> None:
+    class Mute(ValueError):
+        def __str__(self) -> str:
+            raise RuntimeError("its own code")
+
+    one, two = ValueError("one"), Mute("two")
+    one.__cause__, two.__cause__ = two, one
+    assert showable(one) is one
+    two.__cause__ = ValueError("password='s3cret'")
+    assert showable(one) is None
 
 
 def test_what_is_secret_in_an_address_is_told_as_written_and_as_read() -> None:
