@@ -1,11 +1,13 @@
-"""Errors of others and what is logged, without secrets: what a process of ours says passes through here.
+"""Errors of others and what is logged, without secrets and without what a terminal obeys: what a process of ours says
+passes through here.
 
-Errors of ours tell none. A vendor's may, as the cause of one of ours or as what nothing here foresaw, and an
+Errors of ours tell no secret. A vendor's may, as the cause of one of ours or as what nothing here foresaw, and an
 orchestrator keeps whatever is logged.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -21,12 +23,27 @@ from regiolect.errors.redaction import redacted
 MOST_CAUSES = 100
 """Causes of one error that are told; code that retries may heap up thousands."""
 
+LAYOUT = "\n\t"
+"""Signs that are not printable and belong to a text of several lines."""
+
 _records = logging.getLogRecordFactory()
 _warning = warnings.formatwarning
 
 
+def printable(text: str, but: str = "") -> str:
+    """A text of others as a terminal shows it: what is not printable is written as JSON escapes it, `\\u001b`, `\\n`.
+
+    A terminal would obey it, and hide or forge what stands around it. Text that is JSON stays the same JSON.
+
+    Args:
+        but: signs that stay; LAYOUT for a text whose lines are its own.
+    """
+    return "".join(sign if sign.isprintable() or sign in but else json.dumps(sign)[1:-1] for sign in text)
+
+
 def redact_output() -> None:
-    """From now on no secret is in what this process logs, in its warnings, or in the traceback of an uncaught error.
+    """From now on no secret, and nothing that a terminal obeys, is in what this process logs, in its warnings, or in
+    the traceback of an uncaught error.
 
     For processes that are ours: commands, runs of flows and the children of both. A process that only loads an engine
     has loggers of its own.
@@ -40,13 +57,13 @@ def redact_output() -> None:
 
 
 def traceback_of(error: BaseException) -> str:
-    """An error, its causes and where they were raised, as Python prints them, without secrets: of more than MOST_CAUSES
-    the nearest."""
+    """An error, its causes and where they were raised, as Python prints them, without secrets and `printable`: of more
+    causes than MOST_CAUSES the nearest."""
     told = last = traceback.TracebackException.from_exception(error, lookup_lines=False)
     for _ in range(MOST_CAUSES):
         last = last.__cause__ or last.__context__ or last
     last.__cause__ = last.__context__ = None
-    return redacted("".join(told.format()))
+    return _clean("".join(told.format()))
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -106,6 +123,10 @@ def named(kind: str, text: str) -> BaseException:
     return Named(text)
 
 
+def _clean(text: str) -> str:
+    return printable(redacted(text), LAYOUT)
+
+
 def _record(*args: object, **kwargs: object) -> logging.LogRecord:
     record = _records(*args, **kwargs)
     try:
@@ -114,7 +135,7 @@ def _record(*args: object, **kwargs: object) -> logging.LogRecord:
     except Exception:  # noqa: BLE001
         text, record.args = "", None
         record.msg = redacted(f"{record.msg!r}: arguments that do not fit")
-    if (shown := redacted(text)) != text:
+    if (shown := _clean(text)) != text:
         record.msg, record.args = shown, None
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
@@ -128,7 +149,7 @@ def _record(*args: object, **kwargs: object) -> logging.LogRecord:
 def _formatted(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return redacted(_warning(message, category, filename, lineno, line))
+    return _clean(_warning(message, category, filename, lineno, line))
 
 
 def _report(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
