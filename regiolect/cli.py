@@ -16,7 +16,7 @@ from regiolect import __version__
 from regiolect.audit_cli import audit
 from regiolect.doctor_cli import doctor
 from regiolect.errors import RegiolectError
-from regiolect.errors.output import redact_output
+from regiolect.errors.output import LAYOUT, printable, redact_output
 from regiolect.host.interrupts import answering
 from regiolect.keys_cli import keys_app
 from regiolect.policies_cli import policies_diff
@@ -177,7 +177,7 @@ def plan(
         champions=registry.champions,
     )
     if as_json:
-        typer.echo(document_of(plans).model_dump_json(indent=2))
+        typer.echo(printable(document_of(plans).model_dump_json(indent=2), LAYOUT))
     else:
         print_plans(plans)
     raise typer.Exit(plan_exit_code(plans, tell_work))

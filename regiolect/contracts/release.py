@@ -14,6 +14,7 @@ from regiolect.contracts.engine import Attestation, EngineArtifact, Target, plac
 from regiolect.contracts.gate import ChampionComparison, Decision, EvaluationResult, GateDecision, LossUnit
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
+from regiolect.errors.output import text_of
 from regiolect.errors.redaction import redacted
 
 
@@ -40,7 +41,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(
         kind=type(error).__name__,
         expected="the stage to end, or to raise an error of Regiolect's own",
-        found=_text(str(error) or repr(error)),
+        found=_text(text_of(error) or f"{type(error).__name__}()"),
         remedy="read the flow run's log; if the cause is not on this machine, report it as a defect",
     )
 

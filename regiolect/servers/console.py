@@ -6,18 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from regiolect.servers import orchestration
 from regiolect.servers.local import Status
+from regiolect.terminal import Terminal, shown
 
 
 def print_servers(servers: Sequence[Status], env_file: Path) -> int:
     """A table of the servers, and the file that tells a shell of them. Returns 0 if all are well, 1 if not."""
     # Piped output gets room for whole rows.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
     for name in ("server", "address", "pid", "state", "log"):
         table.add_column(name, overflow="fold")
@@ -43,7 +42,7 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
 
 def _state(server: Status) -> str:
     if server.problem is not None:
-        return f"[red]{escape(server.problem)}[/red]"
+        return f"[red]{shown(server.problem)}[/red]"
     return "[green]runs[/green]" if server.seconds is None else f"[green]started in {server.seconds:.1f} s[/green]"
 
 
@@ -52,4 +51,4 @@ def print_stopped(names: Sequence[str]) -> None:
     said = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
     if orchestration.NAME in names:
         said += ". Workers go on and wait for it: end them where they were started"
-    Console(highlight=False, soft_wrap=True).print(said)
+    Terminal(soft_wrap=True).print(said)
