@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 from regiolect.errors import OrchestratorError
+from regiolect.errors.output import printable
 from regiolect.errors.redaction import redacted, redacted_address, showable, without_userinfo
 
 _PROBE_SECONDS = 5.0
@@ -53,6 +54,6 @@ def require_prefect(server: str, otherwise: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """What a vendor's error says in its first line, without passwords; SQLAlchemy and MLflow add whole pages."""
-    line = redacted(text.splitlines()[0].strip())
+    """What a vendor's error says in its first line, without passwords, `printable`; SQLAlchemy and MLflow add pages."""
+    line = printable(redacted(next(iter(text.splitlines()), "").strip()))
     return line if len(line) <= 300 else f"{line[:300]} ..."

@@ -23,7 +23,7 @@ from regiolect.cli.servers import down, up
 from regiolect.cli.study import study_app
 from regiolect.cli.tune import tune
 from regiolect.errors import RegiolectError
-from regiolect.errors.output import redact_output
+from regiolect.errors.output import LAYOUT, printable, redact_output
 from regiolect.host.interrupts import answering
 
 app = typer.Typer(
@@ -169,7 +169,7 @@ def plan(
         champions=registry.champions,
     )
     if as_json:
-        typer.echo(document_of(plans).model_dump_json(indent=2))
+        typer.echo(printable(document_of(plans).model_dump_json(indent=2), LAYOUT))
     else:
         print_plans(plans)
     raise typer.Exit(plan_exit_code(plans, tell_work))

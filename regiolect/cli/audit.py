@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from regiolect.cli.terminal import Terminal
     from regiolect.contracts import AuditedEngine, AuditedVersion, AuditResult
 
 
@@ -29,10 +28,9 @@ def audit(
     """
     import os
 
-    from rich.console import Console
-
     from regiolect.audit import audit as audited
     from regiolect.cli.tables import watching
+    from regiolect.cli.terminal import Terminal
     from regiolect.integrity import write_atomic
     from regiolect.policy import PolicyBook
     from regiolect.registry import Registry
@@ -41,7 +39,7 @@ def audit(
     if policies is not None:
         os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     settings = load_settings()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     with watching(verbose=False):
         registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
         result = audited(
@@ -58,8 +56,8 @@ def audit(
     raise typer.Exit(0 if result.clean else 1)
 
 
-def _print(console: Console, version: AuditedVersion) -> None:
-    from rich.markup import escape
+def _print(console: Terminal, version: AuditedVersion) -> None:
+    from regiolect.cli.terminal import print_failure, shown
 
     found = version.all_findings()
     verdict = "[red]wrong[/]" if found else "[green]ok   [/]"
@@ -68,16 +66,14 @@ def _print(console: Console, version: AuditedVersion) -> None:
     pointing = ", ".join(version.aliases) or "no alias"
     console.print(
         f"{verdict} "
-        + escape(f"{name} ({pointing})  ")
-        + escape("; ".join(map(_told, version.engines)))
-        + (f"  signed by {escape(signers)}" if signers else "")
+        + shown(f"{name} ({pointing})  ")
+        + shown("; ".join(map(_told, version.engines)))
+        + (f"  signed by {shown(signers)}" if signers else "")
     )
     if version.promoted_by is not None:
-        console.print(f"      promoted by a person, {escape(version.promoted_by)}")
-    for target, failure in found:
-        console.print(f"      [red]{failure.kind}[/]{f' ({escape(target)})' if target else ''}")
-        for name in ("expected", "found", "remedy"):
-            console.print(f"        {name:<9} {escape(getattr(failure, name))}")
+        console.print(f"      promoted by a person, {shown(version.promoted_by)}")
+    for place, failure in found:
+        print_failure(console, failure, place or "", indent="      ")
 
 
 def _told(engine: AuditedEngine) -> str:
@@ -85,14 +81,12 @@ def _told(engine: AuditedEngine) -> str:
     return f"{engine.place} {engine.precision}{older}{', tuned' if engine.tuned else ''}"
 
 
-def _print_summary(console: Console, result: AuditResult) -> None:
-    from rich.markup import escape
+def _print_summary(console: Terminal, result: AuditResult) -> None:
+    from regiolect.cli.terminal import print_failure, shown
 
     for failure in result.findings:
-        console.print(f"[red]{failure.kind}[/]")
-        for name in ("expected", "found", "remedy"):
-            console.print(f"  {name:<9} {escape(getattr(failure, name))}")
+        print_failure(console, failure)
     size = sum(version.bytes for version in result.versions) / 1e6
     console.print(
-        f"{result.summary()}; {size:,.1f} MB hashed in {result.seconds:.1f} s; registry {escape(result.registry)}"
+        f"{shown(result.summary())}; {size:,.1f} MB hashed in {result.seconds:.1f} s; registry {shown(result.registry)}"
     )

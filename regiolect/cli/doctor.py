@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from regiolect.cli.terminal import Terminal
     from regiolect.doctor.finding import Finding
 
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
@@ -32,16 +31,15 @@ def doctor(
     """
     import os
 
-    from rich.console import Console
-
     from regiolect.cli.tables import watching
+    from regiolect.cli.terminal import Terminal
     from regiolect.doctor.examination import diagnosis, examine
     from regiolect.integrity import write_atomic
 
     if policies is not None:
         os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     named = [name.strip() for name in regions.split(",") if name.strip()] or None
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     begin, found = time.monotonic(), []
     with watching(verbose=False):
         for finding in examine(named):
@@ -55,14 +53,14 @@ def doctor(
     raise typer.Exit(1 if counts["wrong"] else 0)
 
 
-def _print(console: Console, finding: Finding) -> None:
-    from rich.markup import escape
+def _print(console: Terminal, finding: Finding) -> None:
+    from regiolect.cli.terminal import print_fields, shown
 
     colour = _COLOURS[finding.verdict]
-    said = "" if finding.verdict == "wrong" else escape(finding.found)
-    console.print(f"[{colour}]{finding.verdict:<5}[/] {escape(finding.name):<26} {said}".rstrip())
+    said = "" if finding.verdict == "wrong" else shown(finding.found)
+    console.print(f"[{colour}]{finding.verdict:<5}[/] {shown(finding.name):<26} {said}".rstrip())
     if finding.verdict == "wrong":
-        for field in ("expected", "found", "remedy"):
-            console.print(f"        {field:<9} {escape(getattr(finding, field))}")
+        told = {"expected": finding.expected, "found": finding.found, "remedy": finding.remedy}
+        print_fields(console, told, "        ")
     elif finding.remedy:
-        console.print(f"        remedy    {escape(finding.remedy)}", style="dim")
+        console.print(f"        remedy    {shown(finding.remedy)}", style="dim")

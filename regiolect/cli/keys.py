@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.errors.output import printable
+
 if TYPE_CHECKING:
     from regiolect.signing.keyring import Keyring
     from regiolect.signing.trust import TrustedKey
@@ -92,5 +94,7 @@ def _say(role: str, key: TrustedKey) -> None:
     """`key       0123456789ab  active   made 2026-01-01  comment`, and the whole id on a line of its own."""
     ended = f", {key.state} {key.ended:%Y-%m-%d %H:%M} UTC" if key.ended else ""
     reason = f" ({key.reason})" if key.reason else ""
-    typer.echo(f"{role:<9} {key.short}  {key.state:<7}  made {key.made:%Y-%m-%d}{ended}{reason}  {key.comment}")
+    # The file may come from others.
+    said = printable(f"{ended}{reason}  {key.comment}")
+    typer.echo(f"{role:<9} {key.short}  {key.state:<7}  made {key.made:%Y-%m-%d}{said}")
     typer.echo(f"          {key.keyid}")

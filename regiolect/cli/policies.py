@@ -10,10 +10,10 @@ import typer
 
 from regiolect.cli.options import Policies, policy_book
 from regiolect.contracts import place_of
+from regiolect.errors.output import LAYOUT, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from regiolect.cli.terminal import Terminal
     from regiolect.policy.difference import RegionChange
     from regiolect.policy_review import EngineEffect, PolicyReview
 
@@ -70,19 +70,18 @@ def policies_diff(
     with watching(verbose=False):
         found = review(old, new, load_settings())
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        typer.echo(printable(found.model_dump_json(indent=2), LAYOUT))
     else:
         _print(found)
     raise typer.Exit(1 if found.regions else 0)
 
 
 def _print(found: PolicyReview) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from regiolect.cli.terminal import Terminal, shown
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     differ = "nothing differs" if not found.regions else f"{len(found.regions)} of {found.compared} regions differ"
-    console.print(escape(f"{found.old} -> {found.new}: {differ}"))
+    console.print(shown(f"{found.old} -> {found.new}: {differ}"))
     for region in found.regions:
         console.print()
         _print_region(console, region)
@@ -94,31 +93,30 @@ def _print(found: PolicyReview) -> None:
     if counts:
         console.print(", ".join(f"{counts[action]} {said}" for action, said in _COUNTED.items() if counts[action]))
     for note in found.notes:
-        console.print(f"note: {escape(note)}", style="dim")
+        console.print(f"note: {shown(note)}", style="dim")
 
 
-def _print_region(console: Console, region: RegionChange) -> None:
-    from rich.markup import escape
-
+def _print_region(console: Terminal, region: RegionChange) -> None:
+    from regiolect.cli.terminal import shown
     from regiolect.policy.difference import worded
 
     said = "" if region.change == "changed" else f": {region.change}"
-    console.print(f"[bold]{escape(region.region)}[/bold] ({escape(region.title)}){said}")
+    console.print(f"[bold]{shown(region.region)}[/bold] ({shown(region.title)}){said}")
     for field in region.fields:
         inherited = f" (inherited from {field.inherited_from})" if field.inherited_from else ""
         line = f"{field.key}: {worded(field.key, field.old)} -> {worded(field.key, field.new)}{inherited}"
-        console.print(f"  [{_COLOURS[field.direction]}]{field.direction:<8}[/] {escape(line)}")
+        console.print(f"  [{_COLOURS[field.direction]}]{field.direction:<8}[/] {shown(line)}")
     if region.change == "changed" and region.old_policy == region.new_policy:
         console.print("  no part of what an engine is: none is concerned", style="dim")
 
 
-def _print_engine(console: Console, engine: EngineEffect) -> None:
-    from rich.markup import escape
+def _print_engine(console: Terminal, engine: EngineEffect) -> None:
+    from regiolect.cli.terminal import shown
 
     place = place_of(engine.target, engine.arithmetic)
     name = f"{engine.model} {engine.region} {place}" + (f", served as {engine.served}" if engine.served else "")
-    console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {escape(name)}")
-    console.print(f"           {escape(engine.reason)}")
+    console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {shown(name)}")
+    console.print(f"           {shown(engine.reason)}")
 
 
 @policies_app.command("list")

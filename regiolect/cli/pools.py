@@ -114,14 +114,13 @@ def _use(policies: Path | None) -> Settings:
 
 def _print(changes: Iterable[Change]) -> None:
     """One line per thing, and how many of each in the end."""
-    from rich.console import Console
-    from rich.markup import escape
+    from regiolect.cli.terminal import Terminal, shown
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     colours = {"created": "green", "updated": "yellow", "deleted": "red", "obsolete": "red", "unchanged": "dim"}
     counts: Counter[str] = Counter()
     for change in changes:
         counts[change.done] += 1
         line = f"{change.kind:<10} {change.name}" + (f" ({change.detail})" if change.detail else "")
-        console.print(f"[{colours[change.done]}]{change.done:<9}[/] {escape(line)}")
+        console.print(f"[{colours[change.done]}]{change.done:<9}[/] {shown(line)}")
     console.print(", ".join(f"{count} {done}" for done, count in counts.items()))

@@ -20,6 +20,7 @@ def promote(
     """
     from regiolect.cli.tables import watching
     from regiolect.errors import UsageError
+    from regiolect.errors.output import printable
     from regiolect.model import load_model_spec
     from regiolect.orchestrator import registration_lock
     from regiolect.registry import CHALLENGER, Registry
@@ -46,10 +47,12 @@ def promote(
         store = settings.store(region)
         challenger = registry.by_alias(f"{name}-{region}", CHALLENGER)
         if challenger is not None:
-            typer.echo(f"{challenger.uri} was held back: {registry.held(challenger) or 'no reason was kept'}")
+            held = registry.held(challenger) or "no reason was kept"
+            typer.echo(printable(f"{challenger.uri} was held back: {held}"))
         champion = registry.promote(name, region, reason, account())
         keep_champion(registry, store, name, region)
-    typer.echo(f"{champion.uri} is champion of {champion.name}, promoted by {champion.promoted_by}: {champion.because}")
+    made = f"promoted by {champion.promoted_by}: {champion.because}"
+    typer.echo(printable(f"{champion.uri} is champion of {champion.name}, {made}"))
 
 
 _SHORTEST = 10

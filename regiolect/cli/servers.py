@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 def print_servers(servers: Sequence[Status], env_file: Path) -> int:
     """A table of the servers, and the file that tells a shell of them. Returns 0 if all are well, 1 if not."""
-    from rich.console import Console
     from rich.table import Table
 
+    from regiolect.cli.terminal import Terminal
+
     # Piped output gets room for whole rows.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
     for name in ("server", "address", "pid", "state", "log"):
         table.add_column(name, overflow="fold")
@@ -46,23 +47,22 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
 
 
 def _state(server: Status) -> str:
-    from rich.markup import escape
+    from regiolect.cli.terminal import shown
 
     if server.problem is not None:
-        return f"[red]{escape(server.problem)}[/red]"
+        return f"[red]{shown(server.problem)}[/red]"
     return "[green]runs[/green]" if server.seconds is None else f"[green]started in {server.seconds:.1f} s[/green]"
 
 
 def print_stopped(names: Sequence[str]) -> None:
     """Which servers were stopped, and that workers were not."""
-    from rich.console import Console
-
+    from regiolect.cli.terminal import Terminal
     from regiolect.servers import orchestration
 
     said = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
     if orchestration.NAME in names:
         said += ". Workers go on and wait for it: end them where they were started"
-    Console(highlight=False, soft_wrap=True).print(said)
+    Terminal(soft_wrap=True).print(said)
 
 
 def up(

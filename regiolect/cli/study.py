@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from regiolect.cli.terminal import Terminal
     from regiolect.study import StudyResult
 
 study_app = typer.Typer(
@@ -95,13 +94,12 @@ def study_calibration(
 
 def _print(result: StudyResult) -> None:
     """The matrix, what it comes to, and where the rest is."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from regiolect.cli.terminal import Terminal, shown
     from regiolect.study import words
 
-    console: Console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console: Terminal = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table(
         title=f"{result.model}: points of {result.metric} lost against FP32, mean of {len(result.seeds)} draws",
         title_justify="left",
@@ -114,11 +112,11 @@ def _print(result: StudyResult) -> None:
         table.add_row(donor, *(_square(result, donor, tested) for tested in names))
     console.print(table)
     key = "; ".join(f"{sign} {said}" for sign, said in words.key())
-    console.print(escape(f"[+0.00] the region's own calibration; {key}"), style="dim", soft_wrap=True)
+    console.print(shown(f"[+0.00] the region's own calibration; {key}"), style="dim", soft_wrap=True)
     for finding in words.findings(result):
-        console.print(f"- {escape(finding)}", soft_wrap=True)
+        console.print(f"- {shown(finding)}", soft_wrap=True)
     if result.note:
-        console.print(escape(result.note), style="dim", soft_wrap=True)
+        console.print(shown(result.note), style="dim", soft_wrap=True)
     console.print(f"report   {result.report}", soft_wrap=True)
 
 

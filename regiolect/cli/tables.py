@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from regiolect import progress
 from regiolect.cli.exit_codes import exit_code
+from regiolect.cli.terminal import Terminal, print_failure, print_fields, shown
 from regiolect.contracts import (
     UNITS,
     Decision,
     Drill,
-    Failure,
     NightlyResult,
     ReleaseResult,
     ReleaseRow,
@@ -27,7 +25,7 @@ from regiolect.contracts import (
     place_of,
 )
 from regiolect.errors import PolicyError, RegiolectError
-from regiolect.errors.output import traceback_of
+from regiolect.errors.output import LAYOUT, printable, traceback_of
 from regiolect.planning import Action, ModelPlan, PlannedEngine, engines_of, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.report.digest import digest_line
@@ -57,9 +55,13 @@ _ACTIONS: Mapping[Action, str] = {
 }
 
 
-def _out() -> Console:
+def _out() -> Terminal:
     # Piped output gets room for whole rows instead of a table folded to 80 columns.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Terminal(width=None if sys.stdout.isatty() else 200)
+
+
+def _err() -> Terminal:
+    return Terminal(stderr=True, soft_wrap=True)
 
 
 @contextmanager
@@ -80,31 +82,23 @@ def watching(verbose: bool) -> Iterator[None]:
 
 def print_error(error: RegiolectError) -> None:
     """An error as three lines that a person can act on."""
-    _print_lines(failure_of(error))
+    print_failure(_err(), failure_of(error))
 
 
 def print_unforeseen(error: Exception) -> None:
     """An error that is none of ours: where it was raised, then the three lines; no secrets in either."""
     sys.stderr.write(traceback_of(error))
     remedy = "if the cause is not on this machine, report it as a defect, with what stands above"
-    _print_lines(
-        failure_of(error).model_copy(
-            update={"expected": "the command to end, or to name what stopped it", "remedy": remedy}
-        )
-    )
-
-
-def _print_lines(failure: Failure) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[red]{failure.kind}[/red]")
-    for name in ("expected", "found", "remedy"):
-        console.print(f"  {name:<9} {escape(getattr(failure, name))}")
+    expected = "the command to end, or to name what stopped it"
+    print_failure(_err(), failure_of(error).model_copy(update={"expected": expected, "remedy": remedy}))
 
 
 def print_release(result: ReleaseResult) -> int:
     """The table of a release, its drills, and where to look next. Returns the exit code."""
     console = _out()
-    table = Table(title=f"{result.model}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left")
+    table = Table(
+        title=f"{shown(result.model)}: {len(result.rows)} engines in {result.seconds:.0f} s", title_justify="left"
+    )
     for name in ("region", "target", "graph", "executed kernels", "decision"):
         table.add_column(name, overflow="fold")
     beside = any(row.against for row in result.rows)
@@ -116,30 +110,30 @@ def print_release(result: ReleaseResult) -> int:
     console.print(table)
     console.print(_legend(result), style="dim", soft_wrap=True)
     if result.note:
-        console.print(escape(result.note), style="dim", soft_wrap=True)
+        console.print(shown(result.note), style="dim", soft_wrap=True)
     for row in result.rows:
         _print_reasons(console, row)
     for told in result.left_out:
-        console.print(f"[magenta]left out[/] {escape(told)}", soft_wrap=True)
+        console.print(f"[magenta]left out[/] {shown(told)}", soft_wrap=True)
     _print_drills(console, result.drills)
     if result.report:
-        console.print(f"report   {result.report}", soft_wrap=True)
-    console.print(f"registry {result.tracking_uri}", soft_wrap=True)
+        console.print(f"report   {shown(result.report)}", soft_wrap=True)
+    console.print(f"registry {shown(result.tracking_uri)}", soft_wrap=True)
     return exit_code(result)
 
 
-def _print_reasons(console: Console, row: ReleaseRow) -> None:
+def _print_reasons(console: Terminal, row: ReleaseRow) -> None:
     """Why a row has no engine that is served, or what is served instead."""
     where = row.region if row.target is None else f"{row.region} {_place(row)}"
     suspicious = suspicion(row)
     if suspicious is not None:
-        console.print(f"[yellow]{escape(f'{where}: {suspicious}')}[/]", soft_wrap=True)
+        console.print(f"[yellow]{shown(f'{where}: {suspicious}')}[/]", soft_wrap=True)
     if row.failure is not None:
-        _print_failure(console, where, row.failure)
+        print_failure(console, row.failure, where)
     elif row.model_uri is None:
         console.print(f"[{COLOURS[row.decision]}]{where}: {row.decision}[/]", soft_wrap=True)
         for reason in row.reasons:
-            console.print(f"  {escape(reason)}", soft_wrap=True)
+            console.print(f"  {shown(reason)}", soft_wrap=True)
 
 
 def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
@@ -149,7 +143,7 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
         row.region,
         _place(row),
         _precision(row),
-        row.executed or "-",
+        shown(row.executed or "-"),
         f"[{COLOURS[row.decision]}]{row.decision}[/]",
         f"{row.loss:+.2f} {unit}" if measured else "-",
         f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
@@ -157,7 +151,7 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
         *((_beside(row),) if with_champion else ()),
         f"{row.speedup:.2f}x" if row.speedup is not None else "-",
         build_words(row),
-        row.model_uri or "-",
+        shown(row.model_uri or "-"),
     )
 
 
@@ -188,13 +182,13 @@ def _legend(result: ReleaseResult) -> str:
     return f"{said}{bounds}{beside}vs FP32: same backend, same machine, interleaved"
 
 
-def _print_drills(console: Console, drills: tuple[Drill, ...]) -> None:
+def _print_drills(console: Terminal, drills: tuple[Drill, ...]) -> None:
     if not drills:
         return
     console.print("drills (deliberate: each of these must be refused)")
     for drill in drills:
         verdict = f"[green]refused by {drill.by}[/]" if drill.refused else f"[red]NOT refused ({drill.by})[/]"
-        console.print(f"  {verdict}: {escape(drill.attempt)}\n    {escape(drill.detail)}", soft_wrap=True)
+        console.print(f"  {verdict}: {shown(drill.attempt)}\n    {shown(drill.detail)}", soft_wrap=True)
 
 
 def print_nightly(result: NightlyResult) -> int:
@@ -202,12 +196,12 @@ def print_nightly(result: NightlyResult) -> int:
     console = _out()
     codes = [print_release(release) for release in result.releases]
     for trouble in result.troubles:
-        _print_failure(console, " ".join(filter(None, (trouble.model, trouble.region))), trouble.failure)
+        print_failure(console, trouble.failure, " ".join(filter(None, (trouble.model, trouble.region))))
     for waiting in result.waiting:
-        console.print(f"waits: {escape(waiting)}", soft_wrap=True)
-    console.print(escape(digest_line(result)), soft_wrap=True)
+        console.print(f"waits: {shown(waiting)}", soft_wrap=True)
+    console.print(shown(digest_line(result)), soft_wrap=True)
     if result.report:
-        console.print(f"digest   {result.report}", soft_wrap=True)
+        console.print(f"digest   {shown(result.report)}", soft_wrap=True)
     return 1 if result.troubles or any(codes) else 0
 
 
@@ -218,7 +212,7 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
     """
     console = _out()
     several = len(plans) > 1
-    table = Table(title=", ".join(each.plan.name for each in plans if each.plan) if not several else None)
+    table = Table(title=", ".join(shown(each.plan.name) for each in plans if each.plan) if not several else None)
     table.title_justify = "left"
     for name in (*(("model",) if several else ()), "region", "target", "precision", "action", "why"):
         table.add_column(name, overflow="fold")
@@ -232,34 +226,28 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
                 _place(engine),
                 engine.precision or "-",
                 f"[{_ACTIONS[engine.action]}]{engine.action}[/]",
-                escape(engine.reason),
+                shown(engine.reason),
             )
     if table.row_count:
         console.print(table)
     for each in plans:
         if each.failure is not None:
-            _print_failure(console, each.model, each.failure)
+            print_failure(console, each.failure, each.model)
         for engine in each.plan.engines if each.plan else ():
             if engine.failure is not None:
-                _print_failure(console, engine.place, engine.failure)
+                print_failure(console, engine.failure, engine.place)
         if each.plan is not None and each.plan.registry is not None:
-            _print_failure(console, f"{each.plan.name}: what is to be promoted is not known", each.plan.registry)
+            print_failure(console, each.plan.registry, f"{each.plan.name}: what is to be promoted is not known")
     failed = sum(each.failure is not None for each in plans)
     told = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
     of = f"{len(plans)} models: " if several else ""
     console.print(f"{of}{summary_of(engines_of(plans))}{told}", soft_wrap=True)
 
 
-def _print_failure(console: Console, where: str, failure: Failure) -> None:
-    console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
-    for name in ("expected", "found", "remedy"):
-        console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)
-
-
 def print_policies(book: PolicyBook) -> int:
     """One line per region; a policy that does not read is a line too. Returns the exit code."""
     console = _out()
-    table = Table(title=escape(str(book.folder)), title_justify="left")
+    table = Table(title=shown(str(book.folder)), title_justify="left")
     for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
         table.add_column(name, overflow="fold")
     broken = 0
@@ -272,7 +260,7 @@ def print_policies(book: PolicyBook) -> int:
             continue
         table.add_row(
             region,
-            escape(policy.title),
+            shown(policy.title),
             policy.precision,
             ", ".join(policy.forbidden) or "-",
             f"{policy.accuracy.limit:g} {UNITS[policy.accuracy.unit]} at {policy.accuracy.confidence:.0%}",
@@ -290,23 +278,25 @@ def print_policy(policy: RegionPolicy) -> None:
 
     fields = policy.model_dump(mode="json", exclude_none=True, exclude={"extends"})
     print_to = sys.stdout.write
-    print_to(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100))
+    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100)
+    if printable(text, LAYOUT) != text:
+        # In quotes, and with escapes of YAML's own.
+        text = yaml.safe_dump(fields, sort_keys=False, width=100)
+    print_to(text)
     print_to(f"# digest {policy.digest()}" + (f", extends {policy.extends}" if policy.extends else "") + "\n")
 
 
 def print_policy_check(book: PolicyBook) -> int:
     """Every policy's verdict, and every mistake with its file, line and key. Returns 0, or 2 if any is unusable."""
     code = 0
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _err()
     for region in book.regions():
         mistakes = book.mistakes(region)
         for mistake in mistakes:
             console.print(f"[red]{mistake.error.__name__}[/red]")
             at = f"{mistake.place} {mistake.key}".rstrip()
-            for name, told in zip(
-                ("at", "expected", "found", "remedy"), (at, mistake.expected, mistake.found, mistake.mend), strict=True
-            ):
-                console.print(f"  {name:<9} {escape(told)}")
+            fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
+            print_fields(console, fields, "  ")
         if mistakes:
             code = 2
             continue
@@ -327,5 +317,5 @@ def print_engine(view: EngineView) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in view.facts:
-        table.add_row(name, escape(value))
+        table.add_row(name, shown(value))
     console.print(table)

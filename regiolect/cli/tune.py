@@ -84,13 +84,12 @@ def _split(names: str) -> list[str] | None:
 
 def _print(result: TuningResult) -> None:
     """The default against the operating points of each engine; then what was not tuned, with its remedy."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from regiolect.cli.terminal import Terminal, print_failure, shown
     from regiolect.tune import words
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
     for number, name in enumerate(("region", "target", *words.HEAD)):
         table.add_column(name, overflow="fold", justify="right" if number in (3, 4, 6, 7, 8) else "left")
@@ -98,16 +97,16 @@ def _print(result: TuningResult) -> None:
     for outcome in tuned:
         if outcome.tuning is not None:
             for cells in words.rows(outcome.tuning):
-                table.add_row(outcome.region, outcome.place, *map(escape, cells))
+                table.add_row(outcome.region, outcome.place, *map(shown, cells))
             table.add_section()
     if table.row_count:
         console.print(table)
     for outcome in tuned:
         if outcome.tuning is not None:
             where = f"{outcome.region} {outcome.place}"
-            console.print(escape(f"{where}: {words.device(outcome.tuning)}"), style="dim", soft_wrap=True)
+            console.print(shown(f"{where}: {words.device(outcome.tuning)}"), style="dim", soft_wrap=True)
             console.print(
-                escape(f"{where}: noise {outcome.tuning.noise:.1%}; journal {outcome.tuning.journal.uri}"),
+                shown(f"{where}: noise {outcome.tuning.noise:.1%}; journal {outcome.tuning.journal.uri}"),
                 style="dim",
                 soft_wrap=True,
             )
@@ -116,37 +115,34 @@ def _print(result: TuningResult) -> None:
     failures += [(engine.place, engine.failure) for engine in result.refused]
     for where, failure in failures:
         if failure is not None:
-            console.print(f"[red]{escape(where)}: {failure.kind}[/red]", soft_wrap=True)
-            for name in ("expected", "found", "remedy"):
-                console.print(f"  {name:<9} {escape(getattr(failure, name))}", soft_wrap=True)
+            print_failure(console, failure, where)
     if tuned:
         console.print("what was tuned is published by the next: regiolect run MODEL", soft_wrap=True)
 
 
 def _compared(first: Path, second: Path) -> DeviceComparison:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from regiolect.cli.terminal import Terminal, shown
     from regiolect.tune import words
     from regiolect.tune.compare import compare, read_site
 
     found = compare(read_site(first), read_site(second))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
     for name in ("batch", "settings", found.first, found.second, "ratio"):
-        table.add_column(escape(name), overflow="fold", justify="left" if name == "settings" else "right")
+        table.add_column(shown(name), overflow="fold", justify="left" if name == "settings" else "right")
     for point in found.points:
         table.add_row(
             str(point.batch),
-            escape(words.settings(point.configuration)),
+            shown(words.settings(point.configuration)),
             f"{point.first_ms:.3g} ms",
             f"{point.second_ms:.3g} ms",
             f"{point.ratio:.3f}",
         )
     console.print(table)
     for note in found.notes:
-        console.print(escape(note), style="dim", soft_wrap=True)
+        console.print(shown(note), style="dim", soft_wrap=True)
     colour = "red" if found.slower is not None else "green"
-    console.print(f"[{colour}]{escape(found.summary())}[/]", soft_wrap=True)
+    console.print(f"[{colour}]{shown(found.summary())}[/]", soft_wrap=True)
     return found

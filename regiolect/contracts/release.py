@@ -21,6 +21,7 @@ from regiolect.contracts.gate import (
 )
 from regiolect.contracts.repair import ChosenGraph, RepairJournal
 from regiolect.contracts.tuning import TunedEngine
+from regiolect.errors.output import text_of
 from regiolect.errors.redaction import redacted
 
 
@@ -47,7 +48,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(
         kind=type(error).__name__,
         expected="the stage to end, or to raise an error of Regiolect's own",
-        found=_text(str(error) or repr(error)),
+        found=_text(text_of(error) or f"{type(error).__name__}()"),
         remedy="read the flow run's log; if the cause is not on this machine, report it as a defect",
     )
 

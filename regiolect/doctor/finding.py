@@ -10,6 +10,7 @@ from typing import Literal
 
 from regiolect.contracts import Contract, Digest
 from regiolect.errors import RegiolectError
+from regiolect.errors.output import text_of
 from regiolect.network import one_line
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -106,6 +107,6 @@ class Check:
         except Exception as error:
             raise RegiolectError(
                 expected="the check to end",
-                found=f"{type(error).__name__}: {one_line(str(error) or repr(error))}",
+                found=f"{type(error).__name__}: {one_line(text_of(error) or 'no text')}",
                 remedy="mend what it names; if that is none of yours, report it as a defect of Regiolect",
             ) from error

@@ -77,22 +77,26 @@ def _belongs(requirement: Requirement, extra: str) -> bool:
 
 def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> Finding:
     name = f"packages: {extra or 'core'}"
+    backend = catalog.backend(extra) if extra in catalog.names() else None
     present: list[str] = []
     missing: list[str] = []
     outside: list[str] = []
     for requirement in requirements:
+        installed = requirement.name
+        if backend is not None and installed == backend.distribution:
+            installed = backend.carrier()
         try:
-            version = metadata.version(requirement.name)
+            version = metadata.version(installed)
         except metadata.PackageNotFoundError:
-            missing.append(requirement.name)
+            missing.append(installed)
             continue
-        present.append(f"{requirement.name} {version}")
+        present.append(f"{installed} {version}")
         if not requirement.specifier.contains(version, prereleases=True):
             why = f"; {_WHY[requirement.name]}" if requirement.name in _WHY else ""
-            outside.append(f"{requirement.name} {version}, outside {requirement.specifier}{why}")
+            outside.append(f"{installed} {version}, outside {requirement.specifier}{why}")
     expected = ", ".join(f"{each.name}{each.specifier}" for each in requirements) or "nothing on this system"
-    if extra in catalog.names():
-        remedy = catalog.backend(extra).installation()
+    if backend is not None:
+        remedy = backend.installation()
     else:
         remedy = f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
     if not missing and not outside:

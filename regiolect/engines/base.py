@@ -112,13 +112,18 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: it is not installed.
         """
-        for name in (self.distribution, *self.carried_by, *self.builds_with):
-            with suppress(importlib.metadata.PackageNotFoundError):
-                return importlib.metadata.version(name)
-        raise self._unavailable("it is not installed")
+        found = _installed(self.distribution, *self.carried_by, *self.builds_with)
+        if found is None:
+            raise self._unavailable("it is not installed")
+        return importlib.metadata.version(found)
+
+    @final
+    def carrier(self) -> str:
+        """The distribution that runs engines here: the one of them that is installed, else `distribution`."""
+        return _installed(self.distribution, *self.carried_by) or self.distribution
 
     def installation(self) -> str:
-        """The command that installs the vendor's library here; what follows it says which version."""
+        """The command that installs the vendor's library here; the version of `carrier` may follow it."""
         return f"pip install 'regiolect[{self.name}]'"
 
     @final
@@ -390,7 +395,7 @@ class Backend(ABC):
             engine=f"{self.distribution} {version}",
             host=obstacle.found,
             blocks=True,
-            remedy=f"{obstacle.remedy} {self.distribution}=={version}",
+            remedy=f"{obstacle.remedy} {self.carrier()}=={version}",
         )
 
     @abstractmethod
@@ -404,3 +409,12 @@ class Backend(ABC):
     @abstractmethod
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         """What the vendor's library raises; asked for only when something was raised."""
+
+
+def _installed(*distributions: str) -> str | None:
+    """The first of them that is installed."""
+    for name in distributions:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            return name
+    return None

@@ -1,11 +1,13 @@
-"""Errors of others and what is logged, without secrets: what a process of ours says passes through here.
+"""Errors of others and what is logged, without secrets and without what a terminal obeys: what a process of ours says
+passes through here.
 
-Errors of ours tell none. A vendor's may, as the cause of one of ours or as what nothing here foresaw, and an
+Errors of ours tell no secret. A vendor's may, as the cause of one of ours or as what nothing here foresaw, and an
 orchestrator keeps whatever is logged.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -18,12 +20,30 @@ from types import TracebackType
 from regiolect.errors.base import RegiolectError
 from regiolect.errors.redaction import redacted
 
+MOST_CAUSES = 100
+"""Causes of one error that are told; code that retries may heap up thousands."""
+
+LAYOUT = "\n\t"
+"""Signs that are not printable and belong to a text of several lines."""
+
 _records = logging.getLogRecordFactory()
 _warning = warnings.formatwarning
 
 
+def printable(text: str, but: str = "") -> str:
+    """A text of others as a terminal shows it: what is not printable is written as JSON escapes it, `\\u001b`, `\\n`.
+
+    A terminal would obey it, and hide or forge what stands around it. Text that is JSON stays the same JSON.
+
+    Args:
+        but: signs that stay; LAYOUT for a text whose lines are its own.
+    """
+    return "".join(sign if sign.isprintable() or sign in but else json.dumps(sign)[1:-1] for sign in text)
+
+
 def redact_output() -> None:
-    """From now on no secret is in what this process logs, in its warnings, or in the traceback of an uncaught error.
+    """From now on no secret, and nothing that a terminal obeys, is in what this process logs, in its warnings, or in
+    the traceback of an uncaught error.
 
     For processes that are ours: commands, runs of flows and the children of both. A process that only loads an engine
     has loggers of its own.
@@ -33,25 +53,49 @@ def redact_output() -> None:
     warnings.formatwarning = _formatted
     sys.excepthook = _report
     threading.excepthook = _report_of_thread
+    sys.unraisablehook = _report_ignored
 
 
 def traceback_of(error: BaseException) -> str:
-    """An error, its causes and where they were raised, as Python prints them, without secrets."""
-    return redacted("".join(traceback.format_exception(error)))
+    """An error, its causes and where they were raised, as Python prints them, without secrets and `printable`: of more
+    causes than MOST_CAUSES the nearest."""
+    told = last = traceback.TracebackException.from_exception(error, lookup_lines=False)
+    for _ in range(MOST_CAUSES):
+        last = last.__cause__ or last.__context__ or last
+    last.__cause__ = last.__context__ = None
+    return _clean("".join(told.format()))
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and what Python prints as its causes, each once and MOST_CAUSES at most."""
+    links: dict[int, BaseException] = {}
+    link: BaseException | None = error
+    # By identity: an error may compare as it likes.
+    while link is not None and id(link) not in links and len(links) <= MOST_CAUSES:
+        links[id(link)] = link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return list(links.values())
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, without secrets. It is the error's own code, and an error of that must not hide this one."""
+    try:
+        return redacted(str(error))
+    except Exception as other:  # noqa: BLE001
+        return f"its text cannot be read: {type(other).__name__}"
 
 
 def without_secrets(error: BaseException) -> BaseException:
     """The error itself, or one of the same name without secrets where it tells any. Its causes are not looked at."""
-    if isinstance(error, RegiolectError):
-        # Its parts tell none, and what others added may. Read as one text, they could seem to: `?token=***; found`.
-        if notes := getattr(error, "__notes__", ()):
-            error.__notes__ = [redacted(str(note)) for note in notes]
-        return error
-    told = "".join(traceback.format_exception_only(error))
     try:
-        told += repr(error)
+        if isinstance(error, RegiolectError):
+            # Its parts tell none, and what others added may. Read as one text, they could seem to: `?token=***; found`.
+            if notes := getattr(error, "__notes__", ()):
+                error.__notes__ = [redacted(str(note)) for note in notes]
+            return error
+        told = "".join(traceback.format_exception_only(error)) + repr(error)
         return error if redacted(told) == told else named(type(error).__name__, redacted(str(error)))
-    # It is the error's own code, and an error of that must not hide this one.
+    # As in `text_of`.
     except Exception as other:  # noqa: BLE001
         return named(type(error).__name__, f"its text cannot be read: {type(other).__name__}")
 
@@ -79,6 +123,10 @@ def named(kind: str, text: str) -> BaseException:
     return Named(text)
 
 
+def _clean(text: str) -> str:
+    return printable(redacted(text), LAYOUT)
+
+
 def _record(*args: object, **kwargs: object) -> logging.LogRecord:
     record = _records(*args, **kwargs)
     try:
@@ -87,12 +135,12 @@ def _record(*args: object, **kwargs: object) -> logging.LogRecord:
     except Exception:  # noqa: BLE001
         text, record.args = "", None
         record.msg = redacted(f"{record.msg!r}: arguments that do not fit")
-    if (shown := redacted(text)) != text:
+    if (shown := _clean(text)) != text:
         record.msg, record.args = shown, None
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
-        told = "".join(traceback.format_exception(error))
-        if (shown := redacted(told)) != told:
+        shown = traceback_of(error)
+        if shown != "".join(traceback.format_exception(error)):
             # A handler that would format the error itself finds none.
             record.exc_text, record.exc_info = shown.rstrip(), None
     return record
@@ -101,11 +149,11 @@ def _record(*args: object, **kwargs: object) -> logging.LogRecord:
 def _formatted(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return redacted(_warning(message, category, filename, lineno, line))
+    return _clean(_warning(message, category, filename, lineno, line))
 
 
 def _report(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, at))))
+    sys.stderr.write(traceback_of(error))
 
 
 def _report_of_thread(args: threading.ExceptHookArgs) -> None:
@@ -113,3 +161,9 @@ def _report_of_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         name = args.thread.name if args.thread is not None else "a thread"
         sys.stderr.write(f"Exception in {name}:\n{traceback_of(args.exc_value)}")
+
+
+def _report_ignored(args: sys.UnraisableHookArgs) -> None:
+    # Of what is called where nothing can be raised: `__del__`, and at the end of the process.
+    if args.exc_value is not None:
+        sys.stderr.write(f"Exception ignored in {type(args.object).__name__}:\n{traceback_of(args.exc_value)}")

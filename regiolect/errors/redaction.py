@@ -4,8 +4,13 @@ An address may hold a password, a token in place of a user, or either in its que
 that should have been encoded; or another address. A library that takes such an address apart prints the parts, and a
 driver prints its settings one by one. So text is searched for places where secrets stand (addresses, queries,
 `password=...`, headers with credentials), and for what this process's environment holds: its passwords and tokens, and
-those of the addresses in it, in parts too. Where it is not certain what is secret, too much is left out. Every error of
-ours is made of such text; `regiolect.errors.output` does the same for whatever else a process of ours says.
+those of the addresses in it, in parts too. One list of names serves all of these. Where it is not certain what is
+secret, too much is left out: a `token` is one, unless its name says what it does in a text model, as `pad_token` and
+`eos_token` do; a header `x-...` counts where its last word is `key` or `token`, so `x-monkey` does not. A name with a
+colon and a space is prose, `password: set one`, but for names of keys, `api-key: ...`, which are headers.
+
+Every error of ours is made of such text; `regiolect.errors.output` does the same for whatever else a process of ours
+says. Looking takes time in proportion to the text.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
 
@@ -27,45 +33,74 @@ _DEEPEST = 4
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,30}"
 # Signs between which an `@` is looked for: longer than any password, for the same reason.
 _FAR = 2_000
-_WORD = (
-    r"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|token|(?:api|access|account|private|subscription)[_-]?key"
-    r"|access[_-]?signature"
+_GAP = r"[^\S\n]"
+_QUOTE = r"\\*['\"]"
+_KEY = r"(?:api|access|account|private|subscription)[_-]?key"
+# What a text model's tokens do, `pad_token` and the like.
+_OF_A_MODEL = "".join(
+    rf"(?<!(?:{names})[_-])"
+    for names in ("bos|cls|eos|eot|pad|sep|unk", "mask|stop|next|text|word", "image|audio|video|start", "special")
 )
-# Where secrets stand in a text: in an address, a path of a host with user and password, or a query; or behind a name.
-_PLACE = re.compile(
-    rf"""
-    (?P<opening>
+# What a secret is called, in a text, in a query and in the environment.
+_WORD = (
+    rf"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|{_OF_A_MODEL}token|{_KEY}|access[_-]?signature|credentials?"
+    r"|auth[_-]?string|(?<=[_-])pa(?:ss|t)(?![a-z])"
+)
+_REST = (
+    # Several addresses may stand in a list without a space. A quote before a letter is a password's, if there is
+    # an `@` to come.
+    rf"(?! [,;|]{_SCHEME}:// ) (?: [^\s'\"<>`] | ['\"](?= \w (?:(?!://)\S){{0,{_FAR}}} @ ) )"
+)
+# What comes before a secret: an address, a path of a host with user and password, or a query; a name; a header.
+_ADDRESS = rf"""(?:
         {_SCHEME}://
       | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]{{1,{_FAR}}} : [^\s'"]{{1,{_FAR}}} @ )
       | (?= \?[^\s=&?'"]+= )
-    )
-    (?P<rest>
-        # Several addresses may stand in a list without a space. A quote before a letter is a password's, if there is
-        # an `@` to come.
-        (?: (?! [,;|]{_SCHEME}:// ) (?: [^\s'"<>`] | ['"](?= \w (?:(?!://)\S){{0,{_FAR}}} @ ) ) )+
-    )
-  | (?i: {_WORD} ) (?: ['"]?[ ]*[:=][ ]*(?=[bru]?['"]) | ['"]?=(?![=\s]) | [ ]=[ ](?=\S) | ['"]?:(?![\s/]) )
+    ) (?= {_REST} )"""
+_NAMED = rf"""(?:
+        (?i: {_WORD} ) (?:
+            (?:{_QUOTE})? {_GAP}*(?: :?=>? | : ){_GAP}* (?=[bru]{{0,2}}{_QUOTE})
+          | ['"]?=(?: (?!=) | {_GAP}+(?=[^\s=]+=*(?!\S)) )
+          | {_GAP}+(?: => | :?=(?![=>]) ){_GAP}*
+          | ['"]?:(?!/)
+          | (?<=[kK][eE][yY]):{_GAP}+
+        )
+        # As `('password', ...)`, of two alone: a list of names tells nothing.
+      | \( [bru]{{0,2}}['"] [\w\-]{{0,60}}? (?i: {_WORD} ) ['"],{_GAP}* (?=[bru]{{0,2}}['"])
+    ) (?=\S)"""
+_HEADER = rf"""(?:
+        (?i: authorization | cookie | \b private-token
+          | \b x-(?:[\w\-]{{0,30}}[_-])? (?: (?:api|auth|access)?key | token )
+        )
+        (?: (?:{_QUOTE})? {_GAP}*[:=] | ['"],(?={_GAP}*[bru]{{0,2}}['"]) ) {_GAP}* (?: [bru]{{0,2}}{_QUOTE} )?
+    ) (?=[^\s'"])"""
+_OPENING = re.compile(rf"{_ADDRESS}|{_NAMED}|{_HEADER}", re.VERBOSE)
+# Where secrets stand in a text, with what comes before them.
+_PLACE = re.compile(
+    rf"""
+    (?P<opening> {_ADDRESS} ) (?P<rest> (?: {_REST} )+ )
+  | {_NAMED}
     (?P<value>
-        [bru]?'(?P<single> (?: \\. | [^\\'\n] )* )'? | [bru]?"(?P<double> (?: \\. | [^\\"\n] )* )"?
+        [bru]{{0,2}} (?P<fence>'{{3}}|"{{3}}) (?P<fenced> (?: (?!(?P=fence))[\s\S] )* (?=(?P=fence)) | [^\n]* )
+      | [bru]{{0,2}}'(?P<single> (?: \\. | [^\\'\n] )* )'? | [bru]{{0,2}}"(?P<double> (?: \\. | [^\\"\n] )* )"?
+        # JSON within JSON: its quotes have as many backslashes at the end as at the beginning.
+      | (?P<slashes>\\+)(?P<quote>['"])
+        (?P<nested> (?: (?!(?P=quote))[^\\\n] | (?!(?P=slashes)(?P=quote))\\+['"]? )* )
         # What closes brackets, quotes and sentences around it stays.
       | \S* [^\s'"),;.\]}}>] | \S
     )
-  | (?i: authorization | cookie | \b x-[\w\-]{{0,30}} (?: key | token ) | \b private-token )
-    ['"]?[ ]*[:=][ ]*['"]? (?P<header> [^\s'"][^\n'"]* )
+  | {_HEADER} (?P<header> [^\s'"][^\n'"]* )
     """,
     re.VERBOSE,
 )
+_KINDS = ("fenced", "single", "double", "nested", "header", "value")
 _WHOLE = re.compile(rf"\s*({_SCHEME})(?:://|:/?(?=[^/\s].*@))(.*)", re.DOTALL)
 _NAME = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=")
 # A driver takes all signs but one for its password's.
 _END, _END_IN_DATABASES = re.compile(r"&|[;#](?=[^=&;#?\s]+=)"), re.compile("&")
-_SECRET_NAME = re.compile(
-    rf"{_WORD}|pass|pwd|sig(nature)?$|credential|auth|odbc_connect|^(key|code|jwt)$", re.IGNORECASE
-)
-_SECRET_VARIABLE = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PWD|API_KEY|ACCESS_KEY|AUTH_STRING)(?!.*_(FILE|PATH|DIR)$)",
-    re.IGNORECASE,
-)
+_SECRET_NAME = re.compile(rf"{_WORD}|pass|sig(nature)?$|credential|auth|odbc_connect|^(key|code|jwt)$", re.IGNORECASE)
+# `PWD` is a shell's folder.
+_SECRET_VARIABLE = re.compile(rf"(?!(?:OLD)?PWD$).*(?:{_WORD})(?!.*_(?:FILE|PATH|DIR)$)", re.IGNORECASE)
 _DATABASES = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", "redshift")
 # What stands beside a token that is given as the user.
 _NO_PASSWORD = ("", "x-oauth-basic", "x-token-auth")
@@ -86,16 +121,17 @@ def redacted_address(address: str) -> str:
 
 
 def showable(error: BaseException) -> BaseException | None:
-    """An error of a library's, to be the cause of one of ours; None if it, or a cause of its own, tells a secret.
+    """An error of a library's, to be the cause of one of ours; None if what Python prints of it tells a secret.
 
-    Causes are printed and logged with all that they say.
+    That is its text, its notes, the members of a group, and all causes. Where it was raised does not count.
     """
-    each: BaseException | None = error
-    while each is not None:
-        if redacted(str(each)) != str(each):
-            return None
-        each = each.__cause__ or each.__context__
-    return error
+    try:
+        # With no frames; causes that form a cycle are told once.
+        told = "".join(traceback.format_exception(error, limit=0))
+    # It is the error's own code.
+    except Exception:  # noqa: BLE001
+        return None
+    return error if redacted(told) == told else None
 
 
 def _parsed(address: str) -> str:
@@ -140,7 +176,7 @@ def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
         yield place.span()
         return
     if place["opening"] is None:
-        kind = next(kind for kind in ("single", "double", "header", "value") if place[kind] is not None)
+        kind = next(kind for kind in _KINDS if place[kind] is not None)
         yield place.span(kind)
         return
     at, rest = place.start("rest"), place["rest"]
@@ -151,30 +187,38 @@ def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
 def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[tuple[int, int]]:
     """The secrets in what follows a scheme, where user and password end at `at`."""
     database = scheme.lower().startswith(_DATABASES)
-    inner, looked = None, False
     if at:
         user, _, password = rest[: at - 1].partition(":")
         if password and (database or password not in _NO_PASSWORD):
             yield len(user) + 1, at - 1
         elif not database:
             yield 0, at - 1
+    # Where the next value ends and the next place begins, each for all names before it: a query may have thousands.
+    end = opening = told = -1
     for name in _NAME.finditer(rest, at):
+        start = name.end()
         if name.start() < at:
             continue
-        ends = (_END_IN_DATABASES if database else _END).search(rest, name.end())
-        start, end = name.end(), ends.start() if ends else len(rest)
-        if not looked or (inner is not None and inner.start() < start):
-            # The next one for all names before it: a query may have thousands.
-            inner, looked = _PLACE.search(rest, start), True
-        encoded = rest[start : min(end, inner.start()) if inner else end]
+        if end < start:
+            end = _start(_END_IN_DATABASES if database else _END, rest, start)
+        if opening < start:
+            opening = _start(_OPENING, rest, start)
+        # What was decoded with the value of another name is not decoded again.
+        encoded = rest[start : min(end, opening)] if told < min(end, opening) else ""
+        told = max(told, min(end, opening))
         if _SECRET_NAME.search(unquote(name[1])) or ("%" in encoded and _tells(unquote(encoded), depth + 1)):
             if start < end:
                 yield start, end
             at = end
-        elif inner is not None and inner.start() < end:
+        elif opening < end and (inner := _PLACE.match(rest, opening)):
             # An address in the query of another one; what comes after it may be of either.
             yield from _secrets(inner, depth + 1)
             at = inner.end()
+
+
+def _start(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.search(text, at)
+    return len(text) if found is None else found.start()
 
 
 def _tells(text: str, depth: int) -> bool:
@@ -190,10 +234,11 @@ def _userinfo(rest: str) -> int:
     if rest.startswith(("/", "?")):
         # A file's path, or a query alone.
         return 0
-    query = re.search(r"\?[^@=]*=", rest)
+    # The first `?` with a `=` behind it and no other sign of these between.
+    query = re.search(r"(?:\A|(?<=[@=]))[^?@=]*(\?)[^@=]*=", rest)
     if query is None:
         return rest.rfind("@") + 1
-    before, at, host = rest[: query.start()].rpartition("@")
+    before, at, host = rest[: query.start(1)].rpartition("@")
     if "/" in host if at else _is_host(rest):
         return len(before) + len(at)
     return rest.rfind("@") + 1
@@ -209,7 +254,8 @@ def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
     whole: set[str] = set()
     parts: set[str] = set()
     for name, value in environment:
-        if _SECRET_VARIABLE.search(name) and "://" not in value:
+        # Where a file is named, what is secret is in it. A value may be too long for a path.
+        if _SECRET_VARIABLE.match(name) and "://" not in value and not os.path.isfile(value):  # noqa: PTH113
             # One of them is a user and a password.
             whole |= {value, value.partition(":")[2]}
         elif "://" in value:

@@ -7,16 +7,17 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from regiolect.errors.output import named, redact_output, traceback_of, without_secrets
+from regiolect.errors.output import causes, named, redact_output, text_of, traceback_of, without_secrets
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,29 @@ class Raised:
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
-        chain: list[BaseException] = []
-        link: BaseException | None = error
-        while link is not None and link not in chain:
-            chain.append(link)
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        return cls(tuple(map(_portable, chain)), traceback_of(error))
+        return cls(tuple(map(_portable, causes(error))), traceback_of(error))
 
     def error(self) -> BaseException:
         for link, cause in zip(self.chain, self.chain[1:], strict=False):
             link.__cause__ = cause
-        self.chain[0].add_note(f"In the child process:\n{self.at}")
+        # What others made of its notes may be no list.
+        with suppress(TypeError):
+            self.chain[0].add_note(f"In the child process:\n{self.at}")
         return self.chain[0]
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or one of the same name and text where its own kind cannot be sent or its text tells a secret."""
-    error = without_secrets(error)
+    """The error, or one of the same name and text where its own kind cannot be sent, its text tells a secret, or it
+    would end more than the call, as KeyboardInterrupt does."""
+    told = without_secrets(error)
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
+        if isinstance(told, Exception):
+            pickle.loads(pickle.dumps(told))  # noqa: S301 - what was pickled here
+            return told
     # Pickling calls code of the error's own class, which may raise anything.
-    except Exception:  # noqa: BLE001
-        return named(type(error).__name__, str(error))
-    return error
+    except Exception:  # noqa: BLE001, S110
+        pass
+    return named(type(error).__name__, text_of(error))
 
 
 @dataclass(frozen=True)
@@ -109,23 +110,34 @@ def serve(connection: Connection, environment: Mapping[str, str], level: int) ->
     logging.root.setLevel(level)
     logging.captureWarnings(True)
     redact_output()
-    while True:
-        try:
-            function, args, kwargs = connection.recv()
-        except EOFError:
-            return
-        # What is asked for may be a module that cannot be imported, or raise whatever it likes: the parent raises it.
-        except Exception as error:  # noqa: BLE001
-            parent.put_nowait(Raised.of(error))
-            continue
-        parent.send(_answer_of(function, args, kwargs))
-
-
-def _answer_of(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, Any]) -> Any:
-    """The answer, pickled; an error where there is none, or one that cannot be sent."""
     try:
+        while True:
+            try:
+                call = connection.recv_bytes()
+            except EOFError:
+                return
+            parent.send(_answer_to(call))
+    except SystemExit:
+        raise
+    # As where an answer cannot be sent: multiprocessing would print the error as it is, with all its causes.
+    except BaseException as error:  # noqa: BLE001
+        sys.stderr.write(traceback_of(error))
+        sys.exit(1)
+
+
+def _answer_to(call: bytes) -> Any:
+    """The answer, pickled; an error where there is none, or one that cannot be sent.
+
+    Raises:
+        SystemExit: the call ended this process by a number, by which the parent tells it.
+    """
+    try:
+        function, args, kwargs = pickle.loads(call)  # noqa: S301 - of the parent
         return ForkingPickler.dumps(function(*args, **kwargs))
-    except Exception as error:  # noqa: BLE001 - as above
+    # What is asked for may be a module that cannot be imported, or raise whatever it likes: the parent raises it.
+    except BaseException as error:
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            raise
         return ForkingPickler.dumps(Raised.of(error))
 
 

@@ -132,7 +132,8 @@ class Child:
         Raises:
             EngineCrashed: the child died, took longer than its limit, or more memory.
             KeyboardInterrupt: `end_children` was called.
-            Exception: whatever the function raised, with its causes.
+            Exception: whatever the function raised, with its causes; by its name alone what would end this process as
+                well, as KeyboardInterrupt and `sys.exit("why")` do. A function that leaves by a number crashed.
         """
         try:
             process = self._started()

@@ -17,13 +17,11 @@ import enum
 import fractions
 import functools
 import hashlib
-import inspect
+import linecache
 import operator
 import re
-import sys
-import sysconfig
 import zoneinfo
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -31,8 +29,8 @@ from types import (
     BuiltinMethodType,
     CellType,
     ClassMethodDescriptorType,
+    CodeType,
     FunctionType,
-    GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
     MethodDescriptorType,
@@ -46,23 +44,30 @@ from typing import Any
 
 import numpy as np
 
-# What takes part in every release has a digest of its own (`toolchain.own_code`).
-_REGIOLECT = tuple(Path(__file__).parents[2] / name for name in ("regiolect", "data_checks", "tasks", "flows"))
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+from regiolect.identity.defined_in import Piece, bare, is_made, is_others, is_standard, is_users, place_of, wrapped_in
+
 # Those of which `repr` says all, the narrower first.
 _PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 _PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
+_MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
+# The narrower first here too: an ordered dict keeps its order by itself.
+_HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
 # Methods of classes that are written in C, as `str.lower` is.
 _METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
+# Those that call what they hold.
+_CALLS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("partial", functools.partial, ("func", "args", "keywords")),
+    ("partial method", functools.partialmethod, ("func", "args", "keywords")),
+    ("method", MethodType, ("__func__", "__self__")),
+    ("property", property, ("fget", "fset", "fdel")),
+    ("property", functools.cached_property, ("func",)),
+)
 # Those that say by themselves what they are made again from.
 _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
 _NAMES_OF_TORCH = frozenset({"torch:dtype", "torch:device", "torch:layout"})
 _DEEPEST = 40  # things within things that are looked into
 _LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
-
-Piece = FunctionType | type | ModuleType
-Module = tuple[str, Path]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,15 +112,16 @@ class _Reading:
         self.folders = _folders(tuple(search))
         self.pieces: list[Piece] = []
         self.names: dict[int, str] = {}
+        self.made: dict[int, bool] = {}
         self.texts: dict[int, str] = {}
         # Of what is gone another thing may get the identity.
         self.alive: list[object] = []
         self.depth = 0
 
-    def text(self, value: object) -> str:
+    def text(self, value: Any) -> str:
         """A value as text; what it holds goes into `pieces`."""
         plain = self._plain(value)
-        if plain is not None:
+        if plain is not None and not _extends(type(value)):
             return plain
         if id(value) in self.texts:
             return self.texts[id(value)]
@@ -125,73 +131,103 @@ class _Reading:
         # What holds itself is there, so deep.
         self.texts[id(value)] = f"<{self.depth}>"
         self.depth += 1
-        found = self._text(value)
+        found = self._text(value) if plain is None else self._listed(value, [plain])
         self.depth -= 1
         self.texts[id(value)] = found if len(found) <= _LONGEST else _digest(found.encode())
         return self.texts[id(value)]
 
-    def _plain(self, value: object) -> str | None:
-        if isinstance(value, enum.Enum):
-            return f"{self._name(type(value))}.{value.name}"
-        if isinstance(value, (datetime.date, datetime.time)):
-            return value.isoformat()
-        if isinstance(value, zoneinfo.ZoneInfo):
+    # A value's own type is asked for, and methods of the classes named here: `isinstance`, and what a class overrides,
+    # may run code of the user's, or of a proxy that stands for nothing yet.
+
+    def _plain(self, value: Any) -> str | None:
+        kind = type(value)
+        if issubclass(kind, enum.Enum):
+            return self._member(value)
+        if issubclass(kind, _MOMENTS):
+            return self._moment(value)
+        if issubclass(kind, zoneinfo.ZoneInfo):
             return f"zone {value.key!r}"
-        if isinstance(value, np.generic):
+        if issubclass(kind, np.generic) and value.dtype.names is None:
             return f"{value.dtype.str} {_digest(value.tobytes())}"
-        if isinstance(value, str):
-            given = str.__str__(value)
-            within = given.startswith("/") and any(PurePath(given).is_relative_to(folder) for folder in self.folders)
-            found = _path(PurePath(given)) if within else repr(given)
+        if issubclass(kind, str):
+            found = self._string(str.__str__(value))
         else:
-            kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
-            if kind is None:
+            base = next((each for each in _PLAIN if issubclass(kind, each)), None)
+            if base is None:
                 return None
-            # Of a class that is made of one, whose own `repr` may say anything.
-            found = str(kind.__repr__(value))
+            found = _represented(base, value)
         return found if len(found) <= _LONGEST else _digest(found.encode(errors="surrogateescape"))
 
-    def _text(self, value: object) -> str:
-        if isinstance(value, PurePath):
+    def _member(self, value: Any) -> str:
+        kind = type(value)
+        name = f"{self._name(kind)}.{value._name_}"
+        # Flags together may have no name, and what a function gave to members stands in no file.
+        return f"{name} {self.text(value._value_)}" if value._name_ is None or self._is_made(kind) else name
+
+    def _moment(self, value: Any) -> str:
+        kind, zone = type(value), getattr(value, "tzinfo", None)
+        base = next(each for each in _MOMENTS if issubclass(kind, each))
+        # Those of other packages may be finer: pandas tells nanoseconds.
+        found = value.isoformat() if kind is not base and is_others(kind) else base.isoformat(value)
+        # An offset is all that the plain one is; two others may have it in common today.
+        return str(found) if zone is None or type(zone) is datetime.timezone else f"{found} {self.text(zone)}"
+
+    def _string(self, given: str) -> str:
+        if given.startswith("/"):
+            path = str(PurePath(given)) if "//" in given or "/." in given else given
+            if f"{path}/".startswith(self.folders):
+                return _path(PurePath(given))
+        return repr(given)
+
+    def _text(self, value: Any) -> str:
+        kind = type(value)
+        if issubclass(kind, PurePath):
             return _path(value)
-        if isinstance(value, np.ndarray):
-            return self._array(value)
-        if isinstance(value, re.Pattern):
+        if issubclass(kind, (np.ndarray, np.void)):
+            found = self._array(value if issubclass(kind, np.ndarray) else np.asarray(value))
+            return self._listed(value, [found]) if _extends(kind) else found
+        if issubclass(kind, re.Pattern):
             return f"pattern({self.text(value.pattern)}, {value.flags})"
-        if isinstance(value, (tuple, list, deque)):
-            return self._listed(value, map(self.text, value))
-        if isinstance(value, (set, frozenset)):
-            return self._listed(value, sorted(map(self.text, value)))
-        if isinstance(value, (dict, MappingProxyType)):
-            return self._listed(value, self._pairs(value))
-        if isinstance(value, (SimpleNamespace, argparse.Namespace)):
+        base = next((each for each in _HOLDERS if issubclass(kind, each)), None)
+        if base is not None:
+            return self._listed(value, self._held(base, value))
+        if issubclass(kind, (SimpleNamespace, argparse.Namespace)):
             return self._listed(value, ())
-        if isinstance(value, _MADE_AGAIN):
+        if issubclass(kind, _MADE_AGAIN):
             return self.text(value.__reduce__())
         return self._code(value)
 
-    def _code(self, value: object) -> str:
-        if isinstance(value, functools.partial):
-            return f"partial{self.text((value.func, value.args, value.keywords))}"
-        if isinstance(value, MethodType):
-            return f"method{self.text((value.__func__, value.__self__))}"
-        if isinstance(value, (BuiltinMethodType, MethodWrapperType)):
+    def _held(self, base: Any, value: Any) -> list[str]:
+        """What a container holds, in its order where it has one."""
+        if hasattr(base, "items"):
+            return self._pairs(base.items(value))
+        texts = [self.text(each) for each in base.__iter__(value)]
+        if base is deque and value.maxlen is not None:
+            texts.append(f"at most {value.maxlen}")
+        return sorted(texts) if base in (set, frozenset) else texts
+
+    def _code(self, value: Any) -> str:
+        kind = type(value)
+        for name, base, names in _CALLS:
+            if issubclass(kind, base):
+                return name + self.text(tuple(getattr(value, each) for each in names))
+        if issubclass(kind, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
-            given = own.__name__ if isinstance(own, ModuleType) else self.text(own)
+            given = own.__name__ if issubclass(type(own), ModuleType) else self.text(own)
             return f"{value.__qualname__}({given})"
-        if isinstance(value, _METHODS):
+        if issubclass(kind, _METHODS):
             return f"{self.text(value.__objclass__)}.{value.__name__}"
-        if isinstance(value, np.ufunc):
+        if issubclass(kind, np.ufunc):
             return f"ufunc {value.__name__}"
-        if isinstance(value, (staticmethod, classmethod)):
+        if issubclass(kind, (staticmethod, classmethod)):
             return self.text(value.__func__)
-        if isinstance(value, FunctionType):
+        if issubclass(kind, FunctionType):
             return self._function(value)
-        if isinstance(value, type):
+        if issubclass(kind, type):
             return self._class(value)
-        if isinstance(value, ModuleType):
+        if issubclass(kind, ModuleType):
             self.pieces.append(value)
-            return value.__name__
+            return str(value.__name__)
         return self._object(value)
 
     def _function(self, function: FunctionType) -> str:
@@ -200,43 +236,52 @@ class _Reading:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         held |= {f"variable {name}": _content(cell) for name, cell in cells}
         # Those of a function that stands in a file by itself stand there as well.
-        if _is_made(function):
-            held |= {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
-        return _with(called, self._pairs({key: each for key, each in held.items() if each is not None}))
+        if self._is_made(function):
+            keywords = function.__kwdefaults__
+            held |= {"defaults": function.__defaults__, "keywords": keywords and dict(sorted(keywords.items()))}
+        return _with(called, self._sorted({key: each for key, each in held.items() if each is not None}))
 
     def _class(self, kind: type) -> str:
         name = self._name(kind)
-        if not _is_made(kind):
+        if not self._is_made(kind):
             return name
         # What Python and libraries keep under such names, but for methods, may hold addresses (pydantic's schemas do).
         names = [key for key, each in vars(kind).items() if not key.startswith("__") or isinstance(each, FunctionType)]
         held = {key: vars(kind)[key] for key in names}
-        return _with(name, [*map(self.text, kind.__bases__), *self._pairs(held)])
+        return _with(name, [*map(self.text, kind.__bases__), *self._sorted(held)])
 
     def _object(self, value: object) -> str:
         kind = type(value)
-        name, wrapped = self.text(kind), _wrapped(value)
+        name, wrapped = self.text(kind), wrapped_in(value)
         if name in _NAMES_OF_TORCH:
             return repr(value)
-        held: dict[str, object] = {} if _is_standard(kind) else dict(_attributes(value))
+        standard = is_standard(kind) and not self._is_made(kind)
+        held: dict[str, object] = {} if standard else dict(_attributes(value))
         if wrapped is not None:
             held["__wrapped__"] = wrapped
-        pairs = self._pairs(held)
+        pairs = self._sorted(held)
         # The attributes of a client, a session or a pool say what it does just now, not what it is.
         frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
-        return _with(name, pairs) if frozen or callable(value) or not _is_others(kind) else name
+        return _with(name, pairs) if frozen or callable(value) or not is_others(kind) else name
 
     def _listed(self, value: object, texts: Iterable[str]) -> str:
-        return _with(self._name(type(value)), [*texts, *self._pairs(dict(_attributes(value)))])
+        kind = type(value)
+        name = self.text(kind) if self._is_made(kind) else self._name(kind)
+        return _with(name, [*texts, *self._sorted(dict(_attributes(value)))])
 
-    def _pairs(self, held: Mapping[Any, object]) -> list[str]:
-        return sorted(f"{self.text(key)}: {self.text(each)}" for key, each in held.items())
+    def _sorted(self, held: Mapping[str, object]) -> list[str]:
+        """Attributes and variables, whose order says nothing."""
+        return sorted(self._pairs(held.items()))
+
+    def _pairs(self, items: Iterable[tuple[object, object]]) -> list[str]:
+        return [f"{self.text(key)}: {self.text(each)}" for key, each in items]
 
     def _array(self, array: np.ndarray[Any, Any]) -> str:
         if isinstance(array, np.ma.MaskedArray):
             return f"masked {self._array(array.data)} {self._array(np.ma.getmaskarray(array))}"
         if array.dtype.hasobject:
-            return f"array {array.shape} {self.text(array.tolist())}"
+            fields = f"{array.dtype.descr} " if array.dtype.names else ""
+            return f"array {fields}{array.shape} {self.text(array.tolist())}"
         try:
             kind = str(array.dtype.descr)
         except ValueError:
@@ -251,11 +296,32 @@ class _Reading:
             self.pieces.append(piece)
         return self.names[id(piece)]
 
+    def _is_made(self, piece: FunctionType | type) -> bool:
+        if id(piece) not in self.made:
+            self.made[id(piece)] = is_made(piece)
+            self.alive.append(piece)
+        return self.made[id(piece)]
+
 
 @functools.lru_cache(maxsize=4)
-def _folders(search: tuple[str, ...]) -> tuple[Path, ...]:
+def _folders(search: tuple[str, ...]) -> tuple[str, ...]:
+    """How texts begin that lead into a folder of `search`, or are one."""
     # Everything is in the topmost one.
-    return tuple(each for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name)
+    return tuple(f"{each}/" for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name)
+
+
+def _represented(base: Any, value: Any) -> str:
+    """By what the base says: a class that is made of it may say anything."""
+    if base is int:
+        # Of how many digits Python makes text is a setting of the process, at least 640.
+        return int.__repr__(value) if value.bit_length() < 2_100 else hex(value)
+    if base is range:
+        given = (value.start, value.stop, *((value.step,) if value.step != 1 else ()))
+    elif base is fractions.Fraction:
+        given = (value.numerator, value.denominator)
+    else:
+        return str(base.__repr__(value))
+    return f"{base.__name__}({', '.join(_represented(int, each) for each in given)})"
 
 
 def _with(name: str, texts: Iterable[str]) -> str:
@@ -279,14 +345,6 @@ def _attributes(value: object) -> Iterator[tuple[str, object]]:
                     continue
 
 
-def _wrapped(value: object) -> object:
-    """What a decorator, or `functools.cache`, keeps in `__wrapped__`; nothing of a user's is run to find it."""
-    found = inspect.getattr_static(value, "__wrapped__", None)
-    if isinstance(found, GetSetDescriptorType | MemberDescriptorType):
-        return found.__get__(value)
-    return None if isinstance(found, property) else found
-
-
 def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
@@ -294,9 +352,13 @@ def _content(cell: CellType) -> object:
         return None
 
 
-def _is_made(piece: FunctionType | type) -> bool:
-    """Whether a function or class was made by a function, which may have given it values from elsewhere."""
-    return "<" in piece.__qualname__
+def _extends(kind: type) -> bool:
+    """Whether a class is the user's own, made of one whose values count."""
+    # No class that is written in Python is without the flag of the heap, and a member names its own.
+    if not kind.__flags__ & 1 << 9 or issubclass(kind, enum.Enum):
+        return False
+    place = place_of(kind)
+    return place is not None and is_users(place[1])
 
 
 def _path(path: PurePath) -> str:
@@ -315,86 +377,14 @@ def _digest(content: bytes | memoryview) -> str:
 
 def _named(piece: FunctionType | type) -> str:
     place = place_of(piece)
-    # Nothing else sets two lambdas of a file apart.
-    line = ""
-    if isinstance(piece, FunctionType) and piece.__name__ == "<lambda>":
-        line = f" in line {piece.__code__.co_firstlineno}"
+    line = _line(piece.__code__) if isinstance(piece, FunctionType) and piece.__name__ == "<lambda>" else ""
     return f"{place[0] if place else piece.__module__}:{piece.__qualname__}{line}"
 
 
-# -------------------------------------------------------------------------------------------------- where it is defined
-
-
-def bare(thing: object) -> object:
-    """The function or class that a thing is when what is around it is taken off; itself if it is neither."""
-    seen: set[int] = set()
-    # What wraps itself is what it is.
-    while not isinstance(thing, type) and id(thing) not in seen:
-        seen.add(id(thing))
-        if isinstance(thing, functools.partial):
-            thing = thing.func
-        elif isinstance(thing, MethodType):
-            thing = thing.__func__
-        elif (wrapped := _wrapped(thing)) is not None:
-            thing = wrapped
-        elif isinstance(thing, FunctionType):
-            return thing
-        else:
-            return thing if type(thing).__module__ == "builtins" else type(thing)
-    return thing
-
-
-def place_of(piece: Piece) -> Module | None:
-    """Module and file of a function, class or module; None if there is no file."""
-    file: str | None
-    if isinstance(piece, FunctionType):
-        # Its `__module__` may be that of what it decorates.
-        file, module = piece.__code__.co_filename, piece.__globals__
-    else:
-        own = piece if isinstance(piece, ModuleType) else sys.modules.get(piece.__module__)
-        module = getattr(own, "__dict__", {})
-        file = module.get("__file__")
-    if not file or not Path(file).is_file():
-        return None
-    name, spec = module.get("__name__", ""), module.get("__spec__")
-    # What runs as a program has its name from its file.
-    return (spec.name if spec else Path(file).stem if name in ("", "__main__") else name), Path(file)
-
-
-# ---------------------------------------------------------------------------------------------------------- whose it is
-
-
-def is_users(path: Path) -> bool:
-    return path.is_file() and not is_provided(path) and not is_installed(path)
-
-
-def is_installed(path: Path) -> bool:
-    return not _INSTALLED.isdisjoint(path.parts)
-
-
-def is_provided(path: Path) -> bool:
-    """Whether a file is the standard library's or Regiolect's."""
-    return any(path.is_relative_to(folder) for folder in _REGIOLECT) or _is_in_standard(path)
-
-
-def _is_in_standard(path: Path) -> bool:
-    return not is_installed(path) and any(path.is_relative_to(folder) for folder in _standard())
-
-
-def _is_standard(kind: type) -> bool:
-    place = place_of(kind)
-    if place is None:
-        return kind.__module__.partition(".")[0] in sys.stdlib_module_names
-    return _is_in_standard(place[1])
-
-
-def _is_others(kind: type) -> bool:
-    """Whether a class is an installed package's."""
-    place = place_of(kind)
-    return place is not None and is_installed(place[1])
-
-
-@functools.cache
-def _standard() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({Path(paths[key]) for key in ("stdlib", "platstdlib")})
+def _line(code: CodeType) -> str:
+    """Where a lambda stands: nothing else sets two of a file apart."""
+    line = f" in line {code.co_firstlineno}"
+    if linecache.getline(code.co_filename, code.co_firstlineno).count("lambda") < 2:
+        return line
+    starts = [(row, column) for row, end_row, column, end in code.co_positions() if (row, column) != (end_row, end)]
+    return line + "".join(f", at {row}:{column}" for row, column in sorted(starts)[:1])

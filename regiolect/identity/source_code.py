@@ -1,9 +1,14 @@
 """Which files hold the code of what a user wrote: those that define a thing and what it holds, and what they import.
 
 Found by reading, never by running: import statements at the top and inside functions, relative ones too, and those of
-what they import in turn. Files of the standard library, of installed packages and of Regiolect are left out; an
-installed package that defines the thing itself is told by its version. Not seen is what a file loads under a name that
-it makes up as it runs, or from a folder that a function adds to `sys.path`.
+what they import in turn. Of `from package import *` the modules that `__all__` names count. Where a file imports by a
+name that is text (`importlib.import_module`, `__import__`, `runpy.run_module`, `pkgutil.resolve_name`), every text in
+it that is the name of a module counts: as it stands, within the file's own package, and within those that it names.
+
+Files of the standard library, of installed packages and of Regiolect are left out; an installed package that defines
+the thing itself is told by its version. An archive on `sys.path` counts as a whole, without what it imports. Not seen
+is what a file loads under a name that it puts together as it runs, or by a path, or from a folder that a function adds
+to `sys.path`.
 """
 
 from __future__ import annotations
@@ -13,20 +18,25 @@ import dis
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 from types import CodeType
 
-from regiolect.identity.made_of import Made, Module, Piece, bare, is_installed, is_provided, is_users, place_of
+from regiolect.identity.defined_in import Module, Piece, bare, file_of, is_installed, is_provided, is_users, place_of
+from regiolect.identity.made_of import Made
 from regiolect.scoped_cache import once
 
 # Steps of compiled code that say nothing here and stand in between: which ones, differs between versions of Python.
 _FILLERS = ("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "TO_BOOL", "NOT_TAKEN")
-_BY_NAME = frozenset(("import_module", "__import__"))
+# What imports by a name that is text.
+_BY_NAME = frozenset({"import_module", "__import__", "run_module", "resolve_name"})
+_SUFFIXES = tuple(all_suffixes())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +115,22 @@ def _follow(name: str, path: Path, search: tuple[str, ...], files: dict[str, Pat
 
 def _imported(name: str, path: Path, search: tuple[str, ...]) -> tuple[Module, ...]:
     """The user's own modules that a file imports, and the packages that they are in."""
-    named = _imports(name, path)
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    whole = _code_in(path)
+    named = list(_absolute(_stated(whole), package))
+    for star in [each.removesuffix(".*") for each in named if each.endswith(".*")]:
+        for file in _inits([star], search).values():
+            named += [f"{star}.{text}" for text in _texts(_code_in(file), frozenset({"__all__"}))]
+    texts = _texts(whole, _BY_NAME)
+    named += _absolute(texts, package)
+    for home in (package, *_inits(texts, search)):
+        named += _absolute((text if text.startswith(".") else f".{text}" for text in texts), home)
     return tuple(_found(dict.fromkeys(part for each in named for part in (*_packages(each), each)), search))
+
+
+def _inits(names: Iterable[str], search: tuple[str, ...]) -> dict[str, Path]:
+    """Those of the modules that are packages of the user's, with their own files."""
+    return {name: path for name, path in _found(names, search) if path.stem == "__init__"}
 
 
 def _packages(name: str) -> Iterator[str]:
@@ -116,14 +140,17 @@ def _packages(name: str) -> Iterator[str]:
 
 def _called(name: str, path: Path) -> str:
     parts = name.split(".")
-    return "/".join((*(parts if path.stem == "__init__" else parts[:-1]), path.name))
+    # An archive holds other modules as well.
+    whole = path.stem == "__init__" or not path.name.endswith(_SUFFIXES)
+    return "/".join((*(parts if whole else parts[:-1]), path.name))
 
 
 def _found(names: Iterable[str], search: tuple[str, ...]) -> Iterator[Module]:
     """Those of the modules that are the user's own, with their files."""
     for name in names:
         spec = _spec(name, search)
-        if spec is not None and spec.has_location and spec.origin and is_users(path := Path(spec.origin)):
+        path = file_of(Path(spec.origin)) if spec is not None and spec.has_location and spec.origin else None
+        if path is not None and is_users(path):
             yield name, path
 
 
@@ -152,46 +179,80 @@ def _looked_for(name: str, search: tuple[str, ...]) -> ModuleSpec | None:
         return spec
 
 
-def _imports(name: str, path: Path) -> tuple[str, ...]:
-    """Names of the modules that a file imports, or may: `from a import b` may mean a module a.b."""
-    whole = _compiled(path.read_bytes() if path.suffix == ".py" else b"", path)
-    if whole is None:
-        # Not this version's Python, so nothing can import it here. Its content counts all the same.
-        return ()
-    package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    return tuple(dict.fromkeys(_absolute(_stated(whole), package)))
+def _code_in(path: Path) -> CodeType:
+    """The code of a file; none in an archive, in what is compiled, and in what no Python of this version reads, so
+    that nothing can import it here. Its content counts all the same."""
+    text = path.read_bytes() if path.suffix == ".py" else b""
+    # How deep a tree may be, Python 3.11 counts from where the compiler is called: here always from the same place.
+    with ThreadPoolExecutor(1) as fresh:
+        return fresh.submit(_compiled, text, path).result() or compile("", path, "exec")
 
 
 def _compiled(text: bytes, path: Path) -> CodeType | None:
-    """The code of a file; None if it is none.
+    """The code of a text; None if it is none.
 
     Compiled and not parsed by `ast`: Python 3.11 counts in one place for all threads how deep it is in a tree
     (python/cpython#106905), so that a traceback which another thread prints meanwhile ends this, or this that.
     """
     compiled = functools.partial(compile, text, path, "exec", dont_inherit=True, optimize=0)
-    with suppress(SyntaxError, ValueError):
+    # The last two: a tree that is too deep.
+    none = (SyntaxError, ValueError, RecursionError, MemoryError)
+    with suppress(*none):
         return compiled()
     # Where warnings are errors, one about code that runs all the same is a SyntaxError. Who warns meanwhile in another
     # thread may not be heard, so this is no way for every file.
-    with suppress(SyntaxError, ValueError), warnings.catch_warnings():
+    with suppress(*none), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compiled()
     return None
 
 
-def _stated(code: CodeType) -> Iterator[str]:
-    """What imports in compiled code name, relative ones with their dots: statements, `importlib.import_module("name")`
-    and `__import__("name")`. Those that types alone need are not run."""
-    steps = _run(code)
-    for index, step in enumerate(steps):
-        if step.opname == "IMPORT_NAME":
-            yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
-        elif isinstance(step.argval, CodeType) and _may_import(step.argval):
-            yield from _stated(step.argval)
-        elif step.argval in _BY_NAME and step.opname.startswith("LOAD_"):
-            after = steps[index + 1]
-            if after.opname == "LOAD_CONST" and isinstance(after.argval, str):
-                yield after.argval
+def _stated(whole: CodeType) -> Iterator[str]:
+    """What import statements in compiled code name, relative ones with their dots; `from a import b` may mean a module
+    a.b. Those that types alone need are not run."""
+    for steps in _steps(whole, _may_import):
+        for index, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":
+                yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
+
+
+def _texts(whole: CodeType, words: frozenset[str]) -> list[str]:
+    """Texts in compiled code that may name a module, where it mentions one of the words."""
+    if not _mentions(whole, words):
+        return []
+    held: list[object] = []
+    for steps in _steps(whole, lambda code: True):
+        for step, after in itertools.pairwise((*steps, None)):
+            if step is not None and "_CONST" in step.opname:
+                # Names that an import statement has looked at already, and those of arguments.
+                held += [] if after is not None and after.opname in ("IMPORT_NAME", "CALL_KW") else [step.argval]
+    for each in held:
+        held += each if isinstance(each, tuple | frozenset) else ()
+    names = dict.fromkeys(each.partition(":")[0] for each in held if isinstance(each, str))
+    # Every program holds the one that is left out, and means no module.
+    return [each for each in names if each != "__main__" and all(map(str.isidentifier, each.lstrip(".").split(".")))]
+
+
+def _mentions(whole: CodeType, words: frozenset[str]) -> bool:
+    waiting = [whole]
+    while waiting:
+        code = waiting.pop()
+        texts = (each for each in code.co_consts if isinstance(each, str))
+        if not words.isdisjoint((*code.co_names, *code.co_varnames, *code.co_freevars, *texts)):
+            return True
+        waiting += (each for each in code.co_consts if isinstance(each, CodeType))
+    return False
+
+
+def _steps(whole: CodeType, wanted: Callable[[CodeType], bool]) -> Iterator[list[dis.Instruction]]:
+    """Steps of each wanted code of a file, however deep it stands."""
+    waiting = [whole]
+    while waiting:
+        code = waiting.pop()
+        if wanted(code):
+            steps = _run(code)
+            yield steps
+            waiting += (step.argval for step in steps if isinstance(step.argval, CodeType))
 
 
 def _run(code: CodeType) -> list[dis.Instruction]:
@@ -209,17 +270,14 @@ def _run(code: CodeType) -> list[dis.Instruction]:
 
 def _may_import(code: CodeType) -> bool:
     """False of most functions, whose steps then need not be gone through."""
-    return (
-        dis.opmap["IMPORT_NAME"] in code.co_code[::2]
-        or not _BY_NAME.isdisjoint((*code.co_names, *code.co_varnames, *code.co_freevars))
-        or any(_may_import(each) for each in code.co_consts if isinstance(each, CodeType))
-    )
+    inner = any(isinstance(each, CodeType) for each in code.co_consts)
+    return inner or dis.opmap["IMPORT_NAME"] in code.co_code[::2]
 
 
 def _import(level: int, names: Iterable[str], module: str) -> Iterator[str]:
     yield (start := "." * level + module)
     dot = "." if module else ""
-    yield from (f"{start}{dot}{name}" for name in names if name != "*")
+    yield from (f"{start}{dot}{name}" for name in names)
 
 
 def _absolute(names: Iterable[str], package: str) -> Iterator[str]:

@@ -316,12 +316,12 @@ class Registry:
             return fetch_bytes(source, at.uri, f"{BUNDLE}/{path}", Path(scratch), RECORD)
 
     def held(self, version: RegisteredEngine) -> str | None:
-        """Why a release held a version back, with its figures; None if none did. For people to read, on one line: a tag
-        is not signed, and a terminal would obey what is no printable character in it."""
+        """Why a release held a version back, with its figures; None if none did. For people to read: a tag is not
+        signed."""
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to read {version.uri} at {at.shown}"):
             found: str | None = client.get_model_version(version.name, str(version.version)).tags.get("held")
-        return None if found is None else "".join(sign if sign.isprintable() else " " for sign in found)
+        return found
 
     def annotate(self, version: RegisteredEngine, notes: Mapping[str, str | None]) -> None:
         """Set tags of a version, for people to read; nothing is decided by them. None removes one."""

@@ -9,6 +9,7 @@ holds the new version back.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -25,6 +26,7 @@ from regiolect.contracts import (
     Blob,
     BuildRequest,
     ChampionComparison,
+    Decision,
     RegisteredEngine,
     SampleSet,
     Split,
@@ -84,8 +86,9 @@ class Champion:
 
     def against(self, engines: Sequence[ApprovedEngine]) -> tuple[ChampionComparison, ...]:
         """Each new engine of a version against the served one in whose place it comes: that of its target and class.
-        One for which there is none comes in the place of those that the version leaves out. Where it leaves out none,
-        it adds to what is served, and is compared with nothing; nor is an engine that is served already.
+        One for which there is none comes in the place of those that the version leaves out, and of those of its target
+        where only one of the two has a class: of several, the comparison counts in which it does worst. Where there are
+        none of these, it adds to what is served, and is compared with nothing; nor is an engine that is served already.
 
         Args:
             engines: all of the new version.
@@ -95,34 +98,45 @@ class Champion:
         return tuple(filter(None, (self._compared(engine, requests) for engine in new)))
 
     def _compared(self, new: ApprovedEngine, requests: Collection[BuildRequest]) -> ChampionComparison | None:
-        rule, request = self.policy.accuracy, new.engine.request
-        about: _About = {
+        try:
+            places = self._in_place_of(new.engine.request, requests)
+        except RegiolectError as error:
+            return self._not_compared(new, error)
+        return max((self._beside(served, new) for served in places), key=_strictness, default=None)
+
+    def _beside(self, served: ApprovedEngine, new: ApprovedEngine) -> ChampionComparison:
+        place = served.engine.request.place
+        try:
+            kept = same_evidence(served.evaluation, new.evaluation)
+            return judge_against(
+                self.policy.accuracy,
+                self._results(served) if kept else self._answered_again(served, new),
+                PairedResults.from_csv(self.store.path_of(new.evaluation.results)),
+                served_key=served.engine.request.build_key,
+                elsewhere="" if place == new.engine.request.place else place,
+                again=not kept,
+                **self._about(new),
+            )
+        except RegiolectError as error:
+            return self._not_compared(new, error)
+
+    def _not_compared(self, new: ApprovedEngine, error: RegiolectError) -> ChampionComparison:
+        why = f"{type(error).__name__}: expected {error.expected}; found {error.found}. {error.remedy}"
+        return not_compared(self.policy.accuracy, why, **self._about(new))
+
+    def _about(self, new: ApprovedEngine) -> _About:
+        request = new.engine.request
+        return {
             "target": request.target.name,
             "arithmetic": request.arithmetic,
             "engine": request.build_key,
             "champion": self.served.uri,
         }
-        try:
-            served = self._in_place_of(request, requests)
-            if served is None:
-                return None
-            kept = same_evidence(served.evaluation, new.evaluation)
-            return judge_against(
-                rule,
-                self._results(served) if kept else self._answered_again(served, new),
-                PairedResults.from_csv(self.store.path_of(new.evaluation.results)),
-                served_key=served.engine.request.build_key,
-                elsewhere="" if served.engine.request.place == request.place else served.engine.request.place,
-                again=not kept,
-                **about,
-            )
-        except RegiolectError as error:
-            why = f"{type(error).__name__}: expected {error.expected}; found {error.found}. {error.remedy}"
-            return not_compared(rule, why, **about)
 
-    def _in_place_of(self, request: BuildRequest, requests: Collection[BuildRequest]) -> ApprovedEngine | None:
-        """The served engine that a new one would replace: of its target, and of its class where both have one; else one
-        that goes: first those in whose own place nothing comes, then those of its target.
+    def _in_place_of(self, request: BuildRequest, requests: Collection[BuildRequest]) -> Sequence[ApprovedEngine]:
+        """The served engines that a new one would replace: the one of its place; else those of its target where only
+        one of the two has a class, and those that go though nothing comes in their own places; where there are none,
+        those that another replaces, of its target if there are any.
 
         Args:
             requests: of all engines of the new version.
@@ -131,10 +145,12 @@ class Champion:
         served = self._manifest.engines
         here = [each for each in served if each.engine.request.target.name == request.target.name]
         same = [each for each in here if each.engine.request.arithmetic is request.arithmetic]
+        if same:
+            return same
         of_any = [each for each in here if None in (each.engine.request.arithmetic, request.arithmetic)]
-        going = [each for each in (*here, *served) if each.engine.request.build_key not in keys]
-        going.sort(key=lambda each: each.engine.request.place in places)
-        return next(iter([*same, *of_any, *going]), None)
+        going = [each for each in served if each.engine.request.build_key not in keys]
+        left_out = [each for each in going if each.engine.request.place not in places and each not in of_any]
+        return [*of_any, *left_out] or [each for each in going if each in here] or going
 
     @functools.cached_property
     def _manifest(self) -> BundleManifest:
@@ -237,3 +253,9 @@ def require_bundle(champion: RegisteredEngine, digest: str) -> None:
             found=digest,
             remedy=_RELEASE,
         )
+
+
+def _strictness(comparison: ChampionComparison) -> tuple[bool, float]:
+    """What holds back before what does not, and what was measured before what another release may still compare."""
+    upper = comparison.loss_upper
+    return comparison.outcome is not Decision.APPROVED, -math.inf if upper is None else upper

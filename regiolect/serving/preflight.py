@@ -253,7 +253,7 @@ def _remedy(artifact: EngineArtifact, misfits: Sequence[Misfit]) -> str:
         return "; ".join(stated)
     if blocking.keys() == {"version"}:
         backend = catalog.backend(target.backend)
-        return f"{backend.installation()} {backend.distribution}=={artifact.backend_version}"
+        return f"{backend.installation()} {backend.carrier()}=={artifact.backend_version}"
     if "device" in blocking:
         return (
             f"load it on a machine of target {target.name}, or name a target for machines like this one in the policy "

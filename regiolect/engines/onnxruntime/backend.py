@@ -26,6 +26,11 @@ class OnnxRuntimeBackend(Backend):
     tunable = TUNABLE
     classed = True
 
+    def installation(self) -> str:
+        # The build for GPUs runs these engines as well, and this one beside it would overwrite its files.
+        carried = self.carrier() in self.carried_by
+        return "pip install 'regiolect[onnxruntime-cuda]'" if carried else super().installation()
+
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
         return configurations()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -267,6 +268,17 @@ def test_a_version_outside_what_is_supported_is_named_with_the_reason(
     assert orchestrator.verdict == "wrong"
     assert "fastapi 0.155.0, outside <0.151; with newer ones every flow" in orchestrator.found
     assert orchestrator.remedy == "pip install 'regiolect[orchestrator]'"
+
+
+def test_what_another_distribution_carries_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str, ask=importlib.metadata.version) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.31.1" if name == "onnxruntime-gpu" else ask(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    found = {finding.name: finding for finding in installation.packages()}["packages: onnxruntime"]
+    assert (found.verdict, found.found) == ("ok", "onnxruntime-gpu 1.31.1")
 
 
 def test_backends_that_need_more_than_their_name_are_told_with_it() -> None:

@@ -18,6 +18,7 @@ from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import NotRunnableHere
 from regiolect.host.gpu import Gpu
+from regiolect.serving.preflight import preflight
 from tests.elsewhere import CPU, ISA
 
 ROOT = Path(__file__).parents[3]
@@ -200,6 +201,26 @@ def test_without_nvidia_ml_py_nobody_says_that_there_is_no_gpu(monkeypatch: pyte
 def test_the_build_of_onnxruntime_for_gpus_runs_what_was_built_for_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     Installed(monkeypatch, onnxruntime_gpu="1.31.1")
     assert catalog.backend("onnxruntime").version() == "1.31.1"
+
+
+@pytest.mark.parametrize(
+    ("installed", "remedy"),
+    [
+        ({"onnxruntime_gpu": "1.31.1"}, "pip install 'regiolect[onnxruntime-cuda]' onnxruntime-gpu==1.30.0"),
+        ({"onnxruntime": "1.31.1"}, "pip install 'regiolect[onnxruntime]' onnxruntime==1.30.0"),
+        ({}, "pip install 'regiolect[onnxruntime]' onnxruntime==1.30.0"),
+    ],
+)
+def test_nothing_is_installed_beside_the_distribution_that_carries_the_library(
+    bundles, monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], remedy: str
+) -> None:
+    """ONNX Runtime's two overwrite each other's files."""
+    artifact = bundles.artifact(backend="onnxruntime").model_copy(update={"backend_version": "1.30.0"})
+    Installed(monkeypatch, **installed)
+    backend = type("Bound", (OnnxRuntimeBackend,), {"binding": frozenset({"backend", "version"})})()
+    monkeypatch.setattr(catalog, "backend", lambda name: backend)
+    (fit,) = preflight((artifact,)).engines
+    assert fit.remedy == remedy
 
 
 def test_every_backend_has_an_extra_of_its_name_that_brings_its_distribution() -> None:

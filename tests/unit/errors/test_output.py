@@ -24,12 +24,18 @@ class HTTPError(Exception):
     """As a vendor's."""
 
 
+class Dropped:
+    def __del__(self) -> None:
+        raise HTTPError(ADDRESS)
+
+
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    before = logging.getLogRecordFactory(), warnings.formatwarning, sys.excepthook, threading.excepthook
+    before = warnings.formatwarning, sys.excepthook, threading.excepthook, sys.unraisablehook
+    factory = logging.getLogRecordFactory()
     yield
-    logging.setLogRecordFactory(before[0])
-    warnings.formatwarning, sys.excepthook, threading.excepthook = before[1:]
+    logging.setLogRecordFactory(factory)
+    warnings.formatwarning, sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
 def fail() -> None:
@@ -67,9 +73,12 @@ def test_uncaught_errors_of_threads_and_warnings_tell_no_secret(capsys: pytest.C
     thread.start()
     thread.join()
     sys.excepthook(HTTPError, HTTPError(ADDRESS), None)
+    dropped = Dropped()
+    del dropped
     said = capsys.readouterr().err + warnings.formatwarning(f"old: {ADDRESS}", UserWarning, "a.py", 1)
     assert "Exception in watcher:" in said
     assert "HTTPError: https://bot:***@" in said
+    assert "Exception ignored in function:" in said
     assert "UserWarning: old: https://bot:***@" in said
     assert PLANTED not in said
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+import timeit
 import traceback
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -96,6 +98,18 @@ def test_every_address_of_a_text_is_looked_at() -> None:
         ("X-Api-Key: s3cret\nHost: db", "X-Api-Key: ***\nHost: db"),
         ("PRIVATE-TOKEN: s3cret", "PRIVATE-TOKEN: ***"),
         ("MYSQL_PWD=s3cret mysql -u me", "MYSQL_PWD=*** mysql -u me"),
+        ("{b'authorization': b'Bearer s3cret', b'a': 1}", "{b'authorization': b'***', b'a': 1}"),
+        ("[('authorization', 'Bearer s3cret'), ('a', 1)]", "[('authorization', '***'), ('a', 1)]"),
+        ("[(b'x-api-key', b's3cret')] and ('password', 's3cret')", "[(b'x-api-key', b'***')] and ('password', '***')"),
+        (r'body "{\"password\": \"s3\\\"cret\", \"a\": 1}"', r'body "{\"password\": \"***\", \"a\": 1}"'),
+        (r"'{\'token\': \'s3cret\'}'", r"'{\'token\': \'***\'}'"),
+        ("api-key: s3cret\nHost: db", "api-key: ***\nHost: db"),
+        ("Ocp-Apim-Subscription-Key: s3cret", "Ocp-Apim-Subscription-Key: ***"),
+        ("password  =  s3cret user=me", "password  =  *** user=me"),
+        ("password\t=\ts3cret", "password\t=\t***"),
+        ("password =s3cret; token= s3cret; secret => s3cret", "password =***; token= ***; secret => ***"),
+        ("password = '''s3cret\ns3cret''' x", "password = '''***''' x"),
+        ("DB_PASS=s3cret GITHUB_PAT=s3cret CREDENTIALS=s3cret", "DB_PASS=*** GITHUB_PAT=*** CREDENTIALS=***"),
     ],
 )
 def test_secrets_behind_a_name_are_left_out(text: str, shown: str) -> None:
@@ -112,6 +126,9 @@ def test_secrets_behind_a_name_are_left_out(text: str, shown: str) -> None:
         "expected a token; found ':' // see https://docs.example/a?page=2#secret-names",
         "engine tiny-eu:3@champion at models:/tiny-eu@champion in s3://bucket/prefix/x",
         "image regiolect:1@sha256:0f3a on host:5000, code=3, jwt=2, what?",
+        "x-monkey: 3, x-keyboard: 4, pad_token='[PAD]', eos_token=2, 'image_token': '<image>'",
+        "input names ['token', 'x']",
+        "host=db password= user=me; one_pass: 2, passes=3, PYTHONPATH=/a, PATTERN=b, if password == 'x'",
         "C:\\Users\\me@corp and \\\\share\\x, {'secretName': 'db', 'credentials_path': '/a'}",
     ],
 )
@@ -133,6 +150,20 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 def test_a_long_text_takes_no_minutes(text: str, shown: str | None) -> None:
     found = redacted(text)
     assert shown is None or found == shown
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("piece", "before"),
+    [("?a=b&", ""), (")?a=b&", ""), ("?a=b#token=", ""), (";a=b%41", "mysql://db/x?"), ("?", "http://h/a")],
+)
+def test_twice_the_text_takes_no_more_than_about_twice_the_time(piece: str, before: str) -> None:
+    def seconds(times: int) -> float:
+        text = before + piece * times
+        return min(timeit.repeat(lambda: redacted(text), number=1, repeat=3))
+
+    # Sixteen times the text: a quadratic search would take 256 times as long.
+    assert seconds(8_000) < 64 * seconds(500) + 0.05
 
 
 @pytest.mark.parametrize("address", ["s3:me:s3cret@b", "https:me:s3 cret@host", "https://me:s3 cret@host"])
@@ -204,14 +235,26 @@ def test_what_the_environment_holds_is_known_in_any_form_and_in_parts(monkeypatc
     monkeypatch.setenv("MYSQL_PWD", "of-the-client")
     monkeypatch.setenv("OLDPWD", "/home/of-a-user")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:an-auth-string")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", __file__)
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
     told = "password 'long pass/word', or long%20pass/word; key 0123456789 (an-auth-string) in /var/run/token"
     assert redacted(told) == "password '***', or ***; key *** (***) in /var/run/token"
     assert redacted("of-the-client in /home/of-a-user") == "*** in /home/of-a-user"
+    assert redacted(f"no such key in {__file__}") == f"no such key in {__file__}"
     # What urllib and libpq say of a password with a slash in it.
     assert redacted("Port could not be cast to integer value as 'long%20pass'").endswith("'***'")
     told = 'could not translate host name "word@db" to address'
     assert redacted(told) == told.replace("word", "***")
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGNING_PRIVATE_KEY", "AZURE_SUBSCRIPTION_KEY", "DB_PASS", "GITHUB_PAT", "MY_CREDENTIALS", "A_SECRET_KEY"]
+)
+def test_a_secret_of_the_environment_is_known_by_any_name_that_a_text_has_for_one(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "s3cret-0815")
+    assert redacted("no answer to s3cret-0815") == "no answer to ***"
 
 
 def test_a_password_that_the_address_shows_anyhow_is_not_cut_out_of_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +276,39 @@ def test_an_error_says_no_secret_and_has_no_cause_that_does() -> None:
         refused.__cause__, refused.__suppress_context__ = showable(error), True
     assert "s3cret" not in "".join(traceback.format_exception(refused))
     assert showable(harmless := KeyError("harmless")) is harmless
+
+
+def in_a_note(text: str) -> Exception:
+    error = ValueError("harmless")
+    error.add_note(text)
+    return error
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text: ExceptionGroup("several", [ValueError("harmless"), ValueError(text)]),
+        in_a_note,
+        lambda text: SyntaxError("invalid", ("a.cfg", 1, 1, text)),
+    ],
+    ids=["group", "note", "line of a file"],
+)
+def test_no_part_of_a_cause_that_is_printed_tells_a_secret(made: Callable[[str], BaseException]) -> None:
+    assert showable(made("password='s3cret'")) is None
+    assert showable(error := made("harmless")) is error
+
+
+@pytest.mark.timeout(60)
+def test_causes_may_form_a_cycle_and_an_error_may_say_nothing() -> None:
+    class Mute(ValueError):
+        def __str__(self) -> str:
+            raise RuntimeError("its own code")
+
+    one, two = ValueError("one"), Mute("two")
+    one.__cause__, two.__cause__ = two, one
+    assert showable(one) is one
+    two.__cause__ = ValueError("password='s3cret'")
+    assert showable(one) is None
 
 
 def test_what_is_secret_in_an_address_is_told_as_written_and_as_read() -> None:

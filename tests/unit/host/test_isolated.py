@@ -515,3 +515,56 @@ def test_neither_an_error_nor_its_causes_bring_a_secret_to_the_parent(
     assert PLANTED not in told
     assert shown in str(raised.value)
     assert "ValueError" in told or type(raised.value).__name__ == "OSError"
+
+
+class SaysNothing(ValueError):
+    def __str__(self) -> str:
+        raise RuntimeError("its own code")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("its own code")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Ends(KeyboardInterrupt):
+    pass
+
+
+def raise_after_a_secret(kind: type[BaseException]) -> None:
+    try:
+        raise ConnectionError(f"no answer of postgresql://me:{PLANTED}@db/x")
+    except ConnectionError as error:
+        raise kind(f"password='{PLANTED}'") from error
+
+
+def raise_after_thousands() -> None:
+    error: Exception | None = None
+    for number in range(5_000):
+        link = ValueError(f"attempt {number}")
+        link.__cause__, error = error, link
+    raise RuntimeError("no attempt was left") from error
+
+
+@pytest.mark.parametrize("kind", [SaysNothing, KeyboardInterrupt, GeneratorExit, Ends, SystemExit])
+def test_an_error_of_any_kind_comes_by_its_name_and_nothing_of_it_is_printed(
+    child: Child, kind: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = child.run(pid)
+    with pytest.raises(RuntimeError) as raised:
+        child.run(raise_after_a_secret, kind)
+    assert type(raised.value).__name__ == kind.__name__
+    assert type(raised.value.__cause__).__name__ == "ConnectionError"
+    assert child.run(pid) == before, "it is no crash"
+    child.close()
+    told = "".join(traceback.format_exception(raised.value)) + capfd.readouterr().err
+    assert "in raise_after_a_secret" in told
+    assert PLANTED not in told
+
+
+def test_thousands_of_causes_are_told_by_the_nearest(child: Child) -> None:
+    with pytest.raises(RuntimeError, match="no attempt was left") as raised:
+        child.run(raise_after_thousands)
+    told = "".join(traceback.format_exception(raised.value))
+    assert "attempt 4999" in told
+    assert "attempt 1000" not in told

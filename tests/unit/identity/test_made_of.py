@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +59,13 @@ def local_class(given):
         def __call__(self): ...
     return Made()
 
+def local_property(given):
+    class Made:
+        @property
+        def width(self): return given
+        def __call__(self): ...
+    return Made()
+
 def local_model(given, of=None):
     import pydantic
     class Made(pydantic.BaseModel):
@@ -80,7 +91,8 @@ def deep(given):
     "net": "import blocks\ndef build(width): ...\ndef build_wide(width): ...\n",
     "blocks": "",
     "spec": """
-import argparse, cmath, collections, datetime, decimal, enum, functools, math, operator, re, threading, types, zoneinfo
+import argparse, cmath, collections, dataclasses, datetime, decimal, enum, fractions, functools, math, operator
+import re, threading, types, zoneinfo
 from pathlib import Path
 import numpy as np, torch
 import net
@@ -92,6 +104,25 @@ class Size(enum.Enum):
 
 HERE = Path(__file__).parent
 P = functools.partial
+
+PAIR = (lambda: 1), (lambda: 2)
+
+class Flags(enum.IntFlag):
+    ONE = 1
+
+class Row(np.ndarray): ...
+class Name(str): ...
+
+def in_zone(name):
+    return datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo(name))
+
+def record(value, *fields):
+    return np.array([value], [(name, kind) for name, kind in zip('ab', fields)])[0]
+
+def tagged(kind, value, tag):
+    made = kind(value)
+    made.tag = tag
+    return made
 """,
 }
 
@@ -163,11 +194,31 @@ CHANGES = [
     ("by_default(1)", "by_default(2)"),
     ("local_class(1)", "local_class(2)"),
     ("local_model(1)", "local_model(2)"),
+    ("local_property(1)", "local_property(2)"),
+    ("P(load, functools.partialmethod(load, 1))", "P(load, functools.partialmethod(load, 2))"),
     ("marked(1)", "marked(2)"),
     ("in_itself(1)", "in_itself(2)"),
     ("logged(P(load, 1))", "logged(P(load, 2))"),
     ("np.vectorize(P(load, 1))", "np.vectorize(P(load, 2))"),
     ("Loader(torch.nn.Dropout(0.1))", "Loader(torch.nn.Dropout(0.2))"),
+    ("P(load, {'a': 1, 'b': 2})", "P(load, {'b': 2, 'a': 1})"),
+    ("P(load, collections.OrderedDict(a=1, b=2))", "P(load, collections.OrderedDict(b=2, a=1))"),
+    ("P(load, collections.deque([1], 2))", "P(load, collections.deque([1], 3))"),
+    ("P(load, in_zone('Europe/Berlin'))", "P(load, in_zone('Europe/Paris'))"),
+    ("P(load, Flags(8))", "P(load, Flags(16))"),
+    ("P(load, enum.Enum('E', {'A': 1}).A)", "P(load, enum.Enum('E', {'A': 2}).A)"),
+    ("P(load, PAIR[0])", "P(load, PAIR[1])"),
+    ("type('Made', (), {'width': 1, '__call__': load})()", "type('Made', (), {'width': 2, '__call__': load})()"),
+    ("P(load, dataclasses.make_dataclass('D', 'a')(1))", "P(load, dataclasses.make_dataclass('D', 'a')(2))"),
+    ("P(load, collections.namedtuple('T', 'a')(1))", "P(load, collections.namedtuple('T', 'b')(1))"),
+    ("P(load, record((1, 2), 'i4', 'i4'))", "P(load, record((1, 2), 'i4', 'u4'))"),
+    ("P(load, record((1, ['a']), 'i4', object))", "P(load, record((1, ['b']), 'i4', object))"),
+    ("P(load, 'a')", "P(load, Name('a'))"),
+    ("P(load, tagged(Name, 'a', 1))", "P(load, tagged(Name, 'a', 2))"),
+    ("P(load, np.zeros(1))", "P(load, np.zeros(1).view(Row))"),
+    ("P(load, 10 ** 5000)", "P(load, 10 ** 5000 + 1)"),
+    ("P(load, fractions.Fraction(10 ** 5000, 3))", "P(load, fractions.Fraction(10 ** 5000, 7))"),
+    ("P(load, range(10 ** 5000))", "P(load, range(10 ** 5001))"),
 ]
 # Of what only this process knows nothing gets in.
 MORE = [
@@ -258,6 +309,59 @@ def test_nothing_of_a_thing_is_run_to_look_at_it() -> None:
             raise SystemExit
 
     assert made_of(Loud(), ()).name.endswith("Loud")
+
+
+class Absent:
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise SystemExit
+
+
+class Endless(list[int]):
+    def __iter__(self) -> Any:
+        raise SystemExit
+
+
+class Lazy(dict[str, int]):
+    def items(self) -> Any:
+        raise SystemExit
+
+
+class Day(datetime.date):
+    def isoformat(self) -> Any:
+        raise SystemExit
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+    @property
+    def name(self) -> Any:
+        raise SystemExit
+
+
+def gone() -> Any:
+    class Held: ...
+
+    return weakref.proxy(Held())
+
+
+def load(*given: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Absent, gone, lambda: Endless([1]), lambda: Lazy(a=1), lambda: Day(2026, 1, 1), lambda: Colour.RED],
+    ids=["proxy", "weak", "list", "dict", "date", "enum"],
+)
+def test_nothing_of_what_a_thing_holds_is_run_either(make: Callable[[], Any]) -> None:
+    assert made_of(functools.partial(load, make()), ()).settings
+
+
+@pytest.mark.timeout(20)
+def test_a_hundred_thousand_names_of_files_are_read_in_seconds() -> None:
+    names = [f"/data/photos/{number:06d}.png" for number in range(100_000)]
+    assert made_of(functools.partial(load, names), sys.path).settings
 
 
 def test_what_answers_to_every_name_is_not_asked() -> None:

@@ -7,6 +7,7 @@ import functools
 import gc
 import importlib
 import sys
+import zipfile
 from code import InteractiveInterpreter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -125,6 +126,76 @@ def test_what_types_alone_need_does_not_count_and_what_a_text_names_does(write: 
         }
     )
     assert names(spec.load) == ["inner.py", "named.py", "otherwise.py", "spec.py"]
+
+
+PACKAGE = {"pack.__init__": "", "pack.one": "", "pack.two": "", "one": "", "two": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "imported"),
+    [
+        ("from importlib import import_module as get\ndef load(): get('one')", {"one"}),
+        ("import importlib\nNAME = 'one'\ndef load(): importlib.import_module(NAME)", {"one"}),
+        ("import importlib\ndef load(x): importlib.import_module('one' if x else 'two')", {"one", "two"}),
+        ("import importlib\ndef load(): return map(importlib.import_module, ('one', 'two'))", {"one", "two"}),
+        ("import importlib\ndef load(): importlib.import_module('.one', 'pack')", {"pack/one"}),
+        ("def load(): return __import__('pack', fromlist=['one'])", {"one", "pack/one"}),
+        (
+            "import importlib\nLAZY = {'Net': ('one', ('two',))}\nget = getattr(importlib, 'import_module')",
+            {"one", "two"},
+        ),
+        ("import runpy\ndef load(): runpy.run_module('one')", {"one"}),
+        ("import pkgutil\ndef load(): pkgutil.resolve_name('one:Net')", {"one"}),
+        ("def load(): return 'one'", set()),
+    ],
+)
+def test_where_a_file_imports_by_text_its_texts_that_name_modules_count(
+    write: Write, text: str, imported: set[str]
+) -> None:
+    spec = write({"spec": f"{text}\ndef made(): ...\n", **PACKAGE})
+    assert imported == {name.removesuffix(".py") for name in names(spec.made)} & {"one", "two", "pack/one", "pack/two"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def load(): return __import__('one', globals(), level=1)",
+        "import importlib\ndef __getattr__(name):\n    if name in {'one'}: return importlib.import_module('.' + name)",
+    ],
+)
+def test_a_text_names_a_module_of_the_own_package_as_well(write: Write, text: str) -> None:
+    spec = write({"pack.spec": f"{text}\ndef made(): ...\n", **PACKAGE})
+    assert "pack/one.py" in names(spec.made)
+
+
+def test_what_all_names_counts_where_everything_is_imported(write: Write) -> None:
+    spec = write({"spec": "from pack import *\ndef load(): ...\n", **PACKAGE, "pack.__init__": "__all__ = ['one']\n"})
+    assert names(spec.load) == ["pack/__init__.py", "pack/one.py", "spec.py"]
+
+
+def test_an_archive_on_the_search_path_counts(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+        archive.writestr("zipped.py", "def build(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib.zip")
+    spec = write({"spec": "import zipped\ndef load(): ...\n"})
+    assert code(spec.load).files["zipped/lib.zip"] == tmp_path / "lib.zip"
+    assert list(code(functools.partial(spec.zipped.build)).files) == ["zipped/lib.zip"]
+
+
+@pytest.mark.parametrize("table", [f"x = {'-' * 20_000}1", f"x = {' + '.join(['1'] * 20_000)}"])
+def test_a_file_that_no_python_reads_counts(write: Write, table: str) -> None:
+    spec = write({"spec": "def load():\n    import table\n", "table": table})
+    assert names(spec.load) == ["spec.py", "table.py"]
+
+
+def test_what_is_found_does_not_depend_on_how_deep_it_is_asked_for(write: Write) -> None:
+    table = f"import one\nx = {' + '.join(['x'] * 2_000)}\n"
+    spec = write({"spec": "def load():\n    import table\n", "table": table, "one": ""})
+
+    def asked(depth: int) -> list[str]:
+        return asked(depth - 1) if depth else names(spec.load)
+
+    assert asked(500) == names(spec.load) == ["one.py", "spec.py", "table.py"]
 
 
 def test_a_file_of_the_user_counts_though_it_is_called_like_one_of_the_standard_library(write: Write) -> None:

@@ -8,14 +8,17 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import FileInfo
 
+from regiolect import orchestrator
 from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
 from regiolect.bundle.verify import verify_bundle
+from regiolect.cli.promote import promote
 from regiolect.contracts import RegisteredEngine
 from regiolect.errors import IntegrityError, RegistryError, UnusableFile
 from regiolect.integrity import digest_file
@@ -181,10 +184,18 @@ def test_tags_that_somebody_rewrote_are_refused(registry, register):
         registry.by_alias("tiny-retagged", CHAMPION)
 
 
-def test_why_a_version_was_held_back_is_told_without_what_a_terminal_obeys(registry, register):
-    made = register("held", b"one")
+def test_why_a_version_was_held_back_is_told_without_what_a_terminal_obeys(
+    registry, register, home, monkeypatch, capsys
+):
+    made = register("held", b"one", champion=False)
+    _client(registry).set_registered_model_alias(made.name, CHALLENGER, str(made.version))
     _client(registry).set_model_version_tag(made.name, str(made.version), "held", "worse\r\x1b[2Kall is well\n")
-    assert registry.held(made) == "worse  [2Kall is well "
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)
+    monkeypatch.setenv("REGIOLECT_HOME", str(home / "own"))
+    monkeypatch.setattr(orchestrator, "registration_lock", lambda settings: lambda name: nullcontext())
+    promote("tiny", "held", "it is right all the same")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == rf"{made.uri} was held back: worse\r\u001b[2Kall is well\n"
 
 
 def test_two_models_whose_names_meet_do_not_mix(registry, bundles, tmp_path):

@@ -155,6 +155,45 @@ def test_what_comes_is_beside_what_goes_and_not_beside_what_another_replaces(reg
     assert "(its engine of good" in made.held.found
 
 
+SATURATING, VNNI = Arithmetic.SATURATING, Arithmetic.VNNI
+
+
+@pytest.mark.parametrize(
+    ("served", "new"),
+    [
+        ({("t", SATURATING): 80, ("t", VNNI): 0}, {("t", None): 80}),
+        ({("t", None): 80, ("t-two", VNNI): 0}, {("t", None): None, ("t", VNNI): 80}),
+        ({("t", None): 80, ("t", SATURATING): 0}, {("t", None): None, ("t", VNNI): 80}),
+        ({("a", VNNI): 80, ("b", VNNI): 0}, {("c", VNNI): 80}),
+    ],
+    ids=["of both classes", "another target goes", "another class goes", "two targets go"],
+)
+def test_of_several_in_whose_place_it_comes_the_best_is_the_bar(registry, bundles, served, new, request) -> None:
+    """None: that engine stays as it is."""
+    names = {target for target, _ in (*served, *new)}
+    changes = {"accuracy": bundles.policy.accuracy.model_copy(update={"limit": 5.0})}
+    changes["targets"] = tuple(Target(name=name, backend="onnxruntime") for name in sorted(names))
+    here = dataclasses.replace(bundles, policy=bundles.policy.model_copy(update=changes))
+    region = request.node.callspec.id.replace(" ", "-")
+
+    def published(engines: dict[tuple[str, Arithmetic | None], int | None], version: str) -> Published:
+        outcomes = []
+        for (target, arithmetic), wrong in engines.items():
+            stays = wrong is None
+            judged = dataclasses.replace(here, results=answers(served[target, arithmetic] if stays else wrong))
+            artifact = judged.artifact(
+                region, target, content=f"{target} {arithmetic} {'served' if stays else version}".encode()
+            )
+            stated = artifact.request.model_copy(update={"arithmetic": arithmetic})
+            outcome = judged.outcome(artifact.model_copy(update={"request": stated}))
+            outcomes.append(outcome.model_copy(update={"arithmetic": arithmetic}))
+        return publish(here.exported(), outcomes, here.policy_of(region), here.store, registry, _never)
+
+    assert published(served, "served").held is None
+    (beside,) = published(new, "new").comparisons
+    assert (beside.outcome, beside.loss) == (Decision.FAILED, pytest.approx(20.0))
+
+
 def test_the_first_of_another_class_adds_to_one_that_stays_and_is_beside_nothing(registry, release) -> None:
     kept = {"arithmetic": Arithmetic.VNNI, "content": b"vnni"}
     release("classes", **kept)

@@ -1,0 +1,48 @@
+"""Where a person reads in a terminal: what others wrote is shown there, and none of it is obeyed.
+
+A model's name or a tag is written by anyone who may write to the registry, and a server's error by the server. A
+terminal would take signs of theirs for orders: to erase a line, to colour one, to turn its direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from regiolect.contracts import Failure
+from regiolect.errors.output import LAYOUT, printable
+
+_FIELDS = ("expected", "found", "remedy")
+
+
+class Terminal(Console):
+    """Rich's console. Whatever is printed is `printable`, cells and titles of tables as well; lines and tabs stay."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text, LAYOUT), **how)
+
+
+def shown(text: object) -> str:
+    """What others wrote, to stand in a line that has markup: it begins no line and has no markup of its own."""
+    return escape(printable(str(text)))
+
+
+def print_fields(console: Console, fields: Mapping[str, str], indent: str = "") -> None:
+    """A name and what belongs to it on each line; what has several lines goes on below its beginning."""
+    for name, told in fields.items():
+        lines = f"\n{indent}{'':<10}".join(map(shown, told.split("\n")))
+        console.print(f"{indent}{name:<9} {lines}", soft_wrap=True)
+
+
+def print_failure(console: Console, failure: Failure, where: str = "", indent: str = "") -> None:
+    """A failure as lines that a person can act on: whose it is and its kind, then what was expected, what was found and
+    the remedy."""
+    console.print(f"{indent}[red]{shown(f'{where}: {failure.kind}' if where else failure.kind)}[/red]", soft_wrap=True)
+    print_fields(console, {name: getattr(failure, name) for name in _FIELDS}, f"{indent}  ")
