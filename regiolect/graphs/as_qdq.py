@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from regiolect.errors import UnsupportedOperator
-from regiolect.graphs.protos import constants, is_standard, with_opset
+from regiolect.graphs.known import Known
+from regiolect.graphs.protos import is_standard, with_opset
 from regiolect.graphs.qdq import Names
 
 _OPERATORS = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul"}
@@ -26,8 +27,8 @@ def as_qdq(model: ModelProto) -> ModelProto:
     """The same model without these operators; itself if it has none. Control flow is not looked into.
 
     Raises:
-        UnsupportedOperator: scales that are computed, or not one for a tensor, row or column; or an opset below 13 that
-            ONNX's converter cannot raise.
+        UnsupportedOperator: scales that depend on an input, or not one for a tensor, row or column; or an opset below
+            13 that ONNX's converter cannot raise.
     """
     if not any(_meant(node) for node in model.graph.node):
         return model
@@ -49,7 +50,7 @@ class _Writing:
     """A graph that is being rewritten; new nodes are made in the order in which they run."""
 
     def __init__(self, model: ModelProto) -> None:
-        self.graph, self.held, self.names = model.graph, constants(model.graph), Names(model.graph)
+        self.graph, self.known, self.names = model.graph, Known(model), Names(model.graph)
         self.node = NodeProto()
         self.made: list[NodeProto] = []
 
@@ -95,17 +96,18 @@ class _Writing:
         return scale, self._new(point, np.broadcast_to(zero.ravel(), steps.shape)), axis
 
     def _constant(self, name: str) -> NDArray[Any]:
-        if name not in self.held:
+        tensor = self.known.get(name)
+        if tensor is None:
             raise self._refused(f"scale or zero point {name!r} that is computed")
-        return numpy_helper.to_array(self.held[name])
+        return numpy_helper.to_array(tensor)
 
     def _new(self, name: str, value: NDArray[Any]) -> str:
         """The name of a constant of that value and shape: the given one, where it is."""
-        if name in self.held and np.array_equal(self._constant(name), value):
+        if name in self.known and np.array_equal(self._constant(name), value):
             return name
         tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), self.names.new(name))
         self.graph.initializer.append(tensor)
-        self.held[tensor.name] = tensor
+        self.known.add(tensor)
         return str(tensor.name)
 
     def _add(self, operator: str, inputs: list[str], output: str, axis: int | None) -> str:

@@ -80,19 +80,9 @@ def checked_types(model: ModelProto) -> dict[str, int]:
 def _inferred_without_weights(model: ModelProto) -> ModelProto:
     """The checked and inferred model with its large weights as inputs.
 
-    ONNX serializes all that it checks, several times. Small weights stay: shapes are computed from them.
+    ONNX serializes all that it checks, several times.
     """
-    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
-    weights, inputs = {tensor.name for tensor in large}, {value.name for value in model.graph.input}
-    light = ModelProto()
-    _copy_fields(model, light, without="graph")
-    _copy_fields(model.graph, light.graph, without="initializer")
-    light.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in weights)
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in large
-        if tensor.name not in inputs
-    )
+    light, large = _without_weights(model)
     try:
         for tensor in large:
             _check_weight(tensor)
@@ -105,6 +95,27 @@ def _inferred_without_weights(model: ModelProto) -> ModelProto:
             found=reason[:500],
             remedy="export the model with a newer exporter or opset; the message names the node",
         ) from error
+
+
+def inferred_types(model: ModelProto) -> dict[str, int]:
+    """Element types of a model's tensors, by name, as far as ONNX tells them; nothing is checked."""
+    return tensor_types(onnx.shape_inference.infer_shapes(_without_weights(model)[0]).graph)
+
+
+def _without_weights(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
+    """The model with its large weights as inputs, and these. Small ones stay: shapes are computed from them."""
+    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
+    weights, inputs = {tensor.name for tensor in large}, {value.name for value in model.graph.input}
+    light = ModelProto()
+    _copy_fields(model, light, without="graph")
+    _copy_fields(model.graph, light.graph, without="initializer")
+    light.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in weights)
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in large
+        if tensor.name not in inputs
+    )
+    return light, large
 
 
 def _check_weight(tensor: TensorProto) -> None:
@@ -292,6 +303,20 @@ def sort_nodes(graph: GraphProto) -> None:
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def drop_unread(graph: GraphProto) -> None:
+    """Take out nodes and initializers that no output needs, and what the graph says of the types of what they made."""
+    needed, inputs = {value.name for value in graph.output}, {value.name for value in graph.input}
+    for place in reversed(range(len(graph.node))):
+        if needed.isdisjoint(graph.node[place].output):
+            del graph.node[place]
+        else:
+            needed |= reads(graph.node[place])
+    for tensors, kept in ((graph.initializer, needed | inputs), (graph.value_info, needed)):
+        for place in reversed(range(len(tensors))):
+            if tensors[place].name not in kept:
+                del tensors[place]
 
 
 def to_bytes(model: ModelProto) -> bytes:

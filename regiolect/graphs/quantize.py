@@ -24,7 +24,8 @@ from regiolect.graphs.protos import (
     with_opset,
 )
 from regiolect.graphs.qdq import Names, Writer, insert, least_for_bias, range_of
-from regiolect.graphs.refit import refit
+from regiolect.graphs.refit import off_middle, refit
+from regiolect.graphs.unsigned import unsigned
 from regiolect.precision import Recipe
 
 _OPERANDS = (0, 1)
@@ -119,7 +120,8 @@ def quantized(
     become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), more where an
     integer bias needs it (`qdq.least_for_bias`). Scales are float32; where the recipe's remainder is FP16 each is one
     that float16 holds exactly, rounded up so that nothing in range is clipped. Q/DQ nodes that the model arrives with
-    are rewritten where the recipe asks for pairs that fit into int16 (`refit`).
+    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no product of two
+    activations is one that OpenVINO would saturate (`off_middle`).
 
     Args:
         model: a normalized model.
@@ -137,6 +139,8 @@ def quantized(
     graph = result.graph
     nodes = {operand.node: graph.node[operand.node] for operand in operands}
     insert(graph, _redirected(result, nodes, operands, recipe, ranges))
+    if recipe.pairs_in_int16:
+        off_middle(graph, recipe.operators)
     return result
 
 
@@ -173,6 +177,7 @@ def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple
     result = ModelProto()
     result.CopyFrom(with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel"))
     if recipe.pairs_in_int16:
+        result = unsigned(result)
         refit(result.graph, recipe.operators)
     operands = plan_operands(result, recipe, wider)
     if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):

@@ -43,7 +43,7 @@ class OnnxRuntimeBackend(Backend):
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
         from regiolect.engines.onnxruntime.builder import build
 
-        build(graph, request, folder)
+        build(graph, request, folder, classed=self.classed)
 
     def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
         from regiolect.engines.onnxruntime.runtime import load

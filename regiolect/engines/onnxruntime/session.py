@@ -94,12 +94,16 @@ def open_session(
 def open_graph(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """A session on the processor, of a graph that is no engine: the model as it was exported, or one that observes it.
 
-    Where 8 x 8 bits saturate, it is put so that ONNX Runtime sums them exactly (`regiolect.graphs.as_qdq` and
-    `.unshared`), as exports and engines are.
+    Where 8 x 8 bits saturate, it is put so that ONNX Runtime sums them exactly (`regiolect.graphs.exact`), as engines
+    are.
 
     Args:
-        model: an ONNX file's bytes, or its path.
+        model: an ONNX file's bytes, or its path, beside which its external data lie.
         options: made by `session_options`.
+
+    Raises:
+        UnsupportedOperator, InvalidOnnx: there, as of `regiolect.graphs.exact.summed_exactly`.
+        One of `ERRORS`: ONNX Runtime cannot read or run it.
     """
     if EXACT[_UNSIGNED] == "1":
         model = _summed_exactly(model)
@@ -110,17 +114,17 @@ def open_graph(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnx
 def _summed_exactly(model: bytes | Path) -> bytes | Path:
     # Whoever only runs engines does not have onnx.
     from google.protobuf.message import DecodeError
-    from onnx import ModelProto
+    from onnx import ModelProto, load_model
+    from onnx.checker import ValidationError
 
-    from regiolect.graphs.as_qdq import as_qdq
-    from regiolect.graphs.unshared import unshared
+    from regiolect.graphs.exact import summed_exactly
 
     try:
-        read = ModelProto.FromString(model.read_bytes() if isinstance(model, Path) else model)
-    except DecodeError:
+        read = load_model(model) if isinstance(model, Path) else ModelProto.FromString(model)
+    except (DecodeError, OSError, ValidationError):
         # ONNX Runtime says what is wrong with it.
         return model
-    own = unshared(as_qdq(read))
+    own = summed_exactly(read)
     return model if own is read else own.SerializeToString()
 
 

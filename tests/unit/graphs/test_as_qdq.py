@@ -150,8 +150,25 @@ def test_scales_that_no_such_nodes_have_are_refused() -> None:
     assert caught.value.found == "scale 'ys' of shape (8,)", "rows of the batch are not channels"
 
     computed = product()
-    computed.graph.node.insert(0, helper.make_node("Identity", ["ws"], ["told"]))
+    computed.graph.node.insert(0, helper.make_node("ReduceMax", ["x"], ["told"], keepdims=0))
     computed.graph.node[2].input[4] = "told"
     with pytest.raises(UnsupportedOperator) as caught:
         as_qdq(computed)
     assert caught.value.found == "scale or zero point 'told' that is computed"
+
+
+def test_scales_that_are_constants_in_another_form_are_taken() -> None:
+    plain = product()
+    other = ModelProto()
+    other.CopyFrom(plain)
+    del other.graph.initializer[[each.name for each in other.graph.initializer].index("xs")]
+    for each in (
+        helper.make_node("Identity", ["ws"], ["told"]),
+        helper.make_node("Constant", [], ["xs"], value_float=0.02),
+    ):
+        other.graph.node.insert(0, each)
+    assert other.graph.node[3].op_type == "QLinearMatMul"
+    other.graph.node[3].input[4] = "told"
+    x = {"x": RNG.normal(0, 1, (3, 4, 16)).astype(np.float32)}
+    (right,), (found,) = (ReferenceEvaluator(as_qdq(model)).run(None, x) for model in (plain, other))
+    np.testing.assert_array_equal(found, right)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from regiolect.contracts import Precision, TensorRange
 from regiolect.engines.catalog import backend
 from regiolect.graphs import protos, quantize, typed_graph
-from regiolect.graphs.refit import refit
+from regiolect.graphs.refit import off_middle, refit
 from regiolect.precision import QUANTIZED_OPERATORS, Recipe
 
 pytestmark = pytest.mark.arithmetic
@@ -168,3 +168,54 @@ def test_a_ready_quantized_graph_answers_right_on_this_processor(keep, store, ta
     answer = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([ones])[0]
     np.testing.assert_allclose(answer, 16, rtol=1e-5)
     np.testing.assert_allclose(run(ARRIVING["one scale"], {"x": ones})["y"], 16, rtol=1e-5)
+
+
+def product_of_two(first="Relu", *between):
+    """Relu or Softmax of x, times x with zero point 128."""
+    node, moved = helper.make_node, between[-1].output[0] if between else "sq"
+    nodes = [
+        node(first, ["x"], ["r"]),
+        node("QuantizeLinear", ["r", "rs", "rz"], ["rq"]),
+        node("DequantizeLinear", ["rq", "rs", "rz"], ["rd"]),
+        node("QuantizeLinear", ["x", "ss", "sz"], ["sq"]),
+        *between,
+        node("DequantizeLinear", [moved, "ss", "sz"], ["sd"]),
+        node("MatMul", ["rd", "sd"], ["y"]),
+    ]
+    held = {"rs": np.float32(1 / 255), "rz": np.uint8(0), "ss": np.float32(1 / 127.5), "sz": np.uint8(128)}
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [8, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [8, 8])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("between", [(), (helper.make_node("Transpose", ["sq"], ["st"], perm=[1, 0]),)])
+def test_a_second_factor_that_openvino_would_take_for_int8_is_shifted_by_a_step(run, between):
+    before, after = product_of_two("Relu", *between), product_of_two("Relu", *between)
+    off_middle(after.graph, QUANTIZED_OPERATORS)
+    protos.check(after)
+    held, made_by = constants(after), protos.producers(after.graph)
+    assert held[made_by["sd"].input[2]] == held[made_by["sq"].input[2]] == 127
+    assert held[made_by["sd"].input[1]] == held[made_by["sq"].input[1]] > np.float32(1 / 127.5)
+    assert held.keys().isdisjoint({"ss", "sz"}), "nothing is left over"
+    x = np.random.default_rng(1).uniform(-1, 1, (8, 8)).astype(np.float32)
+    expected, found = run(before, {"x": x})["y"], run(after, {"x": x})["y"]
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    once = protos.to_bytes(after)
+    off_middle(after.graph, QUANTIZED_OPERATORS)
+    assert protos.to_bytes(after) == once
+
+
+def test_what_follows_softmax_and_what_is_read_in_its_8_bits_is_not_shifted():
+    read = helper.make_node("Cast", ["sq"], ["other"], to=onnx.TensorProto.FLOAT)
+    for model in (
+        product_of_two("Softmax"),
+        product_of_two("Relu", read, helper.make_node("Identity", ["sq"], ["st"])),
+    ):
+        before = protos.to_bytes(model)
+        off_middle(model.graph, QUANTIZED_OPERATORS)
+        assert protos.to_bytes(model) == before

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from regiolect.engines.onnxruntime import session
+from regiolect.errors import InvalidOnnx
 from regiolect.graphs.protos import constants
 from regiolect.graphs.unshared import unshared
 
@@ -23,16 +27,24 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "EXACT", dict.fromkeys(session.EXACT, "1"))
 
 
-def network(first: tuple[str, ...], second: tuple[str, ...] | None, *outputs: str) -> ModelProto:
+def network(
+    first: tuple[str, ...],
+    second: tuple[str, ...] | None,
+    *outputs: str,
+    before: Sequence[NodeProto] = (),
+    opset: int = 20,
+) -> ModelProto:
     """Two products in a row.
 
     Args:
         first: weight, scale and zero point of the first one.
         second: those of the second; None: it reads what the first one's DequantizeLinear made.
         outputs: beside the answer.
+        before: nodes that make their weights.
     """
     node = helper.make_node
     nodes = [
+        *before,
         node(QUANTIZE, ["x", "s", "z"], ["q"]),
         node(DEQUANTIZE, ["q", "s", "z"], ["d"]),
         node(DEQUANTIZE, first, ["one"]),
@@ -52,24 +64,66 @@ def network(first: tuple[str, ...], second: tuple[str, ...] | None, *outputs: st
         "ws": np.float32(0.004),
         "wz": np.int8(0),
         "vz": np.int8(3),
+        "fw": RNG.normal(0, 0.2, (16, 16)).astype(np.float32),
+        "fv": RNG.normal(0, 0.2, (16, 16)).astype(np.float32),
+        "square": np.array([16, 16]),
     }
+    read = {name for each in nodes for name in each.input}
     graph = helper.make_graph(
         nodes,
         "shared",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", *outputs)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in given.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in given.items() if name in read],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
+def made(*nodes: tuple[str, list[str], list[str]]) -> list[NodeProto]:
+    return [helper.make_node(*each) for each in nodes]
+
+
+FLOATS = made((QUANTIZE, ["fw", "ws", "wz"], ["wq"]), (QUANTIZE, ["fv", "ws", "wz"], ["vq"]))
+TURNED = made(("Transpose", ["w"], ["wq"]), ("Transpose", ["v"], ["vq"]))
+ONE_VALUE = helper.make_node(
+    "ConstantOfShape", ["square"], ["wq"], value=numpy_helper.from_array(np.array([100], np.int8))
+)
 SHARED = {
     "a zero point": lambda: network(("w", "ws", "wz"), ("v", "ws", "wz")),
     "a weight": lambda: network(("w", "ws", "wz"), ("w", "ws", "vz")),
     "a weight without a zero point": lambda: network(("w", "ws"), ("w", "ws")),
     "a dequantized weight": lambda: network(("w", "ws", "wz"), None),
     "a dequantized weight that is told": lambda: network(("w", "ws", "wz"), ("v", "ws", "vz"), "one"),
+    # Weights and zero points that ONNX Runtime computes by itself before it rewrites them.
+    "a zero point of floats": lambda: network(("wq", "ws", "wz"), ("vq", "ws", "wz"), before=FLOATS),
+    "a weight of floats": lambda: network(("wq", "ws", "wz"), ("wq", "ws", "vz"), before=FLOATS[:1]),
+    "a dequantized weight of floats": lambda: network(("wq", "ws", "wz"), None, before=FLOATS[:1]),
+    "a dequantized weight of floats that is told": lambda: network(
+        ("wq", "ws", "wz"), ("v", "ws", "vz"), "one", before=FLOATS[:1]
+    ),
+    "a weight that is quantized twice": lambda: network(
+        ("rough", "ws", "wz"),
+        ("rough", "ws", "vz"),
+        before=made((DEQUANTIZE, ["w", "s", "wz"], ["wide"]), (QUANTIZE, ["wide", "ws", "wz"], ["rough"])),
+    ),
+    "a zero point of transposed weights": lambda: network(("wq", "ws", "wz"), ("vq", "ws", "wz"), before=TURNED),
+    "a zero point through another name": lambda: network(
+        ("w", "ws", "z2"), ("v", "ws", "z2"), before=made(("Identity", ["wz"], ["z2"]))
+    ),
+    "a weight through another name": lambda: network(
+        ("w2", "ws", "wz"), ("w2", "ws", "vz"), before=made(("Identity", ["w"], ["w2"]))
+    ),
+    "a weight of one value": lambda: network(("wq", "ws", "wz"), ("wq", "ws", "vz"), before=[ONE_VALUE]),
+    "a dequantized weight through another name": lambda: renamed(network(("w", "ws", "wz"), None)),
 }
+
+
+def renamed(model: ModelProto) -> ModelProto:
+    """What the products read as `one` is an Identity of it."""
+    (place,) = (place for place, node in enumerate(model.graph.node) if node.output[0] == "one")
+    model.graph.node[place].output[0] = "first"
+    model.graph.node.insert(place + 1, helper.make_node("Identity", ["first"], ["one"]))
+    return model
 
 
 @pytest.mark.usefixtures("exact")
@@ -96,6 +150,30 @@ def test_no_int8_constant_has_a_second_reader_afterwards(case: str) -> None:
 def test_a_graph_in_which_nothing_is_shared_is_itself() -> None:
     model = network(("w", "ws", "wz"), ("v", "ws", "vz"))
     assert unshared(model) is model
+    model = network(("wq", "ws", "wz"), ("v", "ws", "vz"), before=FLOATS[:1])
+    assert unshared(model) is model
+
+
+def test_floats_that_int8_weights_are_made_of_are_not_kept_beside_them() -> None:
+    found = unshared(network(("wq", "ws", "wz"), ("vq", "ws", "wz"), before=FLOATS))
+    kinds = [each.data_type for each in found.graph.initializer if each.dims == [16, 16]]
+    assert kinds == [TensorProto.INT8] * 2
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("opset", [13, 18])
+def test_weights_of_floats_in_older_files_are_opened(opset: int) -> None:
+    model = network(("wq", "ws", "wz"), ("vq", "ws", "wz"), before=FLOATS, opset=opset)
+    session.open_graph(model.SerializeToString(), session.session_options())
+
+
+@pytest.mark.usefixtures("exact")
+def test_what_is_drawn_at_random_is_no_constant() -> None:
+    drawn = helper.make_node("RandomNormal", [], ["fw"], shape=[16, 16])
+    model = network(("wq", "ws", "wz"), ("wq", "ws", "vz"), before=[drawn, *FLOATS[:1]])
+    del model.graph.initializer[[each.name for each in model.graph.initializer].index("fw")]
+    assert {"RandomNormal", QUANTIZE} <= {node.op_type for node in unshared(model).graph.node}
+    session.open_graph(model.SerializeToString(), session.session_options())
 
 
 @pytest.mark.usefixtures("exact")
@@ -124,6 +202,35 @@ def test_products_of_integers_with_one_weight_are_opened_and_summed_exactly() ->
     np.testing.assert_allclose(found, right, rtol=0.02, atol=np.abs(right).max() * 0.01)
 
 
-def test_a_file_that_is_no_graph_is_left_to_onnx_runtime(exact: None) -> None:
+@pytest.mark.usefixtures("exact")
+def test_a_file_that_is_no_graph_is_left_to_onnx_runtime(tmp_path: Path) -> None:
+    (tmp_path / "some.onnx").write_bytes(b"no graph")
+    for what in (b"no graph", tmp_path / "some.onnx", tmp_path / "missing.onnx"):
+        with pytest.raises(session.ERRORS):
+            session.open_graph(what, session.session_options())
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_graph_with_less_than_onnx_asks_for_is_refused_by_name() -> None:
+    mute, hollow, few = (SHARED["a zero point"]() for _ in range(3))
+    mute.graph.node[2].ClearField("output")
+    hollow.graph.node.insert(0, helper.make_node("Constant", [], ["nothing"]))
+    few.graph.node.insert(2, helper.make_node("QLinearMatMul", ["q", "s", "z"], ["less"]))
+    for model in (mute, hollow, few):
+        with pytest.raises(InvalidOnnx, match="export the model again"):
+            session.open_graph(model.SerializeToString(), session.session_options())
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("least", [0, 100])
+def test_weights_beside_a_file_are_found(tmp_path: Path, least: int) -> None:
+    model = SHARED["a weight"]()
+    x = RNG.normal(0, 1, (4, 16)).astype(np.float32)
+    (right,) = session.open_graph(model.SerializeToString(), session.session_options()).run(None, {"x": x})
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=least)
+    (found,) = session.open_graph(path, session.session_options()).run(None, {"x": x})
+    np.testing.assert_array_equal(found, right)
+    (tmp_path / "weights").unlink()
     with pytest.raises(session.ERRORS):
-        session.open_graph(b"no graph", session.session_options())
+        session.open_graph(path, session.session_options())
