@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from regiolect.cli.options import JsonFile, Policies, settings_with
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -17,28 +18,21 @@ def audit(
     everything: Annotated[
         bool, typer.Option("--all", help="Also versions that no alias points at: they can be loaded by number.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
-    policies: Annotated[
-        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
-    ] = None,
+    json_file: JsonFile = None,
+    policies: Policies = None,
 ) -> None:
     """Hold what consumers can load against its own bytes, results and signatures, and today's policies and keys.
 
     Exit code 1 if anything speaks against anything. Changes nothing.
     """
-    import os
-
     from regiolect.audit import audit as audited
     from regiolect.cli.tables import watching
     from regiolect.cli.terminal import Terminal
     from regiolect.integrity import write_atomic
     from regiolect.policy import PolicyBook
     from regiolect.registry import Registry
-    from regiolect.settings import load_settings
 
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
-    settings = load_settings()
+    settings = settings_with(policies)
     console = Terminal(soft_wrap=True)
     with watching(verbose=False):
         registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())

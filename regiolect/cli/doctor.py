@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from regiolect.cli.options import JsonFile, Policies, names_in, use_policies
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -20,29 +21,23 @@ def doctor(
     regions: Annotated[
         str, typer.Option("--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.")
     ] = "",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write what was found to this file.")] = None,
-    policies: Annotated[
-        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
-    ] = None,
+    json_file: JsonFile = None,
+    policies: Policies = None,
 ) -> None:
     """Say what is missing or misconfigured on this machine and at the servers it uses, and how to mend it.
 
     Exit code 1 if something is wrong. Changes nothing but one small record in each store.
     """
-    import os
-
     from regiolect.cli.tables import watching
     from regiolect.cli.terminal import Terminal
     from regiolect.doctor.examination import diagnosis, examine
     from regiolect.integrity import write_atomic
 
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
-    named = [name.strip() for name in regions.split(",") if name.strip()] or None
+    use_policies(policies)
     console = Terminal(soft_wrap=True)
     begin, found = time.monotonic(), []
     with watching(verbose=False):
-        for finding in examine(named):
+        for finding in examine(names_in(regions)):
             found.append(finding)
             _print(console, finding)
     counts = Counter(finding.verdict for finding in found)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
 from regiolect.planning import ModelPlan, engines_of, has_work
-
-if TYPE_CHECKING:
-    pass
 
 
 def exit_code(result: ReleaseResult) -> int:

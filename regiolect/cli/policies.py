@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import Policies, policy_book
+from regiolect.cli.options import Policies, policy_book, settings_with
 from regiolect.contracts import place_of
 from regiolect.errors.output import LAYOUT, printable
 
@@ -59,16 +59,11 @@ def policies_diff(
 
     Example: regiolect policies diff HEAD~1 region_policies
     """
-    import os
-
     from regiolect.cli.tables import watching
     from regiolect.policy_review import review
-    from regiolect.settings import load_settings
 
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     with watching(verbose=False):
-        found = review(old, new, load_settings())
+        found = review(old, new, settings_with(policies))
     if as_json:
         typer.echo(printable(found.model_dump_json(indent=2), LAYOUT))
     else:

@@ -9,20 +9,16 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import Annotated, Protocol
 
 import typer
 
+from regiolect.cli.options import Policies, settings_with
 from regiolect.errors import OrchestratorError
-
-if TYPE_CHECKING:
-    from regiolect.settings import Settings
 
 pools_app = typer.Typer(
     help="Work pools and deployments on a Prefect server.", no_args_is_help=True, rich_markup_mode=None
 )
-
-Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
 
 
 class PoolType(StrEnum):
@@ -68,7 +64,7 @@ def pools_apply(
     from regiolect.orchestrator import flows_module
     from regiolect.policy import PolicyBook
 
-    settings = _use(policies)
+    settings = settings_with(policies)
     book = PolicyBook(settings.policies)
     server = os.environ.get("PREFECT_API_URL")
     if not server:
@@ -96,20 +92,10 @@ def pools_write(
     from regiolect.orchestrator import flows_module
     from regiolect.policy import PolicyBook
 
-    settings = _use(policies)
+    settings = settings_with(policies)
     text: str = flows_module("deploy.deployments").prefect_yaml(PolicyBook(settings.policies), settings)
     write_atomic(file, text.encode())
     typer.echo(file)
-
-
-def _use(policies: Path | None) -> Settings:
-    import os
-
-    from regiolect.settings import load_settings
-
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
-    return load_settings()
 
 
 def _print(changes: Iterable[Change]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from regiolect.cli.options import JsonFile, Policies, Regions, Verbose, names_in, settings_with
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -26,7 +27,7 @@ def _root() -> None:
 def study_calibration(
     model: Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")],
     seeds: Annotated[int, typer.Option("--seeds", "-n", help="Draws of calibration samples per region; 2 or more.")],
-    regions: Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")] = "",
+    regions: Regions = "",
     backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = "openvino",
     method: Annotated[str, typer.Option("--method", help="How thresholds are chosen.")] = "entropy",
     samples: Annotated[
@@ -38,33 +39,24 @@ def study_calibration(
     metric: Annotated[
         str | None, typer.Option("--metric", help="A metric of the model's; default: the policies'.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
-    ] = None,
-    policies: Annotated[
-        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the libraries log.")] = False,
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    verbose: Verbose = False,
 ) -> None:
     """Calibrate INT8 on each region, test on each, over several draws: what does local calibration save?
 
     Every cell and every draw is told. Engines are tested on the regions' selection sets; gate sets stay closed, and
     nothing is registered. Example: regiolect study calibration examples.fashion:MODEL --seeds 5
     """
-    import os
-
     from regiolect.cli.tables import watching
     from regiolect.contracts import CalibrationMethod
     from regiolect.errors import InvalidSetting
     from regiolect.integrity import write_atomic
     from regiolect.model import load_model_spec
     from regiolect.policy import PolicyBook
-    from regiolect.settings import load_settings
     from regiolect.study import run_study, write_study
 
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
-    settings = load_settings()
+    settings = settings_with(policies)
     if method not in tuple(CalibrationMethod):
         raise InvalidSetting(
             expected=f"a calibration method out of {', '.join(CalibrationMethod)}",
@@ -80,7 +72,7 @@ def study_calibration(
             spec,
             book,
             seeds=seeds,
-            regions=[name.strip() for name in regions.split(",") if name.strip()] or None,
+            regions=names_in(regions),
             backend=backend,
             method=CalibrationMethod(method),
             samples=samples,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.options import JsonFile, Policies, Regions, Targets, Verbose, names_in, settings_with
 from regiolect.tune.candidates import DEFAULT_MINUTES
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def tune(
     model: Annotated[
         str | None, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")
     ] = None,
-    regions: Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")] = "",
-    targets: Annotated[str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.")] = "",
+    regions: Regions = "",
+    targets: Targets = "",
     minutes: Annotated[
         float, typer.Option("--minutes", "-m", min=0.05, help="How long measuring may take, for each engine.")
     ] = DEFAULT_MINUTES,
@@ -29,11 +30,9 @@ def tune(
         tuple[Path, Path] | None,
         typer.Option("--compare", help="Instead: compare two sites' journals of one engine on one type of device."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")] = None,
-    policies: Annotated[
-        Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what libraries log.")] = False,
+    json_file: JsonFile = None,
+    policies: Policies = None,
+    verbose: Verbose = False,
 ) -> None:
     """Find batch sizes and settings that make approved engines fast on their own targets; time and judge them anew.
 
@@ -43,8 +42,6 @@ def tune(
     Examples: regiolect tune examples.fashion:MODEL --regions eu --minutes 2
     or regiolect tune --compare oslo.json lyon.json
     """
-    import os
-
     from regiolect.errors import UsageError
     from regiolect.integrity import write_atomic
 
@@ -64,22 +61,20 @@ def tune(
         raise typer.Exit(1 if found.slower is not None else 0)
     from regiolect.cli.tables import watching
     from regiolect.orchestrator import run_tuning
-    from regiolect.settings import load_settings
 
-    if policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(policies.absolute())
     with watching(verbose):
         result = run_tuning(
-            load_settings(), str(model), _split(regions), targets=_split(targets), minutes=minutes, force=force
+            settings_with(policies),
+            str(model),
+            names_in(regions),
+            targets=names_in(targets),
+            minutes=minutes,
+            force=force,
         )
     _print(result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
     raise typer.Exit(0 if result.complete else 1)
-
-
-def _split(names: str) -> list[str] | None:
-    return [name.strip() for name in names.split(",") if name.strip()] or None
 
 
 def _print(result: TuningResult) -> None:

@@ -11,9 +11,8 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from regiolect.contracts import (
     Arithmetic,
@@ -31,6 +30,7 @@ from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
+from regiolect.engines.obstacle import Obstacle, device_for
 from regiolect.engines.origin import metadata_of
 from regiolect.errors import (
     BackendUnavailable,
@@ -56,26 +56,6 @@ REPLACE = "replace the operator named here in the model, or name another backend
 
 class NoOptions(Contract):
     """Of a backend whose builder has no settings that a policy may state."""
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why engines of a backend cannot run on a machine.
-
-    kind: whether software is missing or a device.
-    found: what is there instead.
-    remedy: for software it ends by installing the backend's extra.
-    """
-
-    kind: Literal["software", "device"]
-    found: str
-    remedy: str
-
-
-def device_for(artifact: EngineArtifact) -> str:
-    """The device that an engine is for: its target, and the GPU if the engine tells which."""
-    target, gpu = artifact.request.target.name, artifact.fingerprint.get("gpu", "none")
-    return target if gpu in ("none", UNKNOWN) else f"{target} ({gpu})"
 
 
 class Backend(ABC):

@@ -25,7 +25,8 @@ from regiolect.contracts import (
 )
 from regiolect.engines import catalog
 from regiolect.engines.arithmetic import ARITHMETIC
-from regiolect.engines.base import OTHER_VERSION, device_for
+from regiolect.engines.base import OTHER_VERSION
+from regiolect.engines.obstacle import device_for
 from regiolect.errors import DeviceLost, EngineError, ForeignRegion, NotRunnableHere, RegiolectError, UnknownBackend
 
 REGION_SETTING = "REGIOLECT_REGION"

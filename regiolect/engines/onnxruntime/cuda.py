@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Mapping
 
 from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
-from regiolect.engines.base import AS_IT_COMES, Obstacle
+from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.engines.inputs import few_shapes
+from regiolect.engines.obstacle import Obstacle
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES

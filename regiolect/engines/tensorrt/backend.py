@@ -13,9 +13,10 @@ from typing import ClassVar
 from pydantic import ValidationError
 
 from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Misfit, Precision, Target
-from regiolect.engines.base import AS_IT_COMES, Backend, Obstacle
+from regiolect.engines.base import AS_IT_COMES, Backend
 from regiolect.engines.engine import Engine, excerpt
 from regiolect.engines.inputs import few_shapes
+from regiolect.engines.obstacle import Obstacle
 from regiolect.engines.origin import metadata_of
 from regiolect.engines.tensorrt.fits import other_flavour, plain_misfits, rtx_misfits
 from regiolect.engines.tensorrt.library import Flavour

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from regiolect.contracts import EngineArtifact, Misfit
 from regiolect.engines import catalog
-from regiolect.engines.base import Obstacle
+from regiolect.engines.obstacle import Obstacle
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
 from regiolect.engines.openvino.backend import OpenVinoBackend
 from regiolect.errors import NotRunnableHere
