@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rich.table import Table
 
-from regiolect import audit_cli
+from regiolect.cli import audit
 from regiolect.cli.engine_facts import EngineView
 from regiolect.cli.tables import print_engine, print_error, print_policy, print_unforeseen
 from regiolect.cli.terminal import Terminal, print_failure, shown
@@ -37,7 +37,7 @@ def cells() -> None:
 
 def summary() -> None:
     found = AuditResult(at=datetime.now(UTC), registry=EVIL, seconds=1, versions=(VERSION,), findings=(FAILURE,))
-    audit_cli._print_summary(Terminal(soft_wrap=True), found)
+    audit._print_summary(Terminal(soft_wrap=True), found)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def summary() -> None:
         lambda: print_unforeseen(ValueError(EVIL)),
         lambda: print_engine(EngineView(facts=(("name", EVIL),))),
         lambda: print_failure(Terminal(), FAILURE, EVIL),
-        lambda: audit_cli._print(Terminal(soft_wrap=True), VERSION),
+        lambda: audit._print(Terminal(soft_wrap=True), VERSION),
         summary,
         cells,
         lambda: Terminal(soft_wrap=True).print(f"[red]{shown(EVIL)}[/]"),
