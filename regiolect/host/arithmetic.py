@@ -17,7 +17,7 @@ def arithmetic_of(fingerprint: Mapping[str, str]) -> Arithmetic | None:
     """The class of the processor that a fingerprint tells of, by its `machine` and `isa`; None if it does not tell.
 
     Args:
-        fingerprint: as `machine.cpu_fingerprint`, or an engine's, which has the same entries where it depends on them.
+        fingerprint: as `cpu.cpu_fingerprint`, or an engine's, which has the same entries where it depends on them.
     """
     machine, isa = fingerprint.get("machine", UNKNOWN).lower(), fingerprint.get("isa", UNKNOWN)
     if machine in _ARM:

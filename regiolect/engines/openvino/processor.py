@@ -24,7 +24,7 @@ def kernels_arithmetic(processor: Mapping[str, str], environment: Mapping[str, s
     """The class of OpenVINO's kernels: the processor's, or a lower one that oneDNN is capped to; None if not told.
 
     Args:
-        processor: as `machine.cpu_fingerprint`.
+        processor: as `cpu.cpu_fingerprint`.
         environment: of the process, as it was when OpenVINO compiled its first model: oneDNN reads it then.
     """
     isa = processor.get("isa", UNKNOWN)
