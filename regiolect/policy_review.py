@@ -123,7 +123,7 @@ def _compared(before: PolicyPlace, after: PolicyPlace) -> Collection[str]:
 def _consequences(
     changes: Sequence[RegionChange], policies: Mapping[str, RegionPolicy], settings: Settings
 ) -> tuple[tuple[EngineEffect, ...], list[str]]:
-    registry = Registry(settings.tracking_uri, settings.artifact_root)
+    registry = Registry.of(settings)
     kept = kept_engines([change.region for change in changes], settings.store, registry.champions)
     return effects(changes, policies, kept, settings.store), kept.notes
 

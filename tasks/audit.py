@@ -16,7 +16,7 @@ from regiolect.settings import load_settings
 @task(name="audit registry", tags=["registry"], cache_policy=NO_CACHE)
 def audit_registry(everything: bool) -> AuditResult:
     settings = load_settings()
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     return audit.audit(registry, PolicyBook(settings.policies), stores=settings.find_store, everything=everything)
 
 

@@ -25,7 +25,7 @@ from regiolect.settings import load_settings
 def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[ModelPlan, ...]:
     settings = load_settings()
     policies = PolicyBook(settings.policies)
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     return nightly.plan_night(
         models,
         policies,

@@ -14,6 +14,6 @@ from regiolect.settings import load_settings
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(model: str, regions: tuple[str, ...], targets: tuple[str, ...], force: bool) -> Plan:
     settings = load_settings()
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     with raising_no_secret():
         return plan_here(settings, model, regions, targets=targets, force=force, champions=registry.champions)

@@ -56,9 +56,4 @@ def beside_champion(request: RegionRequest) -> RegionRequest:
 
 def _registry() -> Registry:
     settings = load_settings()
-    return Registry(
-        settings.tracking_uri,
-        settings.artifact_root,
-        exclusively=one_release_at_a_time(settings),
-        keyring=settings.keyring(),
-    )
+    return Registry.of(settings, exclusively=one_release_at_a_time(settings))

@@ -34,5 +34,5 @@ def link_report(result: ReleaseResult) -> None:
 @task(name="log report", tags=["registry"], cache_policy=NO_CACHE)
 def log_report(result: ReleaseResult) -> str:
     settings = load_settings()
-    registry = Registry(settings.tracking_uri, settings.artifact_root)
+    registry = Registry.of(settings)
     return registry.log_report(result.model, Path(str(result.report)), report.figures(result))

@@ -159,7 +159,7 @@ def plan(
     from regiolect.registry import Registry
 
     settings = settings_with(policies)
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     plans = plan_models_here(
         settings,
         models or (),

@@ -35,7 +35,7 @@ def audit(
     settings = settings_with(policies)
     console = Terminal(soft_wrap=True)
     with watching(verbose=False):
-        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+        registry = Registry.of(settings)
         result = audited(
             registry,
             PolicyBook(settings.policies),

@@ -62,7 +62,7 @@ def find_engine(name: str, settings: Settings) -> EngineView:
     if kept is not None:
         return EngineView(facts=tuple(_of_outcome(*kept, settings.region)))
     model, _, alias = name.removeprefix("models:/").partition("@")
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     # MLflow refuses to be asked for a path.
     version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
     if version is None:

@@ -38,12 +38,7 @@ def promote(
     settings = load_settings()
     name = load_model_spec(model).name if ":" in model else model
     with watching(verbose=False):
-        registry = Registry(
-            settings.tracking_uri,
-            settings.artifact_root,
-            exclusively=registration_lock(settings),
-            keyring=settings.keyring(),
-        )
+        registry = Registry.of(settings, exclusively=registration_lock(settings))
         store = settings.store(region)
         challenger = registry.by_alias(f"{name}-{region}", CHALLENGER)
         if challenger is not None:

@@ -29,6 +29,8 @@ from regiolect.signing.keyring import Keyring
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from regiolect.settings import Settings
+
 # Lets one caller in at a time for the registered model of that name.
 Exclusively = Callable[[str], AbstractContextManager[None]]
 
@@ -65,6 +67,11 @@ class Registry:
         self.keyring = keyring or Keyring.of_environment()
         self._connection = Connection(tracking_uri, artifact_root, client_factory)
         self._exclusively = exclusively if self._connection.database is None else _everybody
+
+    @classmethod
+    def of(cls, settings: Settings, exclusively: Exclusively = _everybody) -> Registry:
+        """The registry that the settings name, with their keys."""
+        return cls(settings.tracking_uri, settings.artifact_root, exclusively=exclusively, keyring=settings.keyring())
 
     def register(
         self, folder: Path, manifest: BundleManifest, champion: bool | Callable[[RegisteredEngine | None], bool]

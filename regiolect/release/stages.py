@@ -136,7 +136,7 @@ def answer_again(
 ) -> Blob:
     """As `run_again`, with the registry and stores of this installation."""
     settings = load_settings()
-    registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+    registry = Registry.of(settings)
     store = settings.store(policy.region)
     return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
 
@@ -150,7 +150,7 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
     if request.champion is not None:
         again = partial(answer_again, request.model, request.policy)
         settings = load_settings()
-        registry = Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
+        registry = Registry.of(settings)
         for beside in Champion(request.champion, request.policy, again, _store(request), registry).against((new,)):
             if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
                 progress.note(f"{request.region}: {beside.place}: {beside.reason}")
