@@ -1,4 +1,4 @@
-"""What a run tells while it works: one line when a region is done."""
+"""What a run tells while it works, in its log; `regiolect.report.lines` tells what became of a region."""
 
 from __future__ import annotations
 

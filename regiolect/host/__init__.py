@@ -1,1 +1,1 @@
-"""What the machine is that this process runs on, as far as engines care. Cheap; imports no vendor's library."""
+"""The machine and what runs on it: processors, memory, GPUs, files, locks, and child processes. No vendor's library."""

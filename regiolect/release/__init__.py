@@ -1,1 +1,1 @@
-"""What becomes of a region's approved engines: whether they may take the place of those that are served."""
+"""What a release does with its engines: stages, outcomes, approval, drills, and what takes the place of what is served."""
