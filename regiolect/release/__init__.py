@@ -1,1 +1,1 @@
-"""What a release does with its engines: stages, outcomes, approval, drills, and what takes the place of what is served."""
+"""What a release does with its engines: stages, outcomes, approval, drills, and what takes whose place in serving."""
