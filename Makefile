@@ -8,7 +8,16 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test collected lint browser emulator benchmarks schema clean
+.PHONY: help demo test collected lint format browser emulator benchmarks schema clean
+
+help:
+	@echo "make demo        release the example in every region, with three engines that must be refused"
+	@echo "make lint        style, types and layers"
+	@echo "make format      mend style"
+	@echo "make test        lint and all tests, as CI runs them; as root it installs a browser and an emulator by apt-get"
+	@echo "make benchmarks  measure again what benchmarks/results tells"
+	@echo "make schema      the JSON schema of policies, for editors"
+	@echo "make clean       remove the environment and the example's home"
 
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
@@ -28,14 +37,16 @@ collected: $(READY)
 # The tests of Prefect's pages need Debian's Chromium and its driver, or a Chrome with one.
 browser:
 	@if command -v chromedriver >/dev/null && { command -v chromium || command -v google-chrome; } >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing a browser for the tests: apt-get install chromium chromium-driver"; apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium chromium-driver; \
 	else echo "The tests need a browser: install chromium and chromedriver (Debian: chromium chromium-driver)"; exit 1; fi
 
 # Tests of arithmetic run on an emulated processor without VNNI as well: Debian's qemu-user.
 emulator: | browser
 	@if command -v qemu-x86_64 >/dev/null || [ "$$(uname -sm)" != "Linux x86_64" ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing an emulator for the tests: apt-get install qemu-user"; apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends qemu-user; \
 	else echo "The tests need an emulator: install qemu-user (Debian: qemu-user)"; exit 1; fi
 
@@ -51,6 +62,10 @@ lint: $(READY) .stubs/tensorrt
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.engines
