@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,3 +32,11 @@ def test_the_table_of_layers_is_that_of_the_code() -> None:
         for place, name in enumerate(names)
     ]
     assert "\n".join(rows) in PAGE.read_text(), "docs/architecture.md should hold this table:\n" + "\n".join(rows)
+
+
+def test_every_decision_has_a_status_and_stands_in_the_index() -> None:
+    rows = []
+    for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")):
+        number, title, status = re.match(r"# (\d+)\. (.+)\n\n(.+, \d{4}-\d\d-\d\d)\.\n", path.read_text()).groups()  # type: ignore[union-attr]
+        rows.append(f"| [{number}]({path.name}) | {title} | {status.lower()} |")
+    assert "\n".join(rows) in (ROOT / "docs" / "adr" / "README.md").read_text(), "\n".join(rows)
