@@ -1,7 +1,9 @@
-"""The precision table: what is wider than what, and how a backend wants a precision written into a graph."""
+"""The precision table: what is true of each precision, what is wider than what, and how a backend wants one written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,6 +19,37 @@ WIDEST_FIRST: tuple[Execution, ...] = (
     Execution.BF16,
     Execution.INT8,
 )
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is true of a precision, wherever that matters.
+
+    quantized: weights and activations are integers, clipped at thresholds that a method of calibration chooses.
+    observed: what a graph of it, and the wider ones that may take its place, need to know of a region's activations.
+    by_arithmetic: processors of two classes may answer differently, so that an engine is approved in one class, and
+        answers its self-test where it is loaded.
+    alike: how far the answers of two configurations of an engine may lie apart, as a share of their size: other kernels
+        round otherwise, and in coarser types more so.
+    """
+
+    quantized: bool
+    observed: Literal["nothing", "ranges", "histograms"]
+    by_arithmetic: bool
+    alike: float
+
+
+_TRAITS: Mapping[Precision, Traits] = {
+    Precision.FP32: Traits(quantized=False, observed="nothing", by_arithmetic=False, alike=1e-3),
+    # It must not overflow.
+    Precision.FP16: Traits(quantized=False, observed="ranges", by_arithmetic=False, alike=2e-2),
+    Precision.INT8: Traits(quantized=True, observed="histograms", by_arithmetic=True, alike=1e-1),
+}
+
+
+def traits(precision: Precision) -> Traits:
+    """The row of a precision."""
+    return _TRAITS[precision]
 
 
 def coarser_than(executed: Execution, floor: Precision) -> bool:

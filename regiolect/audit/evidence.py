@@ -22,7 +22,6 @@ from regiolect.contracts import (
     Arithmetic,
     CalibrationTable,
     OperatingPoint,
-    Precision,
     TuningJournal,
     short,
 )
@@ -39,6 +38,7 @@ from regiolect.errors import (
 from regiolect.evaluate.results import PairedResults
 from regiolect.host.files import NOTE, RECORD, read_file
 from regiolect.policy import RegionPolicy
+from regiolect.precision import traits
 from regiolect.tune.figures import measured
 from regiolect.tune.journal import engine_digest
 
@@ -89,14 +89,14 @@ def judged_class(approved: ApprovedEngine) -> Arithmetic | None:
     request = approved.engine.request
     if request.target.backend not in catalog.names() or not catalog.backend(request.target.backend).classed:
         return request.arithmetic
-    return judged_in(approved.engine) if request.precision is Precision.INT8 else request.arithmetic
+    return judged_in(approved.engine) if traits(request.precision).by_arithmetic else request.arithmetic
 
 
 def require_class(approved: ApprovedEngine) -> None:
     """Raises ClassNotTold if no host loads an INT8 engine, for nobody knows in which arithmetic it was judged."""
     request, backend = approved.engine.request, approved.engine.request.target.backend
     classed = backend in catalog.names() and catalog.backend(backend).classed
-    if classed and request.precision is Precision.INT8 and judged_class(approved) is None:
+    if classed and traits(request.precision).by_arithmetic and judged_class(approved) is None:
         raise ClassNotTold(
             expected=f"the class of arithmetic in which the INT8 engine for {request.target.name!r} was judged",
             found="neither a class nor instruction sets of a processor in its description, so that no host loads it",
@@ -144,7 +144,7 @@ def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable |
     request = approved.engine.request
     path = folder / calibration_path(request.slot)
     if approved.engine.calibration is None:
-        if request.precision is Precision.INT8:
+        if traits(request.precision).quantized:
             raise MissingThreshold(
                 expected=f"the calibration table of the INT8 engine for {request.slot!r}",
                 found="none in the bundle",

@@ -12,6 +12,7 @@ from regiolect.contracts import (
     Precision,
     ValidatedCalibration,
 )
+from regiolect.precision import traits
 from regiolect.storage import Store
 from regiolect.storage.stage_cache import remember
 
@@ -76,10 +77,11 @@ def observe_for(
     INT8 needs histograms. FP16 must not overflow, so the range of every tensor is kept; it is what an INT8 graph's
     remainder may be, and what takes the place of INT8 where that loses too much or gains too little.
     """
-    if precision is Precision.FP32:
+    observed = traits(precision).observed
+    if observed == "nothing":
         return None
-    quantized = precision is Precision.INT8
-    return observe_once(model, data, store, histograms=quantized, ranges=True, max_age_days=max_age_days, force=force)
+    histograms = observed == "histograms"
+    return observe_once(model, data, store, histograms=histograms, ranges=True, max_age_days=max_age_days, force=force)
 
 
 def calibrate_once(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Arithmetic, EngineArtifact, Misfit, Precision
+from regiolect.contracts import Arithmetic, EngineArtifact, Misfit
 from regiolect.host.arithmetic import arithmetic_of
 from regiolect.host.cpu import UNKNOWN
+from regiolect.precision import traits
 
 ARITHMETIC = "arithmetic"
 """The misfit of an engine that was judged in another class of arithmetic than the host's."""
@@ -28,7 +29,7 @@ def other_arithmetic(artifact: EngineArtifact, here: Arithmetic | None) -> tuple
         here: the host's class; None: it does not tell.
     """
     request = artifact.request
-    bound = request.precision is Precision.INT8
+    bound = traits(request.precision).by_arithmetic
     judged = judged_in(artifact) if bound else request.arithmetic
     if (judged is here and here is not None) or (judged is None and not bound):
         return ()

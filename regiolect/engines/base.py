@@ -43,7 +43,7 @@ from regiolect.errors import (
 )
 from regiolect.host.cpu import UNKNOWN, cpu_fingerprint
 from regiolect.host.processors import processors
-from regiolect.precision import Recipe
+from regiolect.precision import Recipe, traits
 from regiolect.storage import Store
 
 AS_IT_COMES: Configuration = {}
@@ -226,7 +226,7 @@ class Backend(ABC):
         """
         self.require()
         require_profiles(request)
-        if self.classed and request.precision is Precision.INT8 and request.arithmetic is None:
+        if self.classed and traits(request.precision).by_arithmetic and request.arithmetic is None:
             request = request.model_copy(update={"arithmetic": self.arithmetic()})
         graph = store.path_of(request.graph)
         try:

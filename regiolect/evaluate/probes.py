@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Blob, BuildRequest, ExportedModel, Precision
+from regiolect.contracts import Blob, BuildRequest, ExportedModel
 from regiolect.engines.engine import Arrays, Engine
 from regiolect.engines.inputs import padded_size
 from regiolect.engines.selftest import Probes, kept_values, tolerances
 from regiolect.errors import NonFiniteOutputs
 from regiolect.evaluate.reference import reference_outputs
+from regiolect.precision import traits
 from regiolect.storage import Store
 
 Range = tuple[float, float]
@@ -43,7 +44,7 @@ def keep_probes(engine: Engine, model: ExportedModel, seen: Arrays, store: Store
         ReferenceFailed, EngineError: one of them does not run.
     """
     request = engine.artifact.request
-    if request.precision is not Precision.INT8:
+    if not traits(request.precision).by_arithmetic:
         return None
     quantized = quantized_ranges(store.path_of(request.graph))
     ranges = {name: quantized.get(name, (float(array.min()), float(array.max()))) for name, array in seen.items()}

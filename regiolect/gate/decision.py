@@ -12,7 +12,6 @@ from regiolect.contracts import (
     EvaluationResult,
     Execution,
     GateDecision,
-    Precision,
     short,
     surely_better,
 )
@@ -24,7 +23,7 @@ from regiolect.gate.slices import judge_slices
 from regiolect.gate.speed import speed_verdicts
 from regiolect.gate.verdict import SEVERITY, UNITS, Verdict
 from regiolect.policy import RegionPolicy
-from regiolect.precision import coarser_than
+from regiolect.precision import coarser_than, traits
 
 
 def decide_gate(
@@ -146,7 +145,7 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
     for does, kind, count in held + run:
         faults = [f"coarser than the policy's {floor}"] if coarser_than(kind, floor) else []
         faults += [f"forbidden in region {policy.region!r}"] if kind in policy.forbidden else []
-        if not faults and kind is Execution.INT8 and built is not Precision.INT8:
+        if not faults and kind is Execution.INT8 and not traits(built).by_arithmetic:
             # Engines of wider precisions are loaded in every class of arithmetic, and have no self-test.
             faults = [f"in an engine that was built as {built}"]
         if faults and count > 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regiolect.contracts import Blob, CalibrationTable, ExportedModel, GraphNode, Precision, RegionId
 from regiolect.errors import AlreadyQuantized, CalibrationError, InvalidSetting, MissingThreshold
-from regiolect.precision import Recipe
+from regiolect.precision import Recipe, traits
 from regiolect.storage import Store
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ def typed_graph(
     source = protos.load(store.path_of(model.graph))
     plain = protos.normalized(source)
     _require_operators(plain, wider)
-    if precision is not Precision.INT8:
+    if not traits(precision).quantized:
         _refuse_quantized(plain, model, region, precision)
-    if precision is Precision.FP32 or table is None:
+    if table is None:
         protos.check(source)
         return model.graph
     graph, wide = plain, set[str]()
     if recipe.remainder is Precision.FP16:
         wide.update(overflow.kept_wide(plain, table.tensors))
-    if precision is Precision.INT8:
+    if traits(precision).quantized:
         graph = quantize.quantized(plain, recipe, table.tensors, frozenset(wider))
     else:
         wide.update(wider)
@@ -143,13 +143,13 @@ def _require_table(
     model: ExportedModel, region: RegionId, precision: Precision, table: CalibrationTable | None
 ) -> None:
     """A table of the region's own for what uses one, and none for what does not."""
-    if precision is Precision.FP32 and table is not None:
+    if traits(precision).observed == "nothing" and table is not None:
         raise CalibrationError(
             expected=f"no calibration table for an {precision} graph of {model.name!r}",
             found=f"one of region {table.seal.region!r}",
-            remedy="give table=None: FP32 uses no ranges, and an unused table would seal the graph to nothing",
+            remedy=f"give table=None: {precision} uses no ranges, and an unused table would seal the graph to nothing",
         )
-    if precision is not Precision.FP32 and table is None:
+    if traits(precision).observed != "nothing" and table is None:
         raise MissingThreshold(
             expected=f"a calibration table of region {region!r} for an {precision} graph of {model.name!r}",
             found="none",
@@ -190,8 +190,8 @@ def _refuse_quantized(graph: ModelProto, model: ExportedModel, region: RegionId,
 
 
 def _refuse_mismatch(precision: Precision, recipe: Recipe) -> None:
-    if precision is Precision.INT8:
-        fits = recipe.activation is not None and bool(recipe.operators) and recipe.remainder is not Precision.INT8
+    if traits(precision).quantized:
+        fits = recipe.activation is not None and bool(recipe.operators) and not traits(recipe.remainder).quantized
         # An int32 bias counts up to millions of steps, and each is finer than float16 can tell.
         fits = fits and not (recipe.integer_bias and recipe.remainder is Precision.FP16)
         wanted = "activation and operators set, and a remainder of FP32, or of FP16 with float biases"

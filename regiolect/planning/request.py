@@ -14,7 +14,6 @@ from regiolect.contracts import (
     Arithmetic,
     Contract,
     Digest,
-    Precision,
     RegionId,
     RegionOutcome,
     RegisteredEngine,
@@ -32,6 +31,7 @@ from regiolect.identity.toolchain import own_code, toolchain
 from regiolect.integrity import digest_of
 from regiolect.model import ModelSpec
 from regiolect.policy import RegionPolicy
+from regiolect.precision import traits
 from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
@@ -118,7 +118,7 @@ def target_parts(target: Target) -> dict[str, str]:
 
 def has_classes(policy: RegionPolicy, target: Target) -> bool:
     """Whether a target has an engine for each class of arithmetic: for INT8 through a backend whose answers differ."""
-    return policy.precision is Precision.INT8 and backend(target.backend).classed
+    return traits(policy.precision).by_arithmetic and backend(target.backend).classed
 
 
 def requests_for(

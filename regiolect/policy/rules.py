@@ -28,7 +28,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import MissingProfile
 from regiolect.integrity import canonical_json, digest_bytes
-from regiolect.precision import coarser_than, wider_or_equal, width
+from regiolect.precision import coarser_than, traits, wider_or_equal, width
 
 # Up to a century and a year: clocks cannot be set for what is much longer.
 _Days = Annotated[float, Field(gt=0, le=36_525)]
@@ -264,7 +264,7 @@ class RegionPolicy(Contract):
 
     def stated_choice(self) -> GraphChoice:
         """The graph that the policy asks for in the first place."""
-        method = self.calibration.method if self.precision is Precision.INT8 else None
+        method = self.calibration.method if traits(self.precision).quantized else None
         return GraphChoice(precision=self.precision, method=method)
 
     def wider_precisions(self) -> tuple[Precision, ...]:

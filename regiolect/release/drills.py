@@ -29,6 +29,7 @@ from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest, has_classes
+from regiolect.precision import traits
 from regiolect.storage import Store
 
 FOREIGN = "foreign calibration"
@@ -50,7 +51,7 @@ def candidates(
     """The region to drill and the region whose calibration it is offered: the first INT8 region that was gated, and
     the first other region whose data passed their checks. None when there are no two such regions."""
     drilled = next(
-        (r for r in requests if r.policy.precision is Precision.INT8 and outcomes[r.build_key].gate is not None), None
+        (r for r in requests if traits(r.policy.precision).quantized and outcomes[r.build_key].gate is not None), None
     )
     donor = next(
         (r for r in requests if drilled and r.region != drilled.region and outcomes[r.build_key].engine is not None),

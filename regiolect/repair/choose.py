@@ -14,7 +14,6 @@ from regiolect.contracts import (
     EngineArtifact,
     GraphChoice,
     LossUnit,
-    Precision,
     RepairJournal,
     RepairStep,
     SensitiveOperator,
@@ -22,6 +21,7 @@ from regiolect.contracts import (
 )
 from regiolect.errors import BuildFailed, CalibrationError, ModelError, NonFiniteOutputs, NothingWithinLimit
 from regiolect.policy import RegionPolicy
+from regiolect.precision import traits
 from regiolect.repair.ladder import best, rungs
 
 Tables = Callable[[CalibrationMethod], CalibrationTable]
@@ -50,7 +50,7 @@ class Workshop:
 
     def table(self, choice: GraphChoice) -> CalibrationTable | None:
         """The table that a choice's graph needs: by its method for INT8, every range for FP16, none for FP32."""
-        if choice.precision is Precision.FP32:
+        if traits(choice.precision).observed == "nothing":
             return None
         return self.tables(choice.method or CalibrationMethod.MINMAX)
 
@@ -115,7 +115,7 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
         raise error
     reason, comparison = _why(kept, steps, policy), None
     choice = kept.choice
-    if choice.precision is Precision.INT8 and policy.wider_precisions():
+    if traits(choice.precision).quantized and policy.wider_precisions():
         choice, comparison, earned = _earned(kept, selection, policy, workshop, steps)
         reason = f"{reason}; {earned}"
     return ChosenGraph(

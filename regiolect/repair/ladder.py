@@ -15,8 +15,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from regiolect.contracts import CalibrationMethod, GraphChoice, Precision, RepairStep
+from regiolect.contracts import CalibrationMethod, GraphChoice, RepairStep
 from regiolect.policy import RegionPolicy
+from regiolect.precision import traits
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 # What an entropy threshold is most unlike comes first.
@@ -47,11 +48,11 @@ def rungs(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -
 def _stated(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -> Iterator[GraphChoice]:
     first = policy.stated_choice()
     yield first
-    if first.precision is not Precision.INT8:
+    if not traits(first.precision).quantized:
         return
     for method in _METHODS:
         if method is not first.method:
-            yield GraphChoice(precision=Precision.INT8, method=method)
+            yield GraphChoice(precision=first.precision, method=method)
     method = best(steps).choice.method or policy.calibration.method
     operators = ranking(method)
     tried: set[int] = {0}
@@ -59,7 +60,7 @@ def _stated(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking)
         count = math.ceil(share * len(operators))
         if count not in tried and count < len(operators):
             tried.add(count)
-            yield GraphChoice(precision=Precision.INT8, method=method, wider=tuple(operators[:count]))
+            yield GraphChoice(precision=first.precision, method=method, wider=tuple(operators[:count]))
 
 
 def best(steps: Sequence[RepairStep]) -> RepairStep:

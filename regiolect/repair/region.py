@@ -24,6 +24,7 @@ from regiolect.errors import MissingThreshold
 from regiolect.host.lock import sharing_machine
 from regiolect.model import ModelSpec
 from regiolect.planning import RegionRequest
+from regiolect.precision import traits
 from regiolect.repair.choose import Workshop, choose
 from regiolect.repair.selection import Selection
 from regiolect.storage import Store
@@ -67,7 +68,7 @@ def choose_graph(
         say=say,
     )
     first = policy.stated_choice()
-    if policy.precision is Precision.FP32 or chosen.obstacle() is not None:
+    if traits(policy.precision).observed == "nothing" or chosen.obstacle() is not None:
         return ChosenGraph(choice=first, table=workshop.table(first))
     return choose(Selection.read(spec, model, data, policy, store), policy, workshop)
 

@@ -17,7 +17,6 @@ from regiolect.contracts import (
     ApprovedEngine,
     Configuration,
     Execution,
-    Precision,
     Preprocessing,
     TensorSpec,
     TunedEngine,
@@ -32,6 +31,7 @@ from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, SelfTes
 from regiolect.host.cpu import UNKNOWN
 from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import digest_file
+from regiolect.precision import traits
 from regiolect.serving.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
@@ -177,14 +177,14 @@ def open_engine(folder: Path, approved: ApprovedEngine, configuration: Configura
     """
     request, probes = approved.engine.request, approved.evaluation.selftest
     again = f"regiolect run MODEL --regions {request.region}"
-    if probes is None and request.precision is Precision.INT8 and request.arithmetic is not None:
+    if probes is None and traits(request.precision).by_arithmetic and request.arithmetic is not None:
         raise SelfTestFailed(
             expected=f"a self-test of the INT8 engine for {request.target.name}, judged in class {request.arithmetic}",
             found="none in its evaluation",
             remedy=f"release the region again, which keeps one: {again}",
         )
     backend, executed = catalog.backend(request.target.backend), approved.attestation.executed or {}
-    if request.precision is not Precision.INT8 and backend.classed and Execution.INT8 in executed:
+    if not traits(request.precision).by_arithmetic and backend.classed and Execution.INT8 in executed:
         raise SelfTestFailed(
             expected=f"no INT8 kernels in the {request.precision} engine for {request.target.name}, which is loaded in "
             "any class of arithmetic",

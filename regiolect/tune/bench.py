@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Configuration, DroppedCandidate, Execution, Precision, TuningCandidate, TuningSlice
+from regiolect.contracts import Configuration, DroppedCandidate, Execution, TuningCandidate, TuningSlice
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.errors import AttestationFailed, DeviceLost, EngineError, TuningError
+from regiolect.precision import traits
 
 Load = Callable[[Configuration], Engine]
 Arrays = Mapping[str, NDArray[Any]]
 # A slice lasts about so long, and never more rounds than a journal should hold.
 SLICE_SECONDS, MOST_ROUNDS = 0.25, 50
 _FIRST_SECONDS = 0.03
-# How far a configuration's answers may lie from the default's, as a share of their size: other kernels round otherwise,
-# and in coarser types more so.
-_ALIKE = {Precision.FP32: 1e-3, Precision.FP16: 2e-2, Precision.INT8: 1e-1}
 
 
 class Bench:
@@ -133,7 +131,7 @@ class Bench:
         for name, expected in self._answers[key].items():
             apart = float(np.linalg.norm(found[name].astype(float) - expected)) / (float(np.linalg.norm(expected)) or 1)
             # Not a number is not alike.
-            if not apart <= _ALIKE[default.artifact.request.precision]:
+            if not apart <= traits(default.artifact.request.precision).alike:
                 return f"answers otherwise than the default: {name!r} differs by {apart:.2g} of its size"
         return None
 
