@@ -26,6 +26,9 @@ from regiolect.settings import Settings
 # and the server looks every 15 s; a waiter asks again after at most 30 s.
 _LEASE_SECONDS = 60.0
 WAIT_SECONDS = 180.0
+# Longer than a loaded server takes to answer. A request that is given up may have been granted all the same, and such
+# a slot is nobody's until its lease ends.
+_ANSWER_SECONDS = 10.0
 
 
 def one_release_at_a_time(settings: Settings) -> Exclusively:
@@ -65,7 +68,14 @@ def held_slot(name: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
         with ExitStack() as stack:
             _require_limit(limit)
 
+            looked = False
+
             def take(seconds: float) -> bool:
+                nonlocal looked
+                if not looked:
+                    looked, seconds = True, max(seconds, _ANSWER_SECONDS)
+                    if _is_taken(limit):
+                        return False
                 slot = concurrency(limit, timeout_seconds=seconds, lease_duration=_LEASE_SECONDS, strict=True)
                 with suppress(TimeoutError):
                     stack.enter_context(slot)
@@ -98,6 +108,12 @@ def _require_limit(limit: str) -> None:
             except ObjectAlreadyExists:
                 # Another release made it between the two calls.
                 return
+
+
+def _is_taken(limit: str) -> bool:
+    with get_client(sync_client=True) as client:
+        state = client.read_global_concurrency_limit_by_name(limit)
+        return state.active_slots >= state.limit
 
 
 def _others(limit: str) -> str:
