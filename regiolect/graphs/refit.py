@@ -54,6 +54,9 @@ def off_middle(graph: GraphProto, operators: Collection[str]) -> None:
     steps that are larger by 0.8 %, so that no value is clipped by more than half a step. What follows Softmax is left:
     two of its values add up to no more than one.
 
+    Left as it is, and so saturating, is a factor that no QuantizeLinear makes, or whose 8 bits are an output or are
+    read by anything but DequantizeLinears with its own scale: the gate judges what such an engine answers.
+
     Args:
         graph: a graph with Q/DQ nodes; subgraphs of control flow are not looked at.
         operators: operator types whose first two inputs are meant.
