@@ -8,13 +8,15 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test collected lint format browser emulator benchmarks schema clean
+.PHONY: help demo check test acceptance collected lint format browser emulator benchmarks schema clean
 
 help:
 	@echo "make demo        release the example in every region, with three engines that must be refused"
 	@echo "make lint        style, types and layers"
 	@echo "make format      mend style"
+	@echo "make check       lint and the quick unit tests: minutes, while something is changed"
 	@echo "make test        lint and all tests, as CI runs them; as root it installs a browser and an emulator by apt-get"
+	@echo "make acceptance  every kill and every attack, of which make test tries some; goes on where it was stopped"
 	@echo "make benchmarks  measure again what benchmarks/results tells"
 	@echo "make schema      the JSON schema of policies, for editors"
 	@echo "make clean       remove the environment and the example's home"
@@ -22,12 +24,21 @@ help:
 demo: $(READY)
 	$(BIN)/regiolect run examples.fashion:MODEL --drills
 
-# Four processes side by side, a file in one of them: tests of a file share servers, and some build on each other. Most
-# tests of servers wait. The order of collection puts the longest first.
+# So many processes side by side, a file in one of them: tests of a file share servers, and some build on each other.
+# Most tests of servers wait. The order of collection puts the longest first.
+CORES := $(shell nproc 2>/dev/null || echo 1)
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
+
 test:
 	$(MAKE) --jobs 2 --output-sync=target $(READY) emulator
 	$(MAKE) --jobs 2 --output-sync=target lint collected
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -n $(shell echo $$(( $(CORES) > 4 ? $(CORES) : 4 )))
+
+check: lint
+	$(PYTEST) -n $(CORES) -m 'not acceptance and not slow' tests/unit
+
+acceptance: $(READY) emulator
+	$(BIN)/python -m benchmarks.acceptance
 
 # What pytest makes of a file for its assertions is made once, while types are checked, and not by each process. It says
 # why where a file cannot be read.

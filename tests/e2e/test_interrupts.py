@@ -65,6 +65,7 @@ def test_a_run_goes_on_from_what_is_kept(desk: Desk) -> None:
     assert {path: before[path] for path in kept}.items() <= desk.records.items()
 
 
+@pytest.mark.acceptance
 def test_in_a_tuning_by_ctrl_c(desk: Desk) -> None:
     before = desk.records
     with desk.in_tuning("east") as running:
@@ -72,6 +73,7 @@ def test_in_a_tuning_by_ctrl_c(desk: Desk) -> None:
     assert desk.records == before
 
 
+@pytest.mark.acceptance
 def test_in_a_wait_that_names_whom_it_waits_for(desk: Desk) -> None:
     before = desk.records
     with desk.in_wait() as (running, holder):

@@ -24,7 +24,6 @@ from regiolect.registry.database import one_opens
 from regiolect.servers.local import LocalServers
 
 PROCESSES = 4
-REGIONS = 6
 # Which bundle each process registers in every region: the first two have the same one.
 BUNDLES = ("shared", "shared", "third", "fourth")
 
@@ -131,8 +130,9 @@ def _kept(uri: str, regions: Sequence[str]) -> dict[str, Kept]:
     return found
 
 
-def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_twice(server, bundles, tmp_path):
-    regions = [f"{'locked' if number % 2 else 'free'}-{number}" for number in range(REGIONS)]
+@pytest.mark.parametrize("count", [2, pytest.param(6, marks=pytest.mark.acceptance)])
+def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_twice(server, bundles, tmp_path, count):
+    regions = [f"{'locked' if number % 2 else 'free'}-{number}-of-{count}" for number in range(count)]
     for bundle in sorted(set(BUNDLES)):
         for region in regions:
             artifact = bundles.artifact(region, content=bundle.encode())
@@ -259,7 +259,7 @@ class Overtaken:
         return call
 
 
-@pytest.mark.parametrize("other", ["same", "different"])
+@pytest.mark.parametrize("other", [pytest.param("same", marks=pytest.mark.acceptance), "different"])
 @pytest.mark.parametrize(
     ("call", "after"),
     [

@@ -12,6 +12,8 @@ import pytest
 
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "jinja2", "mlflow", "onnx", "onnxruntime", "openvino", "prefect", "scipy", "torch")
 LOADED = f"import sys; print(sorted(set({HEAVY!r}) & set(sys.modules)))"

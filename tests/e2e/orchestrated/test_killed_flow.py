@@ -19,11 +19,17 @@ def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
         yield made
 
 
-# A release for each border; on two cores that other tests share they take minutes.
-def test_the_flow_may_be_killed_at_every_stages_end(yard: Yard) -> None:
+# In a build, in a tuning, between an upload and its version.
+SOME = ("built", "measured once", "run uploaded")
+
+
+@pytest.mark.parametrize(
+    "borders", [pytest.param(SOME, id="some"), pytest.param(tuple(BORDERS), id="all", marks=pytest.mark.acceptance)]
+)
+def test_the_flow_may_be_killed_at_a_stages_end(yard: Yard, borders: tuple[str, ...]) -> None:
     """One piece of work, killed once at each border, taken up by the next process each time."""
     yard.new_work()
-    for border in BORDERS:
+    for border in borders:
         assert yard.release(border, "flow") == -signal.SIGKILL, f"{border} was not reached"
         yard.assert_nothing_half_registered()
     assert yard.release() == 0

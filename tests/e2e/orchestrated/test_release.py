@@ -197,6 +197,8 @@ def test_a_page_from_elsewhere_and_who_has_the_login_run_no_command(plant: Plant
     assert not witness.exists()
 
 
+# Among the others, tests/flows/test_pools.py says what becomes of a run that falls silent.
+@pytest.mark.acceptance
 def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_else(plant: Plant) -> None:
     """New data for both regions; the machine of `portable` dies while it scores its engine on the gate set."""
     client = MlflowClient(plant.control.servers["MLFLOW_TRACKING_URI"])

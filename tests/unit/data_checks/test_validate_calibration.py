@@ -21,6 +21,8 @@ from regiolect.data import Samples, samples_to_bytes
 from regiolect.errors import DataCheckFailed, InvalidSamples
 from regiolect.storage import LocalStore
 
+pytestmark = pytest.mark.slow
+
 COUNT = 40
 CLASSES = 5
 MINIMUM = dict.fromkeys(Split, COUNT)

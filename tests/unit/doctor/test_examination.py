@@ -22,6 +22,8 @@ from regiolect.errors import DeviceLost
 from regiolect.registry import Registry
 from tests.flows.tiny_models import CPU, GPU, Workshop
 
+pytestmark = pytest.mark.slow
+
 Examined = Callable[..., dict[str, Finding]]
 ROOT = Path(__file__).parents[3]
 DOCTOR = "from regiolect.cli.app import main; main()"

@@ -24,6 +24,8 @@ from regiolect.storage import S3Store
 from tests.flows.tiny_models import CPU, Workshop
 from tests.seaweed import Identity, Seaweed
 
+pytestmark = pytest.mark.slow
+
 Examined = Callable[..., dict[str, Finding]]
 NORTH = Identity(
     "north",

@@ -19,6 +19,8 @@ from regiolect.export import export_model
 from regiolect.model import ModelSpec
 from regiolect.storage import LocalStore
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., ModelSpec]
 
 

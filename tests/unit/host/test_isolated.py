@@ -28,6 +28,8 @@ from regiolect.host.child import off_the_clock
 from regiolect.host.isolated import Child, Limits
 from regiolect.host.lock import whole_machine
 
+pytestmark = pytest.mark.slow
+
 AMPLE = Limits(memory_bytes=1 << 36, seconds=240)
 MIB = 1 << 20
 PLANTED = "planted-0815"

@@ -23,6 +23,8 @@ from regiolect.host.waiting import alone, others
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
 
+pytestmark = pytest.mark.slow
+
 HOLDS = "with {hold}:\n    print('holds', flush=True)\n    time.sleep(600)"
 REPEATS = "while True:\n    with {hold}:\n        print('holds', flush=True)\n        time.sleep({seconds})"
 IMPORTS = """

@@ -123,6 +123,7 @@ def test_what_was_once_wrong_with_a_file_is_refused_with_its_line(folder: Path, 
     assert ended == ("loaded" if stated.startswith("title: 1:00") else "refused")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_mutated_policy_is_loaded_or_refused_with_its_line(folder: Path) -> None:
     counts = {"loaded": 0, "refused": 0}

@@ -14,6 +14,8 @@ import pytest
 from regiolect.errors import RegistryError
 from regiolect.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 def test_processes_that_open_a_cold_store_together_all_register(bundles, tmp_path):
     script = (

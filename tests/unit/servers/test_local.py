@@ -36,6 +36,8 @@ from regiolect.settings import Settings
 from tests.unit.servers.conftest import OLD_CREDENTIALS
 from tests.unit.servers.uninvited import GRPC, HARMLESS, SQL, answers, listening, speaks_grpc
 
+pytestmark = pytest.mark.slow
+
 PASSWORD_FILES = ("credentials.json", "pgpass", "s3/s3.json", "env.sh", "state.json")
 
 

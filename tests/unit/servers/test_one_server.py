@@ -23,6 +23,8 @@ from regiolect.servers.ports import HOST
 from regiolect.servers.processes import ProcessId
 from regiolect.servers.state import read_state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 USUAL = 5432
 

@@ -18,6 +18,8 @@ from regiolect.servers.processes import is_alive
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 Usage = namedtuple("Usage", "total used free")
 
 

@@ -17,6 +17,8 @@ from regiolect.serving import dispatch
 from regiolect.serving.dispatch import Batch, Dispatcher, Request
 from regiolect.serving.forecast import Point
 
+pytestmark = pytest.mark.slow
+
 
 def point(name: str, engine: int, slots: int, batch: int, fixed_ms: float, each_ms: float) -> Point:
     sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= batch]
@@ -137,7 +139,7 @@ def test_another_engine_is_changed_to_for_a_tenth_and_another_batch_for_any_gain
 
 
 @pytest.mark.parametrize("points", [PROCESSOR, GPU], ids=["processor", "gpu"])
-@pytest.mark.parametrize("over", [1.2, 4.0])
+@pytest.mark.parametrize("over", [1.2, pytest.param(4.0, marks=pytest.mark.acceptance)])
 @pytest.mark.parametrize("slower", [1.0, 1.5])
 def test_past_capacity_what_can_be_answered_is_answered_in_time(
     points: tuple[Point, ...], over: float, slower: float

@@ -8,6 +8,8 @@ from regiolect.errors import StorageError
 from regiolect.storage.buckets import Access, list_buckets, make_buckets
 from tests.seaweed import Seaweed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def access(seaweed: Seaweed) -> Access:

@@ -18,6 +18,8 @@ from regiolect.storage import S3Store
 from regiolect.storage.s3 import MIB
 from tests.seaweed import Seaweed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(aws: Seaweed, place: str, tmp_path: Path) -> S3Store:

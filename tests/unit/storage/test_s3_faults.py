@@ -29,6 +29,8 @@ from regiolect.errors import (
 from regiolect.storage import S3Store
 from tests.seaweed import Seaweed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(aws: Seaweed, place: str, tmp_path: Path) -> S3Store:

@@ -39,6 +39,8 @@ from regiolect.tune.journal import TUNINGS, journal_key
 from regiolect.tune.run import tune_engine
 from tests.unit.tune.conftest import tiny_engine
 
+pytestmark = pytest.mark.slow
+
 Inputs = Mapping[str, NDArray[Any]]
 ORT = backend("onnxruntime")
 ROOT = Path(__file__).parents[3]

@@ -27,6 +27,8 @@ from regiolect.policy import PolicyBook
 from regiolect.servers.local import LocalServers
 from regiolect.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 region: fjord
 title: The fjord
