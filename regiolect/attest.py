@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from regiolect.contracts import Attestation, EngineArtifact, Execution, LayerReport, Layers
+from regiolect.contracts import Attestation, EngineArtifact, LayerReport, Layers
 from regiolect.engines.base import Backend
 from regiolect.errors import IntegrityError, NotRunnableHere
 from regiolect.integrity import canonical_json
+from regiolect.precision import differs_by_arithmetic
 from regiolect.storage import Store
 
 
@@ -48,7 +49,7 @@ def attest(backend: Backend, artifact: EngineArtifact, store: Store) -> Attestat
         source=seen.source,
         strength=strength,
         layers=store.put_bytes(canonical_json(seen)),
-        arithmetic=backend.arithmetic() if Execution.INT8 in seen.executed() else None,
+        arithmetic=backend.arithmetic() if any(map(differs_by_arithmetic, seen.executed())) else None,
     )
 
 
