@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -134,6 +135,27 @@ def attestation() -> None:
     assert any(f"9 compute nodes in {NAME}, coarser than the policy's INT8" in reason for reason in coarser.reasons)
 
 
+def what_was_kept_before() -> None:
+    """That attestations and policies from before it are read as they were."""
+    from regiolect.attest import read_layers
+    from regiolect.contracts import Attestation, Execution, GraphNode, LayerReport, Layers, Precision
+    from regiolect.integrity import canonical_json
+    from regiolect.policy import PolicyBook
+
+    layers = Layers(
+        build_key=f"sha256:{'0' * 64}",
+        source="a test",
+        graph=(GraphNode(name="conv", kind="Conv", precision=Precision.INT8),),
+        engine=(LayerReport(name="conv", kind="Convolution", precision=Execution.INT8, told="u8"),),
+    )
+    before = {Precision.FP32: 0, Precision.FP16: 0, Precision.INT8: 1}
+    kept = Attestation(graph=before, executed={Execution.INT8: 1}, source="a test")
+    assert read_layers(kept, canonical_json(layers)) == layers
+    golden = Path(__file__).parent / "golden" / "policies_v1"
+    for region, digest in json.loads((golden / "digests.json").read_text()).items():
+        assert PolicyBook(golden).load(region).digest() == digest
+
+
 def reports() -> None:
     """That a page groups and names its engines, and sees that wider kernels ran."""
     from regiolect.contracts import Precision
@@ -155,6 +177,7 @@ def main() -> None:
     graphs()
     calibration()
     attestation()
+    what_was_kept_before()
     reports()
     print("held")
 

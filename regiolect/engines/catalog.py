@@ -37,10 +37,11 @@ def backend(name: str) -> Backend:
             found=repr(kind),
             remedy=f"mend the entry point {name!r} of the distribution that brings it",
         )
-    unwritten = sorted(kind.__abstractmethods__)
+    stated = ("distribution", "module", "file_names", "recipes")
+    unwritten = [*(each for each in stated if not hasattr(kind, each)), *sorted(kind.__abstractmethods__)]
     if unwritten:
         raise BackendUnavailable(
-            expected=f"a backend {name!r} with every method that `Backend` leaves to it",
+            expected=f"a backend {name!r} with every attribute and method that `Backend` leaves to it",
             found=f"{kind.__name__} without {', '.join(unwritten)}",
             remedy="write them; regiolect/engines/base.py says what each promises",
         )

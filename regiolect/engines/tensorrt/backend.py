@@ -33,7 +33,8 @@ from regiolect.engines.tensorrt.recipe import (
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
 from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
 
-_RUNNABLE = tuple(dotted(name) for name in COMPUTE_CAPABILITIES[Precision.FP16])
+# GPUs that run plans of one precision at least.
+_RUNNABLE = tuple(dotted(name) for name in max(COMPUTE_CAPABILITIES.values(), key=len))
 
 
 class _TensorRt(Backend):

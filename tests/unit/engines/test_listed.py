@@ -94,7 +94,7 @@ def test_nothing_takes_the_place_of_regiolects_own(tmp_path: Path, monkeypatch: 
             "with the name 'openvino'",
             "mend the entry point 'odd'",
         ),
-        ("tests.unit.engines.test_listed:Unwritten", "every method", "without _build, _load", "write them"),
+        ("tests.unit.engines.test_listed:Unwritten", "every attribute", "without distribution", "write them"),
         (
             "tests.unit.engines.test_listed:Named",
             "a subclass of regiolect.engines.base.Backend",
