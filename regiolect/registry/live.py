@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # As many as MLflow hands out at once.
 _PAGE = 1000
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def nothing_called(name: str, which: str | int, shown: str, names: Collection[st
     release = "release it first: regiolect run MODEL; or name the right registry: MLFLOW_TRACKING_URI or REGIOLECT_HOME"
     return UsageError(
         expected=f"{_called(name, which)} in the registry at {shown}",
-        found=f"{len(names) or 'no'} registered models, none of that name",
+        found=f"registered: {', '.join(sorted(names)[:_MOST_TOLD])}" if names else "no registered models",
         remedy=f"did you mean {near[0]!r}?" if near else release,
     )
 
