@@ -280,11 +280,13 @@ class ModelSpec:
         things: list[object] = [*map(_scored_by, self.metrics.values()), *self.data.values(), type(self.preprocessing)]
         if not isinstance(self.loader, Path):
             things.append(self.loader)
-        files = {path.name: path for path in others}
+        files: dict[str, Path] = {}
         for thing in things:
             # What no file defines is refused where it is used.
             with suppress(InvalidModelSpec):
                 files.update(self._code("code", self._made_of(thing)).files)
+        there = {path.resolve() for path in files.values()}
+        files |= {path.name: path for path in others if path.resolve() not in there}
         now = time.time_ns()
         # A file from the future tells nothing. One that is gone has changed.
         times = {name: path.stat().st_mtime_ns if path.exists() else now for name, path in sorted(files.items())}

@@ -166,7 +166,7 @@ def test_what_is_wrong_is_named_with_a_remedy(page: Said, desk: Desk) -> None:
         ("ForeignRegion", "one of shop for region 'eu'", "models:/shop-na@champion"),
         ("NoTrust", "", "REGIOLECT_TRUST"),
     ]
-    changed = [("ChangedMeanwhile", "shop/models.py changed since", "restart")] * 2
+    changed = [("ChangedMeanwhile", ": models.py changed since", "restart")] * 2
     expected = [*wrong, *wrong, ("load",), *load, ("False cpu cpu",), ("changed",), *changed]
     assert len(lines) == len(expected), said.stdout
     for line, told in zip(lines, expected, strict=True):
