@@ -34,20 +34,36 @@ LABEL = "label"
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw samples, before preprocessing; all arrays share their first dimension.
+    """Raw samples, before preprocessing; all arrays share their first dimension, n.
 
-    Attributes:
-        ids: unique text per sample.
-        regions: the region tag that each sample carries.
-        inputs: raw arrays by model input name, e.g. uint8 images of shape (n, channels, height, width).
-        targets: what the metric compares with, e.g. int64 labels of shape (n,).
+        >>> import numpy as np
+        >>> samples = Samples(
+        ...     ids=np.array(["eu-0", "eu-1", "eu-2"]),
+        ...     regions=np.full(3, "eu"),
+        ...     inputs={"image": np.zeros((3, 1, 16, 16), np.uint8)},
+        ...     targets=np.array([7, 0, 7]),
+        ...     attributes={"camera": np.array(["old", "new", "new"])},
+        ... )
+        >>> len(samples)
+        3
+        >>> samples.take(samples.column("camera") == "new").ids
+        array(['eu-1', 'eu-2'], dtype='<U4')
+
+    `save_samples(path, samples)` writes them where `FolderSource` reads them.
+
+    Args:
+        ids: text of shape (n,), unique in the three sets of a region.
+        regions: text of shape (n,): the region that each sample comes from, as its source tells it.
+        inputs: arrays of shape (n, ...) by the name of the model's input, of integers or floats of
+            `Preprocessing.raw_dtype`, e.g. uint8 images of shape (n, channels, height, width).
+        targets: array of shape (n, ...) that the metric compares outputs with, e.g. integer labels of shape (n,).
         attributes: text of shape (n,) by name, e.g. the device that a sample comes from; what a policy's
             `accuracy.slices` tells samples apart by.
 
     Raises:
-        EmptyDataset: no samples.
-        InvalidSamples: lengths differ, ids are not text, numbers are neither integer nor float, or an attribute is no
-            printable text for each sample.
+        EmptyDataset: no samples, or no inputs.
+        InvalidSamples: lengths differ, ids or regions are not text, an input is neither integer nor float, or an
+            attribute is no printable text for each sample.
     """
 
     ids: NDArray[np.str_]
@@ -96,7 +112,14 @@ class Samples:
         return len(self.ids)
 
     def take(self, index: slice | NDArray[Any]) -> Samples:
-        """The samples at `index`, in that order."""
+        """The samples at `index`, in that order.
+
+        Args:
+            index: a slice, row numbers of any length, or True and False of shape (n,).
+
+        Raises:
+            EmptyDataset: it takes none.
+        """
         return Samples(
             ids=self.ids[index],
             regions=self.regions[index],

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,7 +20,14 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import Preprocessing, SourceFiles, TensorSpec
 from regiolect.data import RegionSource
-from regiolect.errors import InvalidModelSpec, InvalidResults, RegiolectError, UnknownModel, UnknownRegion
+from regiolect.errors import (
+    ChangedMeanwhile,
+    InvalidModelSpec,
+    InvalidResults,
+    RegiolectError,
+    UnknownModel,
+    UnknownRegion,
+)
 from regiolect.identity.made_of import Made, made_of
 from regiolect.identity.source_code import Code, code_of, defined
 from regiolect.integrity import digest_of, digest_source
@@ -73,9 +82,27 @@ class Measure:
 class ModelSpec:
     """One trained model, its inputs, and its data in every region.
 
-    Attributes:
+        >>> from regiolect.contracts import DeclaredStatistics, Preprocessing, TensorSpec
+        >>> from regiolect.data import FolderSource
+        >>> from regiolect.evaluate.metrics import top1
+        >>> MODEL = ModelSpec(
+        ...     name="shop",
+        ...     loader=Path("model.onnx"),
+        ...     inputs=(TensorSpec(name="image", shape=("batch", 1, 4, 4)),),
+        ...     outputs=("logits",),
+        ...     preprocessing=Preprocessing(raw_dtype="uint8", scale=1 / 255),
+        ...     metrics={"accuracy": top1},
+        ...     data={"eu": FolderSource("eu", Path("data/eu"), DeclaredStatistics(mean=(80, 120), std=(30, 60)))},
+        ... )
+        >>> sorted(MODEL.source().files)
+        ['model.onnx']
+
+    In `shop/models.py` its address is `shop.models:MODEL`. Made in a moment and read often, it loads nothing by itself.
+
+    Args:
         name: lower-case words joined by dashes; the registry entries are `<name>-<region>`.
-        loader: a function that returns the torch module in eval mode, or the path of an .onnx file used as it is.
+        loader: a function without arguments that returns the torch module in eval mode, or the path of an .onnx file
+            used as it is. The module takes `inputs` in their order, as float32, and returns `outputs` in theirs.
         reference: for an .onnx file that arrives quantized, the .onnx file of its FP32 original, to compare it with.
         sources: files that define the model: weights, and whatever its code reads. A change in any of them rebuilds
             everything. So does one in the code of loader, metrics, data sources and preprocessing, and in what that
@@ -84,15 +111,17 @@ class ModelSpec:
             (`regiolect.identity.made_of`).
         inputs: named inputs; strings in a shape are symbolic dimensions, the first is the batch.
         outputs: output names, in the order the model returns them.
-        preprocessing: raw input to model input.
-        metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}; an
-            error, of which less is better, in a `Measure`.
-        data: each region's source of samples.
+        preprocessing: raw input to model input; when left out, float32 samples go in as they are.
+        metrics: metric functions by the name that policies use, e.g. {"accuracy": regiolect.evaluate.metrics.top1}.
+            Each takes outputs by name, arrays of shape (n, ...), and the targets, and returns n scores: True or False,
+            or numbers in [0, 1], more being better. An error, of which less is better, goes into a `Measure`.
+        data: each region's source of samples, under the region's name.
         note: what a reader of any result must know, e.g. that data are simulated; shown wherever results are.
-        parity_tolerance: largest absolute difference allowed between the torch module and its ONNX graph.
+        parity_tolerance: largest absolute difference allowed between outputs of the torch module and of its ONNX graph,
+            in the outputs' own units.
 
     Raises:
-        InvalidModelSpec: a field has an unusable value.
+        InvalidModelSpec: a field has an unusable value, or a file does not exist.
     """
 
     name: str
@@ -110,8 +139,11 @@ class ModelSpec:
     _search: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
     # Nor must what a loader or a metric counts or keeps as it runs.
     _made: tuple[Made, ...] = field(init=False, repr=False, compare=False, default=())
+    # Of a process that goes on for days, a file may say something else by now than what was imported from it.
+    _born: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_born", time.time_ns())
         object.__setattr__(self, "_search", tuple(str(Path(entry).absolute()) for entry in sys.path))
         things = (self.loader, *map(_scored_by, self.metrics.values()))
         object.__setattr__(self, "_made", tuple(made_of(each, self._search) for each in things))
@@ -243,6 +275,23 @@ class ModelSpec:
         identity = source.identity()
         return SourceFiles(digest=digest_of({"identity": identity, "code": files}) if files else identity, files=files)
 
+    def outdated(self, *others: Path) -> tuple[str, ...]:
+        """Files of its code, and others, that were changed after this object was made of what stood there before."""
+        things: list[object] = [*map(_scored_by, self.metrics.values()), *self.data.values(), type(self.preprocessing)]
+        if not isinstance(self.loader, Path):
+            things.append(self.loader)
+        files: dict[str, Path] = {}
+        for thing in things:
+            # What no file defines is refused where it is used.
+            with suppress(InvalidModelSpec):
+                files.update(self._code("code", self._made_of(thing)).files)
+        there = {path.resolve() for path in files.values()}
+        files |= {path.name: path for path in others if path.resolve() not in there}
+        now = time.time_ns()
+        # A file from the future tells nothing. One that is gone has changed.
+        times = {name: path.stat().st_mtime_ns if path.exists() else now for name, path in sorted(files.items())}
+        return tuple(name for name, changed in times.items() if self._born < changed <= now)
+
     def _made_of(self, thing: object) -> Made:
         """What a thing was made of when the spec was made; of what was not there then, as it is now."""
         then = next((made for made in self._made if made.thing is thing), None)
@@ -303,13 +352,13 @@ def load_model_spec(address: str) -> ModelSpec:
     """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    module_name, _, attribute = (_installed().get(address, address) if ":" not in address else address).partition(":")
+    module_name, attribute = _parts(address)
     module = _import(address, module_name)
-    found = getattr(module, attribute or "MODEL", None)
+    found = getattr(module, attribute, None)
     if found is None:
         specs = [name for name, value in vars(module).items() if isinstance(value, ModelSpec)]
         raise UnknownModel(
-            expected=f"{attribute or 'MODEL'!r} in {module.__name__}",
+            expected=f"{attribute!r} in {module.__name__}",
             found=f"ModelSpecs named {', '.join(specs)}" if specs else "no ModelSpec in that module",
             remedy=f"name one: {module_name}:{specs[0]}" if specs else "define MODEL = ModelSpec(...) there",
         )
@@ -320,6 +369,50 @@ def load_model_spec(address: str) -> ModelSpec:
             remedy="name the ModelSpec object itself, as in `examples.fashion:MODEL`",
         )
     return found
+
+
+def address_of(spec: ModelSpec) -> str:
+    """The address under which other processes find a ModelSpec of this one.
+
+    Raises:
+        InvalidModelSpec: no module that can be imported holds it.
+    """
+    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0].count("."), item[0])):
+        if name != "__main__" and getattr(module, "__spec__", None) is not None:
+            for attribute, value in tuple(vars(module).items()):
+                if value is spec:
+                    return f"{name}:{attribute}"
+    raise InvalidModelSpec(
+        expected=f"the ModelSpec {spec.name!r} in a module, from where other processes import it as well",
+        found="one that only this script, notebook or function holds",
+        remedy="write it into a file, models.py for one, and name it there: regiolect.run('models:MODEL')",
+    )
+
+
+def require_current(address: str) -> None:
+    """Refuse a model that this process imported from files that say something else by now.
+
+    Python does not import a module twice: what would run is the old code, and its digest would be the new one's.
+
+    Raises:
+        ChangedMeanwhile: one of its files is newer than what was imported from it.
+    """
+    module_name, attribute = _parts(address)
+    module = sys.modules.get(module_name)
+    spec, file = getattr(module, attribute, None), getattr(module, "__file__", None)
+    outdated = spec.outdated(*([Path(file)] if file else [])) if isinstance(spec, ModelSpec) else ()
+    if outdated:
+        raise ChangedMeanwhile(
+            expected=f"the code of {address!r} as this process imported it",
+            found=f"{', '.join(outdated)} changed since",
+            remedy="restart the notebook's kernel, or this process, which imports it anew",
+        )
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """The module that an address leads to, and the name there."""
+    module, _, name = (address if ":" in address else _installed().get(address, address)).partition(":")
+    return module, name or "MODEL"
 
 
 def _installed() -> dict[str, str]:
@@ -351,4 +444,4 @@ def _import(address: str, module_name: str) -> ModuleType:
         ) from error
 
 
-__all__ = ["Measure", "Metric", "ModelSpec", "load_model_spec"]
+__all__ = ["Measure", "Metric", "ModelSpec", "address_of", "load_model_spec", "require_current"]

@@ -1,29 +1,220 @@
 """From the command line to the flows.
 
+Scripts and notebooks come the same way: `regiolect.plan` and `regiolect.run` are from here.
+
 A flow is found by name: this package may not depend on the orchestrator that runs it.
 """
 
 from __future__ import annotations
 
+import atexit
+import difflib
+import logging
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from regiolect.contracts import NightlyResult, ReleaseResult
-from regiolect.errors import BackendUnavailable, OrchestratorError, UnknownModel
+from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorError, UnknownModel, UsageError
 from regiolect.errors.redaction import redacted_address, showable
-from regiolect.host.interrupts import farewell
+from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
 from regiolect.host.room import require_room
+from regiolect.model import ModelSpec, address_of, require_current
 from regiolect.network import require_prefect
-from regiolect.planning import plan_here
-from regiolect.registry import Exclusively
+from regiolect.planning import ModelPlan, Plan, plan_here, plan_models_here
+from regiolect.progress import logger, watching
+from regiolect.registry import Exclusively, Registry
 from regiolect.servers.temporary import TemporaryServer
-from regiolect.settings import Settings
+from regiolect.settings import GivenSettings, Settings, load_settings, settings_for
 from regiolect.tune.result import TuningResult, untried
+
+# What a command says in its last seconds, and what it takes to end the processes that it started.
+_FAREWELL_SECONDS = FAREWELL_SECONDS + 2.0
+
+Names = Sequence[str] | str | None
+"""Names of regions or targets: several, one, or several separated by commas as on the command line; None: all."""
+
+
+def plan(
+    model: ModelSpec | str,
+    *,
+    regions: Names = None,
+    targets: Names = None,
+    force: bool = False,
+    policies: Path | str | None = None,
+    **settings: Unpack[GivenSettings],
+) -> Plan:
+    """What `run` would build, rebuild, promote, reuse or refuse, what is to be retired, and why. Changes nothing.
+
+        plan = regiolect.plan("shop.models:MODEL", regions=["eu", "na"])
+        print(plan.summary())
+        for engine in plan.engines:
+            print(engine.place, engine.action, engine.reason)
+
+    Args:
+        model: address of a ModelSpec, `package.module:NAME`, or the name of an entry point, as for `regiolect plan`. Or
+            the ModelSpec, if a module that can be imported holds it: the processes in which a release works import it
+            from there, so one that only a notebook or the script itself defines is refused.
+        regions: regions to plan; every region that has both a policy and data of the model's when None.
+        targets: targets to plan for; every target of these regions' policies when None.
+        force: plan what did not change as a build.
+        policies: folder of region policies; the environment's REGIOLECT_POLICIES or the built-in ones when None.
+        settings: settings by keyword in place of the environment's: `home="runs"` for REGIOLECT_HOME.
+
+    Returns:
+        Every engine that is asked for and every one that nobody asks for any more, each with an `action` and a
+        `reason`. A region that cannot be built is planned as `refuse`, with its `failure`, and stops no other.
+
+    Raises:
+        UnknownModel, InvalidModelSpec: there is no such model, or it cannot be used.
+        UnknownRegion, UnknownTarget: a named region has no policy or no data, or no policy has a named target.
+        UsageError: `regions` or `targets` is empty.
+        ChangedMeanwhile: a file of the model's code is newer than what this process has imported.
+        InvalidSetting: there is no such setting, or it has an unusable value.
+        PolicyError, StorageError: policies or store cannot be read.
+    """
+    (planned,) = plan_all([model], regions=regions, targets=targets, force=force, policies=policies, **settings)
+    if planned.plan is None:
+        raise AssertionError("of a single model the failure is raised")
+    return planned.plan
+
+
+def plan_all(
+    models: Sequence[ModelSpec | str] = (),
+    *,
+    regions: Names = None,
+    targets: Names = None,
+    force: bool = False,
+    policies: Path | str | None = None,
+    **settings: Unpack[GivenSettings],
+) -> tuple[ModelPlan, ...]:
+    """`plan` of several models, or of all that this installation knows when none is named.
+
+    Of several, one that cannot be planned is told in its `failure` and stops no other.
+
+    Raises:
+        As `plan`; of several models only what concerns the request as a whole.
+    """
+    with _settings(plan, policies, settings) as here:
+        return plan_models_here(
+            here,
+            [_address(model) for model in models],
+            _names("regions", regions),
+            targets=_names("targets", targets),
+            force=force,
+            champions=Registry.of(here).champions,
+        )
+
+
+def run(
+    model: ModelSpec | str,
+    *,
+    regions: Names = None,
+    targets: Names = None,
+    force: bool = False,
+    drills: bool = False,
+    policies: Path | str | None = None,
+    progress: bool = True,
+    verbose: bool = False,
+    **settings: Unpack[GivenSettings],
+) -> ReleaseResult:
+    """Build, judge and register an engine for every region; what did not change is not built again.
+
+        result = regiolect.run("shop.models:MODEL", regions=["eu"], policies="policies")
+        assert result.complete, [(row.region, row.decision, row.reasons) for row in result.rows]
+
+    It is what `regiolect run` does: embedded, or against the server that PREFECT_API_URL names. It works in a process
+    of its own: a notebook's stop button, or Ctrl-C, ends that within seconds and raises KeyboardInterrupt, and what was
+    finished is kept. With `isolation="off"` it works in this process, where a debugger finds it.
+
+    Args:
+        model, regions, targets, policies, settings: as for `plan`.
+        force: build again what did not change.
+        drills: also try three engines that must be refused.
+        progress: print a line per engine to stderr while it works, in a notebook below the cell.
+        verbose: print every step as well, and what the libraries log.
+
+    Returns:
+        A row per engine with its decision, figures and the name under which it is served. `complete` says whether all
+        that was asked for is served. What the gate refuses is no error: it is that row's `decision` and `reasons`.
+
+    Raises:
+        StorageError: the home cannot be written, or its disk is full.
+        BackendUnavailable: the orchestrator is not installed.
+        OrchestratorError: the server does not answer, or cannot be started.
+        RegiolectError: the request itself is wrong, as for `plan`, or what stopped the release as a whole.
+    """
+    address, watched = _address(model), watching(verbose) if progress else nullcontext()
+    with _settings(run, policies, settings) as here, watched:
+        named, wanted = _names("regions", regions), _names("targets", targets)
+        if here.isolation == "off" or is_answered():
+            return run_release(here, address, named, targets=wanted, force=force, drills=drills)
+        from regiolect.host.isolated import Child, Limits
+
+        limits = Limits(memory_bytes=sys.maxsize, seconds=math.inf)
+        with Child(f"the release of {address}", limits, farewell=_FAREWELL_SECONDS) as child:
+            return child.run(_released, logger.level, address, named, targets=wanted, force=force, drills=drills)
+
+
+def _released(
+    level: int, model: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
+) -> ReleaseResult:
+    """`run_release` as the work of a child process, which answers interruptions as a command does."""
+    logger.setLevel(level)
+    # What leads to the parent: of the root logger Prefect makes its own, once it is imported.
+    logger.handlers, logger.propagate = [*logging.root.handlers], False
+    release = partial(run_release, load_settings(), model, regions, targets=targets, force=force, drills=drills)
+    try:
+        return answering(release)
+    finally:
+        # A forked process calls by itself none of the functions that end Prefect and its server.
+        atexit._run_exitfuncs()
+
+
+@contextmanager
+def _settings(
+    function: Callable[..., object], policies: Path | str | None, given: Mapping[str, object]
+) -> Iterator[Settings]:
+    """The settings of a call, whose misspelt options would be taken for settings."""
+    known, options = GivenSettings.__annotations__.keys(), signature(function).parameters.keys()
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*options, *known], n=1)
+            raise InvalidSetting(
+                expected=f"options of regiolect.{function.__name__}, or one of the settings {', '.join(sorted(known))}",
+                found=f"{name}={given[name]!r}",
+                remedy=f"did you mean {near[0]}=?" if near else "leave it out, or correct its name",
+            )
+    with settings_for(policies=policies, **given) as settings:
+        yield settings
+
+
+def _address(model: ModelSpec | str) -> str:
+    address = address_of(model) if isinstance(model, ModelSpec) else model
+    require_current(address)
+    return address
+
+
+def _names(what: str, given: Names) -> list[str] | None:
+    """The names that were given; None: all are meant, which an empty list does not say."""
+    if given is None:
+        return None
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    if not any(names):
+        raise UsageError(
+            expected=f"names in {what}, or None for all",
+            found=repr(given),
+            remedy=f"leave {what} out for all, or do not call it when there are none",
+        )
+    return [name for name in names if name]
 
 
 def run_release(

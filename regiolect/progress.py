@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger("regiolect.progress")
 # A run on a server shows these lines in its own log; nobody there asks for a level.
@@ -12,3 +16,27 @@ logger.setLevel(logging.INFO)
 def note(what: str) -> None:
     """Something that concerns the whole run."""
     logger.info(what)
+
+
+@contextmanager
+def watching(verbose: bool = False) -> Iterator[None]:
+    """Print progress to stderr, in a terminal, a script and a notebook alike, while the block lasts.
+
+    Args:
+        verbose: every step as well, and what the libraries log; they are silent otherwise.
+    """
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # A notebook has a stderr of its own for each cell.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        level, logger.propagate = before
+        logger.setLevel(level)

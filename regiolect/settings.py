@@ -6,9 +6,12 @@ Paths are made absolute once, when the settings are read, so that no later chang
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +37,24 @@ QUIET = {
 
 # Says in this process's environment that PREFECT_API_URL is the temporary server of this command.
 TEMPORARY_SERVER = "REGIOLECT_TEMPORARY_SERVER"
+
+
+class GivenSettings(TypedDict, total=False):
+    """Settings of `Settings` that plans and releases may be given by keyword, named as their variables are: `store` in
+    place of REGIOLECT_STORE. None: what the environment says.
+    """
+
+    home: Path | str | None
+    store: Path | str | None
+    mlflow_tracking_uri: str | None
+    build_on: Literal["pools", "here"] | None
+    worker_wait_seconds: float | None
+    machine_wait_seconds: float | None
+    signing_key: Path | str | None
+    trust: Path | str | None
+    isolation: Literal["on", "off"] | None
+    child_memory_gib: float | None
+    child_minutes: float | None
 
 
 class Settings(BaseSettings):
@@ -205,3 +226,36 @@ def load_settings() -> Settings:
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
+
+
+# Held while settings that were given to a call stand in the environment of all threads.
+_given = threading.RLock()
+
+
+@contextmanager
+def settings_for(**given: object) -> Iterator[Settings]:
+    """The settings of the environment, but for those that are given; these stand in the environment while the block
+    lasts, where tasks and child processes read them, and are as they were before after it.
+
+    Blocks that are given settings run one after another: other threads of the process see them as well.
+
+    Args:
+        given: settings by keyword, `store` for REGIOLECT_STORE; None counts as not given.
+
+    Raises:
+        InvalidSetting: one has an unusable value.
+    """
+    named = {f"REGIOLECT_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    if not named:
+        yield load_settings()
+        return
+    with _given:
+        before = {name: os.environ.get(name) for name in named}
+        os.environ.update(named)
+        try:
+            yield load_settings()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value

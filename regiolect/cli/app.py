@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from regiolect import __version__
+import regiolect
 from regiolect.cli.audit import audit
 from regiolect.cli.doctor import doctor
 from regiolect.cli.keys import keys_app
@@ -66,7 +66,7 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"regiolect {__version__}")
+        typer.echo(f"regiolect {regiolect.__version__}")
         raise typer.Exit
 
 
@@ -94,16 +94,21 @@ def run(
 
     Example: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
     """
-    from regiolect.cli.tables import print_release, watching
+    from regiolect.cli.tables import print_release
     from regiolect.integrity import write_atomic
-    from regiolect.orchestrator import run_release
 
-    settings = settings_with(policies)
     if json_file is not None:
         # Found out now rather than after the release.
         write_atomic(json_file, b"{}")
-    with watching(verbose):
-        result = run_release(settings, model, names_in(regions), targets=names_in(targets), force=force, drills=drills)
+    result = regiolect.run(
+        model,
+        regions=names_in(regions),
+        targets=names_in(targets),
+        force=force,
+        drills=drills,
+        policies=policies,
+        verbose=verbose,
+    )
     code = print_release(result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
@@ -123,9 +128,10 @@ def nightly(
 
     A Prefect server runs it by itself, in each region's own night, once `regiolect pools apply` was said.
     """
-    from regiolect.cli.tables import print_nightly, watching
+    from regiolect.cli.tables import print_nightly
     from regiolect.integrity import write_atomic
     from regiolect.orchestrator import run_nightly
+    from regiolect.progress import watching
 
     settings = settings_with(policies)
     with watching(verbose):
@@ -155,19 +161,10 @@ def plan(
     """
     from regiolect.cli.exit_codes import plan_exit_code
     from regiolect.cli.tables import print_plans
-    from regiolect.planning import document_of, plan_models_here
-    from regiolect.registry import Registry
+    from regiolect.orchestrator import plan_all
+    from regiolect.planning import document_of
 
-    settings = settings_with(policies)
-    registry = Registry.of(settings)
-    plans = plan_models_here(
-        settings,
-        models or (),
-        names_in(regions),
-        targets=names_in(targets),
-        force=force,
-        champions=registry.champions,
-    )
+    plans = plan_all(models or (), regions=names_in(regions), targets=names_in(targets), force=force, policies=policies)
     if as_json:
         typer.echo(printable(document_of(plans).model_dump_json(indent=2), LAYOUT))
     else:

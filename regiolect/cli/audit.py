@@ -26,10 +26,10 @@ def audit(
     Exit code 1 if anything speaks against anything. Changes nothing.
     """
     from regiolect.audit import audit as audited
-    from regiolect.cli.tables import watching
     from regiolect.cli.terminal import Terminal
     from regiolect.integrity import write_atomic
     from regiolect.policy import PolicyBook
+    from regiolect.progress import watching
     from regiolect.registry import Registry
 
     settings = settings_with(policies)

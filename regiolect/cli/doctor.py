@@ -28,10 +28,10 @@ def doctor(
 
     Exit code 1 if something is wrong. Changes nothing but one small record in each store.
     """
-    from regiolect.cli.tables import watching
     from regiolect.cli.terminal import Terminal
     from regiolect.doctor.examination import diagnosis, examine
     from regiolect.integrity import write_atomic
+    from regiolect.progress import watching
 
     use_policies(policies)
     console = Terminal(soft_wrap=True)

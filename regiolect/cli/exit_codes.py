@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regiolect.contracts import Decision, ReleaseResult, ReleaseRow
+from regiolect.contracts import ReleaseResult
 from regiolect.planning import ModelPlan, engines_of, has_work
 
 
 def exit_code(result: ReleaseResult) -> int:
     """0 when every engine is approved or waits for its device, all approved ones are served, and every drill held."""
-    held = all(drill.refused for drill in result.drills)
-    return 0 if held and all(map(_nothing_is_left, result.rows)) else 1
-
-
-def _nothing_is_left(row: ReleaseRow) -> bool:
-    served = row.decision is Decision.APPROVED and row.model_uri is not None
-    return row.failure is None and (served or row.decision is Decision.NOT_ATTESTED)
+    return 0 if result.complete else 1
 
 
 def plan_exit_code(plans: Sequence[ModelPlan], tell_work: bool) -> int:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.options import Policies, policy_book, settings_with
-from regiolect.contracts import place_of
 from regiolect.errors.output import LAYOUT, printable
 
 if TYPE_CHECKING:
@@ -59,8 +58,8 @@ def policies_diff(
 
     Example: regiolect policies diff HEAD~1 region_policies
     """
-    from regiolect.cli.tables import watching
     from regiolect.policy_review import review
+    from regiolect.progress import watching
 
     with watching(verbose=False):
         found = review(old, new, settings_with(policies))
@@ -107,6 +106,7 @@ def _print_region(console: Terminal, region: RegionChange) -> None:
 
 def _print_engine(console: Terminal, engine: EngineEffect) -> None:
     from regiolect.cli.terminal import shown
+    from regiolect.contracts import place_of
 
     place = place_of(engine.target, engine.arithmetic)
     name = f"{engine.model} {engine.region} {place}" + (f", served as {engine.served}" if engine.served else "")

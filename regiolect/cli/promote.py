@@ -18,11 +18,11 @@ def promote(
     of the account; the audit shows both.
     Example: regiolect promote fashion eu --because "the new camera is live in all shops; the old model never saw it"
     """
-    from regiolect.cli.tables import watching
     from regiolect.errors import UsageError
     from regiolect.errors.output import printable
     from regiolect.model import load_model_spec
     from regiolect.orchestrator import registration_lock
+    from regiolect.progress import watching
     from regiolect.registry import CHALLENGER, Registry
     from regiolect.release.publish import keep_champion
     from regiolect.settings import load_settings

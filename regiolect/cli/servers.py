@@ -76,7 +76,7 @@ def up(
 
     What runs already is left alone. `regiolect down` stops them; their data and addresses stay.
     """
-    from regiolect.cli.tables import watching
+    from regiolect.progress import watching
     from regiolect.servers.local import LocalServers
 
     settings = settings_with(policies)

@@ -49,12 +49,12 @@ def study_calibration(
     Every cell and every draw is told. Engines are tested on the regions' selection sets; gate sets stay closed, and
     nothing is registered. Example: regiolect study calibration examples.fashion:MODEL --seeds 5
     """
-    from regiolect.cli.tables import watching
     from regiolect.contracts import CalibrationMethod
     from regiolect.errors import InvalidSetting
     from regiolect.integrity import write_atomic
     from regiolect.model import load_model_spec
     from regiolect.policy import PolicyBook
+    from regiolect.progress import watching
     from regiolect.study import run_study, write_study
 
     settings = settings_with(policies)

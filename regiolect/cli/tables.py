@@ -1,17 +1,13 @@
-"""What a person sees in the terminal: progress while a run works, tables at its end, errors with a remedy."""
+"""What a person sees in the terminal: tables at the end of a run, errors with a remedy."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from regiolect import progress
 from regiolect.cli.exit_codes import exit_code
 from regiolect.cli.terminal import Terminal, print_failure, print_fields, shown
 from regiolect.contracts import (
@@ -62,22 +58,6 @@ def _out() -> Terminal:
 
 def _err() -> Terminal:
     return Terminal(stderr=True, soft_wrap=True)
-
-
-@contextmanager
-def watching(verbose: bool) -> Iterator[None]:
-    """Print progress to stderr; keep vendors' loggers silent unless `verbose`."""
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    progress.logger.addHandler(handler)
-    progress.logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-    progress.logger.propagate = False
-    try:
-        yield
-    finally:
-        progress.logger.removeHandler(handler)
 
 
 def print_error(error: RegiolectError) -> None:

@@ -59,8 +59,8 @@ def tune(
         if json_file is not None:
             write_atomic(json_file, found.model_dump_json(indent=2).encode())
         raise typer.Exit(1 if found.slower is not None else 0)
-    from regiolect.cli.tables import watching
     from regiolect.orchestrator import run_tuning
+    from regiolect.progress import watching
 
     with watching(verbose):
         result = run_tuning(

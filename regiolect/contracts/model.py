@@ -11,7 +11,14 @@ from regiolect.contracts.base import Blob, Contract, Digest
 
 
 class TensorSpec(Contract):
-    """A named model input. A string in `shape` is a symbolic dimension; the first is always the batch."""
+    """A named model input, after preprocessing.
+
+    Args:
+        name: the input's name in the graph.
+        dtype: of the model's input, not of raw samples.
+        shape: sizes; a text is a dimension that varies, by its name. The first is always the batch:
+            `("batch", 3, 224, 224)`.
+    """
 
     name: str
     dtype: Literal["float32"] = "float32"
@@ -21,10 +28,24 @@ class TensorSpec(Contract):
 class Preprocessing(Contract):
     """What turns a raw input into a model input: (raw * scale - mean) / std, per channel (axis 1), as float32.
 
-    One mean and std serve for all channels of all inputs; several are by channel, for inputs that all have as many.
+    It is data, not code, so that a bundle can carry it and its digest can seal a calibration. Releases and consumers
+    apply it by `regiolect.data.preprocess`.
 
-    It is data, not code, so that a bundle can carry it and its digest can seal a calibration. `raw_dtype` is the type
-    of the raw input, which a consumer sends.
+        >>> import numpy as np
+        >>> from regiolect.data import preprocess
+        >>> how = Preprocessing(raw_dtype="uint8", scale=1 / 255, mean=(0.5,), std=(0.25,))
+        >>> preprocess(np.array([[[0, 255]]], np.uint8), how)
+        array([[[-2.,  2.]]], dtype=float32)
+
+    Args:
+        raw_dtype: type of raw samples, as they are recorded and as consumers send them; any other is refused.
+        scale: what a raw value is multiplied by: 1 / 255 makes [0, 1] of uint8.
+        mean: what is subtracted after that, in scaled units: one number for all channels of all inputs, or one per
+            channel, for inputs that all have as many on axis 1.
+        std: what is divided by last, in scaled units and greater than 0: one number, or one per channel.
+
+    Raises:
+        pydantic.ValidationError: a value is of another type, not finite, or a deviation is not positive.
     """
 
     raw_dtype: Literal["uint8", "int16", "int32", "int64", "float32"] = "float32"

@@ -245,6 +245,12 @@ class ReleaseRow(Contract):
     failure: Failure | None
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do: the engine is approved and served, or waits for a device to be judged on."""
+        served = self.decision is Decision.APPROVED and self.model_uri is not None
+        return self.failure is None and (served or self.decision is Decision.NOT_ATTESTED)
+
+    @property
     def slot(self) -> str | None:
         """As `BuildRequest.slot`; None of a region as a whole."""
         return None if self.target is None else slot_of(self.target, self.arithmetic)
@@ -271,6 +277,11 @@ class ReleaseResult(Contract):
     drills: tuple[Drill, ...] = ()
     report: str | None = None
     tracking_uri: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every engine is approved and served, or waits for its device, and every drill held."""
+        return all(drill.refused for drill in self.drills) and all(row.complete for row in self.rows)
 
 
 def approved_engine(outcome: RegionOutcome) -> ApprovedEngine | None:

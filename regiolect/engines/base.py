@@ -60,6 +60,22 @@ class NoOptions(Contract):
 class Backend(Library, ABC):
     """Builds and loads engines through one vendor's library.
 
+    `catalog.backend` gives one by its name; nothing of the vendor's is imported before an engine is built or loaded.
+
+        >>> import numpy as np
+        >>> from regiolect.bundle.manifest import engine_folder, read_bundle
+        >>> from regiolect.engines import catalog
+        >>> artifact = read_bundle(Path("bundle")).engines[0].engine
+        >>> backend = catalog.backend(artifact.request.target.backend)
+        >>> backend.misfits(artifact)
+        ()
+        >>> engine = backend.load_from(artifact, Path("bundle") / engine_folder(artifact.request.slot))
+        >>> engine.run_many({"image": np.zeros((2, 1, 4, 4), np.float32)})["logits"].shape
+        (2, 3)
+
+    A new one is a subclass that states the attributes and writes the abstract methods, and its line in `listed`.
+    `tests/contract` says whether it keeps what is promised here.
+
     Attributes: those of `Library`, and
         file_names: the files of an engine.
         recipes: how each precision that it has is written into the graph.
@@ -121,6 +137,12 @@ class Backend(Library, ABC):
         engines that are compiled when they are loaded run on every machine that has the library. What one side does not
         know is taken for a difference.
 
+        Args:
+            artifact: what a manifest tells of the engine.
+
+        Returns:
+            A misfit for each difference; nothing on a machine like the one on which the engine was built and judged.
+
         Raises:
             DeviceLost: the machine's device does not answer.
         """
@@ -160,6 +182,9 @@ class Backend(Library, ABC):
             arithmetic: the class that the engine is for, as `arithmetic` of the process that will run it. Where it is
                 not known, the graph is one that is right in every class.
 
+        Returns:
+            Types, zero points, scales and operators of the graph's Q/DQ nodes; of wider precisions, no operators.
+
         Raises:
             BuildFailed: the backend does not have that precision.
         """
@@ -183,7 +208,11 @@ class Backend(Library, ABC):
         Args:
             request: names the typed graph, which lies in `store`. One for INT8 that states no class of arithmetic gets
                 that of this process, where the backend has classes.
+            store: where the graph is read and the engine's files are kept.
             calibration: digest of the calibration table behind an INT8 graph.
+
+        Returns:
+            The engine as data: its request, its files in the store, and the machine that built it.
 
         Raises:
             BackendUnavailable: the vendor's library is missing or does not load.
@@ -227,7 +256,12 @@ class Backend(Library, ABC):
         """Load an engine from the store.
 
         Args:
+            artifact: the engine, as `build` told it.
+            store: where its files are kept.
             configuration: out of those that `configurations` lists, wherever they were listed.
+
+        Returns:
+            An engine that answers: float32 inputs by name in, outputs by name out.
 
         Raises:
             InvalidConfiguration: it holds a setting that is not `tunable`; nothing was loaded.
@@ -243,6 +277,13 @@ class Backend(Library, ABC):
     @final
     def load_from(self, artifact: EngineArtifact, folder: Path, configuration: Configuration = AS_IT_COMES) -> Engine:
         """Load an engine whose files lie in `folder` under the paths that the artifact names.
+
+        Args:
+            artifact, configuration: as for `load`.
+            folder: for one of a bundle, `engines/<slot>` in it.
+
+        Returns:
+            As `load`.
 
         Raises:
             As `load`; nothing is deserialized before its digest was found right.
@@ -336,11 +377,23 @@ class Backend(Library, ABC):
 
     @abstractmethod
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
-        """Write `file_names` into `folder`; the same bytes for the same request, where the vendor's builder can."""
+        """Write `file_names` into `folder`; the same bytes for the same request, where the vendor's builder can.
+
+        Args:
+            graph: file of the typed ONNX graph, read only.
+            request: precision, profiles and options that hold for it.
+            folder: empty.
+        """
 
     @abstractmethod
     def _load(self, files: Mapping[str, bytes], artifact: EngineArtifact, configuration: Configuration) -> Engine:
-        """The engine in `files`: the bytes of each of `file_names`, verified; of `tunable` settings alone."""
+        """The engine in `files`.
+
+        Args:
+            files: the verified bytes of each of `file_names`; they are what is to be deserialized, no file.
+            artifact: what the engine is.
+            configuration: of `tunable` settings alone.
+        """
 
     @abstractmethod
     def _vendor_errors(self) -> tuple[type[Exception], ...]:

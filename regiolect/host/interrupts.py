@@ -32,6 +32,7 @@ _SAME_SECONDS = 0.3
 FAREWELL_SECONDS = 3.0
 _DIE_SECONDS = 1.0
 
+_answering = threading.Event()
 _farewells: list[Callable[[], object]] = []
 _spared: set[int] = set()
 _begun: float | None = None
@@ -61,11 +62,18 @@ def answering(work: Callable[[], T]) -> T:
     try:
         for number in answered:
             signal.signal(number, handle)
+        _answering.set()
         with ThreadPoolExecutor(1, thread_name_prefix="command") as pool:
             return pool.submit(copy_context().run, work).result()
     finally:
+        _answering.clear()
         for number in answered:
             signal.signal(number, before[number])
+
+
+def is_answered() -> bool:
+    """Whether an interruption of this process is answered by now, because `answering` is at work."""
+    return _answering.is_set()
 
 
 @contextmanager

@@ -111,10 +111,12 @@ class Child:
     Attributes:
         of: whose stages they are, as errors name them: "eu on cpu".
         limits: of each call.
+        farewell: seconds that the child has to end by itself, by SIGINT, when a call is interrupted; then it is killed.
     """
 
     of: str
     limits: Limits
+    farewell: float = 0.0
     _process: _Process | None = field(default=None, init=False)
 
     def __enter__(self) -> Child:
@@ -143,8 +145,8 @@ class Child:
             answer: T | Raised = self._answer(function.__name__, process)
             _called.discard(process.pid)
         # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
-        except BaseException:
-            self.kill()
+        except BaseException as error:
+            self._interrupt(isinstance(error, KeyboardInterrupt))
             raise
         if isinstance(answer, Raised):
             raise answer.error()
@@ -159,6 +161,17 @@ class Child:
     def kill(self) -> None:
         """End the child now, and the processes that it started."""
         self._end(0.0)
+
+    def _interrupt(self, by_a_person: bool) -> None:
+        """End the child; by itself first, where a person interrupted and it has the time for it."""
+        try:
+            if by_a_person and self.farewell and self._process is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGINT)
+                self._process.exit_code(self.farewell)
+        # A second Ctrl-C waits no longer.
+        finally:
+            self.kill()
 
     def _started(self) -> _Process:
         if self._process is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from regiolect.bundle.manifest import MANIFEST
 from regiolect.errors import UsageError
 from regiolect.host.files import NOTE, RECORD
-from regiolect.registry.aliases import CHAMPION
+from regiolect.registry.aliases import CHAMPION, model_at
 from regiolect.registry.fetching import (
     artifacts_at,
     fetch_bytes,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # As many as MLflow hands out at once.
 _PAGE = 1000
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,60 @@ def live_versions(
         for number in sorted({*sources, *aliases} if everything else aliases):
             pointing = tuple(sorted(aliases[number]))
             yield LiveVersion(name, number, pointing, sources.get(number), model.tags.get(tag_of(number)))
+
+
+def find_version(client: MlflowClient, name: str, which: str | int, shown: str) -> LiveVersion:
+    """The version that an alias points at, or of a number.
+
+    Args:
+        shown: the registry, as an error names it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    model = model_at(client, name)
+    if model is None:
+        raise nothing_called(name, which, shown, [found.name for found in _pages(client.search_registered_models)])
+    aliases = {alias: int(number) for alias, number in model.aliases.items()}
+    number = aliases.get(which, 0) if isinstance(which, str) else which
+    source = _source_of(client, name, number) if number else None
+    if not number or (source is None and number not in aliases.values()):
+        there = [f"@{alias}, version {target}" for alias, target in sorted(aliases.items())]
+        raise UsageError(
+            expected=f"{_called(name, which)} in the registry at {shown}",
+            found=f"{name} with {'; '.join(there) or 'no alias: no release of it was approved'}",
+            remedy=f"load one of these, or release the region: regiolect run MODEL --regions "
+            f"{model.tags.get('region', 'REGION')} says what keeps an engine from being served",
+        )
+    pointing = tuple(sorted(alias for alias, target in aliases.items() if target == number))
+    return LiveVersion(name, number, pointing, source, model.tags.get(tag_of(number)))
+
+
+def nothing_called(name: str, which: str | int, shown: str, names: Collection[str]) -> UsageError:
+    """The error of a registered model that there is not, where `names` are all that there are."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    release = "release it first: regiolect run MODEL; or name the right registry: MLFLOW_TRACKING_URI or REGIOLECT_HOME"
+    return UsageError(
+        expected=f"{_called(name, which)} in the registry at {shown}",
+        found=f"registered: {', '.join(sorted(names)[:_MOST_TOLD])}" if names else "no registered models",
+        remedy=f"did you mean {near[0]!r}?" if near else release,
+    )
+
+
+def _called(name: str, which: str | int) -> str:
+    return f"{name}@{which}" if isinstance(which, str) else f"{name}/{which}"
+
+
+def _source_of(client: MlflowClient, name: str, version: int) -> str | None:
+    """Where a version's model lies; None if there is no such version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version(name, str(version)).source)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ from regiolect.registry import aliases
 from regiolect.registry.beside import digests_beside, require_obedient
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
 from regiolect.registry.fetching import fetch_bytes, fetch_folder, file_sizes
-from regiolect.registry.live import LiveVersion, Stored, live_versions, stored_at, stored_beside
+from regiolect.registry.live import (
+    LiveVersion,
+    Stored,
+    find_version,
+    live_versions,
+    nothing_called,
+    stored_at,
+    stored_beside,
+)
 from regiolect.registry.promotions import promotion_for, tag_of
 from regiolect.registry.tags import labels, registered_engine
 from regiolect.registry.versions import BUNDLE, Versions, experiment_of, finish
@@ -221,6 +229,21 @@ class Registry:
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
             return dict(aliases.champions(client, self.keyring.trust_or_nobody()))
+
+    def find(self, name: str, which: str | int) -> LiveVersion:
+        """The version of `<model>-<region>` that an alias points at, or of a number, with its promotion as the registry
+        tells both in one look. Makes no database.
+
+        Raises:
+            UsageError: there is no such registered model, alias or version.
+            RegistryError: it cannot be read.
+        """
+        at = self._connection
+        if at.is_absent():
+            raise nothing_called(name, which, at.shown, ())
+        client = at.open()
+        with at.named_errors(f"to read {name} at {at.shown}"):
+            return find_version(client, name, which, at.shown)
 
     def live(
         self,

@@ -73,9 +73,13 @@ class ServedModel:
                 varies has the samples' own size: where the policy pads, that is done here, after preprocessing.
             params: MLflow passes them; there are none to set.
 
+        Returns:
+            Arrays by the name of the output, one row per sample in the order of the input, as the model answers.
+
         Raises:
             InvalidSamples: inputs are missing, unknown, or of another dtype.
             ShapeOutsideProfile: a shape is not one that the engine was built for.
+            EngineError: the vendor's library failed, or its device does not answer any more (DeviceLost).
         """
         manifest = self.manifest
         raw = raw_inputs(manifest.name, manifest.inputs, manifest.preprocessing, model_input)
@@ -126,10 +130,23 @@ def load_bundle(folder: Path, trust: Trust | None = None) -> ServedModel:
     warned of. An INT8 engine is asked what its judge asked; one that answers otherwise is passed over like one that
     does not load.
 
+        >>> engine = load_bundle(Path("bundle"))
+        >>> engine.target
+        'cpu'
+        >>> images = np.zeros((5, 1, 4, 4), np.uint8)  # raw, as they were recorded
+        >>> engine.predict(images)["logits"].shape
+        (5, 3)
+
     Args:
+        folder: the bundle, with its `manifest.json`; read only.
         trust: whose signatures count; those of the trust file that the environment names when None.
 
+    Returns:
+        The engine behind `predict`, with the manifest, the target that it is for, and how near its self-test was.
+
     Raises:
+        NoTrust: no trust file is found, or it cannot be read.
+        InvalidBundle: the manifest is unfinished, contradicts itself, or is of a newer format.
         ForeignRegion: it is another region's than the one that REGIOLECT_REGION says this machine is in.
         IntegrityError: a file is missing, changed or unnamed; nothing was deserialized.
         UntrustedEngine: no trusted key signed that its engines were approved as they are; nothing was deserialized.

@@ -28,16 +28,55 @@ class StoreMarker(Contract):
 
 
 class Store(Protocol):
-    """Where stages keep what they make. Every method raises StorageError when the store cannot be read or written."""
+    """Where stages keep what they make: content under its digest, and records of stage types under a key.
+
+        >>> from regiolect.storage import open_store
+        >>> store = open_store("store", cache=Path("cache"))
+        >>> blob = store.put_bytes(b"thresholds")
+        >>> store.path_of(blob).read_bytes()
+        b'thresholds'
+        >>> store.put_record("notes", "first", blob)
+        >>> store.get_record("notes", "first", Blob) == blob
+        True
+        >>> store.get_record("notes", "second", Blob) is None
+        True
+        >>> list(store.record_keys("notes"))
+        ['first']
+
+    `open_store` opens one, `Settings.store` that of a region. Threads and processes may use one at the same time.
+
+    Raises:
+        StorageError: by every method, when the store cannot be read or written.
+    """
 
     def put_bytes(self, data: bytes) -> Blob:
-        """Keep bytes, in place of damaged ones if such are there; keeping the same bytes again writes nothing."""
+        """Keep bytes, in place of damaged ones if such are there; keeping the same bytes again writes nothing.
+
+        Args:
+            data: any content, as long as it fits into memory.
+
+        Returns:
+            Where it is: its address, its sha256 and its size in bytes.
+        """
 
     def put_file(self, path: Path) -> Blob:
-        """Keep a file's content."""
+        """Keep a file's content.
+
+        Args:
+            path: a regular file, which is read in parts and left as it is.
+
+        Returns:
+            As `put_bytes`.
+        """
 
     def path_of(self, blob: Blob) -> Path:
         """A local, read-only file with the blob's content.
+
+        Args:
+            blob: as it was returned when the content was kept, here or in another process.
+
+        Returns:
+            A file whose content was found to have the blob's digest; of a remote store, a copy in its cache.
 
         Raises:
             IntegrityError: the content was changed.
@@ -48,10 +87,21 @@ class Store(Protocol):
         """Whether the content is there, by name and size; `path_of` is what verifies it."""
 
     def put_record(self, kind: str, key: str, value: Contract) -> None:
-        """Keep a record under `key`, replacing an older one whole."""
+        """Keep a record under `key`, replacing an older one whole.
+
+        Args:
+            kind: what records it belongs to, `outcomes` for one: a word that can name a folder.
+            key: its name among those of its kind; a digest, or text that can name a file.
+            value: what `get_record` gives back.
+        """
 
     def get_record(self, kind: str, key: str, type_: type[C]) -> C | None:
-        """The record, or None if there is none, or if an older version wrote one that no longer reads."""
+        """The record, or None if there is none, or if an older version wrote one that no longer reads.
+
+        Args:
+            kind, key: as for `put_record`.
+            type_: the type that was kept.
+        """
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
         """All readable records of a kind, newest first (S3 tells their age to the second)."""

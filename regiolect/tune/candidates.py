@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import BatchProfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regiolect.contracts import BatchProfile
 
 DEFAULT_MINUTES = 5.0
 """How long measuring one engine may take where nobody says otherwise."""

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "jinja2", "mlflow", "onnx", "onnxruntime", "openvino", "prefect", "scipy", "torch")
+# They take longer to import than Python itself, and nothing that is answered at once needs them.
+SLOW = ("numpy", "pydantic", "rich")
 LOADED = f"import sys; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+LOADED_AT_ALL = f"sorted(set({HEAVY + SLOW!r}) & set(sys.modules))"
 Said = subprocess.CompletedProcess[str]
 
 
@@ -43,6 +46,7 @@ def said(python: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> S
         "from regiolect import contracts, data, errors, model, planning, policy, precision, settings, storage",
         "import regiolect.engines.catalog as c; [c.backend(name) for name in c.names()]",
         "import regiolect.serving.preflight",
+        "from regiolect import load, plan, run",
         "import regiolect.serving; assert callable(regiolect.serving._load_pyfunc), 'as MLflow calls it'",
         "import regiolect.registry",
         "import regiolect.cli.tables, regiolect.report",
@@ -52,6 +56,30 @@ def test_an_import_loads_nothing_heavy(statement: str) -> None:
     done = said(Path(sys.executable), "-c", f"{statement}; {LOADED}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import regiolect; assert {'load', 'plan', 'run'} <= set(dir(regiolect))",
+        "import sys, regiolect.cli as c; sys.argv[1:] = ['--help']; sys.stdout = sys.stderr; c.main()",
+    ],
+)
+def test_what_is_asked_every_day_is_answered_at_once(statement: str) -> None:
+    at_the_end = f"import atexit, sys; atexit.register(lambda: print({LOADED_AT_ALL}, file=sys.__stdout__))"
+    done = said(Path(sys.executable), "-c", f"{at_the_end}; {statement}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+def test_the_package_offers_what_it_names_and_nothing_else() -> None:
+    imported = "from regiolect import load, plan, run"
+    answer = "print(load.__module__, plan.__module__, run.__module__)"
+    assert said(Path(sys.executable), "-c", f"{imported}; {answer}").stdout == (
+        "regiolect.serving.registered regiolect.orchestrator regiolect.orchestrator\n"
+    )
+    missing = said(Path(sys.executable), "-c", "from regiolect import realease")
+    assert "ImportError: cannot import name 'realease' from 'regiolect'" in missing.stderr
 
 
 # ------------------------------------------------------------------------------------------- a bare environment

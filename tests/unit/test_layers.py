@@ -29,8 +29,8 @@ def name_of(module: str) -> str:
 
 
 def test_no_files_import_each_other_in_a_circle(imports: Mapping[str, set[str]]) -> None:
-    # A circle is raised, with the files that make it.
-    TopologicalSorter(imports).prepare()
+    # A circle is raised, with the files that make it. The package itself imports what it offers when it is asked for.
+    TopologicalSorter({module: others - {"regiolect"} for module, others in imports.items()}).prepare()
 
 
 def test_no_packages_import_each_other_in_a_ring(imports: Mapping[str, set[str]]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 
 from regiolect.contracts import DeclaredStatistics, Preprocessing, TensorSpec
 from regiolect.data import FolderSource
-from regiolect.errors import InvalidModelSpec, UnknownModel, UnknownRegion
+from regiolect.errors import ChangedMeanwhile, InvalidModelSpec, UnknownModel, UnknownRegion
 from regiolect.evaluate.metrics import top1
-from regiolect.model import Measure, ModelSpec, load_model_spec
+from regiolect.model import Measure, ModelSpec, address_of, load_model_spec, require_current
 
 IMAGE = TensorSpec(name="image", shape=("batch", 1, 4, 4))
 SOURCE = FolderSource("eu", Path("data/eu"), DeclaredStatistics(mean=(0, 1), std=(0, 1)))
@@ -250,3 +252,28 @@ def test_a_module_that_does_not_import_is_told_why(package: Path, text: str) -> 
     (package / "mine.py").write_text(text)
     with pytest.raises(InvalidModelSpec, match="mend it until this works: python -c"):
         load_model_spec("mine:NET")
+
+
+def test_a_spec_of_a_module_has_an_address_and_one_of_nowhere_has_none(package: Path, spec) -> None:
+    found = load_model_spec("mine:NET")
+    assert address_of(found) == "mine:NET"
+    assert load_model_spec(address_of(found)) is found
+    with pytest.raises(InvalidModelSpec, match=r"only this script.*regiolect\.run"):
+        address_of(spec())
+
+
+def test_a_model_whose_file_says_something_else_by_now_is_not_taken_for_what_was_imported(package: Path) -> None:
+    require_current("mine:NET")
+    load_model_spec("mine:NET")
+    require_current("mine:NET")
+    code, now = package / "mine.py", time.time()
+    # As long ago as a file may be, and from a clock that is ahead.
+    for changed in (now - 60, now + 3600):
+        os.utime(code, (changed, changed))
+        require_current("mine:NET")
+    code.write_text(code.read_text() + "# corrected")
+    with pytest.raises(ChangedMeanwhile, match=r"mine\.py changed since.*restart"):
+        require_current("mine:NET")
+    del sys.modules["mine"]
+    load_model_spec("mine:NET")
+    require_current("mine:NET")

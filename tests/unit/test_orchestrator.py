@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from regiolect.errors import OrchestratorError, StorageError
+import regiolect
+from regiolect.errors import InvalidSetting, OrchestratorError, StorageError, UsageError
 from regiolect.orchestrator import run_release
 from regiolect.settings import Settings
 
@@ -45,3 +48,27 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with pytest.raises(StorageError, match="REGIOLECT_HOME"):
         start(tmp_path / "home")
+
+
+@pytest.mark.parametrize("call", [regiolect.plan, regiolect.run])
+@pytest.mark.parametrize(
+    ("option", "error", "told"),
+    [
+        ({"region": "eu"}, InvalidSetting, "did you mean regions=?"),
+        ({"hom": "runs"}, InvalidSetting, "did you mean home=?"),
+        ({"regions": []}, UsageError, "leave regions out for all"),
+        ({"targets": " , "}, UsageError, "leave targets out for all"),
+    ],
+)
+def test_a_misspelt_option_or_an_empty_list_does_not_mean_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Any,
+    option: dict[str, Any],
+    error: type[Exception],
+    told: str,
+) -> None:
+    monkeypatch.setenv("REGIOLECT_HOME", str(tmp_path / "home"))
+    with pytest.raises(error, match=re.escape(told)):
+        call("no.such:MODEL", **option)
+    assert not (tmp_path / "home").exists()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from regiolect.errors import InvalidSetting
-from regiolect.settings import QUIET, load_settings
+from regiolect.settings import QUIET, GivenSettings, Settings, load_settings, settings_for
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +58,49 @@ def test_a_region_that_no_policy_could_have_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("REGIOLECT_REGION", "Europe!")
     with pytest.raises(InvalidSetting, match=r"REGIOLECT_REGION.*Europe!"):
         load_settings()
+
+
+# ------------------------------------------------------------------------------------------------- given by keyword
+
+
+def test_what_a_call_may_be_given_are_settings_and_no_misspelt_options() -> None:
+    known = {str(each.validation_alias or f"REGIOLECT_{name.upper()}") for name, each in Settings.model_fields.items()}
+    given = {f"REGIOLECT_{name.upper()}" for name in GivenSettings.__annotations__}
+    assert given < known
+    assert "REGIOLECT_REGION" not in given, "`region` is how `regions` is misspelt, and would mean all of them"
+
+
+def test_given_settings_hold_for_the_block_and_for_all_that_reads_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGIOLECT_STORE", "before")
+    with settings_for(home="given", store="there", policies=None) as settings:
+        assert settings.home == tmp_path / "given"
+        assert (load_settings().home, load_settings().store_location) == (settings.home, str(tmp_path / "there"))
+    assert os.environ["REGIOLECT_HOME"] == "home"
+    assert os.environ["REGIOLECT_STORE"] == "before"
+    assert "REGIOLECT_POLICIES" not in os.environ
+
+
+def test_given_settings_are_taken_back_when_they_are_wrong() -> None:
+    with pytest.raises(InvalidSetting, match="REGIOLECT_ISOLATION"), settings_for(isolation="maybe"):
+        pytest.fail("it began")
+    assert "REGIOLECT_ISOLATION" not in os.environ
+
+
+def test_blocks_of_two_threads_do_not_mix(tmp_path: Path) -> None:
+    homes, inside = [], threading.Event()
+
+    def other() -> None:
+        inside.set()
+        with settings_for(home="other") as settings:
+            homes.append(settings.home)
+
+    thread = threading.Thread(target=other)
+    with settings_for(home="first"):
+        thread.start()
+        inside.wait(60)
+        homes.append(load_settings().home)
+    thread.join(60)
+    assert homes == [tmp_path / "first", tmp_path / "other"]
+    assert os.environ["REGIOLECT_HOME"] == "home"

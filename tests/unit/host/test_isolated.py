@@ -25,6 +25,7 @@ from regiolect import progress
 from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
 from regiolect.host import isolated
 from regiolect.host.child import off_the_clock
+from regiolect.host.interrupts import answering, farewell
 from regiolect.host.isolated import Child, Limits
 from regiolect.host.lock import whole_machine
 
@@ -58,6 +59,15 @@ def die_by(number: int) -> None:
 
 def leave() -> None:
     sys.exit(7)
+
+
+def work_until_interrupted(folder: Path) -> None:
+    def work() -> None:
+        (folder / "begun").touch()
+        threading.Event().wait()
+
+    with farewell((folder / "told").touch):
+        answering(work)
 
 
 def hang() -> None:
@@ -495,6 +505,27 @@ except KeyboardInterrupt:
         told, _ = running.communicate(timeout=120)
     assert told.startswith("interrupted\nnot begun ")
     assert_gone(int(told.split()[-1]))
+
+
+def test_a_child_that_ctrl_c_ends_says_its_last_words_first_where_it_has_the_time(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # Tests in the background of a script ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Child("an example", AMPLE, farewell=60) as child:
+            number = child.run(pid)
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(KeyboardInterrupt):
+                child.run(work_until_interrupted, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "told").exists()
+    assert_gone(number)
 
 
 def test_the_error_is_one_of_an_engine() -> None:
