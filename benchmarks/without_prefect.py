@@ -15,7 +15,7 @@ from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, Rele
 from regiolect.errors.redaction import redacted_address
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine
 from regiolect.release.outcome import conclude, rows_of
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
@@ -62,7 +62,7 @@ def release(address: str, side_by_side: int) -> ReleaseResult:
 
 def _build_region(request: RegionRequest, model: ExportedModel) -> RegionAnswer:
     clock = time.perf_counter()
-    store = load_settings().store(request.region)
+    store = store_of(request)
     request = on_this_machine(request, store)
     outcome = finished(request, store) or _build(request, model, clock)
     return answer(f"peer-{request.region}-{request.target.name}", outcome, request, store, built=True)

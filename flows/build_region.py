@@ -14,7 +14,7 @@ from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
 from regiolect.errors import Busy, ForeignArithmetic, OrchestratorError, StorageError
 from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.release.outcome import conclude, refuse
-from regiolect.settings import load_settings
+from regiolect.settings import store_of
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
@@ -51,7 +51,7 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
         RegiolectError: whatever stopped the region, after it was kept as its refused outcome.
     """
     clock = time.perf_counter()
-    store, run = load_settings().store(request.region), str(runtime.flow_run.id)
+    store, run = store_of(request), str(runtime.flow_run.id)
     try:
         request = on_this_machine(request, store)
         known = None if force else finished(request, store)

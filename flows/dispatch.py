@@ -25,7 +25,7 @@ from regiolect.host.waiting import patiently
 from regiolect.planning import RegionRequest, answer_of
 from regiolect.release.outcome import is_of_another_class, refuse
 from regiolect.report import lines
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 
 RAISE_DEADLINE = "look into the run's log, or raise nightly.deadline_minutes in the region's policy"
 _POLL_SECONDS = 1.0
@@ -118,7 +118,7 @@ def in_pool(
     if not _is_over(run):
         _cancel(run.id)
         raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline, too_long)
-    told = answer_of(str(run.id), settings.store(request.region))
+    told = answer_of(str(run.id), store_of(request))
     if told is None:
         raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
     return told

@@ -17,7 +17,7 @@ from regiolect.contracts import ExportedModel, Published, RegionOutcome
 from regiolect.errors import ApprovalMissing
 from regiolect.policy import RegionPolicy
 from regiolect.release.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.register import champion, register
 
 _POLL_SECONDS = 2
@@ -59,17 +59,16 @@ def publish_region(
 
 
 def _require_approval(asked: tuple[RegionOutcome, ...], policy: RegionPolicy, force: bool) -> None:
-    settings = load_settings()
-    given = answer_given(asked, settings.store(policy.region))
+    given = answer_given(asked, store_of(policy))
     if given is None or (force and not given.approved):
-        if not settings.has_server:
+        if not load_settings().has_server:
             raise ApprovalMissing(
                 expected=f"a person's approval, which the policy of {policy.region!r} asks for",
                 found="no Prefect server in whose pages a person could be asked",
                 remedy="set PREFECT_API_URL, or start one with `regiolect up`, and run again: nothing is built twice",
             )
         given = ask_person(asked, policy)
-        keep_answer(asked, given, settings.store(policy.region))
+        keep_answer(asked, given, store_of(policy))
     require_yes(given)
 
 

@@ -23,7 +23,7 @@ from regiolect.errors.redaction import redacted_address
 from regiolect.planning import Plan, RegionRequest, finished, settle
 from regiolect.release.outcome import Registered, refuse, rows_of
 from regiolect.report import markdown_plan
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.export import export
 from tasks.plan import plan
 from tasks.register import beside_champion
@@ -124,9 +124,8 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
 
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
-    stores = load_settings().store
     kept = {
-        request.build_key: finished(request, stores(request.region))
+        request.build_key: finished(request, store_of(request))
         for request in planned.requests("promote", "reuse", "carry", "refuse")
     }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}

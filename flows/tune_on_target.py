@@ -17,7 +17,7 @@ from regiolect.errors import RegiolectError, StorageError
 from regiolect.planning import HERE, RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.release.outcome import refuse, retuned
 from regiolect.report import lines
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from regiolect.storage import Store
 from regiolect.tune.candidates import DEFAULT_MINUTES
 from regiolect.tune.region import approved_parts, request_to_tune
@@ -59,7 +59,7 @@ def tune(
     """
     clock = time.perf_counter()
     request, run = request_to_tune(load_settings(), model, region, target), str(runtime.flow_run.id)
-    store = load_settings().store(region)
+    store = store_of(request)
     try:
         request = on_this_machine(request, store)
         with one_child(f"{region} on {target}", minutes):

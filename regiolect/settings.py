@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -205,3 +205,29 @@ def load_settings() -> Settings:
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
+
+
+class OfARegion(Protocol):
+    """What belongs to one region: a request, a policy, an outcome."""
+
+    @property
+    def region(self) -> str: ...
+
+
+def store_of(what: OfARegion) -> Store:
+    """The store of the region that something belongs to, by the settings of this moment.
+
+    Raises:
+        InvalidSetting: as `load_settings`.
+        StorageError: as `Settings.store`.
+    """
+    return load_settings().store(what.region)
+
+
+def shared_store() -> Store:
+    """The store of what belongs to no region.
+
+    Raises:
+        InvalidSetting, StorageError: as `store_of`.
+    """
+    return load_settings().store()

@@ -9,7 +9,7 @@ from regiolect.contracts import ExportedModel
 from regiolect.export.cached import export_once
 from regiolect.model import load_model_spec
 from regiolect.release import stages
-from regiolect.settings import load_settings
+from regiolect.settings import shared_store
 from tasks.in_child import in_child, one_child
 
 
@@ -19,4 +19,4 @@ def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
         with one_child(model):
             return in_child(stages.export, model, regions)
 
-    return export_once(load_model_spec(model), load_settings().store(), anew)
+    return export_once(load_model_spec(model), shared_store(), anew)

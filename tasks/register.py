@@ -12,7 +12,7 @@ from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.release import stages
 from regiolect.release.publish import publish
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.in_child import in_child, one_child
 from tasks.registration_lock import one_release_at_a_time
 
@@ -31,7 +31,7 @@ def register(
     policy: RegionPolicy,
     left_out: tuple[str, ...] = (),
 ) -> Published:
-    store = load_settings().store(outcomes[0].region)
+    store = store_of(policy)
 
     def again(champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine) -> Blob:
         with one_child(f"the champion of {policy.region}"):

@@ -36,8 +36,7 @@ from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.release.champion import Champion, run_again
 from regiolect.repair import choose_graph
-from regiolect.settings import load_settings
-from regiolect.storage import Store
+from regiolect.settings import load_settings, shared_store, store_of
 from regiolect.tune.region import tune_region
 
 # What takes long to import. Backends' libraries do not, and some start threads as soon as they are imported, which a
@@ -48,7 +47,7 @@ PRELOADED = ("regiolect.release.stages", "scipy.stats", "onnx", "torch")
 def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
     """As `export_for`."""
     with sharing_machine():
-        return export_for(load_model_spec(model), load_settings().store(), regions)
+        return export_for(load_model_spec(model), shared_store(), regions)
 
 
 def observe(
@@ -58,14 +57,14 @@ def observe(
     policy = request.policy
     with sharing_machine():
         return observe_for(
-            policy.precision, model, data, _store(request), max_age_days=policy.calibration.max_age_days, force=force
+            policy.precision, model, data, store_of(request), max_age_days=policy.calibration.max_age_days, force=force
         )
 
 
 def calibrate(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> CalibrationTable:
     """As `calibrate_once`, by the policy's method."""
     with sharing_machine():
-        return calibrate_once(model, data, request.policy.calibration.method, _store(request))
+        return calibrate_once(model, data, request.policy.calibration.method, store_of(request))
 
 
 def choose(
@@ -77,7 +76,7 @@ def choose(
 ) -> ChosenGraph:
     """As `choose_graph`."""
     spec = load_model_spec(request.model)
-    return choose_graph(request, spec, model, data, observation, _store(request), force=force, say=progress.note)
+    return choose_graph(request, spec, model, data, observation, store_of(request), force=force, say=progress.note)
 
 
 def build(
@@ -85,14 +84,14 @@ def build(
 ) -> EngineArtifact:
     """As `build_engine`."""
     with sharing_machine():
-        return build_engine(request, model, data, chosen, _store(request), force=force)
+        return build_engine(request, model, data, chosen, store_of(request), force=force)
 
 
 def attest(engine: EngineArtifact) -> Attestation:
     """As `regiolect.attest.attest`."""
     with sharing_machine():
-        its, store = backend(engine.request.target.backend), load_settings().store(engine.request.region)
-        return attestations.attest(its, engine, store)
+        its = backend(engine.request.target.backend)
+        return attestations.attest(its, engine, store_of(engine.request))
 
 
 def tune(
@@ -104,7 +103,7 @@ def tune(
     force: bool,
 ) -> TunedEngine:
     """As `tune_region`."""
-    return tune_region(request, model, engine, data, minutes, _store(request), force=force, say=progress.note)
+    return tune_region(request, model, engine, data, minutes, store_of(request), force=force, say=progress.note)
 
 
 def evaluate(
@@ -116,7 +115,7 @@ def evaluate(
 ) -> EvaluationResult:
     """As `evaluate_engine`, on the region's gate set."""
     spec, gate = load_model_spec(request.model), data.dataset.gate
-    return evaluate_engine(spec, model, engine, gate, request.policy, _store(request), tuning)
+    return evaluate_engine(spec, model, engine, gate, request.policy, store_of(request), tuning)
 
 
 def time_again(
@@ -128,7 +127,7 @@ def time_again(
     tuning: TunedEngine,
 ) -> EvaluationResult:
     """As `timed_again`, on the region's gate set."""
-    return timed_again(model, engine, data.dataset.gate, request.policy, _store(request), evaluation, tuning)
+    return timed_again(model, engine, data.dataset.gate, request.policy, store_of(request), evaluation, tuning)
 
 
 def answer_again(
@@ -151,10 +150,6 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
         again = partial(answer_again, request.model, request.policy)
         settings = load_settings()
         registry = Registry.of(settings)
-        for beside in Champion(request.champion, request.policy, again, _store(request), registry).against((new,)):
+        for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
             if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
                 progress.note(f"{request.region}: {beside.place}: {beside.reason}")
-
-
-def _store(request: RegionRequest) -> Store:
-    return load_settings().store(request.region)
