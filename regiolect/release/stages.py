@@ -22,6 +22,7 @@ from regiolect.contracts import (
     EvaluationResult,
     ExportedModel,
     Observation,
+    RegionDataset,
     RegisteredEngine,
     TunedEngine,
     ValidatedCalibration,
@@ -30,8 +31,9 @@ from regiolect.engines.catalog import backend
 from regiolect.evaluate.evaluate import evaluate_engine, timed_again
 from regiolect.export.cached import export_for
 from regiolect.host.lock import sharing_machine
+from regiolect.ingest import ingest as ingest_sets
 from regiolect.model import load_model_spec
-from regiolect.planning import RegionRequest
+from regiolect.planning import RegionRequest, require_planned
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.release.champion import Champion, run_again
@@ -48,6 +50,17 @@ def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
     """As `export_for`."""
     with sharing_machine():
         return export_for(load_model_spec(model), shared_store(), regions)
+
+
+def ingest(request: RegionRequest) -> RegionDataset:
+    """As `regiolect.ingest.ingest`, of the data that was planned with."""
+    spec = load_model_spec(request.model)
+    with sharing_machine():
+        dataset = ingest_sets(
+            spec.region_data(request.region), store_of(request), spec.inputs, spec.preprocessing.raw_dtype
+        )
+        require_planned(request, spec)
+        return dataset
 
 
 def observe(
@@ -134,10 +147,9 @@ def answer_again(
     address: str, policy: RegionPolicy, champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine
 ) -> Blob:
     """As `run_again`, with the registry and stores of this installation."""
-    settings = load_settings()
-    registry = Registry.of(settings)
-    store = settings.store(policy.region)
-    return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
+    registry, spec = Registry.of(load_settings()), load_model_spec(address)
+    with registry.downloaded(champion) as folder, sharing_machine():
+        return run_again(champion, folder, served, new, policy, spec, store_of(policy), registry.keyring)
 
 
 def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
@@ -148,8 +160,7 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
     """
     if request.champion is not None:
         again = partial(answer_again, request.model, request.policy)
-        settings = load_settings()
-        registry = Registry.of(settings)
+        registry = Registry.of(load_settings())
         for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
             if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
                 progress.note(f"{request.region}: {beside.place}: {beside.reason}")

@@ -260,7 +260,8 @@ def test_a_served_engine_that_cannot_answer_here_holds_back_and_says_so(
 
     def again(champion, served, new) -> Blob:
         policy = bundles.policy_of(region)
-        return run_again(champion, served, new, policy, spec, bundles.store, registry)
+        with registry.downloaded(champion) as folder:
+            return run_again(champion, folder, served, new, policy, spec, bundles.store, registry.keyring)
 
     release(region, backend=backend)
     made = release(region, content=b"new", backend=backend, gate_set=samples_to_bytes(samples), again=again)
