@@ -13,7 +13,7 @@ from itertools import groupby
 
 from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.planning import RegionRequest, answer, finished, on_this_machine
+from regiolect.planning import RegionRequest, ReleaseRequest, answer, finished, on_this_machine
 from regiolect.release.outcome import conclude, rows_of
 from regiolect.settings import load_settings, store_of
 from tasks.build import attest_engine, build
@@ -35,7 +35,7 @@ def release(address: str, side_by_side: int) -> ReleaseResult:
         side_by_side: threads, as many as the flow's task runner has.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    planned = plan.fn(address, (), (), False)
+    planned = plan.fn(ReleaseRequest(model=address))
     requests = planned.requests()
     model = export.fn(address, tuple(dict.fromkeys(request.region for request in requests)))
     with ThreadPoolExecutor(side_by_side) as pool:

@@ -20,7 +20,7 @@ from flows.publish import publish_region
 from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.planning import Plan, RegionRequest, finished, settle
+from regiolect.planning import BuildOrder, Plan, RegionRequest, ReleaseRequest, finished, settle
 from regiolect.release.outcome import Registered, refuse, rows_of
 from regiolect.report import markdown_plan
 from regiolect.settings import load_settings, store_of
@@ -60,7 +60,7 @@ def release(
         What the release did; None after a dry run, whose plan is an artifact of the run.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    planned = plan(model, tuple(regions or ()), tuple(targets or ()), force)
+    planned = plan(ReleaseRequest.of(model, regions, targets, force=force))
     progress.note(planned.summary())
     if dry_run:
         create_markdown_artifact(markdown_plan(planned), key="release-plan", description=planned.summary())
@@ -113,7 +113,9 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
 
 def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: bool) -> dict[str, RegionAnswer]:
     """Regions side by side, by the build keys they were planned under; whatever happens to one is its own outcome."""
-    futures = [(request, dispatch.submit(request, model, force)) for request in requests]
+    futures = [
+        (request, dispatch.submit(BuildOrder(request=request, exported=model, force=force))) for request in requests
+    ]
     told = {}
     for request, future in futures:
         result = future.result(raise_on_failure=False)

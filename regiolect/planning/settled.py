@@ -8,9 +8,10 @@ from itertools import groupby
 
 from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import ForeignArithmetic, NoWorker
+from regiolect.planning.asked import Stores
 from regiolect.planning.kept import finished, latest_of
 from regiolect.planning.plan import Plan, PlannedEngine
-from regiolect.planning.release import Stores, without_machine
+from regiolect.planning.release import without_machine
 from regiolect.planning.request import RegionRequest, parts_of, request_like
 from regiolect.storage import Store
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regiolect.contracts import Contract, Trouble
-from regiolect.planning import Champions, ModelPlan, Plan, Stores, plan_models
-from regiolect.policy import PolicyBook
+from regiolect.planning import Installation, ModelPlan, Plan, ReleaseRequest, plan_models
 
 
 class ModelWork(Contract):
@@ -17,25 +16,18 @@ class ModelWork(Contract):
 
 
 def plan_night(
-    models: Sequence[str],
-    policies: PolicyBook,
-    stores: Stores,
-    regions: Sequence[str] | None = None,
-    *,
-    on_pools: bool = False,
-    at_once: int = 1,
-    champions: Champions | None = None,
+    models: Sequence[str], here: Installation, regions: Sequence[str] | None = None, *, at_once: int = 1
 ) -> tuple[ModelPlan, ...]:
     """Plan every model. One that cannot be planned is told and stops no other; one without data here is left out.
 
     Args:
         models: addresses of ModelSpecs.
+        here: as for `plan_release`.
         regions: default: every region that has a policy.
         at_once: models planned side by side; worth more than one where the stores are far and a plan mostly waits.
-        champions: asks the registry what is served.
     """
-    asked = regions or policies.regions()
-    return plan_models(models, policies, stores, asked, on_pools=on_pools, at_once=at_once, champions=champions)
+    asked = regions or here.policies.regions()
+    return plan_models([ReleaseRequest.of(model, asked) for model in models], here, at_once=at_once)
 
 
 def work_of(plans: Sequence[ModelPlan]) -> tuple[ModelWork, ...]:
