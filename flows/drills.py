@@ -44,7 +44,7 @@ from tasks.in_child import one_child
 from tasks.validate import ingest_data, validate_data
 
 
-def drill_once(
+def drill_release(
     requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome], model: ExportedModel, force: bool
 ) -> tuple[Drill, ...]:
     """The drills of a release; when their region and donor did not change, what they gave before."""

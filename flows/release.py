@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.choices import Drills, DryRun, Force, ModelName, Regions, Targets
 from flows.dispatch import dispatch
-from flows.drills import drill_once
+from flows.drills import drill_release
 from flows.publish import publish_region
 from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
@@ -105,7 +105,7 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     settled = settle(planned, told, load_settings().store)
     outcomes = {**reused, **settled.outcomes}
     registered = _register(model, settled.plan, outcomes, force)
-    tried = drill_once(settled.plan.requests(), outcomes, model, force) if drills else ()
+    tried = drill_release(settled.plan.requests(), outcomes, model, force) if drills else ()
     return Released(
         settled.plan, model.summary(), outcomes, settled.built, registered, tried, left_out=settled.left_out()
     )

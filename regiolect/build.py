@@ -19,7 +19,7 @@ from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
 from regiolect.precision import coarser_than
 from regiolect.storage import Store
-from regiolect.storage.stage_cache import remember
+from regiolect.storage.stage_cache import cached
 
 
 def build_engine(
@@ -87,4 +87,4 @@ def build_engine(
     calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None
     inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
     make = partial(builder.build, wanted, store, calibration=calibration)
-    return remember(store, "engines", inputs, EngineArtifact, make, force=force)
+    return cached(store, "engines", inputs, EngineArtifact, make, force=force)

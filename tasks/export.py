@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from regiolect.contracts import ExportedModel
-from regiolect.export.cached import export_once
+from regiolect.export.cached import cached_export
 from regiolect.model import load_model_spec
 from regiolect.release import stages
 from regiolect.settings import shared_store
@@ -19,4 +19,4 @@ def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
         with one_child(model):
             return in_child(stages.export, model, regions)
 
-    return export_once(load_model_spec(model), shared_store(), anew)
+    return cached_export(load_model_spec(model), shared_store(), anew)

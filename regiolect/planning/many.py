@@ -42,7 +42,7 @@ def plan_models(requests: Sequence[ReleaseRequest], here: Installation, *, at_on
     Raises:
         UnknownTarget: no policy of these models' regions has a named target.
     """
-    known, here = here.policies.regions(), replace(here, stores=_asked_once(here.stores))
+    known, here = here.policies.regions(), replace(here, stores=_shared(here.stores))
 
     def planned(asked: ReleaseRequest) -> ModelPlan | None:
         try:
@@ -112,7 +112,7 @@ def plan_models_here(
     return plans
 
 
-def _asked_once(stores: Stores) -> Stores:
+def _shared(stores: Stores) -> Stores:
     """A store is opened once, not again for every model; one that cannot be opened is waited for once."""
     found: dict[str, Store | StorageError] = {}
     alone = threading.Lock()

@@ -10,7 +10,7 @@ from functools import partial
 from regiolect import attest as attestations
 from regiolect import progress
 from regiolect.build import build_engine
-from regiolect.calibrate.cached import calibrate_once, observe_for
+from regiolect.calibrate.cached import cached_calibration, observe_for
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
@@ -75,9 +75,9 @@ def observe(
 
 
 def calibrate(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> CalibrationTable:
-    """As `calibrate_once`, by the policy's method."""
+    """As `cached_calibration`, by the policy's method."""
     with sharing_machine():
-        return calibrate_once(model, data, request.policy.calibration.method, store_of(request))
+        return cached_calibration(model, data, request.policy.calibration.method, store_of(request))
 
 
 def choose(
