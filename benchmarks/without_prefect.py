@@ -7,11 +7,12 @@ can go to another machine. It is what a release could cost at best.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import groupby
 
-from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
+from regiolect.contracts import ExportedModel, Published, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
 from regiolect.planning import RegionRequest, ReleaseRequest, answer, finished, on_this_machine
 from regiolect.release.outcome import conclude, rows_of
@@ -22,7 +23,7 @@ from tasks.choose import choose
 from tasks.evaluate import evaluate, gate
 from tasks.export import export
 from tasks.plan import plan
-from tasks.register import register
+from tasks.publish import publish
 from tasks.report import log_report, write_report
 from tasks.validate import ingest_data, validate_data
 
@@ -41,23 +42,30 @@ def release(address: str, side_by_side: int) -> ReleaseResult:
     with ThreadPoolExecutor(side_by_side) as pool:
         told = list(pool.map(lambda request: _build_region(request, model), requests))
         outcomes = {each.outcome.build_key: each.outcome for each in told}
-        registering = {
-            region: pool.submit(register.fn, model, tuple(outcomes[request.build_key] for request in group))
+        publishing = {
+            region: pool.submit(_publish, address, model, tuple(group), outcomes)
             for region, group in groupby(requests, key=lambda request: request.region)
         }
-    registered = {region: future.result() for region, future in registering.items()}
+    published = {region: future.result() for region, future in publishing.items()}
     result = ReleaseResult(
         model=planned.name,
         note=planned.note,
         export=model.summary(),
         started=started,
         seconds=time.perf_counter() - clock,
-        rows=rows_of(planned, outcomes, frozenset(outcomes), registered),
+        rows=rows_of(planned, outcomes, frozenset(outcomes), published),
         tracking_uri=redacted_address(load_settings().tracking_uri),
     )
     written = write_report.fn(result, tuple(outcomes.values()))
     log_report.fn(written)
     return written
+
+
+def _publish(
+    address: str, model: ExportedModel, requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome]
+) -> Published:
+    of_region = tuple(outcomes[request.build_key] for request in requests)
+    return publish.fn(address, model, of_region, requests[0].policy)
 
 
 def _build_region(request: RegionRequest, model: ExportedModel) -> RegionAnswer:

@@ -1,4 +1,4 @@
-"""A region's approved engines to the registry, past a person where the policy asks for one."""
+"""A region's approved engines to its consumers, past a person where the policy asks for one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regiolect.errors import ApprovalMissing
 from regiolect.policy import RegionPolicy
 from regiolect.release.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
 from regiolect.settings import load_settings, store_of
-from tasks.register import champion, register
+from tasks.publish import champion, publish
 
 _POLL_SECONDS = 2
 
@@ -40,7 +40,7 @@ def publish_region(
     left_out: tuple[str, ...],
     force: bool,
 ) -> Published:
-    """Register one region's engines, one outcome a target, once everybody who has a say agreed.
+    """Publish one region's engines, one outcome a target, once everybody who has a say agreed.
 
     Args:
         address: where the ModelSpec is found, for its metric.
@@ -55,7 +55,7 @@ def publish_region(
         asked = in_question(outcomes, present.build_keys if present else ())
         if asked:
             _require_approval(asked, policy, force)
-    return register(address, model, outcomes, policy, left_out)
+    return publish(address, model, outcomes, policy, left_out)
 
 
 def _require_approval(asked: tuple[RegionOutcome, ...], policy: RegionPolicy, force: bool) -> None:

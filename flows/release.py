@@ -21,12 +21,12 @@ from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
 from regiolect.planning import BuildOrder, Plan, RegionRequest, ReleaseRequest, finished, settle
-from regiolect.release.outcome import Registered, refuse, rows_of
+from regiolect.release.outcome import Publication, refuse, rows_of
 from regiolect.report import markdown_plan
 from regiolect.settings import load_settings, store_of
 from tasks.export import export
 from tasks.plan import plan
-from tasks.register import beside_champion
+from tasks.publish import beside_champion
 from tasks.report import link_report, log_report, write_report
 
 # How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
@@ -72,7 +72,7 @@ def release(
         export=done.export,
         started=started,
         seconds=time.perf_counter() - clock,
-        rows=rows_of(done.plan, done.outcomes, done.built, done.registered),
+        rows=rows_of(done.plan, done.outcomes, done.built, done.published),
         left_out=done.left_out,
         drills=done.drills,
         tracking_uri=redacted_address(load_settings().tracking_uri),
@@ -89,7 +89,7 @@ class Released:
     export: str = ""
     outcomes: Mapping[str, RegionOutcome] = field(default_factory=dict)
     built: frozenset[str] = frozenset()
-    registered: Mapping[str, Registered] = field(default_factory=dict)
+    published: Mapping[str, Publication] = field(default_factory=dict)
     drills: tuple[Drill, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -104,10 +104,10 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     told = _build(missing, model, force)
     settled = settle(planned, told, load_settings().store)
     outcomes = {**reused, **settled.outcomes}
-    registered = _register(model, settled.plan, outcomes, force)
+    published = _publish(model, settled.plan, outcomes, force)
     tried = drill_release(settled.plan.requests(), outcomes, model, force) if drills else ()
     return Released(
-        settled.plan, model.summary(), outcomes, settled.built, registered, tried, left_out=settled.left_out()
+        settled.plan, model.summary(), outcomes, settled.built, published, tried, left_out=settled.left_out()
     )
 
 
@@ -133,10 +133,10 @@ def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 
 
-def _register(
+def _publish(
     model: ExportedModel, planned: Plan, outcomes: Mapping[str, RegionOutcome], force: bool
-) -> dict[str, Registered]:
-    """One version per region; a region that cannot be registered says why and leaves the others alone."""
+) -> dict[str, Publication]:
+    """One version per region; a region that cannot be published says why and leaves the others alone."""
     futures = {}
     for region, group in groupby(planned.requests(), key=lambda request: request.region):
         requests = tuple(group)

@@ -110,7 +110,7 @@ def _head(request: RegionRequest, seconds: float) -> dict[str, object]:
     }
 
 
-Registered = Published | Exception | None
+Publication = Published | Exception | None
 """What a region serves after the release, why that could not be had, or None: it was not asked for anything."""
 
 
@@ -118,17 +118,17 @@ def rows_of(
     planned: Plan,
     outcomes: Mapping[str, RegionOutcome],
     built: Collection[str],
-    registered: Mapping[str, Registered],
+    published: Mapping[str, Publication],
 ) -> tuple[ReleaseRow, ...]:
     """The table of a release, one line per region and target in the plan's order.
 
     Args:
         outcomes: by build key.
         built: build keys of what this run built.
-        registered: by region.
+        published: by region.
     """
     return tuple(
-        _row(outcomes[engine.request.build_key], engine.request.build_key in built, registered.get(engine.region))
+        _row(outcomes[engine.request.build_key], engine.request.build_key in built, published.get(engine.region))
         if engine.request
         else _refused_row(engine)
         for engine in planned.engines
@@ -136,16 +136,16 @@ def rows_of(
     )
 
 
-def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> ReleaseRow:
+def _row(outcome: RegionOutcome, rebuilt: bool, publication: Publication) -> ReleaseRow:
     gate, evaluation = outcome.gate, outcome.evaluation
     timing = evaluation.timing if evaluation else None
     failure = outcome.failure
-    published = registered if isinstance(registered, Published) else Published(champion=None)
+    published = publication if isinstance(publication, Published) else Published(champion=None)
     champion = published.champion
     served = champion if champion is not None and outcome.build_key in champion.build_keys else None
     stale = champion if served is None else None
     if outcome.decision is Decision.APPROVED and served is None:
-        failure = failure_of(registered) if isinstance(registered, Exception) else published.held
+        failure = failure_of(publication) if isinstance(publication, Exception) else published.held
     return ReleaseRow(
         region=outcome.region,
         title=outcome.title,
