@@ -58,7 +58,7 @@ class EngineEffect(Contract):
     region: RegionId
     target: TargetId
     arithmetic: Arithmetic | None = Field(default=None, exclude_if=operator.not_)
-    action: Action
+    action: Effect
     reason: str
     served: str | None = None
     build_key: Digest | None = None
@@ -128,7 +128,7 @@ def _consequences(
     return effects(changes, policies, kept, settings.store), kept.notes
 
 
-Action = Literal["refuse", "retire", "rebuild", "build", "nothing", "unknown"]
+Effect = Literal["refuse", "retire", "rebuild", "build", "nothing", "unknown"]
 """refuse: the gate would no longer approve what is kept, so it must not be served; the next release builds anew.
 retire: its target or region is no longer named. rebuild: the build key changes, what is kept would still be approved or
 never was. build: a target that had no engine. nothing: it stays as it is. unknown: it is served, and not in the store.
@@ -256,7 +256,7 @@ def _effect(
 
 def _decided(
     outcome: RegionOutcome, policy: RegionPolicy | None, change: RegionChange, served: bool, store: Store
-) -> tuple[Action, str]:
+) -> tuple[Effect, str]:
     if policy is None:
         return "retire", f"no policy names region {outcome.region} any more"
     target = next((each for each in policy.targets if each.name == outcome.target.name), None)
