@@ -55,7 +55,7 @@ def register_as_built(addresses: Sequence[str], settings: Settings) -> None:
 def requests_of(address: str, settings: Settings) -> tuple[RegionRequest, ...]:
     """All engines of a model, built or not."""
     here = Installation(PolicyBook(settings.policies), settings.store)
-    return plan_release(ReleaseRequest(model=address), load_model_spec(address), here).requests()
+    return plan_release(ReleaseRequest(address=address), load_model_spec(address), here).requests()
 
 
 def _outcome(request: RegionRequest, settings: Settings) -> RegionOutcome:

@@ -36,7 +36,7 @@ def release(address: str, side_by_side: int) -> ReleaseResult:
         side_by_side: threads, as many as the flow's task runner has.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    planned = plan.fn(ReleaseRequest(model=address))
+    planned = plan.fn(ReleaseRequest(address=address))
     requests = planned.requests()
     model = export.fn(address, tuple(dict.fromkeys(request.region for request in requests)))
     with ThreadPoolExecutor(side_by_side) as pool:

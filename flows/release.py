@@ -96,7 +96,7 @@ class Released:
 
 def _release(planned: Plan, drills: bool, force: bool) -> Released:
     requests = planned.requests()
-    model = export(planned.model, tuple(dict.fromkeys(request.region for request in requests)))
+    model = export(planned.address, tuple(dict.fromkeys(request.region for request in requests)))
     progress.note(f"export: {model.summary()}")
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
@@ -142,7 +142,7 @@ def _publish(
         requests = tuple(group)
         of_region = tuple(outcomes[request.build_key] for request in requests)
         untouched = planned.untouched(region)
-        futures[region] = publish_region.submit(planned.model, model, of_region, requests[0].policy, untouched, force)
+        futures[region] = publish_region.submit(planned.address, model, of_region, requests[0].policy, untouched, force)
     return {region: future.result(raise_on_failure=False) for region, future in futures.items()}
 
 

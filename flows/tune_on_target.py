@@ -96,7 +96,7 @@ def _answer(order: TuneOrder) -> RegionAnswer:
 def _tuned(request: RegionRequest, order: TuneOrder) -> RegionOutcome:
     store = store_of(request)
     parts = approved_parts(finished(request, store), request, store)
-    exported = export(request.model, (request.region,))
+    exported = export(request.address, (request.region,))
     data = validate_data(request, ingest_data(request))
     tuning = tune_engine(request, exported, parts.engine, data, order.minutes, order.force)
     evaluation = time_again(request, exported, parts.engine, data, parts.evaluation, tuning)
@@ -157,7 +157,7 @@ def _here(order: TuneOrder) -> RegionAnswer:
 def _elsewhere(order: TuneOrder) -> RegionAnswer:
     # A worker is told what a person would say in the form, and finds policy and data by itself.
     request = order.request
-    place = {"model": request.model, "region": request.region, "target": request.target.name}
+    place = {"model": request.address, "region": request.region, "target": request.target.name}
     deployment = f"tune/{request.region}-{request.target.name}"
     parameters = {**place, "minutes": order.minutes, "force": order.force}
     too_long = "look into the run's log, then tune again: measuring goes on from the journal"

@@ -52,7 +52,7 @@ def build_engine(
         raise ForeignCalibration(
             expected=f"data of region {request.region!r}",
             found=f"data of region {data.region!r}",
-            remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
+            remedy=f"run on local data: regiolect run {request.address} --regions {request.region}",
         )
     choice, table = chosen.choice, chosen.table
     if coarser_than(Execution(choice.precision), request.policy.precision):

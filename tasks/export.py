@@ -14,9 +14,9 @@ from tasks.in_child import in_child, one_child
 
 
 @task(name="export", tags=["cpu"], cache_policy=NO_CACHE)
-def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
+def export(address: str, regions: tuple[str, ...]) -> ExportedModel:
     def anew() -> ExportedModel:
-        with one_child(model):
-            return in_child(stages.export, model, regions)
+        with one_child(address):
+            return in_child(stages.export, address, regions)
 
-    return cached_export(load_model_spec(model), shared_store(), anew)
+    return cached_export(load_model_spec(address), shared_store(), anew)

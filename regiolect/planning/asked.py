@@ -21,7 +21,7 @@ Stores = Callable[[str], Store]
 class ReleaseRequest(Contract):
     """What somebody asks of a release of one model."""
 
-    model: str = Field(description="address of the ModelSpec: package.module:NAME, or an entry point")
+    address: str = Field(description="of the ModelSpec: package.module:NAME, or an entry point")
     regions: tuple[str, ...] = Field(
         default=(), description="empty: every region that has both a policy and data of the model's"
     )
@@ -34,10 +34,10 @@ class ReleaseRequest(Contract):
 
     @classmethod
     def of(
-        cls, model: str, regions: Sequence[str] | None, targets: Sequence[str] | None = None, *, force: bool = False
+        cls, address: str, regions: Sequence[str] | None, targets: Sequence[str] | None = None, *, force: bool = False
     ) -> ReleaseRequest:
         """As forms and command lines ask: None, as well as nothing named, means all."""
-        return cls(model=model, regions=tuple(regions or ()), targets=tuple(targets or ()), force=force)
+        return cls(address=address, regions=tuple(regions or ()), targets=tuple(targets or ()), force=force)
 
 
 @dataclass(frozen=True)

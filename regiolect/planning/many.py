@@ -23,7 +23,7 @@ from regiolect.storage import Store
 class ModelPlan(Contract):
     """One model's plan, or why there is none."""
 
-    model: str
+    address: str
     plan: Plan | None
     failure: Failure | None = None
 
@@ -46,15 +46,15 @@ def plan_models(requests: Sequence[ReleaseRequest], here: Installation, *, at_on
 
     def planned(asked: ReleaseRequest) -> ModelPlan | None:
         try:
-            spec = load_model_spec(asked.model)
+            spec = load_model_spec(asked.address)
             # A region that nobody knows is for the plan to refuse by its name.
             regions = tuple(region for region in asked.regions if region in spec.data or region not in known)
             if asked.regions and not regions:
                 return None
             plan = plan_whatever_targets(asked.model_copy(update={"regions": regions}), spec, here)
-            return ModelPlan(model=asked.model, plan=plan)
+            return ModelPlan(address=asked.address, plan=plan)
         except RegiolectError as error:
-            return ModelPlan(model=asked.model, plan=None, failure=failure_of(error))
+            return ModelPlan(address=asked.address, plan=None, failure=failure_of(error))
 
     with one_look(), ThreadPoolExecutor(at_once) as pool:
         # Each thread works in a copy of this context, so that all of them share the look.
@@ -97,7 +97,7 @@ def plan_models_here(
     if len(requests) == 1:
         with one_look():
             plan = plan_here(settings, requests[0], everywhere=True, champions=champions)
-        return (ModelPlan(model=plan.model, plan=plan),)
+        return (ModelPlan(address=plan.address, plan=plan),)
     here = Installation.of(settings, everywhere=True, champions=champions)
     for region in regions or ():
         if region not in here.policies.regions():

@@ -63,7 +63,7 @@ def plan_here(
     Raises:
         UnknownModel, InvalidModelSpec, UnknownRegion, UnknownTarget, PolicyError.
     """
-    spec = load_model_spec(asked.model)
+    spec = load_model_spec(asked.address)
     return plan_release(asked, spec, Installation.of(settings, everywhere=everywhere, champions=champions))
 
 
@@ -115,7 +115,7 @@ def plan_whatever_targets(asked: ReleaseRequest, spec: ModelSpec, here: Installa
         if not asked.targets:
             engines.extend(retired(spec, policies, places, regions or None))
     registry = served.failure if served else None
-    return Plan(model=asked.model, name=spec.name, note=spec.note, engines=tuple(engines), registry=registry)
+    return Plan(address=asked.address, name=spec.name, note=spec.note, engines=tuple(engines), registry=registry)
 
 
 def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | None) -> tuple[str, ...]:
@@ -171,7 +171,9 @@ def _plan_region(look: _Look, policy: RegionPolicy, store: Store) -> tuple[Plann
 
     def planned(target: Target) -> Iterator[PlannedEngine]:
         try:
-            requests = requests_for(look.asked.model, look.spec, policy, target, shared, store, on_pools=look.on_pools)
+            requests = requests_for(
+                look.asked.address, look.spec, policy, target, shared, store, on_pools=look.on_pools
+            )
         except (BackendUnavailable, DeviceLost, ForeignArithmetic) as error:
             requests, refused = (), _refused(policy.region, error, policy, target)
             yield refused if look.wants(target) else _left_alone(refused)
@@ -182,7 +184,7 @@ def _plan_region(look: _Look, policy: RegionPolicy, store: Store) -> tuple[Plann
             for latest in kept_in_classes(look.spec.name, policy, target, store):
                 if latest.arithmetic not in taken:
                     found = without_machine(
-                        request_like(latest, look.asked.model, policy, target, shared), latest, store
+                        request_like(latest, look.asked.address, policy, target, shared), latest, store
                     )
                     yield found if found.action == "carry" or look.wants(target) else _left_alone(found)
 

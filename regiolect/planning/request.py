@@ -51,7 +51,7 @@ class RegionRequest(Contract):
     target of which no machine was seen yet.
     """
 
-    model: str = Field(description="address of the ModelSpec: package.module:NAME, or an entry point")
+    address: str = Field(description="of the ModelSpec: package.module:NAME, or an entry point")
     name: str
     policy: RegionPolicy
     target: Target
@@ -165,7 +165,7 @@ def requests_for(
             **machine,
         }
         return RegionRequest(
-            model=address,
+            address=address,
             name=spec.name,
             policy=policy,
             target=target,
@@ -189,7 +189,7 @@ def request_like(
     """
     parts = {**built.key_parts, **_shared_parts(policy, shared), **target_parts(target)}
     return RegionRequest(
-        model=address,
+        address=address,
         name=built.model,
         policy=policy,
         target=target,
@@ -311,7 +311,7 @@ def _require_as_planned(request: RegionRequest) -> None:
         raise OrchestratorError(
             expected=f"a request for {policy.region} on {target.name} as a plan makes it, of its own policy and target",
             found=f"another {' and another '.join(dict.fromkeys(wrong))}",
-            remedy=f"let a release make it: regiolect run {request.model} --regions {policy.region}",
+            remedy=f"let a release make it: regiolect run {request.address} --regions {policy.region}",
         )
 
 

@@ -11,7 +11,7 @@ from regiolect.planning import Installation, ModelPlan, Plan, ReleaseRequest, pl
 class ModelWork(Contract):
     """The regions of a model that have to be released tonight."""
 
-    model: str
+    address: str
     regions: tuple[str, ...]
 
 
@@ -33,7 +33,7 @@ def plan_night(
 def work_of(plans: Sequence[ModelPlan]) -> tuple[ModelWork, ...]:
     """What has to be released: regions with an engine to build, or with an approved one that is not served."""
     work = [
-        ModelWork(model=planned.model, regions=regions)
+        ModelWork(address=planned.address, regions=regions)
         for planned in plans
         if planned.plan is not None and (regions := _regions_with_work(planned.plan))
     ]
@@ -47,7 +47,7 @@ def _regions_with_work(plan: Plan) -> tuple[str, ...]:
 
 def troubles_of(plans: Sequence[ModelPlan]) -> tuple[Trouble, ...]:
     """Models and regions that cannot be released at all, each with its remedy."""
-    whole = [Trouble(model=p.model, region=None, failure=p.failure) for p in plans if p.failure is not None]
+    whole = [Trouble(model=p.address, region=None, failure=p.failure) for p in plans if p.failure is not None]
     parts = [
         Trouble(model=planned.plan.name, region=engine.region, failure=engine.failure)
         for planned in plans

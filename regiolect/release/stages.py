@@ -46,15 +46,15 @@ from regiolect.tune.region import tune_region
 PRELOADED = ("regiolect.release.stages", "scipy.stats", "onnx", "torch")
 
 
-def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
+def export(address: str, regions: tuple[str, ...]) -> ExportedModel:
     """As `export_for`."""
     with sharing_machine():
-        return export_for(load_model_spec(model), shared_store(), regions)
+        return export_for(load_model_spec(address), shared_store(), regions)
 
 
 def ingest(request: RegionRequest) -> RegionDataset:
     """As `regiolect.ingest.ingest`, of the data that was planned with."""
-    spec = load_model_spec(request.model)
+    spec = load_model_spec(request.address)
     with sharing_machine():
         dataset = ingest_sets(
             spec.region_data(request.region), store_of(request), spec.inputs, spec.preprocessing.raw_dtype
@@ -88,7 +88,7 @@ def choose(
     force: bool,
 ) -> ChosenGraph:
     """As `choose_graph`."""
-    spec = load_model_spec(request.model)
+    spec = load_model_spec(request.address)
     return choose_graph(request, spec, model, data, observation, store_of(request), force=force, say=progress.note)
 
 
@@ -127,7 +127,7 @@ def evaluate(
     tuning: TunedEngine | None,
 ) -> EvaluationResult:
     """As `evaluate_engine`, on the region's gate set."""
-    spec, gate = load_model_spec(request.model), data.dataset.gate
+    spec, gate = load_model_spec(request.address), data.dataset.gate
     return evaluate_engine(spec, model, engine, gate, request.policy, store_of(request), tuning)
 
 
@@ -159,7 +159,7 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
     comes of the comparison is for the registering to say.
     """
     if request.champion is not None:
-        again = partial(answer_again, request.model, request.policy)
+        again = partial(answer_again, request.address, request.policy)
         registry = Registry.of(load_settings())
         for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
             if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:

@@ -96,7 +96,7 @@ def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store:
             expected=f"an approved engine of {request.name} for {request.region} on {request.place}, as its "
             "model, data, policy and this machine are now",
             found=_why_none(request, store) if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
-            remedy=f"regiolect run {request.model} --regions {request.region} --targets {request.target.name}",
+            remedy=f"regiolect run {request.address} --regions {request.region} --targets {request.target.name}",
         )
     return ApprovedParts(outcome, approved.engine, approved.attestation, approved.evaluation)
 

@@ -400,7 +400,7 @@ def asked(folder: Path, target: str) -> RegionRequest:
     """Fjord's engine for a target."""
     policy = PolicyBook(folder).load("fjord")
     return RegionRequest(
-        model=MODEL,
+        address=MODEL,
         name="tiny",
         policy=policy,
         target=policy.target(target),

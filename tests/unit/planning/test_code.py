@@ -52,7 +52,7 @@ def planned(workshop: Workshop, store, code) -> Callable[[], PlannedEngine]:
 
     def make() -> PlannedEngine:
         here = Installation(PolicyBook(workshop.policies), lambda region: store)
-        (engine,) = plan_release(ReleaseRequest(model=ADDRESS, regions=("north",)), code(), here).engines
+        (engine,) = plan_release(ReleaseRequest(address=ADDRESS, regions=("north",)), code(), here).engines
         return engine
 
     return make

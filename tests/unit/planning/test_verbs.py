@@ -229,7 +229,7 @@ def regional(tmp_path: Path) -> Callable[[str], Store]:
 def test_stores_of_regions_that_were_given_up_are_looked_into(build, workshop: Workshop, regional, bundles) -> None:
     def planned(**how: Any) -> Plan:
         here = Installation(PolicyBook(workshop.policies), regional, **how)
-        return plan_release(ReleaseRequest(model=ADDRESS), workshop.spec(), here)
+        return plan_release(ReleaseRequest(address=ADDRESS), workshop.spec(), here)
 
     for request in planned().requests():
         keep(build(request), request, regional(request.region))

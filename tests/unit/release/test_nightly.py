@@ -31,7 +31,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 def test_models_are_planned_in_their_order_however_many_at_once(workshop: Workshop, at_once: int) -> None:
     store = LocalStore(workshop.folder / "store")
     plans = plan_night(MODELS, Installation(PolicyBook(workshop.policies), lambda region: store), at_once=at_once)
-    assert tuple(planned.model for planned in plans) == MODELS
+    assert tuple(planned.address for planned in plans) == MODELS
     assert [planned.failure.kind for planned in plans if planned.failure] == ["UnknownModel"]
     assert [len(planned.plan.engines) for planned in plans if planned.plan] == [2, 2]
 

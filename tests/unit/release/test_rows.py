@@ -33,13 +33,13 @@ def champion(of: RegionOutcome, **changes: object) -> RegisteredEngine:
 def row(of: RegionOutcome, published: RegisteredEngine | Publication, built: bool = True) -> ReleaseRow:
     policy = PolicyBook().load("eu")
     request = RegionRequest(
-        model="m:MODEL", name="tiny", policy=policy, target=of.target, build_key=of.build_key, key_parts={}
+        address="m:MODEL", name="tiny", policy=policy, target=of.target, build_key=of.build_key, key_parts={}
     )
     planned = PlannedEngine(
         region="eu", title="Europe", target=of.target.name, precision=None, action="build", reason="", request=request
     )
     rows = rows_of(
-        Plan(model="m:MODEL", name="tiny", engines=(planned,)),
+        Plan(address="m:MODEL", name="tiny", engines=(planned,)),
         {of.build_key: of},
         {of.build_key} if built else set(),
         {"eu": Published(champion=published) if isinstance(published, RegisteredEngine) else published},
