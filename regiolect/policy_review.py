@@ -298,17 +298,17 @@ def _judged(outcome: RegionOutcome, policy: RegionPolicy, store: Store) -> tuple
     if engine.request.precision not in allowed:
         found.append(f"precision: a graph of {engine.request.precision}, the policy allows {', '.join(allowed)}")
     try:
-        gate = _gate(engine, policy, attestation, evaluation, store)
+        decision = _decision_now(engine, policy, attestation, evaluation, store)
     except (GateRefused, EvaluationError, IntegrityError, StorageError) as error:
         # What cannot be shown to hold does not hold.
         found.append(f"{type(error).__name__}: expected {error.expected}; found {error.found}")
     else:
-        found += gate.reasons if gate.outcome is not Decision.APPROVED else ()
-        holds = _too_old(outcome, policy) or f"still approved: {gate.reasons[0]}"
+        found += decision.reasons if decision.verdict is not Decision.APPROVED else ()
+        holds = _too_old(outcome, policy) or f"still approved: {decision.reasons[0]}"
     return ("; ".join(found), "") if found else (None, holds)
 
 
-def _gate(
+def _decision_now(
     engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation, evaluation: EvaluationResult, store: Store
 ) -> GateDecision:
     try:

@@ -261,4 +261,4 @@ def require_bundle(champion: RegisteredEngine, digest: str) -> None:
 def _strictness(comparison: ChampionComparison) -> tuple[bool, float]:
     """What holds back before what does not, and what was measured before what another release may still compare."""
     upper = comparison.loss_upper
-    return comparison.outcome is not Decision.APPROVED, -math.inf if upper is None else upper
+    return comparison.verdict is not Decision.APPROVED, -math.inf if upper is None else upper

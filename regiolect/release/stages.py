@@ -162,5 +162,5 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
         again = partial(answer_again, request.address, request.policy)
         registry = Registry.of(load_settings())
         for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
-            if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
+            if beside.verdict is Decision.INCONCLUSIVE and beside.loss is None:
                 progress.note(f"{request.region}: {beside.place}: {beside.reason}")
