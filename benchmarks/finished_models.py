@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from regiolect.contracts import Decision, RegionOutcome
 from regiolect.model import load_model_spec
-from regiolect.planning import RegionRequest, finished, keep, plan_release
+from regiolect.planning import Installation, RegionRequest, ReleaseRequest, finished, keep, plan_release
 from regiolect.policy import PolicyBook
 from regiolect.registry.promotions import promote, promotions_of
 from regiolect.settings import Settings
@@ -54,7 +54,8 @@ def register_as_built(addresses: Sequence[str], settings: Settings) -> None:
 
 def requests_of(address: str, settings: Settings) -> tuple[RegionRequest, ...]:
     """All engines of a model, built or not."""
-    return plan_release(address, load_model_spec(address), PolicyBook(settings.policies), settings.store).requests()
+    here = Installation(PolicyBook(settings.policies), settings.store)
+    return plan_release(ReleaseRequest(address=address), load_model_spec(address), here).requests()
 
 
 def _outcome(request: RegionRequest, settings: Settings) -> RegionOutcome:

@@ -285,7 +285,7 @@ def chosen_graph(engines: Engines) -> ChosenGraph:
         }
     )
     request = RegionRequest(
-        model="benchmarks.resnet50",
+        address="benchmarks.resnet50",
         name=engines.model.name,
         policy=policy,
         target=Target(name="gpu-here", backend=BACKEND),

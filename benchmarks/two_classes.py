@@ -173,7 +173,7 @@ def _open(folder: Path, bundle: Path, trust: Any) -> Row:
     return {
         **row,
         "share": served.self_test.share if served.self_test is not None else None,
-        "found": "right" if decision.outcome is Decision.APPROVED else "wrong",
+        "found": "right" if decision.verdict is Decision.APPROVED else "wrong",
         "differing": differing,
         "told": f"{differing} of {len(then)} samples scored otherwise; {decision.reasons[0]}",
     }

@@ -10,11 +10,11 @@ from prefect import flow, runtime
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectException
 
-from regiolect.contracts import ExportedModel, RegionAnswer, RegionOutcome
+from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import Busy, ForeignArithmetic, OrchestratorError, StorageError
-from regiolect.planning import RegionRequest, answer, finished, on_this_machine, tell
+from regiolect.planning import BuildOrder, RegionRequest, answer, finished, on_this_machine, tell
 from regiolect.release.outcome import conclude, refuse
-from regiolect.settings import load_settings
+from regiolect.settings import store_of
 from tasks.build import attest_engine, build
 from tasks.calibrate import observe_region
 from tasks.choose import choose
@@ -34,28 +34,23 @@ NOT_THE_REGIONS = (
 )
 
 
-@flow(name="build-region", flow_run_name="{request.name}-{request.policy.region}-{request.target.name}")
-def build_region(request: RegionRequest, model: ExportedModel, force: bool = False) -> RegionAnswer:
+@flow(name="build-region", flow_run_name="{order.request.run_name}")
+def build_region(order: BuildOrder) -> RegionAnswer:
     """Have one region's engine for one target: the finished one of this machine's build key, or a new one.
 
     Whatever comes of it is kept in the region's store, an error as well unless it is the orchestrator's or another
     process's, and last under this flow run's id, where whoever waits for the run finds it: nothing travels through the
     orchestrator but the run's state.
 
-    Args:
-        request: what was planned.
-        model: the exported model, its graph in the store.
-        force: build again what is finished.
-
     Raises:
         RegiolectError: whatever stopped the region, after it was kept as its refused outcome.
     """
-    clock = time.perf_counter()
-    store, run = load_settings().store(request.region), str(runtime.flow_run.id)
+    clock, request = time.perf_counter(), order.request
+    store, run = store_of(request), str(runtime.flow_run.id)
     try:
         request = on_this_machine(request, store)
-        known = None if force else finished(request, store)
-        outcome = known or _build(request, model, force, clock)
+        known = None if order.force else finished(request, store)
+        outcome = known or _build(request, order, clock)
     except Exception as error:
         # Whatever stopped the region, of whichever library, is kept as its outcome and raised again; what only kept it
         # from being tried is told to whoever waits, and says nothing about the region.
@@ -70,7 +65,8 @@ def build_region(request: RegionRequest, model: ExportedModel, force: bool = Fal
     return answer(run, outcome, request, store, built=known is None)
 
 
-def _build(request: RegionRequest, model: ExportedModel, force: bool, clock: float) -> RegionOutcome:
+def _build(request: RegionRequest, order: BuildOrder, clock: float) -> RegionOutcome:
+    model, force = order.exported, order.force
     minutes = request.policy.tuning.minutes if request.policy.tuning is not None else 0.0
     with one_child(f"{request.region} on {request.place}", minutes):
         data = validate_data(request, ingest_data(request))

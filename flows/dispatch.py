@@ -12,37 +12,41 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
+from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound, PrefectHTTPStatusError
 from prefect.flow_runs import wait_for_flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Cancelling
 
 from flows.build_region import build_region
 from flows.deploy.deployments import INTERACTIVE, NIGHTLY
-from regiolect.contracts import ExportedModel, RegionAnswer
+from regiolect.contracts import RegionAnswer
 from regiolect.errors import DeadlineExceeded, NoDeployment, NoWorker, RegiolectError, RunLost
+from regiolect.errors.redaction import showable
 from regiolect.host.waiting import patiently
-from regiolect.planning import RegionRequest, answer_of
+from regiolect.network import one_line
+from regiolect.planning import BuildOrder, RegionRequest, answer_of
 from regiolect.release.outcome import is_of_another_class, refuse
 from regiolect.report import lines
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 
 RAISE_DEADLINE = "look into the run's log, or raise nightly.deadline_minutes in the region's policy"
 _POLL_SECONDS = 1.0
 # An event that passed while the server was being restarted never comes: the run's state is read again this often.
 _LOOK_AGAIN_SECONDS = 30
 _CANCEL_SECONDS = 10
+# What the server answers to parameters that a deployment's schema does not offer.
+_REFUSED = (409, 422)
 
 
-@task(name="region", task_run_name="{request.policy.region}-{request.target.name}", cache_policy=NO_CACHE)
-def dispatch(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
+@task(name="region", task_run_name="{order.request.policy.region}-{order.request.target.name}", cache_policy=NO_CACHE)
+def dispatch(order: BuildOrder) -> RegionAnswer:
     """Have one region's engine for one target; an error becomes the region's refused outcome."""
     clock = time.perf_counter()
     try:
-        told = (_in_pool if load_settings().on_pools else _here)(request, model, force)
+        told = (_in_pool if load_settings().on_pools else _here)(order)
     except RegiolectError as error:
         # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
-        told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=False)
+        told = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
     lines.done(told.outcome)
     return told
 
@@ -52,12 +56,12 @@ def deployment_name(request: RegionRequest) -> str:
     return f"build-region/{request.region}-{request.target.name}"
 
 
-def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
-    clock = time.perf_counter()
+def _here(order: BuildOrder) -> RegionAnswer:
+    clock, request = time.perf_counter(), order.request
     # It lives and dies with this process, for which the parent's heartbeat speaks; and each flow waits up to a second
     # for the end of its own.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        state = build_region.with_options(timeout_seconds=_deadline(request))(request, model, force, return_state=True)
+        state = build_region.with_options(timeout_seconds=_deadline(request))(order, return_state=True)
     if state.name == "TimedOut":
         raise _too_long(request, f"it was stopped: {_said(state)}", _deadline(request), RAISE_DEADLINE)
     result = state.result(raise_on_failure=False)
@@ -66,8 +70,8 @@ def _here(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAn
     return RegionAnswer(outcome=refuse(request, result, seconds=time.perf_counter() - clock), built=True)
 
 
-def _in_pool(request: RegionRequest, model: ExportedModel, force: bool) -> RegionAnswer:
-    parameters = {"request": request.model_dump(mode="json"), "model": model.model_dump(mode="json"), "force": force}
+def _in_pool(order: BuildOrder) -> RegionAnswer:
+    request, parameters = order.request, {"order": order.model_dump(mode="json")}
     until = time.perf_counter() + load_settings().worker_wait_seconds
     while True:
         told = in_pool(request, deployment_name(request), parameters, _deadline(request))
@@ -102,7 +106,7 @@ def in_pool(
                 deployment,
                 parameters=parameters,
                 # Prefect names a run by its flow's template only once it starts.
-                flow_run_name=f"{request.name}-{request.region}-{request.target.name}",
+                flow_run_name=request.run_name,
                 work_queue_name=NIGHTLY if NIGHTLY in runtime.flow_run.tags else INTERACTIVE,
                 timeout=0,
             ),
@@ -113,12 +117,20 @@ def in_pool(
             found="none",
             remedy="regiolect pools apply; or REGIOLECT_BUILD_ON=here to build on this machine",
         ) from error
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in _REFUSED:
+            raise
+        raise NoDeployment(
+            expected=f"a deployment {deployment} that takes what this version of Regiolect sends",
+            found=f"one of another version, or changed by hand: {one_line(error.response.text)}",
+            remedy="regiolect pools apply, on the machine whose version is that of the workers",
+        ) from showable(error)
     run = _when_taken(run, request.target.name, min(settings.worker_wait_seconds, deadline))
     run = _when_over(run, deadline - (time.perf_counter() - clock))
     if not _is_over(run):
         _cancel(run.id)
         raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline, too_long)
-    told = answer_of(str(run.id), settings.store(request.region))
+    told = answer_of(str(run.id), store_of(request))
     if told is None:
         raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
     return told

@@ -36,7 +36,7 @@ from regiolect.release.drills import (
     with_champion,
     worsened,
 )
-from regiolect.settings import load_settings
+from regiolect.settings import store_of
 from tasks.build import attest_engine, build
 from tasks.calibrate import calibrate_region
 from tasks.evaluate import evaluate, gate
@@ -44,7 +44,7 @@ from tasks.in_child import one_child
 from tasks.validate import ingest_data, validate_data
 
 
-def drill_once(
+def drill_release(
     requests: Sequence[RegionRequest], outcomes: Mapping[str, RegionOutcome], model: ExportedModel, force: bool
 ) -> tuple[Drill, ...]:
     """The drills of a release; when their region and donor did not change, what they gave before."""
@@ -53,7 +53,7 @@ def drill_once(
         progress.note("drills: not run, they need an INT8 region that was gated and a second region")
         return ()
     served = with_champion(requests, outcomes)
-    store, key = load_settings().store(chosen[0].region), drill_key(*chosen, served)
+    store, key = store_of(chosen[0]), drill_key(*chosen, served)
     known = None if force else store.get_record("drills", key, DrillResults)
     if known is not None:
         return known.drills
@@ -104,7 +104,7 @@ def _refusals(request: RegionRequest, donor: RegionRequest, model: ExportedModel
 
 
 def _worse_model(served: RegionRequest, own: RegionOutcome, model: ExportedModel) -> Drill:
-    store = load_settings().store(served.region)
+    store = store_of(served)
     data = validate_data(served, ingest_data(served))
     evaluation, decision = _judged(drill_request(served, WORSE), worsened(model, store), data, plain_graph())
     return judge_worse(served, decision, beside_its_own(served, own, evaluation, store))

@@ -49,7 +49,7 @@ def nightly(models: Models = None, regions: Regions = None, dry_run: DryRun = Fa
             engine.action in ("reuse", "carry", "refuse") and engine.request is not None for engine in engines
         ),
         dry_run=dry_run,
-        waiting=tuple(f"{each.model}: {', '.join(each.regions)}" for each in work) if dry_run else (),
+        waiting=tuple(f"{each.address}: {', '.join(each.regions)}" for each in work) if dry_run else (),
         releases=tuple(each for each in released if isinstance(each, ReleaseResult)),
         troubles=(*troubles_of(plans), *(each for each in released if isinstance(each, Trouble))),
     )
@@ -67,15 +67,15 @@ def _release_all(work: tuple[ModelWork, ...]) -> list[ReleaseResult | Trouble]:
 
 def _trouble(work: ModelWork, error: object) -> Trouble:
     failed = error if isinstance(error, BaseException) else RuntimeError(f"the release ended without a result: {error}")
-    return Trouble(model=work.model, region=None, failure=failure_of(failed))
+    return Trouble(model=work.address, region=None, failure=failure_of(failed))
 
 
-@task(name="release model", task_run_name="release-{work.model}", cache_policy=NO_CACHE)
+@task(name="release model", task_run_name="release-{work.address}", cache_policy=NO_CACHE)
 def release_model(work: ModelWork) -> ReleaseResult | None:
     """The release flow of one model, for the regions that need it."""
     # Its builds wait behind those that people started: `dispatch` sends them to the queue of this name.
     with tags(NIGHTLY):
-        return release(work.model, regions=list(work.regions))
+        return release(work.address, regions=list(work.regions))
 
 
 def _tell(result: NightlyResult) -> NightlyResult:

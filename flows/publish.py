@@ -1,4 +1,4 @@
-"""A region's approved engines to the registry, past a person where the policy asks for one."""
+"""A region's approved engines to its consumers, past a person where the policy asks for one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from regiolect.contracts import ExportedModel, Published, RegionOutcome
 from regiolect.errors import ApprovalMissing
 from regiolect.policy import RegionPolicy
 from regiolect.release.approval import PersonsAnswer, answer_given, in_question, keep_answer, question, require_yes
-from regiolect.settings import load_settings
-from tasks.register import champion, register
+from regiolect.settings import load_settings, store_of
+from tasks.publish import champion, publish
 
 _POLL_SECONDS = 2
 
@@ -40,7 +40,7 @@ def publish_region(
     left_out: tuple[str, ...],
     force: bool,
 ) -> Published:
-    """Register one region's engines, one outcome a target, once everybody who has a say agreed.
+    """Publish one region's engines, one outcome a target, once everybody who has a say agreed.
 
     Args:
         address: where the ModelSpec is found, for its metric.
@@ -55,21 +55,20 @@ def publish_region(
         asked = in_question(outcomes, present.build_keys if present else ())
         if asked:
             _require_approval(asked, policy, force)
-    return register(address, model, outcomes, policy, left_out)
+    return publish(address, model, outcomes, policy, left_out)
 
 
 def _require_approval(asked: tuple[RegionOutcome, ...], policy: RegionPolicy, force: bool) -> None:
-    settings = load_settings()
-    given = answer_given(asked, settings.store(policy.region))
+    given = answer_given(asked, store_of(policy))
     if given is None or (force and not given.approved):
-        if not settings.has_server:
+        if not load_settings().has_server:
             raise ApprovalMissing(
                 expected=f"a person's approval, which the policy of {policy.region!r} asks for",
                 found="no Prefect server in whose pages a person could be asked",
                 remedy="set PREFECT_API_URL, or start one with `regiolect up`, and run again: nothing is built twice",
             )
         given = ask_person(asked, policy)
-        keep_answer(asked, given, settings.store(policy.region))
+        keep_answer(asked, given, store_of(policy))
     require_yes(given)
 
 

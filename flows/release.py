@@ -15,18 +15,18 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.choices import Drills, DryRun, Force, ModelName, Regions, Targets
 from flows.dispatch import dispatch
-from flows.drills import drill_once
+from flows.drills import drill_release
 from flows.publish import publish_region
 from regiolect import progress
 from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.planning import Plan, RegionRequest, finished, settle
-from regiolect.release.outcome import Registered, refuse, rows_of
+from regiolect.planning import BuildOrder, Plan, RegionRequest, ReleaseRequest, finished, settle
+from regiolect.release.outcome import Publication, refuse, rows_of
 from regiolect.report import markdown_plan
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.export import export
 from tasks.plan import plan
-from tasks.register import beside_champion
+from tasks.publish import beside_champion
 from tasks.report import link_report, log_report, write_report
 
 # How many at once is Prefect's own setting: PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS.
@@ -60,7 +60,7 @@ def release(
         What the release did; None after a dry run, whose plan is an artifact of the run.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    planned = plan(model, tuple(regions or ()), tuple(targets or ()), force)
+    planned = plan(ReleaseRequest.of(model, regions, targets, force=force))
     progress.note(planned.summary())
     if dry_run:
         create_markdown_artifact(markdown_plan(planned), key="release-plan", description=planned.summary())
@@ -72,7 +72,7 @@ def release(
         export=done.export,
         started=started,
         seconds=time.perf_counter() - clock,
-        rows=rows_of(done.plan, done.outcomes, done.built, done.registered),
+        rows=rows_of(done.plan, done.outcomes, done.built, done.published),
         left_out=done.left_out,
         drills=done.drills,
         tracking_uri=redacted_address(load_settings().tracking_uri),
@@ -89,14 +89,14 @@ class Released:
     export: str = ""
     outcomes: Mapping[str, RegionOutcome] = field(default_factory=dict)
     built: frozenset[str] = frozenset()
-    registered: Mapping[str, Registered] = field(default_factory=dict)
+    published: Mapping[str, Publication] = field(default_factory=dict)
     drills: tuple[Drill, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
 def _release(planned: Plan, drills: bool, force: bool) -> Released:
     requests = planned.requests()
-    model = export(planned.model, tuple(dict.fromkeys(request.region for request in requests)))
+    model = export(planned.address, tuple(dict.fromkeys(request.region for request in requests)))
     progress.note(f"export: {model.summary()}")
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
@@ -104,16 +104,18 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     told = _build(missing, model, force)
     settled = settle(planned, told, load_settings().store)
     outcomes = {**reused, **settled.outcomes}
-    registered = _register(model, settled.plan, outcomes, force)
-    tried = drill_once(settled.plan.requests(), outcomes, model, force) if drills else ()
+    published = _publish(model, settled.plan, outcomes, force)
+    tried = drill_release(settled.plan.requests(), outcomes, model, force) if drills else ()
     return Released(
-        settled.plan, model.summary(), outcomes, settled.built, registered, tried, left_out=settled.left_out()
+        settled.plan, model.summary(), outcomes, settled.built, published, tried, left_out=settled.left_out()
     )
 
 
 def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: bool) -> dict[str, RegionAnswer]:
     """Regions side by side, by the build keys they were planned under; whatever happens to one is its own outcome."""
-    futures = [(request, dispatch.submit(request, model, force)) for request in requests]
+    futures = [
+        (request, dispatch.submit(BuildOrder(request=request, exported=model, force=force))) for request in requests
+    ]
     told = {}
     for request, future in futures:
         result = future.result(raise_on_failure=False)
@@ -124,24 +126,23 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
 
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:
-    stores = load_settings().store
     kept = {
-        request.build_key: finished(request, stores(request.region))
+        request.build_key: finished(request, store_of(request))
         for request in planned.requests("promote", "reuse", "carry", "refuse")
     }
     return {key: outcome for key, outcome in kept.items() if outcome is not None}
 
 
-def _register(
+def _publish(
     model: ExportedModel, planned: Plan, outcomes: Mapping[str, RegionOutcome], force: bool
-) -> dict[str, Registered]:
-    """One version per region; a region that cannot be registered says why and leaves the others alone."""
+) -> dict[str, Publication]:
+    """One version per region; a region that cannot be published says why and leaves the others alone."""
     futures = {}
     for region, group in groupby(planned.requests(), key=lambda request: request.region):
         requests = tuple(group)
         of_region = tuple(outcomes[request.build_key] for request in requests)
         untouched = planned.untouched(region)
-        futures[region] = publish_region.submit(planned.model, model, of_region, requests[0].policy, untouched, force)
+        futures[region] = publish_region.submit(planned.address, model, of_region, requests[0].policy, untouched, force)
     return {region: future.result(raise_on_failure=False) for region, future in futures.items()}
 
 

@@ -14,13 +14,23 @@ from flows.dispatch import in_pool
 from flows.release import SIDE_BY_SIDE
 from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import RegiolectError, StorageError
-from regiolect.planning import HERE, RegionRequest, answer, finished, on_this_machine, tell
+from regiolect.planning import (
+    HERE,
+    Installation,
+    RegionRequest,
+    ReleaseRequest,
+    TuneOrder,
+    answer,
+    finished,
+    on_this_machine,
+    request_here,
+    tell,
+)
 from regiolect.release.outcome import refuse, retuned
 from regiolect.report import lines
-from regiolect.settings import load_settings
-from regiolect.storage import Store
+from regiolect.settings import load_settings, store_of
 from regiolect.tune.candidates import DEFAULT_MINUTES
-from regiolect.tune.region import approved_parts, request_to_tune
+from regiolect.tune.region import approved_parts
 from tasks.evaluate import gate, time_again
 from tasks.export import export
 from tasks.in_child import one_child
@@ -53,17 +63,28 @@ def tune(
         force: measure anew.
 
     Raises:
+        UnknownModel, UnknownRegion, UnknownTarget: there is no such.
         TuningError: there is no approved engine of this machine's build key, the time is too short, or the gate does
             not approve the engine as it is tuned.
         RegiolectError: whatever else stopped it.
     """
-    clock = time.perf_counter()
-    request, run = request_to_tune(load_settings(), model, region, target), str(runtime.flow_run.id)
-    store = load_settings().store(region)
+    here = Installation.of(load_settings())
+    return _answer(TuneOrder(request=request_here(here, model, region, target), minutes=minutes, force=force))
+
+
+@flow(name="tune", flow_run_name="{order.request.run_name}")
+def tune_planned(order: TuneOrder) -> RegionAnswer:
+    """`tune`, of what was planned already in this process."""
+    return _answer(order)
+
+
+def _answer(order: TuneOrder) -> RegionAnswer:
+    clock, request, run = time.perf_counter(), order.request, str(runtime.flow_run.id)
+    store = store_of(request)
     try:
         request = on_this_machine(request, store)
-        with one_child(f"{region} on {target}", minutes):
-            outcome = _tuned(request, store, minutes, force)
+        with one_child(f"{request.region} on {request.target.name}", order.minutes):
+            outcome = _tuned(request, order)
     except Exception as error:
         # Whoever waits is told, and finds the engine as it was. A store that takes no record hides nothing either.
         with suppress(StorageError):
@@ -72,11 +93,12 @@ def tune(
     return answer(run, outcome, request, store, built=True)
 
 
-def _tuned(request: RegionRequest, store: Store, minutes: float, force: bool) -> RegionOutcome:
+def _tuned(request: RegionRequest, order: TuneOrder) -> RegionOutcome:
+    store = store_of(request)
     parts = approved_parts(finished(request, store), request, store)
-    exported = export(request.model, (request.region,))
+    exported = export(request.address, (request.region,))
     data = validate_data(request, ingest_data(request))
-    tuning = tune_engine(request, exported, parts.engine, data, minutes, force)
+    tuning = tune_engine(request, exported, parts.engine, data, order.minutes, order.force)
     evaluation = time_again(request, exported, parts.engine, data, parts.evaluation, tuning)
     decision = gate(request, parts.engine, parts.attestation, evaluation)
     return retuned(parts.outcome, tuning, evaluation, decision)
@@ -96,10 +118,10 @@ def tune_all(
         regions, targets: as of a release.
         minutes, force: as of `tune`, for each engine.
     """
-    planned = plan(model, tuple(regions or ()), tuple(targets or ()), False)
-    futures = [(request, tune_one.submit(request, minutes, force)) for request in planned.requests(*HERE)]
+    planned = plan(ReleaseRequest.of(model, regions, targets))
+    orders = [TuneOrder(request=request, minutes=minutes, force=force) for request in planned.requests(*HERE)]
     told = []
-    for request, future in futures:
+    for request, future in [(order.request, tune_one.submit(order)) for order in orders]:
         result = future.result(raise_on_failure=False)
         if not isinstance(result, RegionAnswer):
             result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=False)
@@ -107,34 +129,36 @@ def tune_all(
     return tuple(told)
 
 
-@task(name="tune engine", task_run_name="{request.policy.region}-{request.target.name}", cache_policy=NO_CACHE)
-def tune_one(request: RegionRequest, minutes: float, force: bool) -> RegionAnswer:
+@task(
+    name="tune engine", task_run_name="{order.request.policy.region}-{order.request.target.name}", cache_policy=NO_CACHE
+)
+def tune_one(order: TuneOrder) -> RegionAnswer:
     """Tune one engine here, or on a worker of its target's pool."""
     clock = time.perf_counter()
     try:
-        told = (_elsewhere if load_settings().on_pools else _here)(request, minutes, force)
+        told = (_elsewhere if load_settings().on_pools else _here)(order)
     except RegiolectError as error:
-        told = RegionAnswer(outcome=refuse(request, error, seconds=time.perf_counter() - clock), built=False)
+        told = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
     lines.tuned(told.outcome)
     return told
 
 
-def _here(request: RegionRequest, minutes: float, force: bool) -> RegionAnswer:
+def _here(order: TuneOrder) -> RegionAnswer:
     clock = time.perf_counter()
     # It lives and dies with this process, for which the parent's heartbeat speaks.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        state: State[RegionAnswer] = tune(
-            request.model, request.region, request.target.name, minutes, force, return_state=True
-        )
+        state: State[RegionAnswer] = tune_planned(order, return_state=True)
     result = state.result(raise_on_failure=False)
     if isinstance(result, RegionAnswer):
         return result
-    return RegionAnswer(outcome=refuse(request, result, seconds=time.perf_counter() - clock), built=False)
+    return RegionAnswer(outcome=refuse(order.request, result, seconds=time.perf_counter() - clock), built=False)
 
 
-def _elsewhere(request: RegionRequest, minutes: float, force: bool) -> RegionAnswer:
-    place = {"model": request.model, "region": request.region, "target": request.target.name}
+def _elsewhere(order: TuneOrder) -> RegionAnswer:
+    # A worker is told what a person would say in the form, and finds policy and data by itself.
+    request = order.request
+    place = {"model": request.address, "region": request.region, "target": request.target.name}
     deployment = f"tune/{request.region}-{request.target.name}"
-    parameters = {**place, "minutes": minutes, "force": force}
+    parameters = {**place, "minutes": order.minutes, "force": order.force}
     too_long = "look into the run's log, then tune again: measuring goes on from the journal"
-    return in_pool(request, deployment, parameters, minutes * 60 + _MORE_SECONDS, too_long)
+    return in_pool(request, deployment, parameters, order.minutes * 60 + _MORE_SECONDS, too_long)

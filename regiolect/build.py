@@ -19,7 +19,7 @@ from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
 from regiolect.precision import wider_or_equal
 from regiolect.storage import Store
-from regiolect.storage.stage_cache import remember
+from regiolect.storage.stage_cache import cached
 
 
 def build_engine(
@@ -52,7 +52,7 @@ def build_engine(
         raise ForeignCalibration(
             expected=f"data of region {request.region!r}",
             found=f"data of region {data.region!r}",
-            remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
+            remedy=f"run on local data: regiolect run {request.address} --regions {request.region}",
         )
     choice, table = chosen.choice, chosen.table
     if not wider_or_equal(choice.precision, request.policy.precision):
@@ -87,4 +87,4 @@ def build_engine(
     calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None
     inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
     make = partial(builder.build, wanted, store, calibration=calibration)
-    return remember(store, "engines", inputs, EngineArtifact, make, force=force)
+    return cached(store, "engines", inputs, EngineArtifact, make, force=force)

@@ -29,7 +29,7 @@ from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_
 from regiolect.host.room import require_room
 from regiolect.model import ModelSpec, address_of, require_current
 from regiolect.network import require_prefect
-from regiolect.planning import ModelPlan, Plan, plan_here, plan_models_here
+from regiolect.planning import ModelPlan, Plan, ReleaseRequest, plan_here, plan_models_here, planned_ahead
 from regiolect.progress import logger, watching
 from regiolect.registry import Exclusively, Registry
 from regiolect.servers.temporary import TemporaryServer
@@ -236,16 +236,18 @@ def run_release(
     """
     _require_ready(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    planned = plan_here(settings, model, regions, targets=targets, force=force)
+    asked = ReleaseRequest.of(model, regions, targets, force=force)
+    planned = plan_here(settings, asked, champions=Registry.of(settings).champions)
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
         from regiolect.host.isolated import start_fork_server
         from regiolect.release.stages import PRELOADED
 
         start_fork_server(PRELOADED)
-    result: ReleaseResult = _run(
-        settings, "release.release", model, regions=regions, targets=targets, force=force, drills=drills
-    )
+    with planned_ahead(asked, planned):
+        result: ReleaseResult = _run(
+            settings, "release.release", model, regions=regions, targets=targets, force=force, drills=drills
+        )
     return result
 
 
@@ -284,17 +286,19 @@ def run_tuning(
         As `run_release`.
     """
     _require_ready(settings)
-    refused = untried(plan_here(settings, model, regions, targets=targets, force=False))
-    answers = _run(
-        settings,
-        "tune_on_target.tune_all",
-        model,
-        regions=regions,
-        targets=targets,
-        minutes=minutes,
-        force=force,
-    )
-    return TuningResult(answers=answers, refused=refused)
+    asked = ReleaseRequest.of(model, regions, targets)
+    planned = plan_here(settings, asked)
+    with planned_ahead(asked, planned):
+        answers = _run(
+            settings,
+            "tune_on_target.tune_all",
+            model,
+            regions=regions,
+            targets=targets,
+            minutes=minutes,
+            force=force,
+        )
+    return TuningResult(answers=answers, refused=untried(planned))
 
 
 def registration_lock(settings: Settings) -> Exclusively:

@@ -58,7 +58,7 @@ class EngineEffect(Contract):
     region: RegionId
     target: TargetId
     arithmetic: Arithmetic | None = Field(default=None, exclude_if=operator.not_)
-    action: Action
+    action: Effect
     reason: str
     served: str | None = None
     build_key: Digest | None = None
@@ -128,7 +128,7 @@ def _consequences(
     return effects(changes, policies, kept, settings.store), kept.notes
 
 
-Action = Literal["refuse", "retire", "rebuild", "build", "nothing", "unknown"]
+Effect = Literal["refuse", "retire", "rebuild", "build", "nothing", "unknown"]
 """refuse: the gate would no longer approve what is kept, so it must not be served; the next release builds anew.
 retire: its target or region is no longer named. rebuild: the build key changes, what is kept would still be approved or
 never was. build: a target that had no engine. nothing: it stays as it is. unknown: it is served, and not in the store.
@@ -256,7 +256,7 @@ def _effect(
 
 def _decided(
     outcome: RegionOutcome, policy: RegionPolicy | None, change: RegionChange, served: bool, store: Store
-) -> tuple[Action, str]:
+) -> tuple[Effect, str]:
     if policy is None:
         return "retire", f"no policy names region {outcome.region} any more"
     target = next((each for each in policy.targets if each.name == outcome.target.name), None)
@@ -298,17 +298,17 @@ def _judged(outcome: RegionOutcome, policy: RegionPolicy, store: Store) -> tuple
     if engine.request.precision not in allowed:
         found.append(f"precision: a graph of {engine.request.precision}, the policy allows {', '.join(allowed)}")
     try:
-        gate = _gate(engine, policy, attestation, evaluation, store)
+        decision = _decision_now(engine, policy, attestation, evaluation, store)
     except (GateRefused, EvaluationError, IntegrityError, StorageError) as error:
         # What cannot be shown to hold does not hold.
         found.append(f"{type(error).__name__}: expected {error.expected}; found {error.found}")
     else:
-        found += gate.reasons if gate.outcome is not Decision.APPROVED else ()
-        holds = _too_old(outcome, policy) or f"still approved: {gate.reasons[0]}"
+        found += decision.reasons if decision.verdict is not Decision.APPROVED else ()
+        holds = _too_old(outcome, policy) or f"still approved: {decision.reasons[0]}"
     return ("; ".join(found), "") if found else (None, holds)
 
 
-def _gate(
+def _decision_now(
     engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation, evaluation: EvaluationResult, store: Store
 ) -> GateDecision:
     try:

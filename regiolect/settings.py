@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -259,3 +259,29 @@ def settings_for(**given: object) -> Iterator[Settings]:
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
+
+
+class OfARegion(Protocol):
+    """What belongs to one region: a request, a policy, an outcome."""
+
+    @property
+    def region(self) -> str: ...
+
+
+def store_of(what: OfARegion) -> Store:
+    """The store of the region that something belongs to, by the settings of this moment.
+
+    Raises:
+        InvalidSetting: as `load_settings`.
+        StorageError: as `Settings.store`.
+    """
+    return load_settings().store(what.region)
+
+
+def shared_store() -> Store:
+    """The store of what belongs to no region.
+
+    Raises:
+        InvalidSetting, StorageError: as `store_of`.
+    """
+    return load_settings().store()

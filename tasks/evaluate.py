@@ -22,7 +22,7 @@ from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.planning import RegionRequest
 from regiolect.release import stages
-from regiolect.settings import load_settings
+from regiolect.settings import store_of
 from tasks.in_child import in_child
 
 
@@ -65,5 +65,5 @@ def meet_champion(request: RegionRequest, outcome: RegionOutcome) -> None:
 def gate(
     request: RegionRequest, engine: EngineArtifact, attestation: Attestation, evaluation: EvaluationResult
 ) -> GateDecision:
-    rows = PairedResults.from_csv(load_settings().store(request.region).path_of(evaluation.results))
+    rows = PairedResults.from_csv(store_of(request).path_of(evaluation.results))
     return decide_gate(engine, request.policy, attestation, evaluation, rows)

@@ -6,17 +6,17 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from regiolect.contracts import ExportedModel
-from regiolect.export.cached import export_once
+from regiolect.export.cached import cached_export
 from regiolect.model import load_model_spec
 from regiolect.release import stages
-from regiolect.settings import load_settings
+from regiolect.settings import shared_store
 from tasks.in_child import in_child, one_child
 
 
 @task(name="export", tags=["cpu"], cache_policy=NO_CACHE)
-def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
+def export(address: str, regions: tuple[str, ...]) -> ExportedModel:
     def anew() -> ExportedModel:
-        with one_child(model):
-            return in_child(stages.export, model, regions)
+        with one_child(address):
+            return in_child(stages.export, address, regions)
 
-    return export_once(load_model_spec(model), load_settings().store(), anew)
+    return cached_export(load_model_spec(address), shared_store(), anew)

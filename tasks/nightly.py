@@ -14,8 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from regiolect import report
 from regiolect.contracts import NightlyResult
 from regiolect.errors import InvalidSetting
-from regiolect.planning import ModelPlan
-from regiolect.policy import PolicyBook
+from regiolect.planning import Installation, ModelPlan
 from regiolect.registry import Registry
 from regiolect.release import nightly
 from regiolect.settings import load_settings
@@ -24,17 +23,8 @@ from regiolect.settings import load_settings
 @task(name="plan all models", tags=["registry"], cache_policy=NO_CACHE)
 def plan_night(models: tuple[str, ...], regions: tuple[str, ...]) -> tuple[ModelPlan, ...]:
     settings = load_settings()
-    policies = PolicyBook(settings.policies)
-    registry = Registry.of(settings)
-    return nightly.plan_night(
-        models,
-        policies,
-        settings.store,
-        regions,
-        on_pools=settings.on_pools,
-        at_once=settings.plans_at_once,
-        champions=registry.champions,
-    )
+    here = Installation.of(settings, champions=Registry.of(settings).champions)
+    return nightly.plan_night(models, here, regions, at_once=settings.plans_at_once)
 
 
 @task(name="write digest", cache_policy=NO_CACHE)

@@ -6,14 +6,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from regiolect.errors.output import raising_no_secret
-from regiolect.planning import Plan, plan_here
+from regiolect.planning import Plan, ReleaseRequest, plan_here, take_plan
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan(model: str, regions: tuple[str, ...], targets: tuple[str, ...], force: bool) -> Plan:
+def plan(asked: ReleaseRequest) -> Plan:
     settings = load_settings()
-    registry = Registry.of(settings)
     with raising_no_secret():
-        return plan_here(settings, model, regions, targets=targets, force=force, champions=registry.champions)
+        return take_plan(asked) or plan_here(settings, asked, champions=Registry.of(settings).champions)

@@ -33,10 +33,10 @@ def require_allowed(approved: ApprovedEngine, policy: RegionPolicy, rows: Paired
             remedy="release the region again, which leaves this engine out",
         )
     now = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
-    if now.outcome is not Decision.APPROVED:
+    if now.verdict is not Decision.APPROVED:
         raise NoLongerAllowed(
             expected=f"an engine that today's policy of region {policy.region!r} approves",
-            found=f"{now.outcome}: {'; '.join(now.reasons)}",
+            found=f"{now.verdict}: {'; '.join(now.reasons)}",
             remedy="release the region again: what the policy no longer allows is repaired, or refused and not served",
         )
 

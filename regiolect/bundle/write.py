@@ -135,7 +135,7 @@ def _attached(manifest: BundleManifest, policy: bytes, store: Store, signing: Si
     for approved in manifest.engines:
         slot, calibration = approved.engine.request.slot, approved.engine.calibration
         what = decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(slot))
-        found[decision_path(slot)] = signing.sign_once(what, store)
+        found[decision_path(slot)] = signing.cached_signature(what, store)
         if calibration is not None:
             # Stores find content by its digest alone.
             table = store.path_of(Blob(uri=calibration, digest=calibration, size=0))

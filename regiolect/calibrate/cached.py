@@ -14,10 +14,10 @@ from regiolect.contracts import (
 )
 from regiolect.precision import traits
 from regiolect.storage import Store
-from regiolect.storage.stage_cache import remember
+from regiolect.storage.stage_cache import cached
 
 
-def observe_once(
+def cached_observation(
     model: ExportedModel,
     data: ValidatedCalibration,
     store: Store,
@@ -57,9 +57,9 @@ def observe_once(
     def make() -> Observation:
         return keep_observed(observe(model, data, store, histograms=histograms, ranges=ranges), store)
 
-    known = remember(store, "observations", inputs, Observation, make, force=force)
+    known = cached(store, "observations", inputs, Observation, make, force=force)
     if too_old(known.seal, max_age_days, now) is not None:
-        return remember(store, "observations", inputs, Observation, make, force=True)
+        return cached(store, "observations", inputs, Observation, make, force=True)
     return known
 
 
@@ -81,10 +81,12 @@ def observe_for(
     if observed == "nothing":
         return None
     histograms = observed == "histograms"
-    return observe_once(model, data, store, histograms=histograms, ranges=True, max_age_days=max_age_days, force=force)
+    return cached_observation(
+        model, data, store, histograms=histograms, ranges=True, max_age_days=max_age_days, force=force
+    )
 
 
-def calibrate_once(
+def cached_calibration(
     model: ExportedModel,
     data: ValidatedCalibration,
     method: CalibrationMethod,
@@ -98,5 +100,5 @@ def calibrate_once(
     """
     from regiolect.calibrate import read_observed, table_of
 
-    observation = observe_once(model, data, store, ranges=True, max_age_days=max_age_days)
+    observation = cached_observation(model, data, store, ranges=True, max_age_days=max_age_days)
     return table_of(read_observed(observation, store), method)

@@ -265,5 +265,8 @@ def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
     return told
 
 
-def _of_gate(gate: GateDecision) -> list[tuple[str, str]]:
-    return [("gate", f"{gate.outcome} on {gate.samples} samples"), *(("", reason) for reason in gate.reasons)]
+def _of_gate(decision: GateDecision) -> list[tuple[str, str]]:
+    return [
+        ("gate", f"{decision.verdict} on {decision.samples} samples"),
+        *(("", reason) for reason in decision.reasons),
+    ]

@@ -212,7 +212,7 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
         console.print(table)
     for each in plans:
         if each.failure is not None:
-            print_failure(console, each.failure, each.model)
+            print_failure(console, each.failure, each.address)
         for engine in each.plan.engines if each.plan else ():
             if engine.failure is not None:
                 print_failure(console, engine.failure, engine.place)

@@ -50,6 +50,7 @@ from regiolect.contracts.gate import (
     LossUnit,
     SliceFigures,
     Timing,
+    Verdict,
     surely_better,
 )
 from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
@@ -164,6 +165,7 @@ __all__ = [
     "TuningJournal",
     "TuningSlice",
     "ValidatedCalibration",
+    "Verdict",
     "failure_of",
     "place_of",
     "short",

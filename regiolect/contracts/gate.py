@@ -85,6 +85,10 @@ class LossUnit(StrEnum):
 GateRule = Literal["accuracy", "least", "samples", "slices", "precision", "latency", "throughput", "speedup"]
 
 
+Verdict = Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+"""What the gate says of one engine, one rule of one, or one comparison. An outcome is what a region's run came to."""
+
+
 class SliceFigures(Contract):
     """The gate's answer on the samples that share one value. Losses are in the decision's unit.
 
@@ -98,7 +102,12 @@ class SliceFigures(Contract):
     loss_lower: float | None = None
     loss_upper: float | None
     limit: NonNegativeFloat
-    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+    outcome: Verdict = Field(description="as files have it; code reads `verdict`")
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the gate says of this slice."""
+        return self.outcome
 
 
 def surely_better(loss_upper: float | None, limit: float | None) -> bool:
@@ -113,7 +122,7 @@ def surely_better(loss_upper: float | None, limit: float | None) -> bool:
 class GateDecision(Contract):
     """The gate's answer with every figure it rests on. Losses are in `unit`; negative means the engine is better."""
 
-    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+    outcome: Verdict = Field(description="as files have it; code reads `verdict`")
     metric: str
     unit: LossUnit
     loss: float
@@ -133,6 +142,11 @@ class GateDecision(Contract):
     blocked_by: tuple[GateRule, ...] = Field(default=(), description="the rules that did not hold")
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
 
+    @property
+    def verdict(self) -> Verdict:
+        """What the gate says of the engine."""
+        return self.outcome
+
 
 class ChampionComparison(Contract):
     """A new engine against the one that consumers of its target load now, on the same gate samples.
@@ -148,7 +162,7 @@ class ChampionComparison(Contract):
     engine: Digest = Field(description="build key of the new engine")
     champion: str = Field(description="the version that is served, e.g. models:/fashion-eu/3")
     served: Digest | None = Field(description="build key of the served engine; None: it could not be found out")
-    outcome: Literal[Decision.APPROVED, Decision.FAILED, Decision.INCONCLUSIVE]
+    outcome: Verdict = Field(description="as files have it; code reads `verdict`")
     again: bool = Field(default=False, description="the served engine was run again: gate set or metric had changed")
     unit: LossUnit
     limit: NonNegativeFloat
@@ -158,6 +172,11 @@ class ChampionComparison(Contract):
     loss_lower: float | None = None
     loss_upper: float | None = None
     reason: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether consumers surely lose no more than the limit."""
+        return self.outcome
 
     @property
     def slot(self) -> str:
@@ -183,8 +202,8 @@ class ApprovedEngine(Contract):
 
     @model_validator(mode="after")
     def _is_approved_and_its_own(self) -> Self:
-        if self.decision.outcome is not Decision.APPROVED or self.decision.blocked_by:
-            raise ValueError(f"the gate said {self.decision.outcome}")
+        if self.decision.verdict is not Decision.APPROVED or self.decision.blocked_by:
+            raise ValueError(f"the gate said {self.decision.verdict}")
         if self.attestation.executed is None:
             raise ValueError("the engine is not attested")
         if self.evaluation.build_key != self.engine.request.build_key:

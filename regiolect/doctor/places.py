@@ -144,7 +144,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
         yield note("registry", expected, f"no database at {database} yet: the first release makes it")
         return
     # Nobody's name: it is read all the same, and asks for no more than an answer.
-    Registry(uri, settings.artifact_root).by_alias("regiolect-doctor", CHAMPION)
+    Registry.of(settings).by_alias("regiolect-doctor", CHAMPION)
     here = metadata.version("mlflow")
     there = _text(f"{uri.rstrip('/')}/version", _mlflow_login()) if uri.startswith(("http://", "https://")) else None
     if there is None:

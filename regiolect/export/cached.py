@@ -10,16 +10,16 @@ from regiolect.errors import DataError, EmptyDataset
 from regiolect.export import export_model
 from regiolect.model import ModelSpec
 from regiolect.storage import Store
-from regiolect.storage.stage_cache import remember
+from regiolect.storage.stage_cache import cached
 
 
-def export_once(spec: ModelSpec, store: Store, make: Callable[[], ExportedModel]) -> ExportedModel:
+def cached_export(spec: ModelSpec, store: Store, make: Callable[[], ExportedModel]) -> ExportedModel:
     """The exported model, from an earlier run if neither the model nor the exporters changed.
 
     Args:
         make: exports it: `export_for`, here or in another process.
     """
-    return remember(store, "exports", {"model": spec.source_digest()}, ExportedModel, make)
+    return cached(store, "exports", {"model": spec.source_digest()}, ExportedModel, make)
 
 
 def export_for(spec: ModelSpec, store: Store, regions: Sequence[str]) -> ExportedModel:

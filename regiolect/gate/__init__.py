@@ -18,7 +18,7 @@ compared by the same bounds (`champion.py`).
 Each slice that the policy names (a further column of the CSV) is decided in the same way on its own rows. Scores other
 than 0 and 1 take the bound of `regiolect.gate.score_bounds` instead, which can be recomputed from them as well.
 
-Other rules can only make the outcome worse: the number of samples, the precision of graph and execution, and latency,
+Other rules can only make the verdict worse: the number of samples, the precision of graph and execution, and latency,
 throughput and speed-up by bounds of percentiles (`regiolect.evaluate.timing.percentile_upper`).
 
 The gate's bounds are the d at which the sum just reaches 0.9998 alpha. They rest on a certified supremum instead of a

@@ -1,12 +1,12 @@
-"""The verdict on the loss of accuracy over the whole gate set."""
+"""The ruling on the loss of accuracy over the whole gate set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regiolect.contracts import Decision, LossUnit
+from regiolect.contracts import Decision, LossUnit, Verdict
 from regiolect.gate.losses import Losses, fewest
-from regiolect.gate.verdict import UNITS, Outcome, Verdict, digits_for
+from regiolect.gate.ruling import UNITS, Ruling, digits_for
 from regiolect.policy import AccuracyLimit
 
 _ROUGHLY = 0.01  # slack of a bound that need not be told to the last digit
@@ -36,7 +36,7 @@ class Bounded:
         return cls.of(losses, rule, limit)
 
     @property
-    def outcome(self) -> Outcome:
+    def verdict(self) -> Verdict:
         """Approved if the loss is surely within the limit, failed if it is surely above."""
         if self.upper <= self.limit:
             return Decision.APPROVED
@@ -46,22 +46,22 @@ class Bounded:
         """`loss 0.05 points (6 answers lost, 4 gained of 4,000), at most 0.12 at 95 %, limit 0.5`."""
         digits = digits_for(self.limit, self.upper, *([] if self.lower is None else [self.lower]))
         bound = f"at most {self.upper:.{digits}f}"
-        if self.outcome is Decision.FAILED:
+        if self.verdict is Decision.FAILED:
             bound = f"at least {self.lower:.{digits}f}"
         said = f"loss {self.loss:.{digits}f} {UNITS[rule.unit]} ({losses.told()}), "
         return f"{said}{bound} at {100 * rule.confidence:g} %, limit {self.limit:g}"
 
 
-def accuracy_verdict(rule: AccuracyLimit, losses: Losses, found: Bounded) -> Verdict:
+def accuracy_ruling(rule: AccuracyLimit, losses: Losses, found: Bounded) -> Ruling:
     """What the limit says of the loss; an inconclusive answer tells how many samples it would take."""
     said = f"{rule.metric}: {found.told(rule, losses)}"
-    if found.outcome is not Decision.INCONCLUSIVE:
-        return Verdict("accuracy", found.outcome, said)
+    if found.verdict is not Decision.INCONCLUSIVE:
+        return Ruling("accuracy", found.verdict, said)
     needed, why = more_samples(rule, losses, found.limit)
-    return Verdict("accuracy", Decision.INCONCLUSIVE, f"{said}, so inconclusive{why}", needed)
+    return Ruling("accuracy", Decision.INCONCLUSIVE, f"{said}, so inconclusive{why}", needed)
 
 
-def least_verdict(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, list[Verdict]]:
+def least_ruling(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, list[Ruling]]:
     """Lower bound of the engine's own score, and what the policy's floor says of it; nothing where it states none.
 
     What is no worse than its reference may still be no good: a network at chance level loses nothing in INT8.
@@ -69,18 +69,18 @@ def least_verdict(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, li
     if rule.least is None:
         return None, []
     lower, upper = losses.score_bounds(rule.confidence)
-    outcome: Outcome = Decision.INCONCLUSIVE
+    verdict: Verdict = Decision.INCONCLUSIVE
     bound = f"at least {lower:.4f}"
     if lower >= rule.least:
-        outcome = Decision.APPROVED
+        verdict = Decision.APPROVED
     elif upper < rule.least:
-        outcome, bound = Decision.FAILED, f"at most {upper:.4f}"
+        verdict, bound = Decision.FAILED, f"at most {upper:.4f}"
     said = (
         f"least: scores {losses.engine_score:.4f} on {losses.samples:,} samples, {bound} at "
         f"{100 * rule.confidence:g} %, the policy asks for at least {rule.least:g}"
     )
-    held = ", so inconclusive" if outcome is Decision.INCONCLUSIVE else ""
-    return lower, [Verdict("least", outcome, f"{said}{held}")]
+    held = ", so inconclusive" if verdict is Decision.INCONCLUSIVE else ""
+    return lower, [Ruling("least", verdict, f"{said}{held}")]
 
 
 def more_samples(rule: AccuracyLimit, losses: Losses, limit: float) -> tuple[int | None, str]:

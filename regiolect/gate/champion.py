@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import Arithmetic, ChampionComparison, Decision, EvaluationResult, LossUnit
+from regiolect.contracts import Arithmetic, ChampionComparison, Decision, EvaluationResult, LossUnit, Verdict
 from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.accuracy import Bounded
@@ -53,12 +53,12 @@ def judge_against(
     limit = rule.regression_limit
     found = None
     if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
-        outcome: Decision = Decision.APPROVED
+        verdict: Verdict = Decision.APPROVED
         said = f"{champion} scores 0 on all {losses.samples:,} samples: nothing can be lost"
     else:
         found = Bounded.of(losses, rule, limit)
-        outcome, said = found.outcome, found.told(rule, losses)
-    held = ", so inconclusive" if outcome is Decision.INCONCLUSIVE else ""
+        verdict, said = found.verdict, found.told(rule, losses)
+    held = ", so inconclusive" if verdict is Decision.INCONCLUSIVE else ""
     place = f" (its engine of {elsewhere})" if elsewhere else ""
     run = ", which was run again on today's gate set" if again else ""
     return ChampionComparison.model_validate(
@@ -68,7 +68,7 @@ def judge_against(
             "engine": engine,
             "champion": champion,
             "served": served_key,
-            "outcome": outcome,
+            "outcome": verdict,
             "again": again,
             "unit": rule.unit,
             "limit": limit,

@@ -1,4 +1,4 @@
-"""The gate's decision: every rule of the policy, each with its figures, and one outcome."""
+"""The gate's decision: every rule of the policy, each with its figures, and one verdict."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from regiolect.contracts import (
 )
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
-from regiolect.gate.accuracy import Bounded, accuracy_verdict, least_verdict
+from regiolect.gate.accuracy import Bounded, accuracy_ruling, least_ruling
 from regiolect.gate.losses import Evidence
+from regiolect.gate.ruling import SEVERITY, UNITS, Ruling
 from regiolect.gate.slices import judge_slices
-from regiolect.gate.speed import speed_verdicts
-from regiolect.gate.verdict import SEVERITY, UNITS, Verdict
+from regiolect.gate.speed import speed_rulings
 from regiolect.policy import RegionPolicy
 from regiolect.precision import coarser_than, differs_by_arithmetic, traits, wider_or_equal
 
@@ -38,7 +38,7 @@ def decide_gate(
     inconclusive; so are fewer samples than the policy asks for. Where the policy states a lowest score, the lower bound
     of the engine's own must reach it, whatever its reference scores. Each slice that the policy names is judged as the
     whole is. Precision (graph and execution) only fails or holds. Latency, throughput and speed-up: the bound within
-    the limit holds, the figure itself beyond it fails, anything else is inconclusive. The worst outcome of all rules is
+    the limit holds, the figure itself beyond it fails, anything else is inconclusive. The worst verdict of all rules is
     the engine's.
 
     Args:
@@ -63,20 +63,20 @@ def decide_gate(
     _check_results(engine, policy, evaluation, rows)
     losses = evidence.whole()
     accuracy = Bounded.of(losses, policy.accuracy, policy.accuracy.limit)
-    score_lower, least = least_verdict(policy.accuracy, losses)
+    score_lower, least = least_ruling(policy.accuracy, losses)
     slices, sliced = judge_slices(policy.accuracy, rows, evidence)
-    verdicts = [
-        accuracy_verdict(policy.accuracy, losses, accuracy),
+    rulings = [
+        accuracy_ruling(policy.accuracy, losses, accuracy),
         *least,
         *_samples(policy, rows),
         *sliced,
         *_precision(engine, policy, attestation),
-        *speed_verdicts(policy, evaluation),
+        *speed_rulings(policy, evaluation),
     ]
-    outcome = max((verdict.outcome for verdict in verdicts), key=SEVERITY.index)
-    approved = outcome is Decision.APPROVED
+    verdict = max((ruling.verdict for ruling in rulings), key=SEVERITY.index)
+    approved = verdict is Decision.APPROVED
     return GateDecision(
-        outcome=outcome,
+        outcome=verdict,
         metric=policy.accuracy.metric,
         unit=policy.accuracy.unit,
         loss=accuracy.loss,
@@ -85,15 +85,13 @@ def decide_gate(
         threshold=policy.accuracy.limit,
         confidence=policy.accuracy.confidence,
         samples=len(rows),
-        samples_needed=_needed(verdicts),
+        samples_needed=_needed(rulings),
         slices=tuple(each.figures for each in slices),
         least=policy.accuracy.least,
         score_lower=score_lower,
-        blocked_by=tuple(
-            dict.fromkeys(verdict.rule for verdict in verdicts if verdict.outcome is not Decision.APPROVED)
-        ),
+        blocked_by=tuple(dict.fromkeys(ruling.rule for ruling in rulings if ruling.verdict is not Decision.APPROVED)),
         reasons=(
-            *(verdict.reason for verdict in verdicts if approved or verdict.outcome is not Decision.APPROVED),
+            *(ruling.reason for ruling in rulings if approved or ruling.verdict is not Decision.APPROVED),
             *_suspicious(policy, accuracy),
         ),
     )
@@ -111,12 +109,12 @@ def _suspicious(policy: RegionPolicy, accuracy: Bounded) -> list[str]:
     ]
 
 
-def _samples(policy: RegionPolicy, rows: PairedResults) -> list[Verdict]:
+def _samples(policy: RegionPolicy, rows: PairedResults) -> list[Ruling]:
     fewest = policy.samples.gate
     if len(rows) >= fewest:
         return []
     return [
-        Verdict(
+        Ruling(
             "samples",
             Decision.INCONCLUSIVE,
             f"samples: {len(rows):,} in the gate set, the policy asks for at least {fewest:,}, so inconclusive",
@@ -125,18 +123,18 @@ def _samples(policy: RegionPolicy, rows: PairedResults) -> list[Verdict]:
     ]
 
 
-def _needed(verdicts: Sequence[Verdict]) -> int | None:
+def _needed(rulings: Sequence[Ruling]) -> int | None:
     """Samples for all rules that samples can help; None when there are enough, or when no number would approve."""
     held = [
-        verdict.samples_needed
-        for verdict in verdicts
-        if verdict.rule in ("accuracy", "samples", "slices") and verdict.outcome is not Decision.APPROVED
+        ruling.samples_needed
+        for ruling in rulings
+        if ruling.rule in ("accuracy", "samples", "slices") and ruling.verdict is not Decision.APPROVED
     ]
     known = [needed for needed in held if needed is not None]
     return max(known) if known and len(known) == len(held) else None
 
 
-def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Verdict]:
+def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Ruling]:
     floor, built = policy.precision, engine.request.precision
     held = [
         ("graph holds", kind, traits(kind).execution, not wider_or_equal(kind, floor), count)
@@ -156,15 +154,13 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
         if faults and count > 0:
             nodes = "1 compute node" if count == 1 else f"{count:,} compute nodes"
             wrong.append(
-                Verdict(
-                    "precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"
-                )
+                Ruling("precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}")
             )
     if not wider_or_equal(built, floor):
         said = f"precision: the engine was built as {built}, coarser than the policy's {floor}"
-        wrong.append(Verdict("precision", Decision.FAILED, said))
+        wrong.append(Ruling("precision", Decision.FAILED, said))
     return wrong or [
-        Verdict(
+        Ruling(
             "precision",
             Decision.APPROVED,
             f"precision: {built} graph, executes {attestation.summary()} ({attestation.source}), "

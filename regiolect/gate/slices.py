@@ -1,4 +1,4 @@
-"""The verdict on slices: parts of the gate set on which an engine may lose no more either.
+"""The ruling on slices: parts of the gate set on which an engine may lose no more either.
 
 Each slice passes by itself at the full confidence. An engine that loses more than its limit on some slice is approved
 only if that very slice passes, which happens with a probability of at most alpha: no correction is needed for how many
@@ -18,8 +18,8 @@ from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.accuracy import Bounded, more_samples
 from regiolect.gate.losses import Evidence, Losses
+from regiolect.gate.ruling import SEVERITY, Ruling
 from regiolect.gate.tally import Tally
-from regiolect.gate.verdict import SEVERITY, Verdict
 from regiolect.policy import AccuracyLimit, SliceRules
 
 MOST_SLICES = 1000
@@ -74,7 +74,7 @@ def parts(slices: SliceRules, rows: PairedResults, evidence: Evidence) -> Iterat
                 yield column, value, None
 
 
-def judge_slices(rule: AccuracyLimit, rows: PairedResults, evidence: Evidence) -> tuple[list[Slice], list[Verdict]]:
+def judge_slices(rule: AccuracyLimit, rows: PairedResults, evidence: Evidence) -> tuple[list[Slice], list[Ruling]]:
     """Every slice with its figures, and what they say: all that do not pass, the worst with their own reasons.
 
     Raises:
@@ -93,7 +93,7 @@ def judge_slices(rule: AccuracyLimit, rows: PairedResults, evidence: Evidence) -
             known[losses] = one
         figures = one.figures.model_copy(update={"column": column, "value": value})
         found.append(Slice(figures, one.reason, one.samples_needed))
-    return found, [*_missing(slices, rows), *_verdicts(found)]
+    return found, [*_missing(slices, rows), *_rulings(found)]
 
 
 def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_samples: int) -> Slice:
@@ -103,15 +103,15 @@ def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_
     if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
         return _held(losses, limit, f"the reference scores 0 on all {losses.samples:,} samples, so inconclusive")
     found = Bounded.quickly(losses, rule, limit)
-    outcome, reason, needed = found.outcome, found.told(rule, losses), 0
+    verdict, reason, needed = found.verdict, found.told(rule, losses), 0
     helps = True
     few = losses.samples < slices.least_samples
-    if outcome is Decision.INCONCLUSIVE or (few and outcome is Decision.APPROVED):
-        outcome, reason = Decision.INCONCLUSIVE, f"{reason}, so inconclusive"
+    if verdict is Decision.INCONCLUSIVE or (few and verdict is Decision.APPROVED):
+        verdict, reason = Decision.INCONCLUSIVE, f"{reason}, so inconclusive"
         if few:
             needed = slices.least_samples
             reason += f"; the policy asks for at least {needed:,} samples, have {losses.samples:,}"
-        if found.outcome is Decision.INCONCLUSIVE:
+        if found.verdict is Decision.INCONCLUSIVE:
             more, why = more_samples(rule, losses, limit)
             helps, needed, reason = more is not None, max(more or 0, needed), reason + why
     figures = SliceFigures(
@@ -122,7 +122,7 @@ def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_
         loss_lower=found.lower,
         loss_upper=found.upper,
         limit=limit,
-        outcome=outcome,
+        outcome=verdict,
     )
     # For a slice to have more samples, the whole set must grow in proportion.
     whole = math.ceil(needed * all_samples / losses.samples)
@@ -143,9 +143,9 @@ def _held(losses: Losses | None, limit: float, reason: str) -> Slice:
     return Slice(figures, reason)
 
 
-def _missing(slices: SliceRules, rows: PairedResults) -> list[Verdict]:
+def _missing(slices: SliceRules, rows: PairedResults) -> list[Ruling]:
     return [
-        Verdict(
+        Ruling(
             "slices",
             Decision.INCONCLUSIVE,
             f"slices: the results do not tell samples apart by {column!r}, as the policy asks, so inconclusive; "
@@ -156,32 +156,32 @@ def _missing(slices: SliceRules, rows: PairedResults) -> list[Verdict]:
     ]
 
 
-def _verdicts(found: list[Slice]) -> list[Verdict]:
+def _rulings(found: list[Slice]) -> list[Ruling]:
     worst = sorted(found, key=_badness, reverse=True)
-    blocking = [each for each in worst if each.figures.outcome is not Decision.APPROVED]
+    blocking = [each for each in worst if each.figures.verdict is not Decision.APPROVED]
     if not blocking:
         said = [f"slices: {len(found):,} within their limit, the nearest {one.name}: {one.reason}" for one in worst[:1]]
-        return [Verdict("slices", Decision.APPROVED, reason) for reason in said]
+        return [Ruling("slices", Decision.APPROVED, reason) for reason in said]
     told, rest = blocking[:_NAMED], blocking[_NAMED:]
-    verdicts = [
-        Verdict("slices", each.figures.outcome, f"slices: {each.name}: {each.reason}", each.samples_needed)
+    rulings = [
+        Ruling("slices", each.figures.verdict, f"slices: {each.name}: {each.reason}", each.samples_needed)
         for each in told
     ]
     if rest:
         named = ", ".join(each.name for each in rest[:_NAMED]) + (", ..." if len(rest) > _NAMED else "")
         needed = [each.samples_needed for each in rest]
-        verdicts.append(
-            Verdict(
+        rulings.append(
+            Ruling(
                 "slices",
-                rest[0].figures.outcome,
+                rest[0].figures.verdict,
                 f"slices: {len(rest):,} more of {len(found):,} are not within their limit: {named}",
                 None if None in needed else max(filter(None, needed)),
             )
         )
-    return verdicts
+    return rulings
 
 
 def _badness(one: Slice) -> tuple[int, float]:
     """Failed before inconclusive, then by how far the bound lies above the limit."""
     upper = one.figures.loss_upper
-    return SEVERITY.index(one.figures.outcome), math.inf if upper is None else upper - one.figures.limit
+    return SEVERITY.index(one.figures.verdict), math.inf if upper is None else upper - one.figures.limit

@@ -1,14 +1,14 @@
-"""The verdicts on times: each limit must be kept by a confidence bound, from interleaved rounds."""
+"""The rulings on times: each limit must be kept by a confidence bound, from interleaved rounds."""
 
 from __future__ import annotations
 
 from regiolect.contracts import Decision, EvaluationResult, GateRule, Timing
 from regiolect.evaluate.timing import rounds_for
-from regiolect.gate.verdict import Verdict, digits_for
+from regiolect.gate.ruling import Ruling, digits_for
 from regiolect.policy import LatencyLimit, RegionPolicy, SpeedLimit
 
 
-def speed_verdicts(policy: RegionPolicy, evaluation: EvaluationResult) -> list[Verdict]:
+def speed_rulings(policy: RegionPolicy, evaluation: EvaluationResult) -> list[Ruling]:
     """What the policy's limits on latency, throughput and speed-up say.
 
     The bound within a limit holds, the figure itself beyond it fails, anything else is inconclusive: among others too
@@ -23,13 +23,13 @@ def speed_verdicts(policy: RegionPolicy, evaluation: EvaluationResult) -> list[V
     return found
 
 
-def _latency(limit: LatencyLimit, batch: int, timing: Timing, confidence: float) -> list[Verdict]:
+def _latency(limit: LatencyLimit, batch: int, timing: Timing, confidence: float) -> list[Ruling]:
     if (timing.batch, timing.batches) != (batch, 1):
         said = (
             f"latency: the limit is on one batch of {batch}, timed were {timing.batches} of {timing.batch} "
             "at once, so inconclusive"
         )
-        return [Verdict("latency", Decision.INCONCLUSIVE, said)]
+        return [Ruling("latency", Decision.INCONCLUSIVE, said)]
     found = []
     if limit.p50_ms is not None:
         found.append(_percentile("p50", 0.5, timing.p50_ms, timing.p50_upper_ms, limit.p50_ms, timing, confidence))
@@ -38,20 +38,20 @@ def _latency(limit: LatencyLimit, batch: int, timing: Timing, confidence: float)
 
 def _percentile(
     name: str, share: float, seen: float, upper: float | None, limit: float, timing: Timing, confidence: float
-) -> Verdict:
+) -> Ruling:
     digits = digits_for(limit, seen, *([] if upper is None else [upper]))
     said = f"latency: {name} {seen:.{digits}f} ms at batch {timing.batch}, "
     bound = "no bound" if upper is None else f"at most {upper:.{digits}f} ms"
     said += f"{bound} at {100 * confidence:g} % from {timing.rounds:,} rounds, limit {limit:g} ms"
     if upper is not None and max(seen, upper) <= limit:
-        return Verdict("latency", Decision.APPROVED, said)
+        return Ruling("latency", Decision.APPROVED, said)
     if seen > limit:
-        return Verdict("latency", Decision.FAILED, said)
+        return Ruling("latency", Decision.FAILED, said)
     needed = _rounds_needed(share, timing.rounds, confidence)
-    return Verdict("latency", Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
+    return Ruling("latency", Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
 
 
-def _speed(limit: SpeedLimit, batch: int, timing: Timing, confidence: float) -> list[Verdict]:
+def _speed(limit: SpeedLimit, batch: int, timing: Timing, confidence: float) -> list[Ruling]:
     found = []
     a_round = timing.batch * timing.batches * 1e3
     if limit.least_throughput is not None:
@@ -73,20 +73,20 @@ def _least(
     batch: int,
     timing: Timing,
     confidence: float,
-) -> Verdict:
+) -> Ruling:
     if timing.batch != batch:
         said = f"{rule}: the limit is on batches of {batch}, timed were batches of {timing.batch}, so inconclusive"
-        return Verdict(rule, Decision.INCONCLUSIVE, said)
+        return Ruling(rule, Decision.INCONCLUSIVE, said)
     digits = digits_for(least, seen, *([] if lower is None else [lower]))
     said = f"{rule}: {seen:,.{digits}f}{unit} at {timing.batches} x {timing.batch} samples, "
     bound = "no bound" if lower is None else f"at least {lower:,.{digits}f}"
     said += f"{bound} at {100 * confidence:g} % from {timing.rounds:,} rounds, {least:,g} asked for"
     if lower is not None and min(seen, lower) >= least:
-        return Verdict(rule, Decision.APPROVED, said)
+        return Ruling(rule, Decision.APPROVED, said)
     if seen < least:
-        return Verdict(rule, Decision.FAILED, said)
+        return Ruling(rule, Decision.FAILED, said)
     needed = _rounds_needed(0.5, timing.rounds, confidence)
-    return Verdict(rule, Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
+    return Ruling(rule, Decision.INCONCLUSIVE, f"{said}, so inconclusive; at least {needed:,} rounds are needed")
 
 
 def _rounds_needed(share: float, rounds: int, confidence: float) -> int:

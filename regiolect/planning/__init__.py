@@ -1,11 +1,14 @@
 """What a release would do, and why.
 
-`request` makes build keys, `kept` is what builds came to, `changes` tells two keys apart in words, `release` compares
-what is asked for with what is kept, `served` with what consumers load, `settled` says what became of it, `retired`
-finds what nobody asks for any more, `many` plans several models in one look, `plan` and `document` say it. Import from
-here.
+`asked` is what a release is asked for and planned against, `request` makes build keys, `kept` is what builds came to,
+`changes` tells two keys apart in words, `release` compares what is asked for with what is kept, `served` with what
+consumers load, `settled` says what became of it, `retired` finds what nobody asks for any more, `many` plans several
+models in one look, `ahead` hands a plan to the flow that works by it, `order` is what a machine is told to do, `plan`
+and `document` say it. Import from here.
 """
 
+from regiolect.planning.ahead import planned_ahead, take_plan
+from regiolect.planning.asked import Installation, ReleaseRequest, Stores
 from regiolect.planning.changes import Difference, differences, policy_changes
 from regiolect.planning.document import EngineEntry, ModelEntry, PlanDocument, document_of, engines_of
 from regiolect.planning.kept import (
@@ -24,8 +27,9 @@ from regiolect.planning.kept import (
     tell,
 )
 from regiolect.planning.many import ModelPlan, plan_models, plan_models_here
+from regiolect.planning.order import BuildOrder, TuneOrder
 from regiolect.planning.plan import HERE, SUMMARY, WORK, Action, Plan, PlannedEngine, has_work, summary_of
-from regiolect.planning.release import Stores, plan_here, plan_release, why_built
+from regiolect.planning.release import plan_here, plan_release, request_here, why_built
 from regiolect.planning.request import (
     MACHINES,
     RegionRequest,
@@ -51,17 +55,21 @@ __all__ = [
     "SUMMARY",
     "WORK",
     "Action",
+    "BuildOrder",
     "Champions",
     "Difference",
     "EngineEntry",
+    "Installation",
     "ModelEntry",
     "ModelPlan",
     "Plan",
     "PlanDocument",
     "PlannedEngine",
     "RegionRequest",
+    "ReleaseRequest",
     "Settled",
     "Stores",
+    "TuneOrder",
     "answer",
     "answer_of",
     "class_here",
@@ -84,10 +92,13 @@ __all__ = [
     "plan_models",
     "plan_models_here",
     "plan_release",
+    "planned_ahead",
     "policy_changes",
+    "request_here",
     "require_planned",
     "settle",
     "summary_of",
+    "take_plan",
     "target_parts",
     "tell",
     "why_built",

@@ -84,7 +84,7 @@ def engines_of(plans: Iterable[ModelPlan]) -> tuple[PlannedEngine, ...]:
 def _model(planned: ModelPlan) -> ModelEntry:
     plan = planned.plan
     return ModelEntry(
-        model=planned.model,
+        model=planned.address,
         name=plan.name if plan else "",
         note=plan.note if plan else "",
         failure=planned.failure,

@@ -75,7 +75,7 @@ class PlannedEngine(Contract):
 class Plan(Contract):
     """Every engine that a release is asked for, and every one that nobody asks for any more."""
 
-    model: str
+    address: str
     name: str
     note: str = ""
     engines: tuple[PlannedEngine, ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from regiolect.contracts import Decision, RegionOutcome, SourceFiles, Target, failure_of, short
+from regiolect.engines.catalog import backend
 from regiolect.errors import (
     BackendUnavailable,
     BuildFailed,
@@ -18,34 +19,20 @@ from regiolect.errors import (
 )
 from regiolect.identity.tuning import tuning_digest
 from regiolect.model import ModelSpec, load_model_spec
+from regiolect.planning.asked import Installation, ReleaseRequest
 from regiolect.planning.changes import Difference, differences
 from regiolect.planning.kept import finished, kept_in_classes, latest_of, outdated, to_be_timed_again
 from regiolect.planning.plan import Action, Plan, PlannedEngine
 from regiolect.planning.request import RegionRequest, has_classes, region_parts, request_like, requests_for
-from regiolect.planning.retired import FindStore, Place, kept_elsewhere, kept_places, retired
+from regiolect.planning.retired import Place, kept_elsewhere, kept_places, retired
 from regiolect.planning.served import Champions, Served
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.scoped_cache import one_look
 from regiolect.settings import Settings
 from regiolect.storage import Store
 
-Stores = Callable[[str], Store]
-"""A region's store, by the region's name."""
 
-
-def plan_release(
-    address: str,
-    spec: ModelSpec,
-    policies: PolicyBook,
-    stores: Stores,
-    regions: Sequence[str] | None = None,
-    *,
-    targets: Sequence[str] | None = None,
-    force: bool = False,
-    on_pools: bool = False,
-    elsewhere: FindStore | None = None,
-    champions: Champions | None = None,
-) -> Plan:
+def plan_release(asked: ReleaseRequest, spec: ModelSpec, here: Installation) -> Plan:
     """Compare what is asked for with what the stores hold. Reads files' digests, runs nothing.
 
     A region whose policy or data is unusable is planned as refused, so that it does not stop the others; so is a target
@@ -53,108 +40,83 @@ def plan_release(
     digest of an earlier plan is trusted.
 
     Args:
-        address: where the spec was found; workers find it there again.
-        regions: default: every region that has both a policy and data of the model's.
-        targets: build for these only; what other targets have is reused where it is unchanged, else left alone.
-        force: plan everything as a build.
-        on_pools: engines are built on other machines; each target is taken for what it was when last seen.
-        elsewhere: finds the stores of regions that are not asked for, in which an engine to retire may be kept; without
-            it only the stores of the regions that are asked for are looked into.
-        champions: asks the registry what is served; without it nothing is planned to be promoted. It is asked only
-            where an approved engine may not be served.
+        asked: its model's address is where workers find the spec again.
+        spec: what is found there.
+        here: what is there already, and the policies.
 
     Raises:
         UnknownRegion: a named region has no policy or no data.
         UnknownTarget: no policy of these regions has a named target.
     """
-    plan = plan_whatever_targets(
-        address,
-        spec,
-        policies,
-        stores,
-        regions,
-        targets=targets,
-        force=force,
-        on_pools=on_pools,
-        elsewhere=elsewhere,
-        champions=champions,
-    )
-    require_known(targets or (), plan.engines)
+    plan = plan_whatever_targets(asked, spec, here)
+    require_known(asked.targets, plan.engines)
     return plan
 
 
 def plan_here(
-    settings: Settings,
-    model: str,
-    regions: Sequence[str] | None,
-    *,
-    targets: Sequence[str] | None,
-    force: bool,
-    everywhere: bool = False,
-    champions: Champions | None = None,
+    settings: Settings, asked: ReleaseRequest, *, everywhere: bool = False, champions: Champions | None = None
 ) -> Plan:
     """`plan_release` with the policies and stores of this installation.
 
     Args:
-        everywhere: look for engines to retire in the stores of other regions as well.
-        champions: as for `plan_release`.
+        everywhere, champions: as for `Installation.of`.
 
     Raises:
         UnknownModel, InvalidModelSpec, UnknownRegion, UnknownTarget, PolicyError.
     """
-    return plan_release(
-        model,
-        load_model_spec(model),
-        PolicyBook(settings.policies),
-        settings.store,
-        regions,
-        targets=targets,
-        force=force,
-        on_pools=settings.on_pools,
-        elsewhere=settings.find_store if everywhere else None,
-        champions=champions,
-    )
+    spec = load_model_spec(asked.address)
+    return plan_release(asked, spec, Installation.of(settings, everywhere=everywhere, champions=champions))
 
 
-def plan_whatever_targets(
-    address: str,
-    spec: ModelSpec,
-    policies: PolicyBook,
-    stores: Stores,
-    regions: Sequence[str] | None = None,
-    *,
-    targets: Sequence[str] | None = None,
-    force: bool = False,
-    on_pools: bool = False,
-    elsewhere: FindStore | None = None,
-    champions: Champions | None = None,
-) -> Plan:
+def request_here(here: Installation, address: str, region: str, target: str) -> RegionRequest:
+    """One engine's request, with no plan around it: by the policies, data and code of this machine, whatever those of
+    whoever asks are. What the machine itself is, `on_this_machine` finds out.
+
+    Raises:
+        UnknownModel, InvalidModelSpec, UnknownRegion, UnknownTarget, PolicyError: there is no such, or it is unusable.
+        DataError, StorageError: the region's data or store is unusable.
+    """
+    spec, policy, store = load_model_spec(address), here.policies.load(region), here.stores(region)
+    policy.shapes_for(spec.inputs)
+    named = next((each for each in policy.targets if each.name == target), None)
+    if named is None:
+        raise _unknown_target(target, [region], [each.name for each in policy.targets])
+    with one_look():
+        shared = region_parts(spec, spec.source(), policy)
+        requests = requests_for(address, spec, policy, named, shared, store, on_pools=True)
+    # Of several classes of arithmetic the one that this machine computes in.
+    arithmetic = backend(named.backend).arithmetic()
+    return next((each for each in requests if each.arithmetic is arithmetic), requests[0])
+
+
+def plan_whatever_targets(asked: ReleaseRequest, spec: ModelSpec, here: Installation) -> Plan:
     """`plan_release`, without a complaint about targets that none of these regions has: another model's may have them.
 
     Raises:
         UnknownRegion: a named region has no policy or no data.
     """
+    policies, regions = here.policies, asked.regions
     named = _regions(spec, policies, regions)
     with one_look():
-        asked = _Asked(address, spec, spec.source(), targets, force, on_pools)
-        served = Served(champions) if champions is not None else None
+        look = _Look(asked, spec, spec.source(), here.on_pools)
+        served = Served(here.champions) if here.champions is not None else None
         engines: list[PlannedEngine] = []
         places: dict[Place, Store] = {}
         for region in named:
             try:
-                policy, store = policies.load(region), stores(region)
+                policy, store = policies.load(region), here.stores(region)
                 places.update(kept_places(spec.name, store))
-                planned = _plan_region(asked, policy, store)
+                planned = _plan_region(look, policy, store)
                 engines.extend(served.told(spec.name, planned, policy, store) if served else planned)
             except RegiolectError as error:
                 engines.append(_refused(region, error))
-        if elsewhere is not None and not regions:
-            found, unseen = kept_elsewhere(spec, policies, elsewhere)
+        if here.elsewhere is not None and not regions:
+            found, unseen = kept_elsewhere(spec, policies, here.elsewhere)
             places, engines = {**found, **places}, [*engines, *unseen]
-        if not targets:
+        if not asked.targets:
             engines.extend(retired(spec, policies, places, regions or None))
     registry = served.failure if served else None
-    return Plan(model=address, name=spec.name, note=spec.note, engines=tuple(engines), registry=registry)
+    return Plan(address=asked.address, name=spec.name, note=spec.note, engines=tuple(engines), registry=registry)
 
 
 def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | None) -> tuple[str, ...]:
@@ -175,18 +137,16 @@ def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | Non
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Look:
     """What is the same for every region of a plan."""
 
-    address: str
+    asked: ReleaseRequest
     spec: ModelSpec
     source: SourceFiles
-    targets: Sequence[str] | None
-    force: bool
     on_pools: bool
 
     def wants(self, target: Target) -> bool:
-        return not self.targets or target.name in self.targets
+        return not self.asked.targets or target.name in self.asked.targets
 
 
 def require_known(targets: Sequence[str], engines: Sequence[PlannedEngine]) -> None:
@@ -194,32 +154,40 @@ def require_known(targets: Sequence[str], engines: Sequence[PlannedEngine]) -> N
     known = sorted({engine.target for engine in engines if engine.target})
     unknown = [target for target in targets if target not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        raise UnknownTarget(
-            expected=f"targets that the policies of {', '.join(dict.fromkeys(e.region for e in engines))} name",
-            found=f"{unknown[0]!r}; they name {', '.join(known) or 'none that is usable'}",
-            remedy=f"did you mean {near[0]!r}?" if near else "name one of those, or add the target to a policy",
-        )
+        raise _unknown_target(unknown[0], dict.fromkeys(engine.region for engine in engines), known)
 
 
-def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> tuple[PlannedEngine, ...]:
-    policy.shapes_for(asked.spec.inputs)
-    shared = region_parts(asked.spec, asked.source, policy)
+def _unknown_target(target: str, regions: Iterable[str], known: Sequence[str]) -> UnknownTarget:
+    near = difflib.get_close_matches(target, known, n=1)
+    return UnknownTarget(
+        expected=f"targets that the policies of {', '.join(regions)} name",
+        found=f"{target!r}; they name {', '.join(known) or 'none that is usable'}",
+        remedy=f"did you mean {near[0]!r}?" if near else "name one of those, or add the target to a policy",
+    )
+
+
+def _plan_region(look: _Look, policy: RegionPolicy, store: Store) -> tuple[PlannedEngine, ...]:
+    policy.shapes_for(look.spec.inputs)
+    shared = region_parts(look.spec, look.source, policy)
 
     def planned(target: Target) -> Iterator[PlannedEngine]:
         try:
-            requests = requests_for(asked.address, asked.spec, policy, target, shared, store, on_pools=asked.on_pools)
+            requests = requests_for(
+                look.asked.address, look.spec, policy, target, shared, store, on_pools=look.on_pools
+            )
         except (BackendUnavailable, BuildFailed, DeviceLost, ForeignArithmetic) as error:
             requests, refused = (), _refused(policy.region, error, policy, target)
-            yield refused if asked.wants(target) else _left_alone(refused)
+            yield refused if look.wants(target) else _left_alone(refused)
         for request in requests:
-            yield _plan_engine(asked, request, store)
+            yield _plan_engine(look, request, store)
         if has_classes(policy, target):
             taken = {request.arithmetic for request in requests}
-            for latest in kept_in_classes(asked.spec.name, policy, target, store):
+            for latest in kept_in_classes(look.spec.name, policy, target, store):
                 if latest.arithmetic not in taken:
-                    found = without_machine(request_like(latest, asked.address, policy, target, shared), latest, store)
-                    yield found if found.action == "carry" or asked.wants(target) else _left_alone(found)
+                    found = without_machine(
+                        request_like(latest, look.asked.address, policy, target, shared), latest, store
+                    )
+                    yield found if found.action == "carry" or look.wants(target) else _left_alone(found)
 
     return tuple(engine for target in policy.targets for engine in planned(target))
 
@@ -230,9 +198,9 @@ def _left_alone(planned: PlannedEngine) -> PlannedEngine:
     return planned.model_copy(update=changes)
 
 
-def _plan_engine(asked: _Asked, request: RegionRequest, store: Store) -> PlannedEngine:
-    wanted = asked.wants(request.target)
-    forced = asked.force and wanted
+def _plan_engine(look: _Look, request: RegionRequest, store: Store) -> PlannedEngine:
+    wanted = look.wants(request.target)
+    forced = look.asked.force and wanted
     known = None if forced else finished(request, store)
     if known is not None:
         action, reason = _standing(known)

@@ -26,7 +26,7 @@ from regiolect.contracts import (
     slot_of,
 )
 from regiolect.engines.catalog import backend
-from regiolect.errors import ChangedMeanwhile, ForeignArithmetic, OtherVersion
+from regiolect.errors import ChangedMeanwhile, ForeignArithmetic, OrchestratorError, OtherVersion
 from regiolect.identity.toolchain import own_code, toolchain
 from regiolect.integrity import digest_of
 from regiolect.model import ModelSpec
@@ -51,7 +51,7 @@ class RegionRequest(Contract):
     target of which no machine was seen yet.
     """
 
-    model: str = Field(description="address of the ModelSpec: package.module:NAME, or an entry point")
+    address: str = Field(description="of the ModelSpec: package.module:NAME, or an entry point")
     name: str
     policy: RegionPolicy
     target: Target
@@ -68,6 +68,11 @@ class RegionRequest(Contract):
     @property
     def region(self) -> str:
         return self.policy.region
+
+    @property
+    def run_name(self) -> str:
+        """As runs that work on it are named."""
+        return f"{self.name}-{self.region}-{self.target.name}"
 
     @property
     def slot(self) -> str:
@@ -161,7 +166,7 @@ def requests_for(
             **machine,
         }
         return RegionRequest(
-            model=address,
+            address=address,
             name=spec.name,
             policy=policy,
             target=target,
@@ -185,7 +190,7 @@ def request_like(
     """
     parts = {**built.key_parts, **_shared_parts(policy, shared), **target_parts(target)}
     return RegionRequest(
-        model=address,
+        address=address,
         name=built.model,
         policy=policy,
         target=target,
@@ -267,10 +272,12 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
     What the machine is found to be is kept, so that the next plan guesses right and knows of its class of arithmetic.
 
     Raises:
+        OrchestratorError: the request contradicts itself: no plan made it.
         OtherVersion: the request was planned by another version of Regiolect.
         BackendUnavailable: the target's backend is not installed here.
         ForeignArithmetic: the engine is asked for in another class, or the policy does not take this machine's.
     """
+    _require_as_planned(request)
     if request.key_parts["regiolect"] != own_code():
         raise OtherVersion(
             expected=f"Regiolect's code with {short(request.key_parts['regiolect'])}, by which the release was planned",
@@ -292,6 +299,22 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
         )
     of_this_class = request.model_copy(update={"arithmetic": here})
     return of_this_class.built_with({**parts, **class_parts(policy, target, here)})
+
+
+def _require_as_planned(request: RegionRequest) -> None:
+    """Raises OrchestratorError unless the build key is that of the policy and target that stand beside it: whoever may
+    start runs could send another policy, and what a lax one lets pass is not to be kept under a strict one's key.
+    """
+    policy, target, parts = request.policy, request.target, request.key_parts
+    own = {"policy": policy.digest(), **target_parts(target)}
+    wrong = [name for name, value in own.items() if parts.get(name) != value]
+    wrong += ["target"] * (target not in policy.targets) + ["build key"] * (request.build_key != digest_of(parts))
+    if wrong:
+        raise OrchestratorError(
+            expected=f"a request for {policy.region} on {target.name} as a plan makes it, of its own policy and target",
+            found=f"another {' and another '.join(dict.fromkeys(wrong))}",
+            remedy=f"let a release make it: regiolect run {request.address} --regions {policy.region}",
+        )
 
 
 def require_planned(request: RegionRequest, spec: ModelSpec) -> None:

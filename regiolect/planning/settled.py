@@ -8,9 +8,10 @@ from itertools import groupby
 
 from regiolect.contracts import RegionAnswer, RegionOutcome
 from regiolect.errors import ForeignArithmetic, NoWorker
+from regiolect.planning.asked import Stores
 from regiolect.planning.kept import finished, latest_of
 from regiolect.planning.plan import Plan, PlannedEngine
-from regiolect.planning.release import Stores, without_machine
+from regiolect.planning.release import without_machine
 from regiolect.planning.request import RegionRequest, parts_of, request_like
 from regiolect.storage import Store
 
@@ -81,7 +82,7 @@ def _was_begun(answer: RegionAnswer) -> bool:
 def _without_machine(request: RegionRequest, store: Store) -> tuple[PlannedEngine, RegionAnswer | None]:
     latest = latest_of(request, store)
     if latest is not None and latest.engine is not None:
-        request = request_like(latest, request.model, request.policy, request.target, parts_of(request))
+        request = request_like(latest, request.address, request.policy, request.target, parts_of(request))
     engine = without_machine(request, latest, store)
     kept = finished(request, store) if engine.action == "carry" else None
     return engine, None if kept is None else RegionAnswer(outcome=kept, built=False)

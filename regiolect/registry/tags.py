@@ -50,7 +50,7 @@ def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
         "executed": each(lambda approved: approved.attestation.summary()),
         "calibration": each(lambda approved: approved.engine.calibration or "none"),
         "build_key": each(lambda approved: approved.engine.request.build_key),
-        "decision": each(lambda approved: approved.decision.outcome.value),
+        "decision": each(lambda approved: approved.decision.verdict.value),
         "metric": each(lambda approved: approved.decision.metric),
         "unit": each(lambda approved: approved.decision.unit.value),
         "loss": each(lambda approved: approved.decision.loss),

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 from pydantic import ValidationError
@@ -37,13 +38,13 @@ from regiolect.errors import IntegrityError, InvalidBundle, InvalidResults, Inva
 from regiolect.evaluate.evaluate import metric_of, own_samples, paired_results, scores_of
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.champion import judge_against, not_compared, same_evidence
-from regiolect.host.lock import sharing_machine
 from regiolect.integrity import digest_bytes, digest_file, digest_of
 from regiolect.model import ModelSpec
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.serving.bundles import open_engine
 from regiolect.serving.preflight import not_runnable, preflight
+from regiolect.signing.keyring import Keyring
 from regiolect.storage import Store
 
 _RELEASE = (
@@ -183,22 +184,25 @@ class Champion:
 
 def run_again(
     champion: RegisteredEngine,
+    folder: Path,
     served: ApprovedEngine,
     new: ApprovedEngine,
     policy: RegionPolicy,
     spec: ModelSpec,
     store: Store,
-    registry: Registry,
+    keyring: Keyring,
 ) -> Blob:
     """Per-sample results of a served engine on the gate set that a new one was judged by; kept in the store.
 
     Args:
         champion: the version that is served.
+        folder: its bundle, as it was downloaded.
         served: its engine, as its manifest tells it.
         new: the new engine.
         policy: the region's of today; names the metric.
         spec: gives the metric function.
         store: the region's, which holds the gate set.
+        keyring: whose signatures count here.
 
     Raises:
         NotRunnableHere: this machine is none for the served engine.
@@ -216,32 +220,31 @@ def run_again(
         blob=Blob(uri=gate.dataset, digest=gate.dataset, size=0),
     )
     metric = metric_of(spec, policy)
-    with registry.downloaded(champion) as folder, sharing_machine():
-        require_bundle(champion, digest_file(folder / MANIFEST))
-        manifest = read_bundle(folder)
-        verify_bundle(folder, manifest)
-        verify_decisions(folder, manifest, registry.keyring.load_trust())
-        report = preflight((served.engine,))
-        if not report.to_try():
-            raise not_runnable(f"{manifest.name} (version {champion.version})", report, {})
-        samples = own_samples(kept, Split.GATE, request.region, store)
-        names = {tensor.name for tensor in manifest.inputs}
-        if names != set(samples.inputs):
-            raise InvalidSamples(
-                expected=f"today's gate set with the inputs of {champion.uri}: {', '.join(sorted(names))}",
-                found=", ".join(sorted(samples.inputs)),
-                remedy="models of different inputs cannot be compared: a person decides, by regiolect promote",
-            )
-        missing = sorted(set(spec.outputs) - set(manifest.outputs))
-        if missing:
-            raise InvalidResults(
-                expected=f"outputs {', '.join(spec.outputs)} of {champion.uri}, by which the metric scores today",
-                found=f"outputs {', '.join(manifest.outputs)}",
-                remedy="models of different outputs cannot be compared: a person decides, by regiolect promote",
-            )
-        engine, _ = open_engine(folder, served, AS_IT_COMES)
-        inputs = model_inputs(samples, manifest.preprocessing)
-        scores = scores_of(champion.uri, metric, engine.run_many, inputs, samples)
+    require_bundle(champion, digest_file(folder / MANIFEST))
+    manifest = read_bundle(folder)
+    verify_bundle(folder, manifest)
+    verify_decisions(folder, manifest, keyring.load_trust())
+    report = preflight((served.engine,))
+    if not report.to_try():
+        raise not_runnable(f"{manifest.name} (version {champion.version})", report, {})
+    samples = own_samples(kept, Split.GATE, request.region, store)
+    names = {tensor.name for tensor in manifest.inputs}
+    if names != set(samples.inputs):
+        raise InvalidSamples(
+            expected=f"today's gate set with the inputs of {champion.uri}: {', '.join(sorted(names))}",
+            found=", ".join(sorted(samples.inputs)),
+            remedy="models of different inputs cannot be compared: a person decides, by regiolect promote",
+        )
+    missing = sorted(set(spec.outputs) - set(manifest.outputs))
+    if missing:
+        raise InvalidResults(
+            expected=f"outputs {', '.join(spec.outputs)} of {champion.uri}, by which the metric scores today",
+            found=f"outputs {', '.join(manifest.outputs)}",
+            remedy="models of different outputs cannot be compared: a person decides, by regiolect promote",
+        )
+    engine, _ = open_engine(folder, served, AS_IT_COMES)
+    inputs = model_inputs(samples, manifest.preprocessing)
+    scores = scores_of(champion.uri, metric, engine.run_many, inputs, samples)
     return store.put_bytes(paired_results(samples, scores, scores).to_csv())
 
 
@@ -258,4 +261,4 @@ def require_bundle(champion: RegisteredEngine, digest: str) -> None:
 def _strictness(comparison: ChampionComparison) -> tuple[bool, float]:
     """What holds back before what does not, and what was measured before what another release may still compare."""
     upper = comparison.loss_upper
-    return comparison.outcome is not Decision.APPROVED, -math.inf if upper is None else upper
+    return comparison.verdict is not Decision.APPROVED, -math.inf if upper is None else upper

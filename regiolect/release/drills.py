@@ -148,16 +148,16 @@ def beside_its_own(
     )
 
 
-def judge_worse(request: RegionRequest, gate: GateDecision, beside: ChampionComparison) -> Drill:
+def judge_worse(request: RegionRequest, decision: GateDecision, beside: ChampionComparison) -> Drill:
     """What became of a model that is no good and loses nothing in its engine. Only a loss that is sure counts."""
-    refused = beside.outcome is Decision.FAILED
+    refused = beside.verdict is Decision.FAILED
     return Drill(
         name=WORSE,
         region=request.region,
         attempt=f"serve in {request.region} a model whose weights are shuffled, in FP32",
         refused=refused,
-        by="comparison with the champion" if refused else f"nothing: {beside.outcome}",
-        detail=f"the gate alone: {gate.outcome}, {gate.reasons[0]}; {beside.reason}",
+        by="comparison with the champion" if refused else f"nothing: {beside.verdict}",
+        detail=f"the gate alone: {decision.verdict}, {decision.reasons[0]}; {beside.reason}",
     )
 
 
@@ -175,17 +175,17 @@ def judge_foreign(request: RegionRequest, foreign: CalibrationTable, result: obj
     )
 
 
-def judge_over_threshold(request: RegionRequest, gate: GateDecision) -> Drill:
+def judge_over_threshold(request: RegionRequest, decision: GateDecision) -> Drill:
     """What became of an engine whose thresholds are far too narrow. Only `failed` counts as refused."""
-    refused = gate.outcome is Decision.FAILED
+    refused = decision.verdict is Decision.FAILED
     return Drill(
         name=OVER_THRESHOLD,
         region=request.region,
         attempt=f"approve an engine of {request.region}, its clip thresholds 1/{round(1 / DAMAGE)} of the right ones",
         refused=refused,
-        by="gate" if refused else f"nothing: {gate.outcome}",
-        detail=gate.reasons[0],
-        gate=gate,
+        by="gate" if refused else f"nothing: {decision.verdict}",
+        detail=decision.reasons[0],
+        gate=decision,
     )
 
 

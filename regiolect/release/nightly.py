@@ -5,43 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regiolect.contracts import Contract, Trouble
-from regiolect.planning import Champions, ModelPlan, Plan, Stores, plan_models
-from regiolect.policy import PolicyBook
+from regiolect.planning import Installation, ModelPlan, Plan, ReleaseRequest, plan_models
 
 
 class ModelWork(Contract):
     """The regions of a model that have to be released tonight."""
 
-    model: str
+    address: str
     regions: tuple[str, ...]
 
 
 def plan_night(
-    models: Sequence[str],
-    policies: PolicyBook,
-    stores: Stores,
-    regions: Sequence[str] | None = None,
-    *,
-    on_pools: bool = False,
-    at_once: int = 1,
-    champions: Champions | None = None,
+    models: Sequence[str], here: Installation, regions: Sequence[str] | None = None, *, at_once: int = 1
 ) -> tuple[ModelPlan, ...]:
     """Plan every model. One that cannot be planned is told and stops no other; one without data here is left out.
 
     Args:
         models: addresses of ModelSpecs.
+        here: as for `plan_release`.
         regions: default: every region that has a policy.
         at_once: models planned side by side; worth more than one where the stores are far and a plan mostly waits.
-        champions: asks the registry what is served.
     """
-    asked = regions or policies.regions()
-    return plan_models(models, policies, stores, asked, on_pools=on_pools, at_once=at_once, champions=champions)
+    asked = regions or here.policies.regions()
+    return plan_models([ReleaseRequest.of(model, asked) for model in models], here, at_once=at_once)
 
 
 def work_of(plans: Sequence[ModelPlan]) -> tuple[ModelWork, ...]:
     """What has to be released: regions with an engine to build, or with an approved one that is not served."""
     work = [
-        ModelWork(model=planned.model, regions=regions)
+        ModelWork(address=planned.address, regions=regions)
         for planned in plans
         if planned.plan is not None and (regions := _regions_with_work(planned.plan))
     ]
@@ -55,7 +47,7 @@ def _regions_with_work(plan: Plan) -> tuple[str, ...]:
 
 def troubles_of(plans: Sequence[ModelPlan]) -> tuple[Trouble, ...]:
     """Models and regions that cannot be released at all, each with its remedy."""
-    whole = [Trouble(model=p.model, region=None, failure=p.failure) for p in plans if p.failure is not None]
+    whole = [Trouble(model=p.address, region=None, failure=p.failure) for p in plans if p.failure is not None]
     parts = [
         Trouble(model=planned.plan.name, region=engine.region, failure=engine.failure)
         for planned in plans

@@ -31,41 +31,44 @@ def conclude(
     engine: EngineArtifact,
     attestation: Attestation,
     evaluation: EvaluationResult | None,
-    gate: GateDecision | None,
+    decision: GateDecision | None,
     seconds: float,
     tuning: TunedEngine | None = None,
 ) -> RegionOutcome:
     """The outcome of a build that ran to its end. Without a gate decision the engine is built, not attested."""
     return RegionOutcome(
         **_head(request, seconds),
-        decision=gate.outcome if gate else Decision.NOT_ATTESTED,
-        reasons=(*(gate.reasons if gate else (f"not attested: {attestation.source}",)), *_repaired(request, chosen)),
+        decision=decision.verdict if decision else Decision.NOT_ATTESTED,
+        reasons=(
+            *(decision.reasons if decision else (f"not attested: {attestation.source}",)),
+            *_repaired(request, chosen),
+        ),
         chosen=chosen,
         checks=data.checks,
         engine=engine,
         attestation=attestation,
         evaluation=evaluation,
-        gate=gate,
+        gate=decision,
         tuning=tuning,
     )
 
 
 def retuned(
-    outcome: RegionOutcome, tuning: TunedEngine, evaluation: EvaluationResult, gate: GateDecision
+    outcome: RegionOutcome, tuning: TunedEngine, evaluation: EvaluationResult, decision: GateDecision
 ) -> RegionOutcome:
     """An approved outcome whose engine was tuned after it: timed anew and judged anew on the same results.
 
     Raises:
         TuningError: as it is tuned, the gate would not approve it. What is kept of it stays.
     """
-    if gate.outcome is not Decision.APPROVED:
+    if decision.verdict is not Decision.APPROVED:
         raise TuningError(
             expected=f"an engine of {outcome.region} on {outcome.target.name} that the gate approves as tuned",
-            found=f"{gate.outcome}: {'; '.join(gate.reasons)}",
+            found=f"{decision.verdict}: {'; '.join(decision.reasons)}",
             remedy="it stays as it was; tune it again when the machine is quiet: regiolect tune MODEL --force",
         )
     kept = outcome.reasons[len(outcome.gate.reasons) :] if outcome.gate is not None else ()
-    changed = {"evaluation": evaluation, "gate": gate, "tuning": tuning, "reasons": (*gate.reasons, *kept)}
+    changed = {"evaluation": evaluation, "gate": decision, "tuning": tuning, "reasons": (*decision.reasons, *kept)}
     return outcome.model_copy(update=changed)
 
 
@@ -110,7 +113,7 @@ def _head(request: RegionRequest, seconds: float) -> dict[str, object]:
     }
 
 
-Registered = Published | Exception | None
+Publication = Published | Exception | None
 """What a region serves after the release, why that could not be had, or None: it was not asked for anything."""
 
 
@@ -118,17 +121,17 @@ def rows_of(
     planned: Plan,
     outcomes: Mapping[str, RegionOutcome],
     built: Collection[str],
-    registered: Mapping[str, Registered],
+    published: Mapping[str, Publication],
 ) -> tuple[ReleaseRow, ...]:
     """The table of a release, one line per region and target in the plan's order.
 
     Args:
         outcomes: by build key.
         built: build keys of what this run built.
-        registered: by region.
+        published: by region.
     """
     return tuple(
-        _row(outcomes[engine.request.build_key], engine.request.build_key in built, registered.get(engine.region))
+        _row(outcomes[engine.request.build_key], engine.request.build_key in built, published.get(engine.region))
         if engine.request
         else _refused_row(engine)
         for engine in planned.engines
@@ -136,16 +139,16 @@ def rows_of(
     )
 
 
-def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> ReleaseRow:
-    gate, evaluation = outcome.gate, outcome.evaluation
+def _row(outcome: RegionOutcome, rebuilt: bool, publication: Publication) -> ReleaseRow:
+    decision, evaluation = outcome.gate, outcome.evaluation
     timing = evaluation.timing if evaluation else None
     failure = outcome.failure
-    published = registered if isinstance(registered, Published) else Published(champion=None)
+    published = publication if isinstance(publication, Published) else Published(champion=None)
     champion = published.champion
     served = champion if champion is not None and outcome.build_key in champion.build_keys else None
     stale = champion if served is None else None
     if outcome.decision is Decision.APPROVED and served is None:
-        failure = failure_of(registered) if isinstance(registered, Exception) else published.held
+        failure = failure_of(publication) if isinstance(publication, Exception) else published.held
     return ReleaseRow(
         region=outcome.region,
         title=outcome.title,
@@ -156,13 +159,13 @@ def _row(outcome: RegionOutcome, rebuilt: bool, registered: Registered) -> Relea
         asked=outcome.precision,
         executed=outcome.attestation.summary() if outcome.attestation else None,
         decision=outcome.decision,
-        loss=gate.loss if gate else None,
-        loss_lower=gate.loss_lower if gate else None,
-        loss_upper=gate.loss_upper if gate else None,
-        threshold=gate.threshold if gate else None,
-        unit=gate.unit if gate else None,
-        confidence=gate.confidence if gate else None,
-        samples=gate.samples if gate else None,
+        loss=decision.loss if decision else None,
+        loss_lower=decision.loss_lower if decision else None,
+        loss_upper=decision.loss_upper if decision else None,
+        threshold=decision.threshold if decision else None,
+        unit=decision.unit if decision else None,
+        confidence=decision.confidence if decision else None,
+        samples=decision.samples if decision else None,
         speedup=timing.speedup if timing else None,
         p50_ms=timing.p50_ms if timing else None,
         p99_ms=timing.p99_ms if timing else None,

@@ -155,7 +155,7 @@ def _held(
 ) -> Failure | None:
     """Why a version does not take the champion's place; None if it does."""
     gone = [place_of(*slot) for slot in dict.fromkeys(lost) if champion.serves(*slot)]
-    worse = [each for each in compared if each.outcome is not Decision.APPROVED]
+    worse = [each for each in compared if each.verdict is not Decision.APPROVED]
     if not gone and not worse:
         return None
     kind: type[PromotionHeld] = TargetNotServed

@@ -10,7 +10,7 @@ from functools import partial
 from regiolect import attest as attestations
 from regiolect import progress
 from regiolect.build import build_engine
-from regiolect.calibrate.cached import calibrate_once, observe_for
+from regiolect.calibrate.cached import cached_calibration, observe_for
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
@@ -22,6 +22,7 @@ from regiolect.contracts import (
     EvaluationResult,
     ExportedModel,
     Observation,
+    RegionDataset,
     RegisteredEngine,
     TunedEngine,
     ValidatedCalibration,
@@ -30,14 +31,14 @@ from regiolect.engines.catalog import backend
 from regiolect.evaluate.evaluate import evaluate_engine, timed_again
 from regiolect.export.cached import export_for
 from regiolect.host.lock import sharing_machine
+from regiolect.ingest import ingest as ingest_sets
 from regiolect.model import load_model_spec
-from regiolect.planning import RegionRequest
+from regiolect.planning import RegionRequest, require_planned
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.release.champion import Champion, run_again
 from regiolect.repair import choose_graph
-from regiolect.settings import load_settings
-from regiolect.storage import Store
+from regiolect.settings import load_settings, shared_store, store_of
 from regiolect.tune.region import tune_region
 
 # What takes long to import. Backends' libraries do not, and some start threads as soon as they are imported, which a
@@ -45,10 +46,21 @@ from regiolect.tune.region import tune_region
 PRELOADED = ("regiolect.release.stages", "scipy.stats", "onnx", "torch")
 
 
-def export(model: str, regions: tuple[str, ...]) -> ExportedModel:
+def export(address: str, regions: tuple[str, ...]) -> ExportedModel:
     """As `export_for`."""
     with sharing_machine():
-        return export_for(load_model_spec(model), load_settings().store(), regions)
+        return export_for(load_model_spec(address), shared_store(), regions)
+
+
+def ingest(request: RegionRequest) -> RegionDataset:
+    """As `regiolect.ingest.ingest`, of the data that was planned with."""
+    spec = load_model_spec(request.address)
+    with sharing_machine():
+        dataset = ingest_sets(
+            spec.region_data(request.region), store_of(request), spec.inputs, spec.preprocessing.raw_dtype
+        )
+        require_planned(request, spec)
+        return dataset
 
 
 def observe(
@@ -58,14 +70,14 @@ def observe(
     policy = request.policy
     with sharing_machine():
         return observe_for(
-            policy.precision, model, data, _store(request), max_age_days=policy.calibration.max_age_days, force=force
+            policy.precision, model, data, store_of(request), max_age_days=policy.calibration.max_age_days, force=force
         )
 
 
 def calibrate(request: RegionRequest, model: ExportedModel, data: ValidatedCalibration) -> CalibrationTable:
-    """As `calibrate_once`, by the policy's method."""
+    """As `cached_calibration`, by the policy's method."""
     with sharing_machine():
-        return calibrate_once(model, data, request.policy.calibration.method, _store(request))
+        return cached_calibration(model, data, request.policy.calibration.method, store_of(request))
 
 
 def choose(
@@ -76,8 +88,8 @@ def choose(
     force: bool,
 ) -> ChosenGraph:
     """As `choose_graph`."""
-    spec = load_model_spec(request.model)
-    return choose_graph(request, spec, model, data, observation, _store(request), force=force, say=progress.note)
+    spec = load_model_spec(request.address)
+    return choose_graph(request, spec, model, data, observation, store_of(request), force=force, say=progress.note)
 
 
 def build(
@@ -85,14 +97,14 @@ def build(
 ) -> EngineArtifact:
     """As `build_engine`."""
     with sharing_machine():
-        return build_engine(request, model, data, chosen, _store(request), force=force)
+        return build_engine(request, model, data, chosen, store_of(request), force=force)
 
 
 def attest(engine: EngineArtifact) -> Attestation:
     """As `regiolect.attest.attest`."""
     with sharing_machine():
-        its, store = backend(engine.request.target.backend), load_settings().store(engine.request.region)
-        return attestations.attest(its, engine, store)
+        its = backend(engine.request.target.backend)
+        return attestations.attest(its, engine, store_of(engine.request))
 
 
 def tune(
@@ -104,7 +116,7 @@ def tune(
     force: bool,
 ) -> TunedEngine:
     """As `tune_region`."""
-    return tune_region(request, model, engine, data, minutes, _store(request), force=force, say=progress.note)
+    return tune_region(request, model, engine, data, minutes, store_of(request), force=force, say=progress.note)
 
 
 def evaluate(
@@ -115,8 +127,8 @@ def evaluate(
     tuning: TunedEngine | None,
 ) -> EvaluationResult:
     """As `evaluate_engine`, on the region's gate set."""
-    spec, gate = load_model_spec(request.model), data.dataset.gate
-    return evaluate_engine(spec, model, engine, gate, request.policy, _store(request), tuning)
+    spec, gate = load_model_spec(request.address), data.dataset.gate
+    return evaluate_engine(spec, model, engine, gate, request.policy, store_of(request), tuning)
 
 
 def time_again(
@@ -128,17 +140,16 @@ def time_again(
     tuning: TunedEngine,
 ) -> EvaluationResult:
     """As `timed_again`, on the region's gate set."""
-    return timed_again(model, engine, data.dataset.gate, request.policy, _store(request), evaluation, tuning)
+    return timed_again(model, engine, data.dataset.gate, request.policy, store_of(request), evaluation, tuning)
 
 
 def answer_again(
     address: str, policy: RegionPolicy, champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine
 ) -> Blob:
     """As `run_again`, with the registry and stores of this installation."""
-    settings = load_settings()
-    registry = Registry.of(settings)
-    store = settings.store(policy.region)
-    return run_again(champion, served, new, policy, load_model_spec(address), store, registry)
+    registry, spec = Registry.of(load_settings()), load_model_spec(address)
+    with registry.downloaded(champion) as folder, sharing_machine():
+        return run_again(champion, folder, served, new, policy, spec, store_of(policy), registry.keyring)
 
 
 def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
@@ -148,13 +159,8 @@ def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
     comes of the comparison is for the registering to say.
     """
     if request.champion is not None:
-        again = partial(answer_again, request.model, request.policy)
-        settings = load_settings()
-        registry = Registry.of(settings)
-        for beside in Champion(request.champion, request.policy, again, _store(request), registry).against((new,)):
-            if beside.outcome is Decision.INCONCLUSIVE and beside.loss is None:
+        again = partial(answer_again, request.address, request.policy)
+        registry = Registry.of(load_settings())
+        for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
+            if beside.verdict is Decision.INCONCLUSIVE and beside.loss is None:
                 progress.note(f"{request.region}: {beside.place}: {beside.reason}")
-
-
-def _store(request: RegionRequest) -> Store:
-    return load_settings().store(request.region)

@@ -98,7 +98,7 @@ def loss_plot(rows: Sequence[ReleaseRow], drills: Sequence[Drill] = ()) -> LossP
     """
     judged = [_Judged(_name(row), _detail(row), row.decision, False, LossFigures.of(row)) for row in rows]
     judged += [
-        _Judged(f"{drill.region}, drill", drill.name, drill.gate.outcome, True, LossFigures.of(drill.gate))
+        _Judged(f"{drill.region}, drill", drill.name, drill.gate.verdict, True, LossFigures.of(drill.gate))
         for drill in drills
         if drill.gate is not None
     ]

@@ -11,14 +11,14 @@ from regiolect.tune.words import line
 
 def done(outcome: RegionOutcome) -> None:
     """A region has its answer: one line, with units and the limit beside the figures."""
-    gate = outcome.gate
-    if gate is not None and gate.outcome is not Decision.APPROVED:
-        detail = gate.reasons[0]
-    elif gate is not None:
-        unit = UNITS[gate.unit]
+    decision = outcome.gate
+    if decision is not None and decision.verdict is not Decision.APPROVED:
+        detail = decision.reasons[0]
+    elif decision is not None:
+        unit = UNITS[decision.unit]
         detail = (
-            f"loss {gate.loss:.2f} {unit}, at most {gate.loss_upper:.2f} at {gate.confidence:.0%}, "
-            f"limit {gate.threshold:.2f}"
+            f"loss {decision.loss:.2f} {unit}, at most {decision.loss_upper:.2f} at {decision.confidence:.0%}, "
+            f"limit {decision.threshold:.2f}"
         )
     elif outcome.failure is not None:
         detail = f"{outcome.failure.kind}: {outcome.failure.found}"

@@ -94,7 +94,7 @@ class Signing:
         envelope.sign(self.signer)
         return canonical_json(envelope.to_dict())
 
-    def sign_once(self, what: Statement, store: Store) -> bytes:
+    def cached_signature(self, what: Statement, store: Store) -> bytes:
         """The envelope that this key made for the same statement before, or a new one, which is kept.
 
         What is kept is used only if it is right: a store is not trusted.

@@ -13,7 +13,7 @@ from regiolect.storage import Store, blobs_of
 C = TypeVar("C", bound=Contract)
 
 
-def remember(
+def cached(
     store: Store, kind: str, inputs: Mapping[str, str], type_: type[C], make: Callable[[], C], *, force: bool = False
 ) -> C:
     """What `make` returned for these inputs, now or in an earlier run with the same code and the same libraries.

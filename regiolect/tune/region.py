@@ -21,9 +21,8 @@ from regiolect.engines.catalog import backend
 from regiolect.errors import TuningError
 from regiolect.evaluate.evaluate import own_samples
 from regiolect.host.lock import sharing_machine
-from regiolect.planning import RegionRequest, differences, latest_of, plan_here, why_built
+from regiolect.planning import RegionRequest, differences, latest_of, why_built
 from regiolect.policy import RegionPolicy
-from regiolect.settings import Settings
 from regiolect.storage import Store
 from regiolect.tune.journal import Say
 from regiolect.tune.run import tune_engine
@@ -82,27 +81,6 @@ class ApprovedParts:
     evaluation: EvaluationResult
 
 
-def request_to_tune(settings: Settings, model: str, region: str, target: str) -> RegionRequest:
-    """The request for a region's engine on a target, as a release would make it.
-
-    Raises:
-        UnknownModel, UnknownRegion, UnknownTarget, PolicyError: there is no such.
-        TuningError: the target's backend is not installed here, or data or policy are unusable.
-    """
-    planned = plan_here(settings, model, [region], targets=[target], force=False).engines
-    refused = [engine for engine in planned if engine.request is None]
-    found = [engine.request for engine in planned if engine.request is not None and engine.target == target]
-    if not found:
-        raise TuningError(
-            expected=f"an engine of {region} on {target} that this machine can run",
-            found="; ".join(engine.reason for engine in refused) or "none",
-            remedy=refused[0].failure.remedy if refused and refused[0].failure else "regiolect plan says more",
-        )
-    # Of several classes of arithmetic the one that this machine measures in.
-    here = backend(found[0].target.backend).arithmetic()
-    return next((each for each in found if each.arithmetic is here), found[0])
-
-
 def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store: Store) -> ApprovedParts:
     """What is tuned, timed and judged: all of an approved engine.
 
@@ -118,7 +96,7 @@ def approved_parts(outcome: RegionOutcome | None, request: RegionRequest, store:
             expected=f"an approved engine of {request.name} for {request.region} on {request.place}, as its "
             "model, data, policy and this machine are now",
             found=_why_none(request, store) if outcome is None else f"{outcome.decision}: {outcome.reasons[0]}",
-            remedy=f"regiolect run {request.model} --regions {request.region} --targets {request.target.name}",
+            remedy=f"regiolect run {request.address} --regions {request.region} --targets {request.target.name}",
         )
     return ApprovedParts(outcome, approved.engine, approved.attestation, approved.evaluation)
 

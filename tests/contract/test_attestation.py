@@ -117,7 +117,7 @@ def decided(artifact: EngineArtifact, attestation: Attestation) -> tuple[Decisio
         ),
     )
     decision = decide_gate(artifact, policy, attestation, evaluation, rows)
-    return decision.outcome, decision.blocked_by
+    return decision.verdict, decision.blocked_by
 
 
 # ------------------------------------------------------------------------------------------------ no BF16, no TF32

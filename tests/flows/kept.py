@@ -7,9 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from regiolect.contracts import RegionOutcome, ReleaseRow
-from regiolect.model import load_model_spec
-from regiolect.planning import OUTCOMES, Plan, plan_release
-from regiolect.policy import PolicyBook
+from regiolect.planning import OUTCOMES, Plan, ReleaseRequest, plan_here
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
 from tests.flows.tiny_models import ADDRESS
@@ -38,15 +36,8 @@ def outcome_of(row: ReleaseRow) -> RegionOutcome:
 
 def plan(regions: list[str] | None = None, force: bool = False) -> Plan:
     settings = load_settings()
-    spec = load_model_spec(ADDRESS)
-    return plan_release(
-        ADDRESS,
-        spec,
-        PolicyBook(settings.policies),
-        settings.store,
-        regions,
-        force=force,
-        champions=Registry(settings.tracking_uri, settings.artifact_root).champions,
+    return plan_here(
+        settings, ReleaseRequest.of(ADDRESS, regions, force=force), champions=Registry.of(settings).champions
     )
 
 

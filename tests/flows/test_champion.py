@@ -93,7 +93,7 @@ def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
     workshop.write_data("north", seed=1)
     with monkeypatch.context() as elsewhere:
         # Where the new engine is built: the machine that registers it may be none for the served one.
-        elsewhere.delattr("tasks.register.in_child")
+        elsewhere.delattr("tasks.publish.in_child")
         row = _released()
     assert row.against is not None
     assert row.against.again

@@ -37,8 +37,8 @@ from flows import dispatch
 from flows.deploy.deployments import TAG, deployments, prefect_yaml
 from flows.deploy.pools import WATCH, Change, apply, watch
 from flows.dispatch import deployment_name, in_pool
-from regiolect.errors import DeadlineExceeded, InvalidSetting, OrchestratorError
-from regiolect.planning import RegionRequest
+from regiolect.errors import DeadlineExceeded, InvalidSetting, NoDeployment, OrchestratorError
+from regiolect.planning import BuildOrder, RegionRequest
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
 
@@ -150,6 +150,19 @@ def test_who_waits_too_long_is_told_what_the_caller_advises(
         marked.result()
     assert said in raised.value.remedy
     assert "within 0.1 minutes" in raised.value.expected
+
+
+def test_a_build_takes_an_order_and_one_of_another_version_is_named(
+    folder: Path, first: tuple[Change, ...], client: SyncPrefectClient, bundles
+) -> None:
+    request = asked(folder, "gpu-fjord")
+    order = BuildOrder(request=request, exported=bundles.exported())
+    build, sent = find(client, deployment_name(request)), order.model_dump(mode="json")
+    run = client.create_flow_run_from_deployment(build.id, parameters={"order": sent})
+    client.delete_flow_run(run.id)
+    older = {"request": sent["request"], "model": sent["exported"], "force": False}
+    with pytest.raises(NoDeployment, match=r"'order' is a required property.*regiolect pools apply"):
+        in_pool(request, deployment_name(request), older, 6.0)
 
 
 def test_what_an_operator_decided_stays(folder: Path, first: tuple[Change, ...], client: SyncPrefectClient) -> None:
@@ -387,7 +400,7 @@ def asked(folder: Path, target: str) -> RegionRequest:
     """Fjord's engine for a target."""
     policy = PolicyBook(folder).load("fjord")
     return RegionRequest(
-        model=MODEL,
+        address=MODEL,
         name="tiny",
         policy=policy,
         target=policy.target(target),

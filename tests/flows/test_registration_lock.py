@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from regiolect.errors import OrchestratorError, RegistrationBusy, RegistryError
 from regiolect.registry import Exclusively
 from regiolect.settings import Settings, load_settings
-from tasks.register import champion, register
+from tasks.publish import champion, publish
 from tasks.registration_lock import held_slot, limit_of, one_release_at_a_time
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -177,7 +177,7 @@ def test_what_goes_wrong_inside_comes_out_and_the_slot_is_given_back() -> None:
 
 def test_the_run_that_registers_bears_the_name_that_a_waiter_asks_for(bundles: Any, workshop: object) -> None:
     here, names = replace(bundles, store=load_settings().store("eu")), []
-    told = register.with_options(on_completion=[lambda task, run, state: names.append(run.name)])
+    told = publish.with_options(on_completion=[lambda task, run, state: names.append(run.name)])
 
     @flow
     def release() -> None:

@@ -16,6 +16,7 @@ from regiolect.cli.app import app
 from regiolect.cli.engine_facts import find_engine
 from regiolect.contracts import Decision, EvaluationResult, ReleaseRow, TunedEngine, TuningJournal
 from regiolect.identity.tuning import tuning_digest
+from regiolect.planning import Installation
 from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
 from regiolect.release.nightly import plan_night, work_of
@@ -45,7 +46,7 @@ def registry() -> Registry:
 def waiting() -> tuple[str, ...]:
     """Regions that the nightly would release."""
     settings = load_settings()
-    plans = plan_night((ADDRESS,), PolicyBook(settings.policies), settings.store, champions=registry().champions)
+    plans = plan_night((ADDRESS,), Installation.of(settings, champions=registry().champions))
     return tuple(region for work in work_of(plans) for region in work.regions)
 
 

@@ -48,3 +48,22 @@ def test_a_reader_finds_few_names_directly_in_the_package() -> None:
     folders = [path.parent.name for path in folder.glob("*/__init__.py")]
     assert len(modules) <= MOST_MODULES, modules
     assert len(folders) <= MOST_FOLDERS, folders
+
+
+# Those that take turns between work and timing do so within themselves; all others are called by `stages`.
+STAGES = {
+    "data_checks.stage",
+    "regiolect.evaluate.evaluate",
+    "regiolect.release.stages",
+    "regiolect.repair.region",
+    "regiolect.repair.selection",
+    "regiolect.study.run",
+    "regiolect.tune.region",
+    "regiolect.tune.run",
+}
+
+
+def test_the_machine_is_taken_by_stages_alone() -> None:
+    graph = grimp.build_graph("regiolect", "data_checks", "flows", "tasks", cache_dir=None)
+    # Settings offer how long that may take.
+    assert graph.find_modules_that_directly_import("regiolect.host.lock") - {"regiolect.settings"} == STAGES

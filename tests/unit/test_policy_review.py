@@ -98,7 +98,7 @@ class Project:
                 "evaluation": evaluation,
                 "attestation": attestation,
                 "gate": gate,
-                "decision": gate.outcome,
+                "decision": gate.verdict,
                 "policy": policy.digest(),
                 "build_key": key,
                 "key_parts": key_parts,

@@ -119,5 +119,5 @@ def test_a_row_says_whether_an_engine_belongs_to_a_class_of_arithmetic(rows: Map
 def test_a_row_says_whether_the_gate_lets_int8_kernels_through(rows: Mapping[Precision, Traits]) -> None:
     region = cases.policy(precision=Precision.INT8)
     decided = cases.decide(cases.table(2000), region, cases.attestation(executed={Execution.INT8: 9}, INT8=9))
-    assert decided.outcome is Decision.FAILED
+    assert decided.verdict is Decision.FAILED
     assert any("in an engine that was built as INT8" in reason for reason in decided.reasons)

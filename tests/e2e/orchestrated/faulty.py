@@ -34,7 +34,7 @@ BORDERS = {
     "run uploaded": ("regiolect.registry.versions", "Versions._upload"),
     "version made": ("regiolect.registry.versions", "Versions._new_version"),
     "aliases moved": ("regiolect.registry", "Registry.register"),
-    "registered": ("tasks.register", "register"),
+    "registered": ("tasks.publish", "publish"),
     "report written": ("tasks.report", "write_report"),
     "report logged": ("tasks.report", "log_report"),
 }

@@ -19,7 +19,7 @@ def test_a_loss_surely_within_the_limit_is_approved_with_its_figures() -> None:
     rows = table(4000, lost=6, gained=4, wrong=300)
     decision = decide(rows, policy(latency=LatencyLimit(p99_ms=100.0)))
     lower, upper = loss_bounds(6, 4, 4000, 0.95)
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     assert (decision.loss, decision.loss_lower, decision.loss_upper) == pytest.approx((0.05, 100 * lower, 100 * upper))
     assert (decision.threshold, decision.confidence, decision.samples) == (0.5, 0.95, 4000)
     assert decision.samples_needed is None
@@ -33,7 +33,7 @@ def test_a_loss_surely_within_the_limit_is_approved_with_its_figures() -> None:
 
 def test_a_loss_surely_above_the_limit_fails() -> None:
     decision = decide(table(2000, lost=60, gained=5))
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert decision.loss_lower > 0.5
     (reason,) = decision.reasons
     assert reason.startswith("accuracy: loss 2.75 points (60 answers lost, 5 gained of 2,000), at least 2.1")
@@ -42,7 +42,7 @@ def test_a_loss_surely_above_the_limit_fails() -> None:
 
 def test_a_loss_that_may_be_either_is_inconclusive_and_says_how_many_samples_it_takes() -> None:
     decision = decide(table(3000, lost=16, gained=8))
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert decision.loss_lower <= 0.5 < decision.loss_upper
     assert decision.samples_needed is not None
     assert decision.samples_needed > 3000
@@ -52,7 +52,7 @@ def test_a_loss_that_may_be_either_is_inconclusive_and_says_how_many_samples_it_
 
 def test_too_few_samples_are_told_even_when_nothing_disagrees() -> None:
     decision = decide(table(1000), policy(limit=0.1))
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert decision.samples_needed == 2995
     assert "0.1 points at 95 % needs at least 2,995 samples, have 1,000" in decision.reasons[0]
     assert decide(table(2995), policy(limit=0.1)).outcome is Decision.APPROVED
@@ -60,7 +60,7 @@ def test_too_few_samples_are_told_even_when_nothing_disagrees() -> None:
 
 def test_a_loss_seen_above_the_limit_promises_nothing() -> None:
     decision = decide(table(1000, lost=8, gained=2))
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert decision.samples_needed is None
     assert "no number of samples would approve" in decision.reasons[0]
 
@@ -93,7 +93,7 @@ def test_a_floor_is_judged_by_the_bound_of_the_engines_own_score(wrong: int, out
     rows = table(4000, wrong=wrong)
     assert decide(rows, policy(0.5)).outcome is Decision.APPROVED
     decision = decide(rows, policy(0.5, accuracy={"least": 0.9}))
-    assert (decision.outcome, decision.loss, decision.least) == (outcome, 0.0, 0.9)
+    assert (decision.verdict, decision.loss, decision.least) == (outcome, 0.0, 0.9)
     assert decision.score_lower == pytest.approx(clopper_pearson(4000 - wrong, 4000, 0.05)[0])
     (reason,) = [each for each in decision.reasons if each.startswith("least: ")]
     assert bound in reason
@@ -104,7 +104,7 @@ def test_a_floor_of_scores_is_bounded_as_their_loss_against_full_marks_is() -> N
     each = np.random.default_rng(5).uniform(0.7, 1.0, 4000)
     rows = PairedResults(tuple(f"s{i}" for i in range(4000)), each, each)
     decision = decide(rows, policy(0.5, accuracy={"least": 0.84}))
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     assert decision.score_lower is not None
     assert 0.84 < decision.score_lower < each.mean()
     assert decide(rows, policy(0.5, accuracy={"least": 0.86})).outcome is Decision.FAILED
@@ -114,7 +114,7 @@ def test_figures_near_the_limit_get_the_decimals_that_tell_them_apart() -> None:
     upper = 100 * loss_bounds(6, 4, 4000, 0.95)[1]
     decision = decide(table(4000, lost=6, gained=4), policy(limit=round(upper + 0.001, 4)))
     shown = decision.reasons[0].split("at most ")[1].split(" ")[0]
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     assert float(shown) < decision.threshold
 
 
@@ -126,7 +126,7 @@ def test_a_relative_limit_counts_the_reference_as_random() -> None:
     assert decision.unit is LossUnit.RELATIVE_PERCENT
     assert decision.loss == pytest.approx(100 * 2 / 2402)
     assert (decision.loss_lower, decision.loss_upper) == pytest.approx((100 * lower, 100 * upper))
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     assert "% of the reference's score" in decision.reasons[0]
     # The same answers relate to a smaller score: what passes in points need not pass in percent.
     tight = table(1000, wrong=700)
@@ -159,7 +159,7 @@ def test_a_relative_limit_counts_the_reference_as_random() -> None:
 )
 def test_a_type_that_the_policy_rules_out_fails(rules: dict[str, Any], proof: Attestation, reason: str) -> None:
     decision = decide(table(4000), policy(**rules), proof)
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert decision.reasons == (reason,)
 
 
@@ -167,7 +167,7 @@ def test_an_engine_built_coarser_than_its_policy_fails_whatever_it_executes() ->
     rows = table(4000)
     coarse = engine(precision=Precision.INT8)
     decision = decide_gate(coarse, policy(), attestation(), evaluation(rows), rows)
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert decision.reasons == ("precision: the engine was built as INT8, coarser than the policy's FP16",)
 
 
@@ -182,7 +182,7 @@ def test_int8_in_an_engine_that_stands_in_for_int8_fails(proof: Attestation, doe
     """It would be loaded in every class of arithmetic, and without a self-test."""
     rows = table(4000)
     decision = decide_gate(engine(), policy(precision=Precision.INT8), proof, evaluation(rows), rows)
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert decision.reasons == (f"precision: the {does} 3 compute nodes in INT8, in an engine that was built as FP16",)
 
 
@@ -218,7 +218,7 @@ def test_every_reason_is_listed_and_accuracy_is_first() -> None:
         policy(latency=LatencyLimit(p99_ms=1.0), forbidden=(Execution.TF32,)),
         attestation({Execution.TF32: 4, Execution.BF16: 5}, INT8=2),
     )
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert [reason.split(":")[0] for reason in decision.reasons] == ["accuracy", *["precision"] * 3, "latency"]
     assert "inconclusive" in decision.reasons[0]
 
@@ -228,7 +228,7 @@ def test_an_approval_makes_an_approved_engine_and_nothing_else_does() -> None:
         parts = {"engine": engine(), "attestation": attestation(), "evaluation": evaluation(rows)}
         decision = decide(rows)
         if approved:
-            assert ApprovedEngine(**parts, decision=decision).decision.outcome is Decision.APPROVED
+            assert ApprovedEngine(**parts, decision=decision).decision.verdict is Decision.APPROVED
         else:
             with pytest.raises(ValueError, match="the gate said inconclusive"):
                 ApprovedEngine(**parts, decision=decision)

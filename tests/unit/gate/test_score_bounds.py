@@ -133,7 +133,7 @@ def test_scores_are_told_by_their_means_and_the_order_of_samples_changes_nothing
     engine = reference - np.isin(np.arange(3000), (0, 1, 2)) * 0.2 + np.isin(np.arange(3000), (4, 6)) * 0.05
     ids = np.array([f"line-{i}" for i in range(3000)])
     decision = decide(PairedResults(tuple(ids), reference, engine))
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     assert decision.reasons[0].startswith(
         "accuracy: loss 0.02 points (0.9498 against 0.9500, 3 lower and 2 higher of 3,000), at most 0.1"
     )

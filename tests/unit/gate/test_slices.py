@@ -24,7 +24,7 @@ def of(decision: GateDecision) -> dict[str, Decision]:
 
 def test_slices_within_their_limit_are_listed_with_their_figures(decide: Any, by_device: Any) -> None:
     decision = decide(by_device({"phone": (3000, 2, 0), "scanner": (1000, 3, 1)}), {"slices": DEVICES})
-    assert decision.outcome is Decision.APPROVED
+    assert decision.verdict is Decision.APPROVED
     phone, scanner = decision.slices
     assert (phone.column, phone.value, phone.samples, phone.limit) == ("device", "phone", 3000, 2.0)
     least = 100 * loss_upper_bound(3, 1, 1000, 0.95)
@@ -39,7 +39,7 @@ def test_slices_within_their_limit_are_listed_with_their_figures(decide: Any, by
 def test_each_slice_blocks_alone(decide: Any, by_device: Any, bad: str) -> None:
     counts = dict.fromkeys("abcd", (2000, 1, 1)) | {bad: (600, 40, 0)}
     decision = decide(by_device(counts), {"limit": 5.0, "slices": DEVICES})
-    assert decision.outcome is Decision.FAILED
+    assert decision.verdict is Decision.FAILED
     assert decision.blocked_by == ("slices",)
     assert of(decision) == dict.fromkeys("abcd", Decision.APPROVED) | {bad: Decision.FAILED}
     assert decision.reasons[0].startswith(f"slices: device={bad}: loss 6.67 points (40 answers lost, 0 gained of 600)")
@@ -47,7 +47,7 @@ def test_each_slice_blocks_alone(decide: Any, by_device: Any, bad: str) -> None:
 
 def test_a_slice_of_too_few_samples_says_how_large_the_set_should_be(decide: Any, by_device: Any) -> None:
     decision = decide(by_device({"phone": (3900, 0, 0), "scanner": (100, 0, 0)}), {"slices": DEVICES})
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert "2 points at 95 % needs at least 149 samples, have 100" in decision.reasons[0]
     assert decision.samples_needed == 149 * 40
     enough = by_device({"phone": (149 * 39, 0, 0), "scanner": (149, 0, 0)})
@@ -71,7 +71,7 @@ def test_without_a_limit_of_their_own_slices_have_that_of_the_whole(decide: Any,
 def test_results_without_the_column_never_pass(decide: Any) -> None:
     rows = PairedResults(tuple(f"s{i}" for i in range(4000)), np.ones(4000), np.ones(4000))
     decision = decide(rows, {"slices": DEVICES})
-    assert (decision.outcome, decision.blocked_by) == (Decision.INCONCLUSIVE, ("slices",))
+    assert (decision.verdict, decision.blocked_by) == (Decision.INCONCLUSIVE, ("slices",))
     assert "do not tell samples apart by 'device'" in decision.reasons[0]
     assert decision.samples_needed is None
 
@@ -79,7 +79,7 @@ def test_results_without_the_column_never_pass(decide: Any) -> None:
 def test_an_expected_value_that_is_not_there_never_passes(decide: Any, by_device: Any) -> None:
     slices = DEVICES.model_copy(update={"expected": {"device": ("phone", "tablet")}})
     decision = decide(by_device({"phone": (4000, 0, 0)}), {"slices": slices})
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert of(decision) == {"phone": Decision.APPROVED, "tablet": Decision.INCONCLUSIVE}
     assert decision.slices[1].samples == 0
     assert decision.reasons == ("slices: device=tablet: no sample, though the policy expects some, so inconclusive",)

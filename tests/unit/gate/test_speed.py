@@ -65,13 +65,13 @@ def test_the_latency_must_be_surely_within_its_limit(
     decide: Any, timing: dict[str, Any], outcome: Decision, reason: str
 ) -> None:
     decision = decide(ROWS, timing=timing, latency=LatencyLimit(p99_ms=100.0))
-    assert (decision.outcome, decision.reasons[-1]) == (outcome, f"latency: {reason}")
+    assert (decision.verdict, decision.reasons[-1]) == (outcome, f"latency: {reason}")
 
 
 def test_more_confidence_in_the_latency_takes_more_rounds(decide: Any) -> None:
     timing = {"p99_upper_ms": None, "rounds": 400}
     decision = decide(ROWS, {"confidence": 0.99}, timing, latency=LatencyLimit(p99_ms=100.0))
-    assert decision.outcome is Decision.INCONCLUSIVE
+    assert decision.verdict is Decision.INCONCLUSIVE
     assert "no bound at 99 % from 400 rounds" in decision.reasons[-1]
     assert decision.reasons[-1].endswith("at least 459 rounds are needed")
 
@@ -108,7 +108,7 @@ def test_the_median_latency_is_limited_as_the_99th_percentile_is(
     decide: Any, timing: dict[str, Any], outcome: Decision, reason: str
 ) -> None:
     decision = decide(ROWS, timing=timing, latency=LatencyLimit(p99_ms=100.0, p50_ms=3.2))
-    assert decision.outcome is outcome
+    assert decision.verdict is outcome
     assert f"latency: {reason}" in decision.reasons
 
 
@@ -142,6 +142,6 @@ def test_an_engine_must_surely_be_as_fast_as_asked_for(
 ) -> None:
     decision = decide(ROWS, timing=timing, speed=SpeedLimit(**rule))
     (name,) = rule
-    assert decision.outcome is outcome
+    assert decision.verdict is outcome
     assert reason in decision.reasons[-1]
     assert decision.blocked_by == (() if outcome is Decision.APPROVED else (name.removeprefix("least_"),))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regiolect.contracts import Decision, RegionOutcome
-from regiolect.planning import Plan, RegionRequest, keep, plan_release
+from regiolect.planning import Installation, Plan, RegionRequest, ReleaseRequest, keep, plan_release
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
 from tests.flows.tiny_models import ADDRESS, Workshop
@@ -34,7 +34,9 @@ def store(tmp_path: Path) -> LocalStore:
 @pytest.fixture
 def plan(workshop: Workshop, store: LocalStore) -> Callable[..., Plan]:
     def planned(*regions: str, of: Workshop = workshop, **how: Any) -> Plan:
-        return plan_release(ADDRESS, of.spec(), PolicyBook(of.policies), lambda region: store, regions, **how)
+        asked = {name: how.pop(name) for name in ("targets", "force") if name in how}
+        here = Installation(PolicyBook(of.policies), lambda region: store, **how)
+        return plan_release(ReleaseRequest.of(ADDRESS, regions, **asked), of.spec(), here)
 
     return planned
 

@@ -12,7 +12,7 @@ import pytest
 
 from regiolect.errors import ChangedMeanwhile
 from regiolect.model import ModelSpec
-from regiolect.planning import PlannedEngine, plan_release, require_planned
+from regiolect.planning import Installation, PlannedEngine, ReleaseRequest, plan_release, require_planned
 from regiolect.policy import PolicyBook
 from tests.flows.tiny_models import ADDRESS, Workshop
 
@@ -51,9 +51,8 @@ def planned(workshop: Workshop, store, code) -> Callable[[], PlannedEngine]:
     """The one engine of a plan."""
 
     def make() -> PlannedEngine:
-        (engine,) = plan_release(
-            ADDRESS, code(), PolicyBook(workshop.policies), lambda region: store, ["north"]
-        ).engines
+        here = Installation(PolicyBook(workshop.policies), lambda region: store)
+        (engine,) = plan_release(ReleaseRequest(address=ADDRESS, regions=("north",)), code(), here).engines
         return engine
 
     return make

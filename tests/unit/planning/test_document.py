@@ -47,8 +47,10 @@ def without_what_differs(text: str, folder: Path) -> str:
 
 def test_the_document_has_the_shape_that_programs_know(plan, build, workshop: Workshop) -> None:
     planned = every_verb(plan, build, workshop)
-    failed = ModelPlan.model_validate({"model": "no.such:MODEL", "plan": None, "failure": dict.fromkeys(FAILURE, "-")})
-    document = document_of([ModelPlan(model=ADDRESS, plan=planned), failed])
+    failed = ModelPlan.model_validate(
+        {"address": "no.such:MODEL", "plan": None, "failure": dict.fromkeys(FAILURE, "-")}
+    )
+    document = document_of([ModelPlan(address=ADDRESS, plan=planned), failed])
     told = without_what_differs(document.model_dump_json(indent=2) + "\n", workshop.folder)
     assert told == GOLDEN.read_text()
 

@@ -14,7 +14,7 @@ import pytest
 from regiolect import integrity
 from regiolect.data import FolderSource
 from regiolect.model import ModelSpec
-from regiolect.planning import ModelPlan, engines_of, plan_models
+from regiolect.planning import Installation, ModelPlan, ReleaseRequest, engines_of, plan_models
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
@@ -28,7 +28,11 @@ def plans(workshop: Workshop, store: LocalStore, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(WORKSHOP, str(workshop.folder))
 
     def planned(*models: str, **how: Any) -> tuple[ModelPlan, ...]:
-        return plan_models(models or (ADDRESS, FLOAT), PolicyBook(workshop.policies), lambda region: store, **how)
+        at_once = {"at_once": how.pop("at_once")} if "at_once" in how else {}
+        asked = {name: how.pop(name) for name in ("regions", "targets") if name in how}
+        here = Installation(PolicyBook(workshop.policies), lambda region: store, **how)
+        requests = [ReleaseRequest.of(model, **{"regions": None, **asked}) for model in models or (ADDRESS, FLOAT)]
+        return plan_models(requests, here, **at_once)
 
     return planned
 

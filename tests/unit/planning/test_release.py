@@ -8,8 +8,16 @@ from dataclasses import replace
 import pytest
 
 from regiolect.contracts import Contract, TargetMachine
-from regiolect.errors import ChangedMeanwhile, EmptyDataset, OtherVersion, UnknownRegion, UnknownTarget
+from regiolect.errors import (
+    ChangedMeanwhile,
+    EmptyDataset,
+    OrchestratorError,
+    OtherVersion,
+    UnknownRegion,
+    UnknownTarget,
+)
 from regiolect.planning import (
+    Installation,
     Plan,
     RegionRequest,
     answer,
@@ -17,12 +25,14 @@ from regiolect.planning import (
     finished,
     keep,
     on_this_machine,
+    request_here,
     require_planned,
 )
+from regiolect.policy import PolicyBook
 from regiolect.release.outcome import refuse
 from regiolect.storage import LocalStore
 from tests.elsewhere import ISA
-from tests.flows.tiny_models import CPU, GPU, PORTABLE, Workshop
+from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, WORKSHOP, Workshop
 
 
 def request_of(plan: Plan) -> RegionRequest:
@@ -235,6 +245,31 @@ def test_a_worker_with_another_version_of_the_code_refuses_work(plan, store: Loc
     assert list(store.records("machines", TargetMachine)) == []
 
 
+def _sent(request: RegionRequest, **changes: object) -> RegionRequest:
+    """As it comes out of a flow run's parameters, or as somebody changed it there."""
+    return RegionRequest.model_validate({**request.model_dump(mode="json"), **changes})
+
+
+def test_an_order_is_the_same_after_its_way_through_a_server(plan, store: LocalStore) -> None:
+    request = request_of(plan("north"))
+    assert _sent(request) == request
+    assert on_this_machine(_sent(request), store) == on_this_machine(request, store)
+
+
+@pytest.mark.parametrize("what", ["policy", "target", "build key"])
+def test_an_order_that_no_plan_made_is_refused_and_nothing_is_kept_of_it(plan, store: LocalStore, what: str) -> None:
+    request = request_of(plan("north"))
+    policy, target = request.policy.model_dump(mode="json"), request.target.model_dump(mode="json")
+    changed = {
+        "policy": {"policy": {**policy, "accuracy": {**policy["accuracy"], "limit": 50.0}}},
+        "target": {"target": {**target, "backend": "onnxruntime"}},
+        "build key": {"build_key": "sha256:" + "0" * 64},
+    }[what]
+    with pytest.raises(OrchestratorError, match=rf"found another {what}[^a-z].*regiolect run"):
+        on_this_machine(_sent(request, **changed), store)
+    assert list(store.records("machines", TargetMachine)) == []
+
+
 def test_what_a_run_told_is_found_by_whoever_waits_for_it(plan, bundles, store: LocalStore) -> None:
     request = request_of(plan("north"))
     outcome = refuse(request, ChangedMeanwhile("one thing", "another", "run again"), seconds=1.0)
@@ -244,3 +279,16 @@ def test_what_a_run_told_is_found_by_whoever_waits_for_it(plan, bundles, store: 
     assert told is not None
     assert (told.outcome, told.built) == (outcome, True)
     assert plan("north").engines[0].reason == "the last run ended in ChangedMeanwhile"
+
+
+def test_a_machine_makes_a_request_by_its_own_policy_and_data_without_a_plan(
+    plan, workshop: Workshop, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKSHOP, str(workshop.folder))
+    here = Installation(PolicyBook(workshop.policies), lambda region: store)
+    own = request_here(here, ADDRESS, "north", "cpu")
+    assert on_this_machine(own, store) == request_of(plan("north"))
+    with pytest.raises(UnknownTarget, match="did you mean 'cpu'"):
+        request_here(here, ADDRESS, "north", "cpus")
+    with pytest.raises(UnknownRegion):
+        request_here(here, ADDRESS, "atlantis", "cpu")

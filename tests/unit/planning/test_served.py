@@ -111,7 +111,7 @@ def test_a_registry_that_does_not_answer_is_told_and_is_no_nothing_to_do(
     planned = plan("north", "east", champions=silent)
     assert asked == 1
     assert [engine.action for engine in planned.engines] == ["reuse", "reuse"]
-    plans = (ModelPlan(model="tiny", plan=planned),)
+    plans = (ModelPlan(address="tiny", plan=planned),)
     assert plan_exit_code(plans, tell_work=True) == 1
     assert document_of(plans).models[0].registry == planned.registry
     print_plans(plans)

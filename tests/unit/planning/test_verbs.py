@@ -11,7 +11,7 @@ import pytest
 from regiolect.contracts import Decision
 from regiolect.engines.catalog import backend
 from regiolect.errors import BackendUnavailable, DeviceLost, StoreUnreachable
-from regiolect.planning import LATEST, Plan, PlannedEngine, has_work, keep, plan_release
+from regiolect.planning import LATEST, Installation, Plan, PlannedEngine, ReleaseRequest, has_work, keep, plan_release
 from regiolect.planning.changes import policy_changes
 from regiolect.policy import PolicyBook
 from regiolect.release.outcome import refuse, rows_of
@@ -228,7 +228,8 @@ def regional(tmp_path: Path) -> Callable[[str], Store]:
 
 def test_stores_of_regions_that_were_given_up_are_looked_into(build, workshop: Workshop, regional, bundles) -> None:
     def planned(**how: Any) -> Plan:
-        return plan_release(ADDRESS, workshop.spec(), PolicyBook(workshop.policies), regional, **how)
+        here = Installation(PolicyBook(workshop.policies), regional, **how)
+        return plan_release(ReleaseRequest(address=ADDRESS), workshop.spec(), here)
 
     for request in planned().requests():
         keep(build(request), request, regional(request.region))

@@ -97,7 +97,7 @@ def test_what_is_not_surely_as_good_is_held_back(registry, release, wrong, outco
     release(region)
     made = release(region, wrong, content=b"new")
     (beside,) = made.comparisons
-    assert (beside.outcome, beside.again, beside.limit) == (outcome, False, 5.0)
+    assert (beside.verdict, beside.again, beside.limit) == (outcome, False, 5.0)
     assert beside.loss == pytest.approx(wrong / 4)
     assert (made.held.kind if made.held else None) == held
     assert _versions(registry, region) == ({CHAMPION: 2} if held is None else {CHAMPION: 1, CHALLENGER: 2})
@@ -126,7 +126,7 @@ def test_a_worse_engine_in_another_place_does_not_replace_what_goes(registry, re
     release(region, **served)
     made = release(region, 80, content=b"new", **new)
     (beside,) = made.comparisons
-    assert beside.outcome is Decision.FAILED
+    assert beside.verdict is Decision.FAILED
     assert f"/{1} (its engine of cpu" in beside.reason
     assert made.held is not None and f"cpu{'-two' if 'target' in new else ' (saturating)'}: " in made.held.found
     assert _versions(registry, region) == {CHAMPION: 1, CHALLENGER: 2}
@@ -147,7 +147,7 @@ def test_what_comes_is_beside_what_goes_and_not_beside_what_another_replaces(reg
 
     assert published(one=("a-poor", 80), two=("good", 0)).held is None
     made = published(three=("a-poor", 80), four=("renamed", 80))
-    assert {each.target: each.outcome for each in made.comparisons} == {
+    assert {each.target: each.verdict for each in made.comparisons} == {
         "a-poor": Decision.APPROVED,
         "renamed": Decision.FAILED,
     }
@@ -191,7 +191,7 @@ def test_of_several_in_whose_place_it_comes_the_best_is_the_bar(registry, bundle
 
     assert published(served, "served").held is None
     (beside,) = published(new, "new").comparisons
-    assert (beside.outcome, beside.loss) == (Decision.FAILED, pytest.approx(20.0))
+    assert (beside.verdict, beside.loss) == (Decision.FAILED, pytest.approx(20.0))
 
 
 def test_the_first_of_another_class_adds_to_one_that_stays_and_is_beside_nothing(registry, release) -> None:
@@ -213,7 +213,7 @@ def test_a_version_says_of_each_class_how_it_compares(release) -> None:
 def test_an_engine_of_a_class_is_beside_the_one_that_was_served_before_there_were_classes(release) -> None:
     release("since-classes")
     made = release("since-classes", 80, arithmetic=Arithmetic.VNNI, content=b"vnni")
-    assert [each.outcome for each in made.comparisons] == [Decision.FAILED]
+    assert [each.verdict for each in made.comparisons] == [Decision.FAILED]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_where_gate_set_or_metric_changed_the_served_engine_answers_again(bundle
     release(region, 80)
     made = release(region, 80, content=b"new", again=again, **changes)
     assert len(asked) == 1
-    assert (made.comparisons[0].again, made.comparisons[0].outcome) == (True, Decision.FAILED)
+    assert (made.comparisons[0].again, made.comparisons[0].verdict) == (True, Decision.FAILED)
     assert "which was run again on today's gate set" in made.comparisons[0].reason
 
 
@@ -260,7 +260,8 @@ def test_a_served_engine_that_cannot_answer_here_holds_back_and_says_so(
 
     def again(champion, served, new) -> Blob:
         policy = bundles.policy_of(region)
-        return run_again(champion, served, new, policy, spec, bundles.store, registry)
+        with registry.downloaded(champion) as folder:
+            return run_again(champion, folder, served, new, policy, spec, bundles.store, registry.keyring)
 
     release(region, backend=backend)
     made = release(region, content=b"new", backend=backend, gate_set=samples_to_bytes(samples), again=again)

@@ -50,7 +50,7 @@ TABLE = CalibrationTable(
 def request(region: str) -> RegionRequest:
     policy = PolicyBook().load(region)
     return RegionRequest(
-        model="examples.fashion:MODEL",
+        address="examples.fashion:MODEL",
         name="fashion",
         policy=policy,
         target=policy.targets[0],

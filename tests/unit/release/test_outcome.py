@@ -35,7 +35,7 @@ def request_(bundles) -> RegionRequest:
     target = bundles.artifact().request.target
     parts = {"model": "a"}
     return RegionRequest(
-        model="m:MODEL",
+        address="m:MODEL",
         name="tiny",
         policy=PolicyBook().load("eu"),
         target=target,

@@ -9,7 +9,7 @@ from regiolect.errors import RegistryError
 from regiolect.integrity import digest_of
 from regiolect.planning import Plan, PlannedEngine, RegionRequest
 from regiolect.policy import PolicyBook
-from regiolect.release.outcome import Registered, rows_of
+from regiolect.release.outcome import Publication, rows_of
 
 
 @pytest.fixture
@@ -30,19 +30,19 @@ def champion(of: RegionOutcome, **changes: object) -> RegisteredEngine:
     return RegisteredEngine.model_validate({**fields, **changes})
 
 
-def row(of: RegionOutcome, registered: RegisteredEngine | Registered, built: bool = True) -> ReleaseRow:
+def row(of: RegionOutcome, published: RegisteredEngine | Publication, built: bool = True) -> ReleaseRow:
     policy = PolicyBook().load("eu")
     request = RegionRequest(
-        model="m:MODEL", name="tiny", policy=policy, target=of.target, build_key=of.build_key, key_parts={}
+        address="m:MODEL", name="tiny", policy=policy, target=of.target, build_key=of.build_key, key_parts={}
     )
     planned = PlannedEngine(
         region="eu", title="Europe", target=of.target.name, precision=None, action="build", reason="", request=request
     )
     rows = rows_of(
-        Plan(model="m:MODEL", name="tiny", engines=(planned,)),
+        Plan(address="m:MODEL", name="tiny", engines=(planned,)),
         {of.build_key: of},
         {of.build_key} if built else set(),
-        {"eu": Published(champion=registered) if isinstance(registered, RegisteredEngine) else registered},
+        {"eu": Published(champion=published) if isinstance(published, RegisteredEngine) else published},
     )
     return rows[0]
 

@@ -13,7 +13,8 @@ import pytest
 from regiolect.contracts import Blob, Target
 from regiolect.errors import ContentMissing, ForeignStore, InvalidSetting, StorageError
 from regiolect.integrity import digest_bytes
-from regiolect.settings import load_settings
+from regiolect.policy import PolicyBook
+from regiolect.settings import load_settings, shared_store, store_of
 from regiolect.storage import LocalStore, RegionalStore, S3Store, Store, find_store, open_store
 from tests.seaweed import Seaweed
 
@@ -67,6 +68,15 @@ def test_a_relative_folder_is_made_absolute_once(environment: pytest.MonkeyPatch
     environment.chdir("/")
     blob = load_settings().store("eu").put_bytes(b"engine")
     assert blob.uri.startswith((tmp_path / "kept" / "eu" / "blobs").as_uri())
+
+
+def test_what_is_of_a_region_is_kept_with_it_and_the_rest_is_shared(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.setenv("REGIOLECT_STORE", "kept/{region}")
+    own, shared = store_of(PolicyBook().load("eu")).put_bytes(b"engine"), shared_store().put_bytes(b"graph")
+    assert own.uri.startswith((tmp_path / "kept" / "eu" / "blobs").as_uri())
+    assert shared.uri.startswith((tmp_path / "kept" / "shared" / "blobs").as_uri())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from regiolect.contracts import Blob, NamedBlob
 from regiolect.storage import LocalStore
-from regiolect.storage.stage_cache import remember
+from regiolect.storage.stage_cache import cached
 
 
 class Maker:
@@ -28,23 +28,23 @@ def store(tmp_path: Path) -> LocalStore:
 
 def test_the_same_inputs_are_made_once(store: LocalStore) -> None:
     make = Maker(store)
-    first = remember(store, "stage", {"model": "a"}, NamedBlob, make)
-    assert remember(store, "stage", {"model": "a"}, NamedBlob, make) == first
+    first = cached(store, "stage", {"model": "a"}, NamedBlob, make)
+    assert cached(store, "stage", {"model": "a"}, NamedBlob, make) == first
     assert make.calls == 1
 
 
 def test_other_inputs_are_made_again(store: LocalStore) -> None:
     make = Maker(store)
     for model in ("a", "b"):
-        remember(store, "stage", {"model": model}, NamedBlob, make)
+        cached(store, "stage", {"model": model}, NamedBlob, make)
     assert make.calls == 2
 
 
 def test_a_result_whose_content_is_gone_is_made_again(store: LocalStore) -> None:
     make = Maker(store)
-    kept: Blob = remember(store, "stage", {"model": "a"}, NamedBlob, make).blob
+    kept: Blob = cached(store, "stage", {"model": "a"}, NamedBlob, make).blob
     store.path_of(kept).unlink()
-    again = remember(store, "stage", {"model": "a"}, NamedBlob, make)
+    again = cached(store, "stage", {"model": "a"}, NamedBlob, make)
     assert make.calls == 2
     assert store.path_of(again.blob).read_bytes() == b"content"
 
@@ -54,9 +54,9 @@ def test_a_stage_that_fails_leaves_no_record(store: LocalStore) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        remember(store, "stage", {"model": "a"}, NamedBlob, fail)
+        cached(store, "stage", {"model": "a"}, NamedBlob, fail)
     make = Maker(store)
-    remember(store, "stage", {"model": "a"}, NamedBlob, make)
+    cached(store, "stage", {"model": "a"}, NamedBlob, make)
     assert make.calls == 1
 
 

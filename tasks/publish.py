@@ -1,4 +1,4 @@
-"""Approved engines to the MLflow registry."""
+"""A region's approved engines to its consumers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from regiolect.errors import RegiolectError
 from regiolect.planning import RegionRequest
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
+from regiolect.release import publish as publishing
 from regiolect.release import stages
-from regiolect.release.publish import publish
-from regiolect.settings import load_settings
+from regiolect.settings import load_settings, store_of
 from tasks.in_child import in_child, one_child
 from tasks.registration_lock import one_release_at_a_time
 
@@ -24,20 +24,20 @@ from tasks.registration_lock import one_release_at_a_time
     tags=["registry"],
     cache_policy=NO_CACHE,
 )
-def register(
+def publish(
     address: str,
     model: ExportedModel,
     outcomes: tuple[RegionOutcome, ...],
     policy: RegionPolicy,
     left_out: tuple[str, ...] = (),
 ) -> Published:
-    store = load_settings().store(outcomes[0].region)
+    store = store_of(policy)
 
     def again(champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine) -> Blob:
         with one_child(f"the champion of {policy.region}"):
             return in_child(stages.answer_again, address, policy, champion, served, new)
 
-    return publish(model, outcomes, policy, store, _registry(), again, left_out)
+    return publishing.publish(model, outcomes, policy, store, _registry(), again, left_out)
 
 
 def champion(model: str, region: str) -> RegisteredEngine | None:

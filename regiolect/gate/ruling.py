@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from regiolect.contracts import Decision, GateRule, LossUnit
+from regiolect.contracts import Decision, GateRule, LossUnit, Verdict
 
-Outcome = Literal[Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED]
-
-SEVERITY: tuple[Outcome, ...] = (Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED)
+SEVERITY: tuple[Verdict, ...] = (Decision.APPROVED, Decision.INCONCLUSIVE, Decision.FAILED)
 UNITS: Mapping[LossUnit, str] = {
     LossUnit.ABSOLUTE_POINTS: "points",
     LossUnit.RELATIVE_PERCENT: "% of the reference's score",
@@ -18,11 +15,11 @@ UNITS: Mapping[LossUnit, str] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One rule's outcome and reason; of an inconclusive one, how large the gate set should be, if that would help."""
+class Ruling:
+    """One rule's verdict and reason; of an inconclusive one, how large the gate set should be, if that would help."""
 
     rule: GateRule
-    outcome: Outcome
+    verdict: Verdict
     reason: str
     samples_needed: int | None = None
 
