@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test collected lint format browser emulator benchmarks schema clean
+.PHONY: help demo test collected lint format browser emulator benchmarks pages schema clean
 
 help:
 	@echo "make demo        release the example in every region, with three engines that must be refused"
@@ -16,6 +16,7 @@ help:
 	@echo "make format      mend style"
 	@echo "make test        lint and all tests, as CI runs them; as root it installs a browser and an emulator by apt-get"
 	@echo "make benchmarks  measure again what benchmarks/results tells"
+	@echo "make pages       what the pages in docs/ take from the code: lists, errors, layers, the picture"
 	@echo "make schema      the JSON schema of policies, for editors"
 	@echo "make clean       remove the environment and the example's home"
 
@@ -85,6 +86,9 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.isolation
 	$(BIN)/python -m benchmarks.interrupts
 	$(BIN)/python -m benchmarks.serving
+
+pages: $(READY)
+	$(BIN)/python -m docs.from_code
 
 schema: $(READY)
 	$(BIN)/regiolect policies schema region_policies/schema.json

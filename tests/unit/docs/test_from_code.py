@@ -1,0 +1,48 @@
+"""The pages say what the code says."""
+
+from __future__ import annotations
+
+import re
+
+from docs.from_code import errors, picture
+from docs.from_code.code import ROOT, layers
+from docs.from_code.pages import outdated
+from regiolect.engines.catalog import names
+from regiolect.errors import RegiolectError
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "infra").rglob("*.md"))]
+
+
+def test_what_is_made_from_the_code_is_up_to_date() -> None:
+    old = [str(path.relative_to(ROOT)) for path in outdated()]
+    assert not old, f"make pages writes them anew: {', '.join(old)}"
+
+
+def test_every_variable_that_a_page_names_is_on_the_page_of_settings() -> None:
+    known = set(re.findall(r"^## (\w+)$", (DOCS / "reference" / "settings.md").read_text(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"\bREGIOLECT_[A-Z_]*[A-Z]\b", page.read_text())}
+    assert "REGIOLECT_POLICIES" in known
+    # Read by the Compose files alone.
+    assert named - known <= {"REGIOLECT_TAG"}
+
+
+def test_every_backend_has_its_section() -> None:
+    sections = re.findall(r"^## (.+)$", (DOCS / "reference" / "backends.md").read_text(), re.MULTILINE)
+    assert tuple(sections) == names()
+
+
+def test_nearly_every_error_that_is_raised_is_shown_as_it_is_said() -> None:
+    sections = re.split(r"^## ", errors.page(), flags=re.MULTILINE)[1:]
+    silent = {section.split()[0] for section in sections if "```" not in section}
+    leaves = {kind.__name__ for kind, _ in errors._tree(RegiolectError, 0) if not kind.__subclasses__()}
+    assert silent & leaves <= {"TargetNotServed"}
+
+
+def test_the_picture_tells_the_way_from_plan_to_register() -> None:
+    way = picture.steps()
+    assert [step.name for step in way][:: len(way) - 1] == ["plan", "register"]
+    known = {name for row in layers() for name in row} | set(picture.ABOVE)
+    assert {step.package for step in way} <= known
+    gate = next(step for step in way if step.name == "gate")
+    assert {"EngineArtifact", "Attestation", "EvaluationResult"} <= set(gate.reads)
