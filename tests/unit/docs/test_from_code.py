@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 
 from docs.from_code import errors, picture
@@ -33,7 +34,7 @@ def test_every_backend_has_its_section() -> None:
 
 
 def test_nearly_every_error_that_is_raised_is_shown_as_it_is_said() -> None:
-    sections = re.split(r"^## ", errors.page(), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## ", (DOCS / "reference" / "errors.md").read_text(), flags=re.MULTILINE)[1:]
     silent = {section.split()[0] for section in sections if "```" not in section}
     leaves = {kind.__name__ for kind, _ in errors._tree(RegiolectError, 0) if not kind.__subclasses__()}
     assert silent & leaves <= {"TargetNotServed"}
@@ -46,3 +47,14 @@ def test_the_picture_tells_the_way_from_plan_to_register() -> None:
     assert {step.package for step in way} <= known
     gate = next(step for step in way if step.name == "gate")
     assert {"EngineArtifact", "Attestation", "EvaluationResult"} <= set(gate.reads)
+
+
+def test_what_the_glossary_names_is_in_the_code() -> None:
+    page = (DOCS / "glossary.md").read_text()
+    named = re.findall(r"`(regiolect\.[\w.]+)`", page)
+    assert len(named) > 30
+    for name in named:
+        assert pkgutil.resolve_name(name) is not None
+    for part in page.split("\n## ")[1:]:
+        terms = [term.lower() for term in re.findall(r"^- \*\*(.+?)\*\*", part, re.MULTILINE)]
+        assert terms == sorted(terms)
