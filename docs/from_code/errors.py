@@ -21,7 +21,7 @@ def page() -> str:
     """The page of errors."""
     sayings = _sayings()
     tree = list(_tree(RegiolectError, 0))
-    index = "\n".join(f"{'  ' * depth}- [`{kind.__name__}`](#{kind.__name__.lower()})" for kind, depth in tree)
+    index = "\n".join(f"{'    ' * depth}- [`{kind.__name__}`](#{kind.__name__.lower()})" for kind, depth in tree)
     return "\n\n".join(
         [
             "# Named errors",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pkgutil
 import re
+from pathlib import Path
+
+import pytest
 
 from docs.from_code import errors, picture
 from docs.from_code.code import ROOT, layers
@@ -12,6 +15,7 @@ from regiolect.engines.catalog import names
 from regiolect.errors import RegiolectError
 
 DOCS = ROOT / "docs"
+LONGEST_CELL = 180
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "infra").rglob("*.md"))]
 
 
@@ -58,3 +62,14 @@ def test_what_the_glossary_names_is_in_the_code() -> None:
     for part in page.split("\n## ")[1:]:
         terms = [term.lower() for term in re.findall(r"^- \*\*(.+?)\*\*", part, re.MULTILINE)]
         assert terms == sorted(terms)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_paragraph_stands_in_a_cell(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    cells = [re.sub(r"\]\([^)]*\)", "]", cell) for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    assert [cell for cell in cells if len(cell) > LONGEST_CELL] == []
+
+
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
