@@ -17,7 +17,7 @@ from regiolect.errors import ForeignCalibration, InvalidSetting
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
-from regiolect.precision import coarser_than
+from regiolect.precision import wider_or_equal
 from regiolect.storage import Store
 from regiolect.storage.stage_cache import remember
 
@@ -55,7 +55,7 @@ def build_engine(
             remedy=f"run on local data: regiolect run {request.model} --regions {request.region}",
         )
     choice, table = chosen.choice, chosen.table
-    if coarser_than(Execution(choice.precision), request.policy.precision):
+    if not wider_or_equal(choice.precision, request.policy.precision):
         raise InvalidSetting(
             expected=f"a graph at least as wide as the {request.policy.precision} of {request.region!r}",
             found=choice.summary(),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from regiolect.contracts import Contract, Execution, Precision
 
-# One row per executed type, widest first. BF16 stands behind FP16: it keeps 8 bits of significand against 11.
+# Types of kernels, widest first. BF16 stands behind FP16: it keeps 8 bits of significand against 11.
 # TF32 keeps 11 as well, but has FP32's exponent, so it stands before FP16.
 WIDEST_FIRST: tuple[Execution, ...] = (
     Execution.FP32,
@@ -25,6 +25,9 @@ WIDEST_FIRST: tuple[Execution, ...] = (
 class Traits:
     """What is true of a precision, wherever that matters.
 
+    executes: types in which kernels of its engines may compute, widest first; the last is its own.
+    stored: ONNX's names of the element types in which its values are held, weights among them. A graph that holds one
+        of them counts as of this precision, so each belongs to one row.
     quantized: weights and activations are integers, clipped at thresholds that a method of calibration chooses.
     observed: what a graph of it, and the wider ones that may take its place, need to know of a region's activations.
     by_arithmetic: processors of two classes may answer differently, so that an engine is approved in one class, and
@@ -33,17 +36,46 @@ class Traits:
         round otherwise, and in coarser types more so.
     """
 
+    executes: tuple[Execution, ...]
+    stored: tuple[str, ...]
     quantized: bool
     observed: Literal["nothing", "ranges", "histograms"]
     by_arithmetic: bool
     alike: float
 
+    @property
+    def execution(self) -> Execution:
+        """The type of the kernels that are its own, which a policy may forbid."""
+        return self.executes[-1]
 
+
+# One row a precision, the widest first: a row's place is its width. `regiolect.contracts.Precision` has their names.
 _TRAITS: Mapping[Precision, Traits] = {
-    Precision.FP32: Traits(quantized=False, observed="nothing", by_arithmetic=False, alike=1e-3),
-    # It must not overflow.
-    Precision.FP16: Traits(quantized=False, observed="ranges", by_arithmetic=False, alike=2e-2),
-    Precision.INT8: Traits(quantized=True, observed="histograms", by_arithmetic=True, alike=1e-1),
+    Precision.FP32: Traits(
+        executes=(Execution.FP32,),
+        stored=("FLOAT",),
+        quantized=False,
+        observed="nothing",
+        by_arithmetic=False,
+        alike=1e-3,
+    ),
+    Precision.FP16: Traits(
+        executes=(Execution.FP32, Execution.TF32, Execution.FP16),
+        stored=("FLOAT16",),
+        quantized=False,
+        # It must not overflow.
+        observed="ranges",
+        by_arithmetic=False,
+        alike=2e-2,
+    ),
+    Precision.INT8: Traits(
+        executes=(Execution.FP32, Execution.TF32, Execution.FP16, Execution.BF16, Execution.INT8),
+        stored=("INT8", "UINT8"),
+        quantized=True,
+        observed="histograms",
+        by_arithmetic=True,
+        alike=1e-1,
+    ),
 }
 
 
@@ -54,12 +86,27 @@ def traits(precision: Precision) -> Traits:
 
 def coarser_than(executed: Execution, floor: Precision) -> bool:
     """Whether a kernel of type `executed` computes more coarsely than a policy's precision allows."""
-    return WIDEST_FIRST.index(executed) > WIDEST_FIRST.index(Execution(floor))
+    return executed not in traits(floor).executes
+
+
+def differs_by_arithmetic(executed: Execution) -> bool:
+    """Whether kernels of type `executed` may answer differently in another class of arithmetic."""
+    return any(row.by_arithmetic and row.execution is executed for row in _TRAITS.values())
+
+
+def stored_in(*, quantized: bool) -> Mapping[str, Precision]:
+    """ONNX's names of the element types in which values are held, with the precision that each stands for.
+
+    Args:
+        quantized: those that are quantized values, or those that are not.
+    """
+    rows = [(each, row) for each, row in _TRAITS.items() if row.quantized is quantized]
+    return {name: each for each, row in rows for name in row.stored}
 
 
 def width(precision: Precision) -> int:
     """Place of a precision, widest first: 0 for FP32."""
-    return WIDEST_FIRST.index(Execution(precision))
+    return list(_TRAITS).index(precision)
 
 
 def wider_or_equal(precision: Precision, than: Precision) -> bool:

@@ -17,7 +17,8 @@ from docs.from_code.code import ROOT, parsed, project, table
 from regiolect.cli.app import app
 from regiolect.contracts import Precision
 from regiolect.engines.base import Backend
-from regiolect.engines.catalog import backend, names
+from regiolect.engines.catalog import backend
+from regiolect.engines.listed import OWN
 from regiolect.precision import WIDEST_FIRST, Recipe
 from regiolect.settings import Settings
 
@@ -26,7 +27,7 @@ from regiolect.settings import Settings
 
 def backends() -> str:
     """The page of backends."""
-    every = [backend(name) for name in names()]
+    every = [backend(name) for name in OWN]
     rows = [
         (
             f"[`{each.name}`](#{each.name})",
@@ -43,7 +44,8 @@ def backends() -> str:
         [
             "# Backends",
             "What a policy may name as `backend` of a target. A target's engine is built and run through it."
-            " [Targets](../targets.md) says what of each was seen to run, and where.",
+            " [Targets](../targets.md) says what of each was seen to run, and where. Other distributions may"
+            " [bring more](../extending/backend.md).",
             table(head, rows),
             "Under a precision stands how its graph is written: the integer type of activations, and the type of all"
             f" that is not quantized. What a kernel executes may be wider, never coarser; from wide to coarse:"
@@ -55,6 +57,8 @@ def backends() -> str:
 
 
 def _written(each: Backend, precision: Precision) -> str:
+    if precision not in each.recipes:
+        return "none"
     recipe: Recipe = each.recipe(precision, None)
     integers = "" if recipe.activation is None else f"{recipe.activation}, else "
     return f"{integers}{recipe.remainder.value}"

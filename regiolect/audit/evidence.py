@@ -98,7 +98,8 @@ def require_class(approved: ApprovedEngine) -> None:
     classed = backend in catalog.names() and catalog.backend(backend).classed
     if classed and traits(request.precision).by_arithmetic and judged_class(approved) is None:
         raise ClassNotTold(
-            expected=f"the class of arithmetic in which the INT8 engine for {request.target.name!r} was judged",
+            expected=f"the class of arithmetic in which the {request.precision} engine for {request.target.name!r} was "
+            "judged",
             found="neither a class nor instruction sets of a processor in its description, so that no host loads it",
             remedy="release the region again, which states the class; hosts take the region's wider engines until then",
         )
@@ -146,7 +147,7 @@ def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable |
     if approved.engine.calibration is None:
         if traits(request.precision).quantized:
             raise MissingThreshold(
-                expected=f"the calibration table of the INT8 engine for {request.slot!r}",
+                expected=f"the calibration table of the {request.precision} engine for {request.slot!r}",
                 found="none in the bundle",
                 remedy=RELEASE,
             )

@@ -116,10 +116,9 @@ def watched(
         MissingThreshold: `wanted` names what the graph does not make, or there is nothing to see.
         InvalidOnnx: the graph cannot be read or loaded.
     """
-    import onnxruntime
     from onnx import ModelProto, ValueInfoProto
 
-    from regiolect.engines.onnxruntime.session import open_graph, session_options
+    from regiolect.engines.reference import LIBRARY, open_graph, session_options
     from regiolect.graphs.protos import load, normalized
 
     path = store.path_of(model.graph)
@@ -142,7 +141,7 @@ def watched(
     options = session_options(threads)
     # Threads that wait by spinning would take the core on which another batch is being counted.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    refused = (f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads", "", "export it again")
+    refused = (f"a graph of {model.name!r} that {LIBRARY} loads", "", "export it again")
     with _vendor_errors(InvalidOnnx, *refused):
         session = open_graph(serialized, options)
     floats = {value.name for value in (*session.get_inputs(), *session.get_outputs()) if value.type == "tensor(float)"}
@@ -190,11 +189,10 @@ def _require_known(names: Sequence[str], known: Collection[str], model: Exported
 
 @contextmanager
 def _vendor_errors(kind: type[RegiolectError], expected: str, found: str, remedy: str) -> Iterator[None]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from regiolect.engines.reference import FAILURES
 
-    own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
     try:
         yield
-    except (*own, state.RuntimeException, state.EPFail, RuntimeError, ValueError) as error:
+    except FAILURES as error:
         reason = " ".join(str(error).split())[:500]
         raise kind(expected=expected, found=f"{found}{reason}", remedy=remedy) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.options import JsonFile, Policies, Regions, Verbose, names_in, settings_with
+from regiolect.engines.listed import DEFAULT
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -28,7 +29,7 @@ def study_calibration(
     model: Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")],
     seeds: Annotated[int, typer.Option("--seeds", "-n", help="Draws of calibration samples per region; 2 or more.")],
     regions: Regions = "",
-    backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = "openvino",
+    backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = DEFAULT,
     method: Annotated[str, typer.Option("--method", help="How thresholds are chosen.")] = "entropy",
     samples: Annotated[
         int | None,

@@ -12,13 +12,14 @@ from regiolect import __version__
 from regiolect.contracts import short
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.engines import catalog
+from regiolect.engines.listed import OWN, REFERENCE
 from regiolect.errors import BackendUnavailable, DeviceLost
 from regiolect.identity.toolchain import own_code
 
 DISTRIBUTION = "regiolect"
 CORE = ""
-# Without these nothing is released on this machine. Backends are looked at by themselves; ONNX Runtime also calibrates.
-NEEDED = frozenset({CORE, "onnxruntime", "orchestrator", "registry", "release"})
+# Without these nothing is released on this machine. Backends are looked at by themselves; one also calibrates.
+NEEDED = frozenset({CORE, REFERENCE, "orchestrator", "registry", "release"})
 _LEFT_OUT = frozenset({"dev"})
 _WHY = {
     "fastapi": "with newer ones every flow of Prefect 3.8 ends in \"unexpected keyword argument 'min_items'\"",
@@ -77,7 +78,7 @@ def _belongs(requirement: Requirement, extra: str) -> bool:
 
 def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> Finding:
     name = f"packages: {extra or 'core'}"
-    backend = catalog.backend(extra) if extra in catalog.names() else None
+    backend = catalog.backend(extra) if extra in OWN else None
     present: list[str] = []
     missing: list[str] = []
     outside: list[str] = []
@@ -113,15 +114,16 @@ def backends(targets: Mapping[str, Sequence[str]], *, elsewhere: bool) -> Iterat
         elsewhere: engines are built on other machines, so that one without a backend here is no mistake.
     """
     for backend_name, names in targets.items():
-        name, backend = f"backend {backend_name}", catalog.backend(backend_name)
-        expected = f"{backend.distribution} to load, for {', '.join(names)}"
+        name = f"backend {backend_name}"
         try:
+            backend = catalog.backend(backend_name)
             backend.require()
             obstacle = backend.obstacle()
         except (BackendUnavailable, DeviceLost) as error:
             yield told(name, error, "note" if elsewhere else "wrong")
             continue
         if obstacle is None:
+            expected = f"{backend.distribution} to load, for {', '.join(names)}"
             yield ok(name, expected, f"{backend.distribution} {backend.version()}, for {', '.join(names)}")
         else:
             yield note(

@@ -5,12 +5,9 @@ The checks are here, once; a backend writes only the underscored methods. Nothin
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, final
 
@@ -30,6 +27,8 @@ from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.engines.engine import Engine, excerpt, remedy_for
 from regiolect.engines.files import verified_bytes
 from regiolect.engines.inputs import require_profiles
+from regiolect.engines.library import Library
+from regiolect.engines.listed import brought_by, elsewhere
 from regiolect.engines.obstacle import Obstacle, device_for
 from regiolect.engines.origin import metadata_of
 from regiolect.errors import (
@@ -58,70 +57,30 @@ class NoOptions(Contract):
     """Of a backend whose builder has no settings that a policy may state."""
 
 
-class Backend(ABC):
+class Backend(Library, ABC):
     """Builds and loads engines through one vendor's library.
 
-    Attributes:
-        name: as policies write it.
-        distribution: the installed distribution that carries the library.
-        carried_by: distributions of the same module that build and run engines as well, and exclude `distribution`.
-        builds_with: distributions of the same module that build engines as well, and may not run them.
-        module: the library's import name.
+    Attributes: those of `Library`, and
         file_names: the files of an engine.
+        recipes: how each precision that it has is written into the graph.
         options: what a policy may state in a target's `options`.
         tunable: names of the settings that a configuration may hold. None of them bears on precision.
         binding: names of the fingerprint's entries in which an engine and a machine must agree for it to run there.
+        anywhere: whether engines need no device of their own, and run on every machine that has the library.
         classed: whether answers of INT8 engines depend on the processor's class of arithmetic.
     """
 
-    name: ClassVar[str]
-    distribution: ClassVar[str]
-    carried_by: ClassVar[tuple[str, ...]] = ()
-    builds_with: ClassVar[tuple[str, ...]] = ()
-    module: ClassVar[str]
     file_names: ClassVar[tuple[str, ...]]
+    recipes: ClassVar[Mapping[Precision, Recipe]]
     options: ClassVar[type[Contract]] = NoOptions
     tunable: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[frozenset[str]] = frozenset({"backend"})
+    anywhere: ClassVar[bool] = False
     classed: ClassVar[bool] = False
 
-    @final
-    def version(self) -> str:
-        """Version of the vendor's library; cheap, imports nothing.
-
-        Raises:
-            BackendUnavailable: it is not installed.
-        """
-        found = _installed(self.distribution, *self.carried_by, *self.builds_with)
-        if found is None:
-            raise self._unavailable("it is not installed")
-        return importlib.metadata.version(found)
-
-    @final
-    def carrier(self) -> str:
-        """The distribution that runs engines here: the one of them that is installed, else `distribution`."""
-        return _installed(self.distribution, *self.carried_by) or self.distribution
-
-    def installation(self) -> str:
-        """The command that installs the vendor's library here; the version of `carrier` may follow it."""
-        return f"pip install 'regiolect[{self.name}]'"
-
-    @final
-    def require(self) -> None:
-        """Import the vendor's library.
-
-        Raises:
-            BackendUnavailable: it is not installed, or does not load.
-        """
-        self.version()
-        try:
-            importlib.import_module(self.module)
-        except (ImportError, OSError) as error:
-            raise self._unavailable(f"it does not load: {excerpt(error)}") from error
-
     def fingerprint(self) -> Mapping[str, str]:
-        """What an engine built now depends on besides its request: library, and the machine it is for. Cheap."""
-        return {"backend": self.name, "version": self.version(), **cpu_fingerprint()}
+        """What an engine built now depends on besides its request: libraries, and the machine it is for. Cheap."""
+        return {"backend": self.name, "version": self.version(), **brought_by(self.name), **cpu_fingerprint()}
 
     def built_on(self) -> Mapping[str, str]:
         """What an artifact tells of the machine that built it, on which it is measured next: the fingerprint, and what
@@ -193,7 +152,6 @@ class Backend(ABC):
         """The target as its FP32 baseline is built for it: there may be no FP32 kernels for all that is asked for."""
         return target
 
-    @abstractmethod
     def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
         """How this backend wants a precision written into the graph.
 
@@ -201,7 +159,17 @@ class Backend(ABC):
             precision: the type of the graph.
             arithmetic: the class that the engine is for, as `arithmetic` of the process that will run it. Where it is
                 not known, the graph is one that is right in every class.
+
+        Raises:
+            BuildFailed: the backend does not have that precision.
         """
+        if precision not in self.recipes:
+            raise BuildFailed(
+                expected=f"a precision that {self.name} has: {', '.join(self.recipes)}",
+                found=f"{precision}, for which it has no recipe",
+                remedy="state one of these precisions in the policy, or name another backend in its targets",
+            )
+        return self.recipes[precision]
 
     @final
     def recipe_here(self, precision: Precision) -> Recipe:
@@ -325,7 +293,7 @@ class Backend(ABC):
                 + ", ".join(f"{each.what} {each.engine}" for each in needed),
                 found=", ".join(each.host for each in needed),
                 remedy="; ".join(each.remedy for each in needed if each.remedy)
-                or "run it on its own target, or name the backend openvino or onnxruntime in the policy's targets",
+                or f"run it on its own target, or {elsewhere(self.name)}",
             )
         self.require()
         try:
@@ -347,23 +315,11 @@ class Backend(ABC):
             )
         return engine
 
-    def _unavailable(self, found: str) -> BackendUnavailable:
-        return BackendUnavailable(
-            expected=f"the library of backend {self.name!r}, distribution {self.distribution!r}",
-            found=found,
-            remedy=self._no_software(found).remedy,
-        )
-
-    def _no_software(self, found: str) -> Obstacle:
-        """What `pip` mends."""
-        return Obstacle("software", found, self.installation())
-
     def _no_device(self, found: str | None) -> Obstacle | None:
         """What only another machine mends, or another policy; None if nothing was found."""
         if found is None:
             return None
-        remedy = "run it on its own target, or name the backend openvino or onnxruntime in the policy's targets"
-        return Obstacle("device", found, remedy)
+        return Obstacle("device", found, f"run it on its own target, or {elsewhere(self.name)}")
 
     def _lacking(self, artifact: EngineArtifact, obstacle: Obstacle) -> Misfit:
         """An obstacle, as that which keeps an engine from running here."""
@@ -389,12 +345,3 @@ class Backend(ABC):
     @abstractmethod
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         """What the vendor's library raises; asked for only when something was raised."""
-
-
-def _installed(*distributions: str) -> str | None:
-    """The first of them that is installed."""
-    for name in distributions:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version(name)
-            return name
-    return None

@@ -1,29 +1,16 @@
-"""The list of backends. Each is named by a dotted path and imported only when it is asked for."""
+"""Backends by name. `regiolect.engines.listed` holds the list; each is imported only when it is asked for."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 from typing import TYPE_CHECKING
 
-from regiolect.errors import UnknownBackend
+from regiolect.engines.listed import class_of, names
+from regiolect.errors import BackendUnavailable, UnknownBackend
 
 if TYPE_CHECKING:
     from regiolect.engines.base import Backend
-
-_BACKENDS = {
-    "openvino": "regiolect.engines.openvino.backend:OpenVinoBackend",
-    "onnxruntime": "regiolect.engines.onnxruntime.backend:OnnxRuntimeBackend",
-    "onnxruntime-cuda": "regiolect.engines.onnxruntime.cuda:OnnxRuntimeCudaBackend",
-    "tensorrt": "regiolect.engines.tensorrt.backend:TensorRtBackend",
-    "tensorrt-rtx": "regiolect.engines.tensorrt.backend:TensorRtRtxBackend",
-}
-
-
-def names() -> tuple[str, ...]:
-    """Every backend's name, as policies write it."""
-    return tuple(_BACKENDS)
 
 
 @functools.cache
@@ -32,14 +19,33 @@ def backend(name: str) -> Backend:
 
     Raises:
         UnknownBackend: no such name.
+        BackendUnavailable: another distribution brings it, and what it brings cannot be imported or is no such backend.
     """
-    if name not in _BACKENDS:
-        near = difflib.get_close_matches(name, _BACKENDS, n=1, cutoff=0.4)
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         raise UnknownBackend(
-            expected=f"one of the backends {', '.join(_BACKENDS)}",
+            expected=f"one of the backends {', '.join(names())}",
             found=repr(name),
             remedy=f"did you mean {near[0]!r}?" if near else "name one of them in the policy's targets",
         )
-    module, _, attribute = _BACKENDS[name].partition(":")
-    found: Backend = getattr(importlib.import_module(module), attribute)()
-    return found
+    kind = class_of(name)
+    from regiolect.engines.base import Backend
+
+    if not (isinstance(kind, type) and issubclass(kind, Backend)):
+        raise BackendUnavailable(
+            expected=f"a subclass of regiolect.engines.base.Backend for {name!r}",
+            found=repr(kind),
+            remedy=f"mend the entry point {name!r} of the distribution that brings it",
+        )
+    stated = ("distribution", "module", "file_names", "recipes")
+    unwritten = [*(each for each in stated if not hasattr(kind, each)), *sorted(kind.__abstractmethods__)]
+    if unwritten:
+        raise BackendUnavailable(
+            expected=f"a backend {name!r} with every attribute and method that `Backend` leaves to it",
+            found=f"{kind.__name__} without {', '.join(unwritten)}",
+            remedy="write them; regiolect/engines/base.py says what each promises",
+        )
+    return kind()
+
+
+__all__ = ["backend", "names"]

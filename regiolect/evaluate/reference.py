@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import ExportedModel
 from regiolect.errors import ReferenceFailed
-from regiolect.export.parity import last_line, ort_failures
+from regiolect.export.parity import last_line
 from regiolect.storage import Store
 
 
 def reference_outputs(
     model: ExportedModel, inputs: Mapping[str, NDArray[Any]], store: Store, batch: int = 64
 ) -> dict[str, NDArray[Any]]:
-    """Outputs of the model's FP32 graph through ONNX Runtime's CPU provider, by output name.
+    """Outputs of the model's FP32 graph through `regiolect.engines.reference`, by output name.
 
     A model that came as a torch module was compared with this graph, through this library, when it was exported. An
-    engine of another backend shares nothing with the reference. An engine of the backend onnxruntime shares the
-    library, but not the typed graph: a fault of ONNX Runtime's own can hide in both.
+    engine of another library shares nothing with the reference. An engine of the same one shares the library, but not
+    the typed graph: a fault of ONNX Runtime's own can hide in both.
 
     Args:
         model: the exported model.
@@ -32,9 +32,7 @@ def reference_outputs(
         ReferenceFailed: ONNX Runtime cannot load or run the graph, or an output has another number of rows.
         StorageError, IntegrityError: the graph is not in the store, or was changed there.
     """
-    import onnxruntime
-
-    from regiolect.engines.onnxruntime.session import open_graph, session_options
+    from regiolect.engines.reference import FAILURES, LIBRARY, open_graph, session_options
 
     path = store.path_of(model.reference)
     count = len(next(iter(inputs.values())))
@@ -44,10 +42,10 @@ def reference_outputs(
             session.run(list(model.outputs), {name: array[start : start + batch] for name, array in inputs.items()})
             for start in range(0, count, batch)
         ]
-    except ort_failures() as error:
+    except FAILURES as error:
         shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in inputs.items())
         raise ReferenceFailed(
-            expected=f"the FP32 graph of {model.name!r} to run on {shapes} in ONNX Runtime {onnxruntime.__version__}",
+            expected=f"the FP32 graph of {model.name!r} to run on {shapes} in {LIBRARY}",
             found=last_line(error),
             remedy="free memory if it ran out; otherwise make the gate set's inputs fit the ModelSpec, or export anew: "
             "regiolect run MODEL --force",

@@ -85,16 +85,13 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
     Raises:
         InvalidOnnx: ONNX Runtime refuses the graph; the runner itself raises it for inputs that it cannot take.
     """
-    import onnxruntime
+    from regiolect.engines.reference import FAILURES, LIBRARY, open_graph, session_options
 
-    from regiolect.engines.onnxruntime.session import open_graph, session_options
-
-    failures = ort_failures()
     try:
         session = open_graph(model, session_options())
-    except failures as error:
+    except FAILURES as error:
         raise InvalidOnnx(
-            expected=f"a graph of {spec.name!r} that ONNX Runtime {onnxruntime.__version__} loads",
+            expected=f"a graph of {spec.name!r} that {LIBRARY} loads",
             found=last_line(error),
             remedy="export the model again with a current exporter and opset 20",
         ) from error
@@ -102,7 +99,7 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
     def run(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:
             return list(session.run(list(spec.outputs), dict(inputs)))
-        except failures as error:
+        except FAILURES as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise InvalidOnnx(
                 expected=f"a graph of {spec.name!r} that runs on {shapes}",
@@ -111,14 +108,6 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
             ) from error
 
     return run
-
-
-def ort_failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises of its own accord."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
-    return (*own, state.RuntimeException, state.EPFail, RuntimeError, ValueError)
 
 
 def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> ParityReport:

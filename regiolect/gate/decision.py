@@ -10,7 +10,6 @@ from regiolect.contracts import (
     Decision,
     EngineArtifact,
     EvaluationResult,
-    Execution,
     GateDecision,
     short,
     surely_better,
@@ -23,7 +22,7 @@ from regiolect.gate.slices import judge_slices
 from regiolect.gate.speed import speed_verdicts
 from regiolect.gate.verdict import SEVERITY, UNITS, Verdict
 from regiolect.policy import RegionPolicy
-from regiolect.precision import coarser_than, traits
+from regiolect.precision import coarser_than, differs_by_arithmetic, traits, wider_or_equal
 
 
 def decide_gate(
@@ -139,13 +138,19 @@ def _needed(verdicts: Sequence[Verdict]) -> int | None:
 
 def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Verdict]:
     floor, built = policy.precision, engine.request.precision
-    held = [("graph holds", Execution(kind), count) for kind, count in attestation.graph.items()]
-    run = [("engine executes", kind, count) for kind, count in (attestation.executed or {}).items()]
+    held = [
+        ("graph holds", kind, traits(kind).execution, not wider_or_equal(kind, floor), count)
+        for kind, count in attestation.graph.items()
+    ]
+    run = [
+        ("engine executes", kind, kind, coarser_than(kind, floor), count)
+        for kind, count in (attestation.executed or {}).items()
+    ]
     wrong = []
-    for does, kind, count in held + run:
-        faults = [f"coarser than the policy's {floor}"] if coarser_than(kind, floor) else []
-        faults += [f"forbidden in region {policy.region!r}"] if kind in policy.forbidden else []
-        if not faults and kind is Execution.INT8 and not traits(built).by_arithmetic:
+    for does, kind, execution, coarser, count in (*held, *run):
+        faults = [f"coarser than the policy's {floor}"] if coarser else []
+        faults += [f"forbidden in region {policy.region!r}"] if execution in policy.forbidden else []
+        if not faults and differs_by_arithmetic(execution) and not traits(built).by_arithmetic:
             # Engines of wider precisions are loaded in every class of arithmetic, and have no self-test.
             faults = [f"in an engine that was built as {built}"]
         if faults and count > 0:
@@ -155,7 +160,7 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
                     "precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}"
                 )
             )
-    if coarser_than(Execution(built), floor):
+    if not wider_or_equal(built, floor):
         said = f"precision: the engine was built as {built}, coarser than the policy's {floor}"
         wrong.append(Verdict("precision", Decision.FAILED, said))
     return wrong or [
@@ -182,7 +187,8 @@ def _check_attested(engine: EngineArtifact, policy: RegionPolicy, attestation: A
             remedy="attest the engine again from its typed graph",
         )
     judged, ran = engine.request.arithmetic, attestation.arithmetic
-    if Execution.INT8 in attestation.executed and judged is not None and ran is not judged:
+    bound = any(map(differs_by_arithmetic, attestation.executed))
+    if bound and judged is not None and ran is not judged:
         raise GateRefused(
             expected=f"an attestation from a machine of class {judged}, for which the engine was built",
             found=f"one of class {ran}" if ran is not None else "one that does not tell its class",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regiolect.contracts import Blob, CalibrationTable, ExportedModel, GraphNode, Precision, RegionId
 from regiolect.errors import AlreadyQuantized, CalibrationError, InvalidSetting, MissingThreshold
-from regiolect.precision import Recipe, traits
+from regiolect.precision import Recipe, traits, width
 from regiolect.storage import Store
 
 if TYPE_CHECKING:
@@ -179,13 +179,16 @@ def _refuse_quantized(graph: ModelProto, model: ExportedModel, region: RegionId,
     from regiolect.graphs import scan
 
     nodes = scan.typed_nodes(graph)
-    narrow = [node.name for node in nodes if node.precision is Precision.INT8]
+    narrow = [node for node in nodes if traits(node.precision).quantized]
     if narrow:
+        first = narrow[0]
+        held = " and ".join(sorted({node.precision for node in narrow}))
+        coarsest = max((node.precision for node in narrow), key=width)
         raise AlreadyQuantized(
-            expected=f"a model {model.name!r} without INT8 for the {precision} graph of region {region!r}",
-            found=f"{len(narrow)} of its {len(nodes)} compute nodes in INT8 as it arrives, the first {narrow[0]!r}",
-            remedy=f"state `precision: INT8` in the policy of {region}; or make the model as it was before it was "
-            "quantized the `loader` of the ModelSpec, and let each region's policy quantize it",
+            expected=f"a model {model.name!r} without {held} for the {precision} graph of region {region!r}",
+            found=f"{len(narrow)} of its {len(nodes)} compute nodes in {held} as it arrives, the first {first.name!r}",
+            remedy=f"state `precision: {coarsest}` in the policy of {region}; or make the model as it was before it "
+            "was quantized the `loader` of the ModelSpec, and let each region's policy quantize it",
         )
 
 

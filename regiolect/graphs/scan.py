@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from regiolect.contracts import Execution, GraphNode, Precision
+from regiolect.contracts import GraphNode, Precision
 from regiolect.errors import InvalidOnnx, UnsupportedOperator
 from regiolect.graphs.protos import MOVES_ONE_INPUT, attribute_graphs, check, inlined, is_standard, tensor_types
-from regiolect.precision import WIDEST_FIRST
+from regiolect.precision import stored_in, traits, width
 
 # Operators that convert, move or describe values and compute nothing on them.
 _NO_COMPUTE = MOVES_ONE_INPUT | {
@@ -37,18 +37,22 @@ _VALUES: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Shape", "Size", "ConstantOfShape", "EyeLike", "IsNaN", "IsInf", "SequenceLength"), ()),
 }
 _INTEGER_COMPUTE = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
-_FLOATS: dict[int, Precision] = {TensorProto.FLOAT: Precision.FP32, TensorProto.FLOAT16: Precision.FP16}
-_EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
+# Element types of values, and of quantized ones, with the precision that each stands for.
+_FLOATS, _INTEGERS = (
+    {TensorProto.DataType.Value(name): precision for name, precision in stored_in(quantized=quantized).items()}
+    for quantized in (False, True)
+)
 _SIXTEEN_BITS = (TensorProto.INT16, TensorProto.UINT16)
 _NOT_FLOAT = frozenset(
     {
         *(TensorProto.BOOL, TensorProto.STRING, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32),
         *(TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+        *_INTEGERS,
     }
 )
 # Quantized values that DequantizeLinear may take. A bias in int32 is no coarse operand: integer kernels add it to an
 # int32 sum.
-_QUANTIZED = (*_EIGHT_BITS, TensorProto.INT32)
+_QUANTIZED = (*_INTEGERS, TensorProto.INT32)
 # Attributes that name the type in which an operator computes inside, whatever its tensors are.
 _INNER_TYPES = frozenset({"stash_type", "softmax_precision", "precision"})
 
@@ -164,7 +168,7 @@ def _judged(node: NodeProto, kinds: Mapping[str, int], values: _Values) -> tuple
         # Arithmetic on indices, unless the integers are quantized values.
         logical = all(kinds[name] == TensorProto.BOOL for name in node.output if name)
         held = None if logical else _coarsest(value.narrowest for value in read)
-        return (Precision.INT8 if held is Precision.INT8 else None), _Value(held, constant)
+        return (held if held is not None and traits(held).quantized else None), _Value(held, constant)
     held = _coarsest(
         value.narrowest for name, value in zip(node.input, read, strict=True) if name and kinds[name] in _FLOATS
     )
@@ -183,17 +187,17 @@ def _moved(node: NodeProto, kinds: Mapping[str, int], read: Sequence[_Value], co
         case "Constant" | "ConstantOfShape" | "EyeLike":
             return _stored(made) if node.op_type == "Constant" else _FLOATS.get(made)
         case "QuantizeLinear" | "DynamicQuantizeLinear":
-            return Precision.INT8 if made in _EIGHT_BITS else held
+            return _INTEGERS.get(made, held)
         case "DequantizeLinear":
             if source not in _QUANTIZED:
                 raise _unknown_type(node.input[0], node, source)
-            return Precision.INT8 if source in _EIGHT_BITS else held
+            return _INTEGERS.get(source, held)
         case "Cast" | "CastLike" if made in _FLOATS:
             if source in _SIXTEEN_BITS and constant:
                 raise _unknown_type(node.input[0], node, source)
             return _coarsest([held, _FLOATS[made]])
-        case "Cast" | "CastLike" if made in _EIGHT_BITS and source in _FLOATS:
-            return Precision.INT8
+        case "Cast" | "CastLike" if made in _INTEGERS and source in _FLOATS:
+            return _INTEGERS[made]
         case "Cast" | "CastLike" if made == TensorProto.BOOL:
             return None
         case _:
@@ -232,7 +236,7 @@ def _inner_types(node: NodeProto) -> list[int]:
 
 def _stored(kind: int) -> Precision | None:
     """What constants of an element type are held in; None for integers that are not quantized values."""
-    return Precision.INT8 if kind in _EIGHT_BITS else _FLOATS.get(kind)
+    return _INTEGERS.get(kind, _FLOATS.get(kind))
 
 
 def _merged(values: Iterable[_Value]) -> _Value:
@@ -241,11 +245,7 @@ def _merged(values: Iterable[_Value]) -> _Value:
 
 
 def _coarsest(found: Iterable[Precision | None]) -> Precision | None:
-    return max(
-        (precision for precision in found if precision is not None),
-        key=lambda precision: WIDEST_FIRST.index(Execution(precision)),
-        default=None,
-    )
+    return max((precision for precision in found if precision is not None), key=width, default=None)
 
 
 def _is_sequence(node: NodeProto) -> bool:

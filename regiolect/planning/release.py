@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from regiolect.contracts import Decision, RegionOutcome, SourceFiles, Target, failure_of, short
 from regiolect.errors import (
     BackendUnavailable,
+    BuildFailed,
     DeviceLost,
     ForeignArithmetic,
     RegiolectError,
@@ -208,7 +209,7 @@ def _plan_region(asked: _Asked, policy: RegionPolicy, store: Store) -> tuple[Pla
     def planned(target: Target) -> Iterator[PlannedEngine]:
         try:
             requests = requests_for(asked.address, asked.spec, policy, target, shared, store, on_pools=asked.on_pools)
-        except (BackendUnavailable, DeviceLost, ForeignArithmetic) as error:
+        except (BackendUnavailable, BuildFailed, DeviceLost, ForeignArithmetic) as error:
             requests, refused = (), _refused(policy.region, error, policy, target)
             yield refused if asked.wants(target) else _left_alone(refused)
         for request in requests:

@@ -117,7 +117,7 @@ def target_parts(target: Target) -> dict[str, str]:
 
 
 def has_classes(policy: RegionPolicy, target: Target) -> bool:
-    """Whether a target has an engine for each class of arithmetic: for INT8 through a backend whose answers differ."""
+    """Whether a target has an engine for each class of arithmetic: precision and backend are of those that differ."""
     return traits(policy.precision).by_arithmetic and backend(target.backend).classed
 
 
@@ -142,6 +142,7 @@ def requests_for(
 
     Raises:
         BackendUnavailable: the engine is to be built here, and the backend's library is not installed.
+        BuildFailed: the backend does not have the policy's precision.
         ForeignArithmetic: the engine is to be built here, and the policy does not take this machine's class.
         DeviceLost: the engine is to be built here, and the device does not answer.
     """
@@ -233,7 +234,8 @@ def class_here(policy: RegionPolicy, target: Target) -> Arithmetic | None:
     here, wanted = backend(target.backend).arithmetic(), target.arithmetic
     if here is None or (wanted and here not in wanted):
         raise ForeignArithmetic(
-            expected=f"a machine of class {' or '.join(wanted or Arithmetic)} for INT8 engines of {target.name!r}",
+            expected=f"a machine of class {' or '.join(wanted or Arithmetic)} for {policy.precision} engines of "
+            f"{target.name!r}",
             found="a processor that does not tell its class" if here is None else f"one of class {here}",
             remedy=f"release {policy.region} on a machine of such a class"
             + ("" if here is None else f", or add {here} to `arithmetic` of target {target.name} in its policy"),

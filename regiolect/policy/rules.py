@@ -238,7 +238,7 @@ class RegionPolicy(Contract):
     def _consistent(self) -> Self:
         # All at once, one a line, each naming its fields: whoever mends one wants to know of the others.
         found = []
-        if Execution(self.precision) in self.forbidden:
+        if traits(self.precision).execution in self.forbidden:
             found.append(f"precision {self.precision} is also listed in `forbidden`")
         if "batch" in self.shapes:
             found.append("shapes.batch: the batch has a field of its own, `batch`")
@@ -249,7 +249,7 @@ class RegionPolicy(Contract):
             if len(set(target.arithmetic)) != len(target.arithmetic):
                 found.append(f"targets: {target.name} lists a class of arithmetic twice")
         for precision in self.repair.fallback or ():
-            if Execution(precision) in self.forbidden:
+            if traits(precision).execution in self.forbidden:
                 found.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
             if precision is self.precision or not wider_or_equal(precision, self.precision):
                 found.append(f"repair.fallback lists {precision}, which is not wider than precision {self.precision}")
@@ -276,7 +276,7 @@ class RegionPolicy(Contract):
             for precision in sorted(Precision, key=lambda each: -width(each))
             if precision is not self.precision
             and wider_or_equal(precision, self.precision)
-            and Execution(precision) not in self.forbidden
+            and traits(precision).execution not in self.forbidden
         )
 
     def allows(self, execution: Execution) -> bool:

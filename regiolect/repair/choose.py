@@ -142,26 +142,27 @@ def _tried(choice: GraphChoice, selection: Scores, policy: RegionPolicy, worksho
 def _earned(
     kept: RepairStep, selection: Scores, policy: RegionPolicy, workshop: Workshop, steps: list[RepairStep]
 ) -> tuple[GraphChoice, Comparison | None, str]:
-    """Whether INT8 is worth it: the choice that ships, the figures, and a sentence."""
+    """Whether a quantized graph is worth it: the choice that ships, the figures, and a sentence."""
+    stated = kept.choice.precision
     for precision in policy.wider_precisions():
         wider = GraphChoice(precision=precision)
         try:
             comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
         except (ModelError, CalibrationError, BuildFailed) as error:
-            workshop.say(f"{policy.region}: {precision} cannot be built beside INT8: {error.found}")
+            workshop.say(f"{policy.region}: {precision} cannot be built beside {stated}: {error.found}")
             continue
         told = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
         if comparison.speedup >= comparison.required:
-            return kept.choice, comparison, f"INT8 earns its place: {told}"
+            return kept.choice, comparison, f"{stated} earns its place: {told}"
         other = next((step for step in steps if step.choice == wider), None)
         if other is None:
             other = _tried(wider, selection, policy, workshop)
             steps.append(other)
         # What is surely good enough is not given up for what may not be.
         if other.accepted or (not kept.accepted and other.loss <= policy.accuracy.limit):
-            return wider, comparison, f"INT8 is not worth it ({told}): {precision} is shipped"
-        return kept.choice, comparison, f"INT8 is not worth it ({told}), but {precision} loses too much"
-    return kept.choice, None, "no wider precision that the policy allows could be built to compare INT8 with"
+            return wider, comparison, f"{stated} is not worth it ({told}): {precision} is shipped"
+        return kept.choice, comparison, f"{stated} is not worth it ({told}), but {precision} loses too much"
+    return kept.choice, None, f"no wider precision that the policy allows could be built to compare {stated} with"
 
 
 def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str:

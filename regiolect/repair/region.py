@@ -14,7 +14,6 @@ from regiolect.contracts import (
     ExportedModel,
     GraphChoice,
     Observation,
-    Precision,
     SensitiveOperator,
     ValidatedCalibration,
 )
@@ -110,7 +109,7 @@ def _rank(
 ) -> tuple[SensitiveOperator, ...]:
     from regiolect.repair.sensitivity import rank_operators
 
-    recipe = backend(request.target.backend).recipe(Precision.INT8, request.arithmetic)
+    recipe = backend(request.target.backend).recipe(request.policy.precision, request.arithmetic)
     with sharing_machine():
         samples = read_samples(store.path_of(data.dataset.calibration.blob))
         return rank_operators(model, table, recipe, samples, store)

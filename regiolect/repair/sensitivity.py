@@ -18,9 +18,9 @@ from regiolect.precision import Recipe
 from regiolect.storage import Store
 
 if TYPE_CHECKING:
-    import onnxruntime
     from onnx import ModelProto
 
+    from regiolect.engines.reference import Session
     from regiolect.graphs.quantize import Twin
 
 Progress = Callable[[int, int], None]
@@ -119,31 +119,30 @@ def _measured(paired: ModelProto, twins: Sequence[Twin]) -> ModelProto:
     return paired
 
 
-def _open(graph: ModelProto, model: ExportedModel) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    from regiolect.engines.onnxruntime.session import open_graph, session_options
-    from regiolect.export.parity import last_line, ort_failures
+def _open(graph: ModelProto, model: ExportedModel) -> Session:
+    from regiolect.engines.reference import BASIC, FAILURES, LIBRARY, open_graph, session_options
+    from regiolect.export.parity import last_line
 
     options = session_options()
     # Beyond the basic ones, optimizations would replace twins by integer kernels that round in ways of their own.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = BASIC
     try:
         return open_graph(graph.SerializeToString(), options)
-    except ort_failures() as error:
+    except FAILURES as error:
         raise InvalidOnnx(
-            expected=f"a graph of {model.name!r} that ONNX Runtime {onnxruntime.__version__} loads",
+            expected=f"a graph of {model.name!r} that {LIBRARY} loads",
             found=last_line(error),
             remedy="export the model again, in an opset that this version reads",
         ) from error
 
 
-def _run(session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-    from regiolect.export.parity import last_line, ort_failures
+def _run(session: Session, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    from regiolect.engines.reference import FAILURES
+    from regiolect.export.parity import last_line
 
     try:
         return np.asarray(session.run(None, dict(feeds)), np.float64)
-    except ort_failures() as error:
+    except FAILURES as error:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
         raise InvalidSamples(
             expected="samples that the model's graph runs on",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regiolect.contracts import Decision, Drill, ReleaseRow
-from regiolect.report.words import LossFigures, kernel_words
+from regiolect.report.words import LossFigures, kernel_words, runs_wider
 
 # What is farther out is drawn as an arrow, so that one bad engine does not squash the others. In limits.
 FARTHEST_LEFT, FARTHEST_RIGHT = -1.5, 2.25
@@ -184,9 +184,7 @@ def _name(row: ReleaseRow) -> str:
 
 def _detail(row: ReleaseRow) -> str:
     precision = row.precision.value if row.precision else "precision unknown"
-    kernels = kernel_words(row)
-    wider = kernels == "FP32 kernels" and precision != "FP32"
-    return f"{precision} graph, {kernels}" if wider else precision
+    return f"{precision} graph, {kernel_words(row)}" if runs_wider(row) else precision
 
 
 def _limits(share: float) -> str:

@@ -131,7 +131,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome], layers: Lay
             confidences=sorted({entry.loss.confidence for entry in entries if entry.loss}),
             samples=sorted({row.samples for row in result.rows if row.samples}),
             machines=_machines(entries),
-            wider=any(e.row.precision is Precision.FP16 and e.kernels == "FP32 kernels" for e in entries),
+            wider=any(words.runs_wider(entry.row) for entry in entries),
             loss_plot=loss_plot(result.rows, result.drills),
             speed_plot=speed_plot(result.rows),
             registry=result.tracking_uri,

@@ -11,11 +11,13 @@ from regiolect.contracts import (
     Attestation,
     ChampionComparison,
     Decision,
+    Execution,
     GateDecision,
     ReleaseRow,
     Strength,
     surely_better,
 )
+from regiolect.precision import traits
 
 # Each decision has a sign as well as a colour: neither print nor every eye keeps colours apart.
 SIGNS: Mapping[Decision, str] = {
@@ -166,6 +168,12 @@ def kernel_words(row: ReleaseRow) -> str:
         return f"{counts[0][1]} kernels"
     *most, last = [f"{count} {kind}" for count, kind in counts]
     return f"{', '.join(most)} and {last} kernels"
+
+
+def runs_wider(row: ReleaseRow) -> bool:
+    """Whether nothing but FP32 kernels executed in an engine whose own are of another type."""
+    own = None if row.precision is None else traits(row.precision).execution
+    return own is not Execution.FP32 and kernel_words(row) == f"{Execution.FP32} kernels"
 
 
 def fusion_words(attestation: Attestation) -> str:

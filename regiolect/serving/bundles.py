@@ -16,7 +16,6 @@ from regiolect.bundle.verify import verify_bundle
 from regiolect.contracts import (
     ApprovedEngine,
     Configuration,
-    Execution,
     Preprocessing,
     TensorSpec,
     TunedEngine,
@@ -31,7 +30,7 @@ from regiolect.errors import EngineError, InvalidBundle, InvalidSamples, SelfTes
 from regiolect.host.cpu import UNKNOWN
 from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import digest_file
-from regiolect.precision import traits
+from regiolect.precision import differs_by_arithmetic, traits
 from regiolect.serving.preflight import Fit, not_runnable, passed_over, preflight, region_here, require_region
 from regiolect.signing.keyring import Keyring
 from regiolect.signing.trust import Trust
@@ -179,17 +178,19 @@ def open_engine(folder: Path, approved: ApprovedEngine, configuration: Configura
     again = f"regiolect run MODEL --regions {request.region}"
     if probes is None and traits(request.precision).by_arithmetic and request.arithmetic is not None:
         raise SelfTestFailed(
-            expected=f"a self-test of the INT8 engine for {request.target.name}, judged in class {request.arithmetic}",
+            expected=f"a self-test of the {request.precision} engine for {request.target.name}, judged in class "
+            f"{request.arithmetic}",
             found="none in its evaluation",
             remedy=f"release the region again, which keeps one: {again}",
         )
     backend, executed = catalog.backend(request.target.backend), approved.attestation.executed or {}
-    if not traits(request.precision).by_arithmetic and backend.classed and Execution.INT8 in executed:
+    bound = [kind for kind in executed if differs_by_arithmetic(kind)]
+    if bound and backend.classed and not traits(request.precision).by_arithmetic:
         raise SelfTestFailed(
-            expected=f"no INT8 kernels in the {request.precision} engine for {request.target.name}, which is loaded in "
-            "any class of arithmetic",
+            expected=f"no {' or '.join(bound)} kernels in the {request.precision} engine for {request.target.name}, "
+            "which is loaded in any class of arithmetic",
             found=f"{approved.attestation.summary()} where it was judged",
-            remedy=f"release the region again, as INT8 or from a model without Q/DQ nodes: {again}",
+            remedy=f"release the region again, as {' or '.join(bound)} or from a model without Q/DQ nodes: {again}",
         )
     engine = backend.load_from(approved.engine, folder / engine_folder(request.slot), configuration)
     return engine, None if probes is None else self_test(engine, folder / selftest_path(request.slot), probes)

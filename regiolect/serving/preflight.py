@@ -214,7 +214,8 @@ def _failed_comparison(artifact: EngineArtifact, error: RegiolectError | ValueEr
     target = artifact.request.target
     if isinstance(error, UnknownBackend):
         known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
-        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=OTHER_VERSION)
+        remedy = f"{OTHER_VERSION}, or the distribution that brings the backend {target.backend}"
+        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=remedy)
     if isinstance(error, DeviceLost):
         return Misfit(what=_LOST, engine=device_for(artifact), host=error.found, blocks=True, remedy=error.remedy)
     if isinstance(error, RegiolectError):

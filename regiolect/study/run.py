@@ -35,18 +35,21 @@ from regiolect.data import Samples, model_inputs
 from regiolect.engines.base import Backend
 from regiolect.engines.catalog import backend as backend_named
 from regiolect.engines.engine import Engine
+from regiolect.engines.listed import DEFAULT, anywhere
 from regiolect.errors import InvalidModelSpec, InvalidSetting, NotRunnableHere, StorageError, UnknownRegion
 from regiolect.host.lock import sharing_machine
 from regiolect.identity.toolchain import toolchain
 from regiolect.integrity import digest_of
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.precision import traits
 from regiolect.storage import LocalStore, Store
 from regiolect.study.data import Draws, RegionSets, as_calibration_set, digest_of_samples, read_sets
 from regiolect.study.estimates import Floats, cell_of, saving_of
 from regiolect.study.result import StudyRegion, StudyResult
 
 CONFIDENCE = 0.95
+PRECISION = Precision.INT8
 # Samples at a time: any batch may be asked of a study's engines, and a large one is quick.
 _PROFILE = BatchProfile(min=1, opt=64, max=64)
 
@@ -57,7 +60,7 @@ def run_study(
     *,
     seeds: int,
     regions: Sequence[str] | None = None,
-    backend: str = "openvino",
+    backend: str = DEFAULT,
     method: CalibrationMethod = CalibrationMethod.ENTROPY,
     samples: int | None = None,
     metric: str | None = None,
@@ -107,6 +110,7 @@ def run_study(
         graph=bench.model.graph.digest,
         metric=metric,
         method=method,
+        precision=PRECISION,
         backend=chosen.name,
         backend_version=chosen.version(),
         executed=executed,
@@ -175,17 +179,17 @@ class _Bench:
         from regiolect.calibrate import observe, table_of
         from regiolect.graphs import typed_graph
 
-        recipe = self.backend.recipe_here(Precision.INT8)
-        data, ranges = as_calibration_set(drawn, sets, store), recipe.remainder is Precision.FP16
+        recipe = self.backend.recipe_here(PRECISION)
+        data, ranges = as_calibration_set(drawn, sets, store), traits(recipe.remainder).observed != "nothing"
         table = table_of(observe(self.model, data, store, ranges=ranges), self.method)
-        graph = typed_graph(self.model, sets.region, Precision.INT8, recipe, table, store)
+        graph = typed_graph(self.model, sets.region, PRECISION, recipe, table, store)
         # Neither the digest of a policy nor a build key that any plan could ask for: no release takes it for its own.
         study = {"study": "calibration", "model": self.model.graph.digest, "table": digest_of(table)}
         request = BuildRequest(
             model=self.spec.name,
             region=sets.region,
             target=Target(name="study", backend=self.backend.name),
-            precision=Precision.INT8,
+            precision=PRECISION,
             graph=graph,
             inputs=self.model.inputs,
             outputs=self.model.outputs,
@@ -299,7 +303,7 @@ def _require_runnable(chosen: Backend) -> None:
             found=obstacle.found,
             remedy=obstacle.remedy
             if obstacle.kind == "software"
-            else "--backend openvino or --backend onnxruntime, or run the study where such engines run",
+            else f"{' or '.join(f'--backend {name}' for name in anywhere())}, or run the study where such engines run",
         )
 
 

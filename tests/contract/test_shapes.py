@@ -27,8 +27,8 @@ from regiolect.engines.engine import Engine
 from regiolect.errors import BuildFailed, ShapeOutsideProfile
 from regiolect.integrity import digest_bytes
 from regiolect.storage import LocalStore
+from tests.contract.backends import ASKED_ALL
 
-RUNNABLE = ("openvino", "onnxruntime")
 REACH = 5  # the network's kernel, in pixels of width
 PLAIN = DimensionProfile(min=8, opt=16, max=32)
 BUCKETS = DimensionProfile(min=8, opt=16, max=32, buckets=(8, 16, 32))
@@ -106,7 +106,7 @@ def reference(x: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(("map", "total"), session.run(["map", "total"], {"x": x}), strict=True))
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", ASKED_ALL)
 def test_every_size_of_a_plain_profile_is_taken_as_it_is_and_no_other(name: str, load: Callable[..., Engine]) -> None:
     engine = load(name, {"width": PLAIN})
     for width in (8, 9, 31, 32):
@@ -121,7 +121,7 @@ def test_every_size_of_a_plain_profile_is_taken_as_it_is_and_no_other(name: str,
                 run({"x": samples(width)})
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", ASKED_ALL)
 def test_a_narrower_sample_is_filled_up_to_the_next_bucket_with_zeros(name: str, load: Callable[..., Engine]) -> None:
     engine = load(name, {"width": BUCKETS})
     for width, bucket in ((1, 8), (7, 8), (8, 8), (9, 16), (16, 16), (17, 32), (32, 32)):
@@ -137,7 +137,7 @@ def test_a_narrower_sample_is_filled_up_to_the_next_bucket_with_zeros(name: str,
         assert not answer["map"][..., width:].any()
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", ASKED_ALL)
 def test_one_pixel_wider_than_the_largest_bucket_is_refused(name: str, load: Callable[..., Engine]) -> None:
     engine = load(name, {"width": BUCKETS})
     assert engine.run({"x": samples(32)})["map"].shape[-1] == 32 - REACH + 1
@@ -145,7 +145,7 @@ def test_one_pixel_wider_than_the_largest_bucket_is_refused(name: str, load: Cal
         engine.run({"x": samples(33)})
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", ASKED_ALL)
 def test_a_batch_and_a_width_are_padded_at_once(name: str, load: Callable[..., Engine]) -> None:
     engine = load(name, {"width": BUCKETS}, BatchProfile(min=1, opt=4, max=4, buckets=(2, 4)))
     for rows in (1, 3, 4, 11):
@@ -173,7 +173,7 @@ def test_a_tensorrt_rtx_plan_holds_the_profile(build: Callable[..., EngineArtifa
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", [*RUNNABLE, "tensorrt-rtx"])
+@pytest.mark.parametrize("name", dict.fromkeys([*ASKED_ALL, "tensorrt-rtx"]))
 def test_a_varying_size_without_a_profile_is_refused_with_the_policys_field(
     name: str, build: Callable[..., EngineArtifact]
 ) -> None:

@@ -2,34 +2,99 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from regiolect import precision
 from regiolect.calibrate.cached import observe_for
 from regiolect.contracts import Arithmetic, Decision, Execution, Precision
 from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.planning import has_classes
-from regiolect.precision import Traits, traits
+from regiolect.precision import WIDEST_FIRST, Traits, coarser_than, stored_in, traits, width
+from tests.made_up_precision import MEMBER, NAME, ROW
 from tests.unit.gate import cases
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Mapping[Precision, Traits]:
-    """The table, in which FP16 is as INT8 is and INT8 as FP32."""
+    """The table, in which FP16 is as INT8 is and INT8 as FP32, but that kernels of any type may execute."""
     made_up = {
         Precision.FP32: traits(Precision.FP32),
         Precision.FP16: traits(Precision.INT8),
-        Precision.INT8: traits(Precision.FP32),
+        Precision.INT8: replace(traits(Precision.FP32), executes=traits(Precision.INT8).executes),
     }
     monkeypatch.setattr(precision, "_TRAITS", made_up)
     return made_up
 
 
+# ------------------------------------------------------------------------------------------------ the table
+
+
+def test_every_precision_has_its_row_and_both_lists_begin_with_the_widest() -> None:
+    assert [width(each) for each in Precision] == list(range(len(Precision)))
+
+
 @pytest.mark.parametrize("each", Precision)
-def test_every_precision_has_its_row(each: Precision) -> None:
-    assert traits(each).alike > 0
+def test_what_satisfies_a_precision_is_its_own_type_and_every_wider_one(each: Precision) -> None:
+    row = traits(each)
+    assert row.executes == WIDEST_FIRST[: len(row.executes)]
+    assert row.execution == each.value
+    assert [kind for kind in Execution if not coarser_than(kind, each)] == list(row.executes)
+    assert row.alike > 0
+
+
+def test_a_stored_type_stands_for_one_precision() -> None:
+    named = [name for each in Precision for name in traits(each).stored]
+    assert len(set(named)) == len(named)
+    assert all(TensorProto.DataType.Value(name) for name in named)
+    assert stored_in(quantized=True) == {"INT8": Precision.INT8, "UINT8": Precision.INT8}
+    assert stored_in(quantized=False) == {"FLOAT": Precision.FP32, "FLOAT16": Precision.FP16}
+
+
+# ------------------------------------------------------------------------------------------------ one row more
+
+
+def added(path: Path, text: str, before: str) -> None:
+    """`text` put into a file, before the first place of `before`."""
+    whole = path.read_text()
+    assert before in whole
+    path.write_text(whole.replace(before, text + before, 1))
+
+
+def test_a_name_and_a_row_are_all_that_a_made_up_precision_needs(tmp_path: Path) -> None:
+    """Policies, width, planning, calibration, the scan of graphs, the gate and the report, in a copy of Regiolect."""
+    for package in ("regiolect", "region_policies"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    added(tmp_path / "regiolect/contracts/base.py", MEMBER, "\n\nclass Execution(StrEnum):")
+    added(tmp_path / "regiolect/precision.py", ROW, "}\n\n\ndef traits(")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.made_up_precision"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
+
+
+def test_without_its_row_it_is_no_precision() -> None:
+    """Else the test above would show nothing."""
+    assert NAME not in Precision.__members__
+
+
+# ------------------------------------------------------------------------------------------------ each column
 
 
 def test_a_row_says_whether_a_method_of_calibration_chooses_thresholds(rows: Mapping[Precision, Traits]) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.onnxruntime.configurations import TUNABLE, configurations
 from regiolect.engines.onnxruntime.recipe import RECIPES
 from regiolect.host.arithmetic import arithmetic_here
-from regiolect.precision import Recipe
 
 
 class OnnxRuntimeBackend(Backend):
@@ -23,7 +22,9 @@ class OnnxRuntimeBackend(Backend):
     carried_by: ClassVar[tuple[str, ...]] = ("onnxruntime-gpu",)
     module = "onnxruntime"
     file_names = ("engine.onnx",)
+    recipes = RECIPES
     tunable = TUNABLE
+    anywhere = True
     classed = True
 
     def installation(self) -> str:
@@ -36,9 +37,6 @@ class OnnxRuntimeBackend(Backend):
 
     def arithmetic(self) -> Arithmetic | None:
         return arithmetic_here()
-
-    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-        return RECIPES[precision]
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
         from regiolect.engines.onnxruntime.builder import build

@@ -6,7 +6,7 @@ import importlib.metadata
 import itertools
 from collections.abc import Mapping
 
-from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact, Precision
+from regiolect.contracts import Arithmetic, BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
 from regiolect.engines.inputs import few_shapes
@@ -16,7 +16,6 @@ from regiolect.engines.onnxruntime.configurations import CUDA_GRAPH
 from regiolect.engines.onnxruntime.recipe import CUDA_RECIPES
 from regiolect.errors import EngineLoadFailed
 from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
-from regiolect.precision import Recipe
 
 # What a GPU without TensorRT may gain by, each with the value that differs from the provider's own. `fuse_conv_bias` is
 # not among them: with ONNX Runtime 1.31 it gave wrong answers in FP32 beside CUDA graphs, failed in FP16 where a sum
@@ -34,15 +33,14 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     distribution = "onnxruntime-gpu"
     carried_by = ()
     builds_with = ("onnxruntime",)
+    recipes = CUDA_RECIPES
     tunable = frozenset(_CHOICES)
+    anywhere = False
     classed = False
 
     def arithmetic(self) -> Arithmetic | None:
         """None: GPUs sum 8 x 8 bit products in int32."""
         return None
-
-    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-        return CUDA_RECIPES[precision]
 
     def installation(self) -> str:
         # Installed beside each other, one overwrites the other's files.

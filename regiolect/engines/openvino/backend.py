@@ -11,7 +11,7 @@ from regiolect.engines.base import Backend
 from regiolect.engines.engine import Engine
 from regiolect.engines.openvino.configurations import TUNABLE, configurations
 from regiolect.engines.openvino.processor import kernels_arithmetic
-from regiolect.engines.openvino.recipe import recipe_for
+from regiolect.engines.openvino.recipe import RECIPES, for_arithmetic
 from regiolect.host.cpu import cpu_fingerprint
 from regiolect.precision import Recipe
 
@@ -23,7 +23,9 @@ class OpenVinoBackend(Backend):
     distribution = "openvino"
     module = "openvino"
     file_names = ("engine.xml", "engine.bin")
+    recipes = RECIPES
     tunable = TUNABLE
+    anywhere = True
     classed = True
 
     def configurations(self, request: BuildRequest) -> tuple[Configuration, ...]:
@@ -34,7 +36,7 @@ class OpenVinoBackend(Backend):
         return kernels_arithmetic(cpu_fingerprint(), os.environ)
 
     def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-        return recipe_for(precision, arithmetic)
+        return for_arithmetic(super().recipe(precision, arithmetic), arithmetic)
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
         from regiolect.engines.openvino.builder import build

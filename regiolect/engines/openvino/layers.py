@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import openvino
 
 from regiolect.contracts import Execution, LayerReport
+from regiolect.engines.listed import elsewhere
 from regiolect.errors import AttestationFailed
 from regiolect.precision import WIDEST_FIRST
 
@@ -99,7 +100,7 @@ def _precision(layer: openvino.Node, info: Mapping[str, str], operator: str) -> 
         raise AttestationFailed(
             expected="layers that OpenVINO lists one by one",
             found=f"layer {layer.get_friendly_name()!r} ({kind}), whose inner layers it does not list",
-            remedy="name the backend onnxruntime in the policy's targets, or export the model without control flow",
+            remedy=f"{elsewhere('openvino')}, or export the model without control flow",
         )
     written = info["outputPrecisions"].split(",")
     if kind in _NO_COMPUTE:

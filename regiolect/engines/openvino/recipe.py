@@ -16,12 +16,11 @@ RECIPES = {
 }
 
 
-def recipe_for(precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-    """How OpenVINO wants a precision written where its kernels have that arithmetic.
+def for_arithmetic(recipe: Recipe, arithmetic: Arithmetic | None) -> Recipe:
+    """A recipe of RECIPES as it is where OpenVINO's kernels have that arithmetic.
 
     Where they add pairs of products in int16 there are no others (docs/adr/0019).
     """
-    recipe = RECIPES[precision]
     if recipe.activation is None or sums_in_int32(arithmetic):
         return recipe
     return recipe.model_copy(update={"pairs_in_int16": True})

@@ -32,24 +32,22 @@ from regiolect.engines.tensorrt.recipe import (
 )
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
 from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
-from regiolect.precision import Recipe
 
-_RUNNABLE = tuple(dotted(name) for name in COMPUTE_CAPABILITIES[Precision.FP16])
+# GPUs that run plans of one precision at least.
+_RUNNABLE = tuple(dotted(name) for name in max(COMPUTE_CAPABILITIES.values(), key=len))
 
 
 class _TensorRt(Backend):
     """What both flavours share: an engine is a plan (engine.plan), strongly typed, of one flavour for ever."""
 
     file_names = ("engine.plan",)
+    recipes = RECIPES
     options: ClassVar[type[Options]]
     flavour: ClassVar[str]
 
     def arithmetic(self) -> Arithmetic | None:
         """None: GPUs sum 8 x 8 bit products in int32."""
         return None
-
-    def recipe(self, precision: Precision, arithmetic: Arithmetic | None) -> Recipe:
-        return RECIPES[precision]
 
     def _library(self) -> Mapping[str, str]:
         return {

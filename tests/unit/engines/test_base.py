@@ -9,33 +9,8 @@ import pytest
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.engine import Engine, excerpt
 from regiolect.engines.onnxruntime.backend import OnnxRuntimeBackend
-from regiolect.engines.openvino.backend import OpenVinoBackend
-from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, NotRunnableHere
+from regiolect.errors import BuildFailed, EngineLoadFailed, NotRunnableHere
 from tests.tiny_graph import dense
-
-
-class NotInstalled(OpenVinoBackend):
-    distribution = "regiolect-has-no-such-library"
-
-
-class NotLoading(OnnxRuntimeBackend):
-    module = "onnxruntime.no_such_module"
-
-
-@pytest.mark.parametrize(
-    ("broken", "found", "remedy"),
-    [
-        (NotInstalled(), "not installed", "pip install 'regiolect[openvino]'"),
-        (NotLoading(), "no_such_module", "pip install 'regiolect[onnxruntime]'"),
-    ],
-)
-def test_a_missing_library_is_named_with_what_to_install(
-    broken: OpenVinoBackend | OnnxRuntimeBackend, found: str, remedy: str
-) -> None:
-    with pytest.raises(BackendUnavailable) as caught:
-        broken.require()
-    assert found in caught.value.found
-    assert caught.value.remedy == remedy
 
 
 def test_an_excerpt_is_one_short_line() -> None:
