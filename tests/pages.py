@@ -1,4 +1,8 @@
-"""A page of docs/, run word for word: a block that begins with `# NAME.EXT` is that file, one of `sh` is typed."""
+"""A page of docs/, run word for word.
+
+A block of `python`, `yaml` or `toml` that begins with `# NAME.EXT` is that file, one of `diff` is applied, one of `sh`
+is typed. Blocks of other languages are left alone.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,15 @@ from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser
 
 ROOT = Path(__file__).parents[1]
+FILES = ("python", "yaml", "toml")
 
 
 def run_page(page: Path, folder: Path, *after: str) -> str:
-    """What the page's commands print in `folder`, with all that its text and `after` them.
+    """What the page's commands print in `folder`.
 
     Args:
-        page: Markdown with blocks of `python`, `yaml` and `sh`. Blocks of other languages are left alone.
-        folder: where files are written and commands are typed, in the page's order.
+        page: Markdown.
+        folder: where files are written and patched and commands are typed, in the page's order.
         after: more commands, typed at the end.
     """
     printed: list[str] = []
@@ -32,10 +37,17 @@ def run_page(page: Path, folder: Path, *after: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(example.parsed)
 
+    def patch(example: Example) -> None:
+        shell(f"git apply - <<'PATCH'\n{example.parsed}PATCH\n", folder)
+
     def type_in(example: Example) -> None:
         printed.append(shell(example.parsed, folder))
 
-    parsers = [CodeBlockParser("python", write), CodeBlockParser("yaml", write), CodeBlockParser("sh", type_in)]
+    parsers = [
+        *(CodeBlockParser(language, write) for language in FILES),
+        CodeBlockParser("diff", patch),
+        CodeBlockParser("sh", type_in),
+    ]
     for example in Document.parse(str(page), *parsers):
         example.evaluate()
     return "".join([*printed, *(shell(command, folder) for command in after)])
@@ -48,6 +60,8 @@ def shell(script: str, folder: Path) -> str:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "REGIOLECT_HOME": str(folder / "home"),
+        # A patch is of this folder, wherever it lies.
+        "GIT_CEILING_DIRECTORIES": str(folder.parent),
     }
     command = ["/bin/bash", "-e", "-o", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -167,7 +167,9 @@ def _placeholder(node: ast.expr) -> str:
             return _placeholder(argument)
         case ast.Call(args=[argument, *_]):
             return _placeholder(argument)
-        case ast.Subscript(value=value):
+        case ast.Call(func=called, args=[]) if not isinstance(called, ast.Attribute):
+            return _placeholder(called)
+        case ast.GeneratorExp(elt=value) | ast.ListComp(elt=value) | ast.Subscript(value=value):
             return _placeholder(value)
         case _:
             return "..."
