@@ -79,6 +79,9 @@ def _sayings() -> dict[str, list[Saying]]:
                 given = dict(zip(PARTS, call.args, strict=True))
             if given.keys() >= set(PARTS):
                 saying = tuple(_text(given[part], texts) for part in PARTS)
+                if not re.sub(r"<[^>]*>|\W", "", saying[0]):
+                    # Others' words throughout.
+                    continue
                 for name in sorted(_kinds(call, given, texts) & named):
                     if saying not in sayings[name]:
                         sayings[name].append(saying)
@@ -96,14 +99,29 @@ def _kinds(call: ast.Call, given: Texts, texts: Texts) -> set[str]:
 def _calls(module: ast.Module, constants: Texts) -> Iterator[tuple[ast.Call, Texts]]:
     """Every call, with the texts that names stand for there."""
     seen: set[ast.Call] = set()
-    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    every = list(ast.walk(module))
+    functions = [node for node in every if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     # The innermost first.
     for scope in (*reversed(functions), module):
         own = dict(_assigned(node for node in ast.walk(scope) if isinstance(node, ast.stmt)))
+        given = [] if isinstance(scope, ast.Module) else list(_given(scope, every))
         for node in ast.walk(scope):
             if isinstance(node, ast.Call) and node not in seen:
                 seen.add(node)
-                yield node, {**constants, **own}
+                yield from ((node, {**constants, **own, **texts}) for texts in given or [{}])
+
+
+def _given(helper: ast.FunctionDef | ast.AsyncFunctionDef, every: list[ast.AST]) -> Iterator[dict[str, ast.expr]]:
+    """What a function that is given an error's texts is called with in its module, by its parameters' names."""
+    names = [each.arg for each in helper.args.args if each.arg != "self"]
+    defaults = dict(zip(reversed(names), reversed(helper.args.defaults), strict=False))
+    for call in every if set(names) & set(PARTS) else ():
+        match call:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name == helper.name:
+                named = {each.arg: each.value for each in call.keywords if each.arg}
+                yield {**defaults, **dict(zip(names, call.args, strict=False)), **named}
+            case _:
+                pass
 
 
 def _assigned(statements: Iterator[ast.stmt] | list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
