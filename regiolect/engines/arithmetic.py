@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from regiolect.contracts import Arithmetic, EngineArtifact, Misfit
+from regiolect.contracts import Arithmetic, EngineArtifact, Misfit, Precision
 from regiolect.host.arithmetic import arithmetic_of
 from regiolect.host.cpu import UNKNOWN
-from regiolect.precision import traits
+from regiolect.precision import traits, wider_or_equal, width
 
 ARITHMETIC = "arithmetic"
 """The misfit of an engine that was judged in another class of arithmetic than the host's."""
@@ -42,7 +42,9 @@ def _remedy(artifact: EngineArtifact, judged: Arithmetic | None, here: Arithmeti
     request = artifact.request
     again = f"regiolect run MODEL --regions {request.region} --targets {request.target.name}"
     if here is None:
-        return f"load it where a processor tells its class, as on Linux; or let {request.region} state FP16"
+        wider_ones = (each for each in Precision if wider_or_equal(each, request.precision))
+        wider = max((each for each in wider_ones if not traits(each).by_arithmetic), key=width)
+        return f"load it where a processor tells its class, as on Linux; or let {request.region} state {wider}"
     if judged is None:
         return f"release it again, for its class of arithmetic was not kept: {again}"
     return f"release it on a machine like this one, which adds an engine of class {here}: {again}"
