@@ -37,24 +37,24 @@ def build(folder: Path) -> None:
             (pages / "api" / f"{name}.md").write_text(_api(name))
         shutil.copy(ROOT / "docs" / "site" / "extra.css", pages)
         config = Path(temporary) / "mkdocs.yml"
-        config.write_text(yaml.safe_dump(_configuration(), sort_keys=False))
+        config.write_text(yaml.safe_dump(configuration(), sort_keys=False))
         command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(config)]
         subprocess.run(command, check=True, cwd=ROOT)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(Path(temporary) / "site", folder)
 
 
-def _configuration() -> dict[str, Any]:
+def configuration() -> dict[str, Any]:
     """docs/site/mkdocs.yml, with what its navigation does not list by hand."""
-    configuration: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    stated: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
     decisions = [path for path in kept("docs/adr/*.md") if not path.endswith("README.md")]
-    configuration["nav"] += [
+    stated["nav"] += [
         {"Decisions": ["docs/adr/README.md", *decisions]},
         {"Examples, results": kept("examples/*.md", "benchmarks/*.md", "tests/*.md")},
         {"Python API": [{name: f"api/{name}.md"} for name in _parts()]},
     ]
-    configuration["plugins"][1]["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT)]
-    return configuration
+    stated["plugins"][1]["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT)]
+    return stated
 
 
 def kept(*what: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.from_code.code import ROOT
-from docs.from_code.site import build, kept
+from docs.from_code.site import build, configuration, kept
 
 PAGES = [ROOT / path for path in kept("*.md")]
 
@@ -20,6 +20,12 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     paths = [link.partition("#")[0] for link in links if not link.startswith(("#", "https://", "http://"))]
     # A folder is a page on no site.
     assert [path for path in paths if not (page.parent / path).is_file()] == []
+
+
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    named = set(re.findall(r"[\w./-]+\.md", str(configuration()["nav"])))
+    assert {path for path in kept("*.md") if path.startswith("docs/")} <= named
+    assert {path for path in named if not path.startswith("api/")} <= set(kept("*.md"))
 
 
 def test_the_site_is_built_and_no_page_link_or_anchor_is_missing(tmp_path: Path) -> None:
