@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test acceptance collected lint format browser emulator benchmarks schema clean
+.PHONY: help demo check test acceptance collected lint format browser emulator benchmarks docs pages schema clean
 
 help:
 	@echo "make demo        release the example in every region, with three engines that must be refused"
@@ -18,6 +18,8 @@ help:
 	@echo "make test        lint and all tests, as CI runs them; as root it installs a browser and an emulator by apt-get"
 	@echo "make acceptance  every kill and every attack, of which make test tries some; goes on where it was stopped"
 	@echo "make benchmarks  measure again what benchmarks/results tells"
+	@echo "make docs        the documentation as a site in site/, with the Python API; links are checked"
+	@echo "make pages       what the pages in docs/ take from the code: lists, errors, layers, the picture"
 	@echo "make schema      the JSON schema of policies, for editors"
 	@echo "make clean       remove the environment and the example's home"
 
@@ -97,6 +99,12 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.interrupts
 	$(BIN)/python -m benchmarks.serving
 
+docs: $(READY)
+	$(BIN)/python -m docs.from_code.site site
+
+pages: $(READY)
+	$(BIN)/python -m docs.from_code
+
 schema: $(READY)
 	$(BIN)/regiolect policies schema region_policies/schema.json
 
@@ -109,4 +117,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .regiolect .stubs
+	rm -rf $(VENV) .regiolect .stubs site

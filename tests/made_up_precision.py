@@ -1,6 +1,6 @@
 """A made-up precision, and what Regiolect does with it, where its name and its row are in the table.
 
-`tests/unit/test_precision.py` adds both to a copy of Regiolect and runs this module there.
+docs/extending/precision.md adds both to a copy of Regiolect, and runs this there.
 """
 
 from __future__ import annotations
@@ -18,17 +18,6 @@ import pytest
 from onnx import TensorProto, helper
 
 NAME = "W4A8"
-# Weights in 4 bits, activations in 8: its kernels are those of INT8, and it is coarser than INT8.
-MEMBER = f'    {NAME} = "{NAME}"\n'
-ROW = f"""    Precision.{NAME}: Traits(
-        executes=(Execution.FP32, Execution.TF32, Execution.FP16, Execution.BF16, Execution.INT8),
-        stored=("INT4", "UINT4"),
-        quantized=True,
-        observed="histograms",
-        by_arithmetic=True,
-        alike=2e-1,
-    ),
-"""
 
 
 def policies(folder: Path) -> Any:

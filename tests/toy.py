@@ -1,20 +1,24 @@
-"""The toy backend, as good as installed: `tests/toy_backend` with what pip writes beside a package."""
+"""The toy backend of docs/extending/backend.md, as good as installed: its files, and what pip writes beside them."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent / "toy_backend"
+from tests.pages import ROOT, run_page
+
+PAGE = ROOT / "docs" / "extending" / "backend.md"
 
 
 def installed(folder: Path) -> tuple[str, str]:
-    """Write the metadata of the distribution, from its pyproject.toml, below `folder`; both are to be on the path.
+    """Write the page's files below `folder`, and the metadata of the distribution; both are to be on the path.
 
     Returns:
         What PYTHONPATH takes for it.
     """
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    package = folder / "package"
+    run_page(PAGE, package)
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     place = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     place.mkdir(parents=True)
@@ -24,4 +28,4 @@ def installed(folder: Path) -> tuple[str, str]:
         for group, entries in project["entry-points"].items()
     ]
     (place / "entry_points.txt").write_text("\n".join(points))
-    return str(folder), str(PACKAGE)
+    return str(folder), str(package)

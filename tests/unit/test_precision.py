@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +16,9 @@ from regiolect.contracts import Arithmetic, Decision, Execution, Precision
 from regiolect.engines.arithmetic import other_arithmetic
 from regiolect.planning import has_classes
 from regiolect.precision import WIDEST_FIRST, Traits, coarser_than, stored_in, traits, width
-from tests.made_up_precision import MEMBER, NAME, ROW
+from tests.made_up_precision import NAME
+from tests.pages import ROOT, run_page
 from tests.unit.gate import cases
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -64,29 +60,11 @@ def test_a_stored_type_stands_for_one_precision() -> None:
 # ------------------------------------------------------------------------------------------------ one row more
 
 
-def added(path: Path, text: str, before: str) -> None:
-    """`text` put into a file, before the first place of `before`."""
-    whole = path.read_text()
-    assert before in whole
-    path.write_text(whole.replace(before, text + before, 1))
-
-
 def test_a_name_and_a_row_are_all_that_a_made_up_precision_needs(tmp_path: Path) -> None:
     """Policies, width, planning, calibration, the scan of graphs, the gate and the report, in a copy of Regiolect."""
     for package in ("regiolect", "region_policies"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    added(tmp_path / "regiolect/contracts/base.py", MEMBER, "\n\nclass Execution(StrEnum):")
-    added(tmp_path / "regiolect/precision.py", ROW, "}\n\n\ndef traits(")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.made_up_precision"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
+    assert run_page(ROOT / "docs" / "extending" / "precision.md", tmp_path) == "held\n"
 
 
 def test_without_its_row_it_is_no_precision() -> None:
