@@ -140,7 +140,7 @@ def quantized(
     nodes = {operand.node: graph.node[operand.node] for operand in operands}
     insert(graph, _redirected(result, nodes, operands, recipe, ranges))
     if recipe.pairs_in_int16:
-        off_middle(graph, recipe.operators)
+        off_middle(result)
     return result
 
 
@@ -177,8 +177,8 @@ def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple
     result = ModelProto()
     result.CopyFrom(with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel"))
     if recipe.pairs_in_int16:
-        result = unsigned(result)
-        refit(result.graph, recipe.operators)
+        result = unsigned(result, every=True)
+        refit(result)
     operands = plan_operands(result, recipe, wider)
     if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
         raise UnsupportedOperator(
