@@ -120,8 +120,8 @@ def quantized(
     become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), more where an
     integer bias needs it (`qdq.least_for_bias`). Scales are float32; where the recipe's remainder is FP16 each is one
     that float16 holds exactly, rounded up so that nothing in range is clipped. Q/DQ nodes that the model arrives with
-    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no product of two
-    activations is one that OpenVINO would saturate (`off_middle`).
+    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no second factor
+    of a product is one that OpenVINO would take for int8 (`off_middle`).
 
     Args:
         model: a normalized model.

@@ -14,13 +14,23 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from regiolect.graphs.known import Known
-from regiolect.graphs.protos import MOVES_ONE_INPUT, drop_unread, is_standard, producers, reads, sort_nodes
+from regiolect.graphs.protos import (
+    MOVES_ONE_INPUT,
+    drop_unread,
+    inferred_types,
+    is_standard,
+    producers,
+    reads,
+    sort_nodes,
+)
 from regiolect.graphs.qdq import Names, pairs_fit, weight_scales
 
 # Operators whose second input is what OpenVINO's kernels take in int8; of an Einsum it may be any input.
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _EINSUM = "Einsum"
 _MIDDLE = 128
+_BITS = (TensorProto.INT8, TensorProto.UINT8)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def refit(model: ModelProto) -> None:
@@ -52,7 +62,8 @@ def off_middle(model: ModelProto) -> None:
     up to in real numbers. What a QuantizeLinear makes, and nodes that only move values, gets zero point 127, and steps
     that are larger by 0.8 %, so that no value is clipped by more than half a step. Any other, that was joined, cut,
     padded or gathered in its 8 bits, or handed in, keeps its scale: its steps move by one, and the lowest of the 256
-    becomes the next. OpenVINO multiplies either in float32. First factors stay as they are.
+    becomes the next. What a Cast makes float, which OpenVINO takes for a DequantizeLinear, is cast to int32 before.
+    OpenVINO multiplies all of these in float32. First factors stay as they are.
 
     Args:
         model: a model with Q/DQ nodes, refitted; subgraphs of control flow are not looked at.
@@ -130,9 +141,12 @@ class _SecondFactors(_Graph):
         self.added: list[NodeProto] = []
         self.shifted: dict[str, str] = {}
         self.lowered: dict[str, str] = {}
+        self.model, self.types = model, dict[str, int]()
 
     def move(self, dequantize: NodeProto) -> None:
-        """Let a DequantizeLinear read steps that OpenVINO does not take for int8."""
+        """Let a DequantizeLinear, or a Cast, read steps that OpenVINO does not take for int8."""
+        if dequantize.op_type == "Cast":
+            self._widen(dequantize)
         if not self._in_middle(dequantize) or dequantize.input[0] in self.known:
             return
         moves, name = list[NodeProto](), dequantize.input[0]
@@ -185,6 +199,18 @@ class _SecondFactors(_Graph):
         dequantize.input[0] = self.lowered[name]
         dequantize.input[2] = self.constant(f"{dequantize.output[0]}_zero_point", point)
 
+    def _widen(self, cast: NodeProto) -> None:
+        """int32 between 8 bits and floats."""
+        self.types = self.types or inferred_types(self.model)
+        made = _attributes(cast)["to"]
+        if self.types.get(cast.input[0]) in _BITS and made in _FLOATS:
+            wide = self.names.new(f"{cast.input[0]}_wide")
+            node = helper.make_node(
+                "Cast", [cast.input[0]], [wide], self.names.new(f"{wide}_node"), to=TensorProto.INT32
+            )
+            self.added.append(node)
+            cast.input[0] = wide
+
     def _copy(self, source: NodeProto) -> NodeProto:
         """A node beside one that makes a tensor, for its twin with zero point 127."""
         node, name = NodeProto(), source.output[0]
@@ -206,9 +232,9 @@ def _read_by_products(graph: GraphProto) -> set[str]:
 
 
 def _second_factors(graph: GraphProto) -> list[NodeProto]:
-    """DequantizeLinear nodes whose values get to a product as another factor than the first.
+    """DequantizeLinear and Cast nodes whose values get to a product as another factor than the first.
 
-    They get there through any nodes but products and QuantizeLinear.
+    They get there through any nodes but products, QuantizeLinear and other DequantizeLinear.
     """
     made_by, found, passed = producers(graph), list[NodeProto](), set[str]()
     waiting = [
@@ -222,9 +248,9 @@ def _second_factors(graph: GraphProto) -> list[NodeProto]:
         if node is None or name in passed:
             continue
         passed.add(name)
-        if _is(node, "DequantizeLinear"):
+        if _is(node, "DequantizeLinear", "Cast"):
             found.append(node)
-        elif not _is(node, "QuantizeLinear", _EINSUM, *_PRODUCTS):
+        if not _is(node, "QuantizeLinear", "DequantizeLinear", _EINSUM, *_PRODUCTS):
             waiting.extend(sorted(reads(node)))
     return found
 

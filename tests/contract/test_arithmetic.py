@@ -269,6 +269,24 @@ ARRIVING: dict[str, tuple[list[NodeProto], int]] = {
         ],
         20,
     ),
+    "a factor of an Einsum, cast": (
+        [
+            *COMPUTED,
+            node("Cast", ["tq"], ["floats"], to=TensorProto.FLOAT),
+            node("Sub", ["floats", "middle in floats"], ["steps"]),
+            node("Mul", ["steps", "s"], ["second"]),
+            SUM,
+        ],
+        20,
+    ),
+    "a weight of an Einsum, cast": (
+        [
+            node("Cast", ["w"], ["steps"], to=TensorProto.FLOAT),
+            node("Mul", ["steps", "s"], ["second"]),
+            SUM_OF_WEIGHTS,
+        ],
+        20,
+    ),
     "a weight of an Einsum": ([node("DequantizeLinear", ["w", "s", "none"], ["second"]), SUM_OF_WEIGHTS], 20),
     "a weight of an Einsum, joined": (
         [
@@ -347,6 +365,7 @@ def arriving(nodes: list[NodeProto], opset: int) -> ModelProto:
         "uz": np.uint8(0),
         "s": np.float32(6 / 127),
         "middle": np.uint8(128),
+        "middle in floats": np.float32(128),
         "quarter": np.float32(6 / 127 / 4),
         "columns": np.linspace(5, 6, 8).astype(np.float32) / 127,
         "middles": np.full(8, 128, np.uint8),
@@ -379,7 +398,7 @@ def arriving(nodes: list[NodeProto], opset: int) -> ModelProto:
     model.graph.initializer.extend(
         numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), key)
         for key, value in constants.items()
-        if key in read
+        if key in read - {name for each in nodes for name in each.output}
     )
     return onnx.shape_inference.infer_shapes(model)
 
