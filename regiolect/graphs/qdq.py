@@ -6,6 +6,7 @@ The affine scheme of the ONNX operators: real = (quantized - zero_point) * scale
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,6 +157,7 @@ class Names:
 
     def __init__(self, graph: GraphProto) -> None:
         self.taken: set[str] = set()
+        self.counts: Counter[str] = Counter()
         for inner in graphs(graph):
             self.taken.update(value.name for value in (*inner.input, *inner.output, *inner.value_info))
             self.taken.update(tensor.name for tensor in inner.initializer)
@@ -163,11 +165,14 @@ class Names:
                 self.taken.update((node.name, *node.input, *node.output))
 
     def new(self, wanted: str) -> str:
-        """`wanted`, with underscores behind it if it is taken; taken from now on."""
-        while wanted in self.taken:
-            wanted += "_"
-        self.taken.add(wanted)
-        return wanted
+        """`wanted`, with an underscore behind it if it is taken, then a number; taken from now on."""
+        name = wanted
+        while name in self.taken:
+            self.counts[wanted] += 1
+            count = self.counts[wanted]
+            name = f"{wanted}_{count}" if count > 1 else f"{wanted}_"
+        self.taken.add(name)
+        return name
 
 
 @dataclass

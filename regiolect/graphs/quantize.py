@@ -120,8 +120,8 @@ def quantized(
     become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), more where an
     integer bias needs it (`qdq.least_for_bias`). Scales are float32; where the recipe's remainder is FP16 each is one
     that float16 holds exactly, rounded up so that nothing in range is clipped. Q/DQ nodes that the model arrives with
-    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no product of two
-    activations is one that OpenVINO would saturate (`off_middle`).
+    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no second factor
+    of a product is one that OpenVINO would take for int8 (`off_middle`).
 
     Args:
         model: a normalized model.
@@ -140,7 +140,7 @@ def quantized(
     nodes = {operand.node: graph.node[operand.node] for operand in operands}
     insert(graph, _redirected(result, nodes, operands, recipe, ranges))
     if recipe.pairs_in_int16:
-        off_middle(graph, recipe.operators)
+        off_middle(result)
     return result
 
 
@@ -177,8 +177,8 @@ def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple
     result = ModelProto()
     result.CopyFrom(with_opset(model, 13, "QuantizeLinear and DequantizeLinear per channel"))
     if recipe.pairs_in_int16:
-        result = unsigned(result)
-        refit(result.graph, recipe.operators)
+        result = unsigned(result, every=True)
+        refit(result)
     operands = plan_operands(result, recipe, wider)
     if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
         raise UnsupportedOperator(

@@ -32,16 +32,16 @@ _READERS = {"DequantizeLinear": (0, 2), "MatMulInteger": (1, 3)}
 _OFFSET = 128
 
 
-def unsigned(model: ModelProto) -> ModelProto:
-    """The same model in which products read no computed int8 tensor that ONNX Runtime would leave as it is; itself if
-    there is none.
+def unsigned(model: ModelProto, *, every: bool = False) -> ModelProto:
+    """The same model in which products read no computed int8 tensor that ONNX Runtime would leave as it is, or none at
+    all with `every`; itself if there is none.
 
     Scales stay; steps and zero points move by 128 alike, so every value is what it was. Nodes inside of control flow
     are left as they are; an export has none.
     """
     if not any(node.op_type in _READERS and is_standard(node) for node in model.graph.node):
         return model
-    found = _found(model)
+    found = _found(model, every)
     if not found:
         return model
     result = ModelProto()
@@ -55,7 +55,7 @@ def unsigned(model: ModelProto) -> ModelProto:
     return result
 
 
-def _found(model: ModelProto) -> list[int]:
+def _found(model: ModelProto, every: bool) -> list[int]:
     """Places of the nodes that read such a tensor."""
     known, made_by = Known(model), producers(model.graph)
     uses = Counter(name for node in model.graph.node for name in (*node.input, *(reads(node) - set(node.input))))
@@ -76,7 +76,7 @@ def _found(model: ModelProto) -> list[int]:
         quantize = made_by.get(name)
         # ONNX Runtime makes the two uint8 by itself.
         beside = quantize is not None and node.op_type == "DequantizeLinear" and _is(quantize, "QuantizeLinear")
-        alike = beside and quantize is not None and quantize.input[1:] == node.input[1:]
+        alike = not every and beside and quantize is not None and quantize.input[1:] == node.input[1:]
         if alike and zero is not None and np.prod(zero.dims) == 1 and uses[name] == 1 == uses[node.output[0]]:
             continue
         found.append(place)
@@ -102,8 +102,17 @@ class _Rewriting:
         _set_input(node, place, point)
 
     def _twin(self, name: str) -> str:
+        moves = []
+        while name not in self.twins and name in self.made_by and _moves(self.made_by[name]):
+            moves.append(name)
+            name = self.made_by[name].input[0]
         if name not in self.twins:
             self.twins[name] = self._made(name)
+        for moved in reversed(moves):
+            node = self._copy(self.made_by[moved], moved)
+            node.input[0] = self.twins[name]
+            self.twins[moved] = node.output[0]
+            name = moved
         return self.twins[name]
 
     def _made(self, name: str) -> str:
@@ -114,10 +123,6 @@ class _Rewriting:
             kept = [attribute for attribute in source.attribute if attribute.name != "output_dtype"]
             del node.attribute[:]
             node.attribute.extend(kept)
-            return str(node.output[0])
-        if source is not None and source.op_type in MOVES_ONE_INPUT and is_standard(source):
-            node = self._copy(source, name)
-            node.input[0] = self._twin(source.input[0])
             return str(node.output[0])
         wide = self._add("Cast", [name], f"{name}_wide", to=TensorProto.INT32)
         moved = self._add("Add", [wide, self._constant("int8_to_uint8", np.int32(_OFFSET))], f"{name}_moved")
@@ -161,6 +166,10 @@ class _Rewriting:
 
 def _is(node: NodeProto, operator: str) -> bool:
     return node.op_type == operator and is_standard(node)
+
+
+def _moves(node: NodeProto) -> bool:
+    return node.op_type in MOVES_ONE_INPUT and is_standard(node)
 
 
 def _input(node: NodeProto, place: int) -> str:

@@ -39,7 +39,9 @@ CPU_BACKENDS = ("openvino", "onnxruntime")
 Array = NDArray[np.float32]
 
 
-def network(nodes: list[NodeProto], shape: tuple[int, ...], weights: Mapping[str, Array]) -> ModelProto:
+def network(
+    nodes: list[NodeProto], shape: tuple[int, ...], weights: Mapping[str, Array], opset: int = 20
+) -> ModelProto:
     graph = helper.make_graph(
         nodes,
         "layers",
@@ -48,7 +50,7 @@ def network(nodes: list[NodeProto], shape: tuple[int, ...], weights: Mapping[str
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
     )
     return onnx.shape_inference.infer_shapes(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     )
 
 
@@ -189,23 +191,233 @@ def test_a_computed_int8_factor_of_integers_is_summed_as_it_says(store: LocalSto
     require_product("onnxruntime", model, model, store)
 
 
+FIRST = {
+    "positive": [helper.make_node("Relu", ["x"], ["r"])],
+    "probabilities": [helper.make_node("Mul", ["x", "tenth"], ["l"]), helper.make_node("Softmax", ["l"], ["r"])],
+    "probabilities of columns": [
+        helper.make_node("Mul", ["x", "tenth"], ["l"]),
+        helper.make_node("Softmax", ["l"], ["r"], axis=-2),
+    ],
+    "constant": [],
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
 @pytest.mark.parametrize("name", CPU_BACKENDS)
 def test_a_factor_with_a_range_that_is_alike_on_both_sides_is_summed_as_its_graph_says(
-    name: str, store: LocalStore
+    name: str, first: str, store: LocalStore
 ) -> None:
-    """OpenVINO takes uint8 with zero point 128 for int8: 33 % of the largest answer away from a positive factor."""
+    """OpenVINO takes uint8 with zero point 128 for int8: 33 to 65 % of the largest answer away."""
     nodes = [
-        helper.make_node("Relu", ["x"], ["r"]),
+        *FIRST[first],
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["r", "t"], ["y"]),
     ]
-    model = protos.normalized(network(nodes, (8, 16), {}))
-    ranges = {
-        "r": TensorRange(threshold=6, minimum=0, maximum=6),
-        "t": TensorRange(threshold=6, minimum=-6.5, maximum=6.5),
-    }
+    weights = {"tenth": np.float32(0.1)} if FIRST[first][1:] else {} if FIRST[first] else {"r": heavy(4, 16)}
+    model = protos.normalized(network(nodes, (8, 16), weights))
+    x = np.random.default_rng(0).uniform(4, 6, (2, 8, 16)).astype(np.float32)
+    ranges = ranges_of(model, x) | {"t": TensorRange(threshold=6, minimum=-6.5, maximum=6.5)}
     graph = quantize.quantized(model, backend(name).recipe_here(Precision.INT8), ranges)
     require_product(name, graph, graph, store)
+
+
+node = helper.make_node
+COMPUTED = [
+    node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+    node("QuantizeLinear", ["t", "s", "middle"], ["tq"]),
+]
+TO_SECOND = node("DequantizeLinear", ["m", "s", "middle"], ["second"])
+PRODUCT = node("MatMul", ["first", "second"], ["y"])
+SUM = node("Einsum", ["first", "second"], ["y"], equation="bij,bjk->bik")
+SUM_OF_WEIGHTS = node("Einsum", ["first", "second"], ["y"], equation="bij,jk->bik")
+FACTORS = {
+    "joined": [node("Split", ["tq", "halves"], ["m1", "m2"], axis=1), node("Concat", ["m1", "m2"], ["m"], axis=1)],
+    "padded": [node("Pad", ["tq", "nowhere"], ["m"])],
+    "expanded": [node("Expand", ["tq", "once"], ["m"])],
+    "tiled": [node("Tile", ["tq", "once"], ["m"])],
+    "cut": [node("Slice", ["tq", "begin", "end"], ["m"])],
+    "gathered": [node("Gather", ["tq", "all"], ["m"], axis=1)],
+}
+QUANTIZED = node("QuantizeLinear", ["floats", "s", "none"], ["wq"])
+TO_WEIGHT = node("DequantizeLinear", ["m", "s", "none"], ["second"])
+# Products of x in uint8, `first`, with a computed tensor with zero point 128 or a constant, and their opset.
+ARRIVING: dict[str, tuple[list[NodeProto], int]] = {
+    **{
+        f"a factor that is {how} in its 8 bits": ([*COMPUTED, *nodes, TO_SECOND, PRODUCT], 20)
+        for how, nodes in FACTORS.items()
+    },
+    "a factor that is dequantized with another scale": (
+        [*COMPUTED, node("DequantizeLinear", ["tq", "quarter", "middle"], ["second"]), PRODUCT],
+        20,
+    ),
+    "a factor of an Einsum": ([*COMPUTED, node("DequantizeLinear", ["tq", "s", "middle"], ["second"]), SUM], 20),
+    "an int8 factor of an Einsum": (
+        [
+            COMPUTED[0],
+            node("QuantizeLinear", ["t", "s", "none"], ["tq"]),
+            node("DequantizeLinear", ["tq", "s", "none"], ["second"]),
+            SUM,
+        ],
+        20,
+    ),
+    "a factor of an Einsum, cut": (
+        [
+            *COMPUTED,
+            node("DequantizeLinear", ["tq", "s", "middle"], ["td"]),
+            node("Slice", ["td", "begin", "end"], ["second"]),
+            SUM,
+        ],
+        20,
+    ),
+    "a factor of an Einsum, cast": (
+        [
+            *COMPUTED,
+            node("Cast", ["tq"], ["floats"], to=TensorProto.FLOAT),
+            node("Sub", ["floats", "middle in floats"], ["steps"]),
+            node("Mul", ["steps", "s"], ["second"]),
+            SUM,
+        ],
+        20,
+    ),
+    "a weight of an Einsum, cast": (
+        [
+            node("Cast", ["w"], ["steps"], to=TensorProto.FLOAT),
+            node("Mul", ["steps", "s"], ["second"]),
+            SUM_OF_WEIGHTS,
+        ],
+        20,
+    ),
+    "a weight of an Einsum": ([node("DequantizeLinear", ["w", "s", "none"], ["second"]), SUM_OF_WEIGHTS], 20),
+    "a weight of an Einsum, joined": (
+        [
+            node("DequantizeLinear", ["few", "s", "none"], ["wd"]),
+            node("DequantizeLinear", ["others", "s", "none"], ["vd"]),
+            node("Concat", ["wd", "vd"], ["second"], axis=0),
+            SUM_OF_WEIGHTS,
+        ],
+        20,
+    ),
+    "a weight of a ConvTranspose": (
+        [
+            node("Reshape", ["first", "image"], ["f"]),
+            node("DequantizeLinear", ["kernel", "s", "none"], ["second"]),
+            node("ConvTranspose", ["f", "second"], ["y"]),
+        ],
+        20,
+    ),
+    "a weight of a ConvTranspose, a scale for each channel": (
+        [
+            node("Reshape", ["first", "image"], ["f"]),
+            node("DequantizeLinear", ["kernel", "columns", "zeros"], ["second"], axis=1),
+            node("ConvTranspose", ["f", "second"], ["y"]),
+        ],
+        20,
+    ),
+    "a weight with scales of rows that are alike": (
+        [node("DequantizeLinear", ["bands", "rows", "nones"], ["second"], axis=0), PRODUCT],
+        20,
+    ),
+    "a weight that is cut in its 8 bits": (
+        [QUANTIZED, node("Slice", ["wq", "begin", "end"], ["m"]), TO_WEIGHT, PRODUCT],
+        20,
+    ),
+    "a weight that is joined in its 8 bits": (
+        [
+            node("Split", ["w", "halves"], ["m1", "m2"], axis=0),
+            node("Concat", ["m1", "m2"], ["m"], axis=0),
+            TO_WEIGHT,
+            PRODUCT,
+        ],
+        20,
+    ),
+    "a weight whose QuantizeLinear names its type": (
+        [
+            node("QuantizeLinear", ["floats", "s"], ["wq"], output_dtype=TensorProto.INT8),
+            node("DequantizeLinear", ["wq", "s"], ["second"]),
+            PRODUCT,
+        ],
+        21,
+    ),
+    "a weight with a zero point that has no name": (
+        [node("DequantizeLinear", ["w", "s", ""], ["second"]), PRODUCT],
+        20,
+    ),
+    "a weight with a zero point and a scale that are computed": (
+        [
+            node("Cast", ["whole"], ["zero"], to=TensorProto.INT8),
+            node("Mul", ["s", "one"], ["same"]),
+            node("DequantizeLinear", ["w", "same", "zero"], ["second"]),
+            PRODUCT,
+        ],
+        20,
+    ),
+}
+
+
+def arriving(nodes: list[NodeProto], opset: int) -> ModelProto:
+    """Nodes from x in uint8, which they read as `first`, to y."""
+    steps = np.random.default_rng(1).integers(118, 128, (16, 16)).astype(np.int8)
+    # Each fits by itself; one behind the other their largest steps are a pair.
+    few, others = np.zeros((7, 16), np.int8), np.zeros((9, 16), np.int8)
+    few[-1] = others[0] = 127
+    constants = {
+        "us": np.float32(6 / 255),
+        "uz": np.uint8(0),
+        "s": np.float32(6 / 127),
+        "middle": np.uint8(128),
+        "middle in floats": np.float32(128),
+        "quarter": np.float32(6 / 127 / 4),
+        "columns": np.linspace(5, 6, 8).astype(np.float32) / 127,
+        "middles": np.full(8, 128, np.uint8),
+        "zeros": np.zeros(8, np.int8),
+        "none": np.int8(0),
+        "whole": np.int32(0),
+        "one": np.float32(1),
+        "rows": np.full(16, 6 / 127, np.float32),
+        "nones": np.zeros(16, np.int8),
+        "halves": np.array([8, 8]),
+        "nowhere": np.zeros(6, np.int64),
+        "once": np.ones(3, np.int64),
+        "begin": np.array([0]),
+        "end": np.array([16]),
+        "all": np.arange(16),
+        "w": steps,
+        "bands": np.repeat(np.eye(8, 16, dtype=np.int8), 2, axis=0) * np.int8(127),
+        "few": few,
+        "others": others,
+        "floats": steps * np.float32(6 / 127),
+        "kernel": steps[:8, :8].reshape(8, 8, 1, 1),
+        "image": np.array([-1, 8, 16, 1]),
+    }
+    before = [
+        node("QuantizeLinear", ["x", "us", "uz"], ["xq"]),
+        node("DequantizeLinear", ["xq", "us", "uz"], ["first"]),
+    ]
+    model = network([*before, *nodes], (8, 16), {}, opset)
+    read = {name for each in model.graph.node for name in each.input}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), key)
+        for key, value in constants.items()
+        if key in read - {name for each in nodes for name in each.output}
+    )
+    return onnx.shape_inference.infer_shapes(model)
+
+
+@pytest.mark.parametrize("how", ARRIVING)
+@pytest.mark.parametrize("name", CPU_BACKENDS)
+def test_a_graph_that_arrives_quantized_is_summed_as_it_says(name: str, how: str, store: LocalStore) -> None:
+    """In OpenVINO these were 35 to 45 % of the largest answer away, the one with two scales 300 %."""
+    model = arriving(*ARRIVING[how])
+    graph = quantize.quantized(protos.normalized(model), backend(name).recipe_here(Precision.INT8), {})
+    require_product(name, model, graph, store)
+
+
+def test_a_factor_with_a_scale_for_each_column_is_summed_as_it_says(store: LocalStore) -> None:
+    """In OpenVINO 35 % away. ONNX Runtime runs no such product of batches."""
+    columns = node("DequantizeLinear", ["tq", "columns", "middles"], ["second"], axis=2)
+    model = arriving([*COMPUTED, columns, PRODUCT], 20)
+    graph = quantize.quantized(protos.normalized(model), backend("openvino").recipe_here(Precision.INT8), {})
+    require_product("openvino", model, graph, store)
 
 
 def require_product(name: str, model: ModelProto, graph: ModelProto, store: LocalStore) -> None:

@@ -10,7 +10,10 @@ from onnx import helper, numpy_helper
 from regiolect.contracts import Precision, TensorRange
 from regiolect.engines.catalog import backend
 from regiolect.graphs import protos, quantize, typed_graph
+from regiolect.graphs import refit as refit_module
+from regiolect.graphs import unsigned as unsigned_module
 from regiolect.graphs.refit import off_middle, refit
+from regiolect.graphs.unsigned import unsigned
 from regiolect.precision import QUANTIZED_OPERATORS, Recipe
 
 pytestmark = pytest.mark.arithmetic
@@ -54,8 +57,8 @@ def quantized_matmul(weight, scale, point, *, activation=np.uint8, attributes=No
 
 def refitted(model):
     result = onnx.ModelProto()
-    result.CopyFrom(model)
-    refit(result.graph, QUANTIZED_OPERATORS)
+    result.CopyFrom(unsigned(model, every=True))
+    refit(result)
     protos.check(result)
     return result
 
@@ -130,7 +133,8 @@ def test_an_int8_activation_becomes_uint8_with_the_same_values(run):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     after = refitted(model)
-    assert {constants(after)[node.input[2]].dtype for node in after.graph.node[:4]} == {np.dtype(np.uint8)}
+    packed = [node for node in after.graph.node if node.op_type.endswith("Linear")]
+    assert len(packed) == 4 and {constants(after)[node.input[2]].dtype for node in packed} == {np.dtype(np.uint8)}
     feeds = {"a": RNG.uniform(-2, 2, (2, 4, 16)), "b": RNG.uniform(-2, 2, (2, 16, 4))}
     feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
     np.testing.assert_allclose(run(after, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
@@ -141,7 +145,10 @@ def test_steps_that_others_read_stay_signed():
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     shown.graph.output.append(helper.make_tensor_value_info("xq", onnx.TensorProto.INT8, ["batch", 16]))
-    assert constants(refitted(shown))["xz"].dtype == np.int8
+    after = refitted(shown)
+    made_by, held = protos.producers(after.graph), constants(after)
+    assert held[made_by["xq"].input[2]].dtype == np.int8
+    assert held[made_by["xd"].input[2]].dtype == np.uint8
 
 
 def test_a_recipe_for_pairs_refits_what_arrives_and_others_leave_it(keep, store, table_of):
@@ -193,29 +200,143 @@ def product_of_two(first="Relu", *between):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-@pytest.mark.parametrize("between", [(), (helper.make_node("Transpose", ["sq"], ["st"], perm=[1, 0]),)])
-def test_a_second_factor_that_openvino_would_take_for_int8_is_shifted_by_a_step(run, between):
-    before, after = product_of_two("Relu", *between), product_of_two("Relu", *between)
-    off_middle(after.graph, QUANTIZED_OPERATORS)
-    protos.check(after)
+def moved_off(model):
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    off_middle(result)
+    protos.check(result)
+    once = protos.to_bytes(result)
+    off_middle(result)
+    assert protos.to_bytes(result) == once
+    return result
+
+
+TRANSPOSED = helper.make_node("Transpose", ["sq"], ["st"], perm=[1, 0])
+READ = helper.make_node("Cast", ["sq"], ["other"], to=onnx.TensorProto.FLOAT)
+
+
+@pytest.mark.parametrize("first", ["Relu", "Softmax", "Identity"])
+@pytest.mark.parametrize("between", [(), (TRANSPOSED,), (READ, TRANSPOSED)])
+def test_a_second_factor_that_openvino_would_take_for_int8_is_shifted_by_a_step(run, between, first):
+    """Whatever the first one is: two probabilities add up to 510 steps where all are alike."""
+    before = product_of_two(first, *between)
+    after = moved_off(before)
     held, made_by = constants(after), protos.producers(after.graph)
-    assert held[made_by["sd"].input[2]] == held[made_by["sq"].input[2]] == 127
-    assert held[made_by["sd"].input[1]] == held[made_by["sq"].input[1]] > np.float32(1 / 127.5)
+    second = protos.dequantizer_of("sd", made_by)
+    source = made_by[second.input[0]]
+    quantize = made_by[source.input[0]] if between else source
+    assert held[second.input[2]] == held[quantize.input[2]] == 127
+    assert held[second.input[1]] == held[quantize.input[1]] > np.float32(1 / 127.5)
     assert held.keys().isdisjoint({"ss", "sz"}), "nothing is left over"
     x = np.random.default_rng(1).uniform(-1, 1, (8, 8)).astype(np.float32)
     expected, found = run(before, {"x": x})["y"], run(after, {"x": x})["y"]
     np.testing.assert_allclose(found, expected, atol=0.02)
-    once = protos.to_bytes(after)
-    off_middle(after.graph, QUANTIZED_OPERATORS)
-    assert protos.to_bytes(after) == once
 
 
-def test_what_follows_softmax_and_what_is_read_in_its_8_bits_is_not_shifted():
-    read = helper.make_node("Cast", ["sq"], ["other"], to=onnx.TensorProto.FLOAT)
-    for model in (
-        product_of_two("Softmax"),
-        product_of_two("Relu", read, helper.make_node("Identity", ["sq"], ["st"])),
-    ):
-        before = protos.to_bytes(model)
-        off_middle(model.graph, QUANTIZED_OPERATORS)
-        assert protos.to_bytes(model) == before
+def test_a_factor_that_is_dequantized_with_another_scale_keeps_it(run):
+    """It got the QuantizeLinear's: four times the answer."""
+    before = product_of_two()
+    before.graph.initializer.append(numpy_helper.from_array(np.float32(1 / 127.5 / 4), "quarter"))
+    before.graph.node[4].input[1] = "quarter"
+    after = moved_off(before)
+    assert constants(after)[after.graph.node[4].input[2]] == 127
+    x = np.random.default_rng(1).uniform(-1, 1, (8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], atol=0.005)
+
+
+JOINED = helper.make_node("Concat", ["sq"], ["st"], axis=0)
+
+
+def test_a_factor_that_is_joined_in_its_8_bits_keeps_its_values_but_the_lowest(run):
+    before = product_of_two("Relu", JOINED)
+    after = moved_off(before)
+    made_by, held = protos.producers(after.graph), constants(after)
+    assert held[made_by["sd"].input[2]] == 127 and held[made_by["sd"].input[1]] == np.float32(1 / 127.5)
+    x = np.random.default_rng(1).uniform(-0.99, 1, (8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], atol=1e-6)
+    x[0, 0] = -1.01
+    np.testing.assert_allclose(run(after, {"x": x})["y"], run(before, {"x": x})["y"], atol=1.01 / 127.5)
+
+
+def test_a_first_factor_stays_in_the_middle():
+    model = product_of_two()
+    model.graph.node[-1].input[:] = ["sd", "rd"]
+    assert protos.to_bytes(moved_off(model)) == protos.to_bytes(model)
+
+
+def steps_of(model):
+    return next(value for value in constants(model).values() if value.dtype == np.int8 and value.shape == (16, 8))
+
+
+def test_a_constant_that_is_gathered_may_meet_itself(run):
+    """Two of its rows fit, but one row taken twice did not."""
+    weight = np.zeros((16, 8), np.int8)
+    weight[3] = 127
+    rows = helper.make_node("Constant", [], ["rows"], value=numpy_helper.from_array(np.full(16, 3)))
+    gather = helper.make_node("Gather", ["wd", "rows"], ["g"], axis=0)
+    model = quantized_matmul(weight, 1 / 127, 0, between=[rows, gather])
+    assert np.abs(steps_of(model)).max() == 127
+    after = refitted(model)
+    assert np.abs(steps_of(after)).max() == 64
+    ones = np.ones((2, 16), np.float32)
+    np.testing.assert_allclose(run(after, {"x": ones})["y"], run(model, {"x": ones})["y"], rtol=1e-5)
+
+
+def test_scales_of_rows_that_are_alike_are_one():
+    """OpenVINO takes them for one: each row fits alone, two did not."""
+    weight = np.eye(16, 8, dtype=np.int8) * 127 + np.eye(16, 8, -1, dtype=np.int8) * 127
+    columns = quantized_matmul(weight, np.full(16, 1 / 127), np.zeros(16), attributes={"axis": 0})
+    assert np.abs(steps_of(refitted(columns))).max() == 64
+
+
+def test_a_constant_without_values_stays():
+    model = quantized_matmul(ALIKE, 1 / 127, 0)
+    empty = [np.zeros((16, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.int8)]
+    model.graph.initializer.extend(numpy_helper.from_array(value, f"empty{place}") for place, value in enumerate(empty))
+    model.graph.node.append(helper.make_node("DequantizeLinear", [f"empty{place}" for place in range(3)], ["none"]))
+    model.graph.output.append(helper.make_tensor_value_info("none", onnx.TensorProto.FLOAT, [16, 0]))
+    assert np.abs(steps_of(refitted(model))).max() == 64
+
+
+def layers(count):
+    """Products one behind the other, of int8 tensors that are moved."""
+    nodes, weights = [], []
+    for place in range(count):
+        s, z, source = f"s{place}", f"z{place}", f"a{place}" if place else "x"
+        nodes += [
+            helper.make_node("QuantizeLinear", [source, s, z], [f"q{place}"]),
+            helper.make_node("Transpose", [f"q{place}"], [f"t{place}"], perm=[0, 1]),
+            helper.make_node("DequantizeLinear", [f"t{place}", s, z], [f"d{place}"]),
+            helper.make_node("DequantizeLinear", [f"w{place}", s, z], [f"v{place}"]),
+            helper.make_node("MatMul", [f"d{place}", f"v{place}"], [f"a{place + 1}"]),
+        ]
+        weights += [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in ((s, np.float32(0.1)), (z, np.int8(0)), (f"w{place}", np.full((4, 4), 127, np.int8)))
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "layers",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info(f"a{count}", onnx.TensorProto.FLOAT, ["batch", 4])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_each_node_is_looked_at_a_few_times(monkeypatch):
+    """500 layers took 50 s: every node was looked at once for every tensor that was replaced."""
+    model, count = layers(60), [0]
+    reads = protos.reads
+
+    def counted(node):
+        count[0] += 1
+        return reads(node)
+
+    for module in (protos, refit_module, unsigned_module):
+        monkeypatch.setattr(module, "reads", counted)
+    after = onnx.ModelProto()
+    after.CopyFrom(unsigned(model, every=True))
+    refit(after)
+    off_middle(after)
+    assert count[0] < 15 * len(model.graph.node)

@@ -233,6 +233,13 @@ def test_a_tensor_without_a_zero_point_is_exact_too() -> None:
     require_exact(network(nodes, opset=21))
 
 
+def test_8_bits_may_be_moved_any_number_of_times() -> None:
+    """600 times ended in a RecursionError."""
+    moves = [node("Transpose", [f"m{place}"], [f"m{place + 1}"], perm=[1, 0]) for place in range(600)]
+    second = [quantize("b", "m0"), *moves, dequantize("m600")]
+    require_exact(network([*FIRST["uint8"], *second, node("MatMul", ["xd", "bd"], ["y"])]))
+
+
 def test_graphs_without_such_tensors_are_themselves() -> None:
     uint8 = [quantize("b", "q", "us", "uz"), node("Transpose", ["q"], ["t"]), dequantize("t", "bd", "us", "uz")]
     for nodes in (
