@@ -31,19 +31,22 @@ class Traits:
         answers its self-test where it is loaded.
     alike: how far the answers of two configurations of an engine may lie apart, as a share of their size: other kernels
         round otherwise, and in coarser types more so.
+    faithful: how far an engine's answers may lie from those of its own graph, likewise, wherever the graph is close to
+        the model in FP32 (docs/adr/0029).
     """
 
     quantized: bool
     observed: Literal["nothing", "ranges", "histograms"]
     by_arithmetic: bool
     alike: float
+    faithful: float
 
 
 _TRAITS: Mapping[Precision, Traits] = {
-    Precision.FP32: Traits(quantized=False, observed="nothing", by_arithmetic=False, alike=1e-3),
+    Precision.FP32: Traits(quantized=False, observed="nothing", by_arithmetic=False, alike=1e-3, faithful=1e-3),
     # It must not overflow.
-    Precision.FP16: Traits(quantized=False, observed="ranges", by_arithmetic=False, alike=2e-2),
-    Precision.INT8: Traits(quantized=True, observed="histograms", by_arithmetic=True, alike=1e-1),
+    Precision.FP16: Traits(quantized=False, observed="ranges", by_arithmetic=False, alike=2e-2, faithful=2e-2),
+    Precision.INT8: Traits(quantized=True, observed="histograms", by_arithmetic=True, alike=1e-1, faithful=5e-2),
 }
 
 
