@@ -32,7 +32,7 @@ class Traits:
     alike: how far the answers of two configurations of an engine may lie apart, as a share of their size: other kernels
         round otherwise, and in coarser types more so.
     faithful: how far an engine's answers may lie from those of its own graph, likewise, wherever the graph is close to
-        the model in FP32 (docs/adr/0029).
+        the model in FP32 (docs/adr/0030).
     """
 
     quantized: bool
