@@ -89,7 +89,7 @@ def require_agreement(
     found = distances(answers, graph, _allowed(request), in_fp32)
     wrong = [each for each in found if not each.share <= each.allowed]
     if wrong:
-        raise _miscomputes(request, max(wrong, key=lambda each: each.share), len(wrong))
+        raise _miscomputes(request, max(wrong, key=lambda each: each.share), len(wrong), calibration.samples)
     return found
 
 
@@ -235,15 +235,15 @@ def _by_reference(
         ) from first
 
 
-def _miscomputes(request: BuildRequest, worst: Distance, count: int) -> EngineMiscomputes:
+def _miscomputes(request: BuildRequest, worst: Distance, count: int, samples: int) -> EngineMiscomputes:
     what = "another shape, NaN or infinity" if worst.share == np.inf else f"{worst.share:.2g} of its size away"
-    more = f", and {count - 1} more outputs" if count > 1 else ""
+    more = f", and {count - 1} more of its outputs" if count > 1 else ""
     whose, its = request.target.backend, request.target.name
     wider = "" if width(request.precision) == 0 else ", allow a wider precision in `repair.fallback`,"
     return EngineMiscomputes(
         expected=f"output {worst.output!r} of the {request.precision} engine of {whose} within {worst.allowed:.2g} of "
         "the size of what the graph answers that it was built from",
-        found=f"{what}, on {SAMPLES} calibration samples{more}",
+        found=f"{what}, on {min(samples, SAMPLES)} calibration samples{more}",
         remedy=f"{whose} computes this graph wrongly, which no other thresholds mend: name another backend for {its!r} "
         f"in the policy of {request.region}{wider} or install another version of {whose}",
     )
