@@ -139,7 +139,7 @@ def _scaled_along_sum(node: NodeProto, position: int, made_by: dict[str, NodePro
 
 def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:
     dequantize = dequantizer_of(name, made_by)
-    return dequantize is not None and _attributes(dequantize).get("block_size", 0) > 0
+    return dequantize is not None and bool(_attributes(dequantize).get("block_size", 0))
 
 
 def _channel_axis(node: NodeProto, position: int, rank: int) -> int | None:
