@@ -127,14 +127,19 @@ def _scaled_along_sum(node: NodeProto, position: int, made_by: dict[str, NodePro
         return False
     if packed is None:
         return True
-    rank = len(packed.dims)
-    axis = _attributes(made).get("axis", 1) % rank
+    # Which scale each value has, moved as the values are.
+    shape = [1] * len(packed.dims)
+    shape[_attributes(made).get("axis", 1)] = -1
+    which = np.broadcast_to(np.arange(np.prod(scale.dims), dtype=np.int32).reshape(shape), packed.dims)
     for move in reversed(moves):
-        if move.op_type == "Transpose":
-            axis = list(_attributes(move).get("perm", range(rank)[::-1])).index(axis)
-        elif move.op_type != "Identity":
+        moved = known.get(move.output[0])
+        if moved is None:
             return True
-    return axis != _channel_axis(node, position, rank)
+        turned = move.op_type == "Transpose"
+        which = which.transpose(_attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
+    channel = _channel_axis(node, position, which.ndim)
+    first = which[tuple(slice(None if axis == channel else 1) for axis in range(which.ndim))]
+    return not np.array_equal(which, np.broadcast_to(first, which.shape))
 
 
 def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:

@@ -112,6 +112,29 @@ def test_beside_one_scale_or_one_a_channel_the_activation_is_quantized(
     assert np.abs(answers(result, "onnxruntime", run) - right).max() < 0.02 * np.abs(right).max()
 
 
+def test_own_scales_of_channels_are_kept_in_another_shape(make_model):
+    """A convolution's weight that is kept as a matrix, its activation quantized as well."""
+    model = make_model(
+        [
+            helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["xd"]),
+            helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0),
+            helper.make_node("Reshape", ["d", "shape"], ["k"]),
+            helper.make_node("Conv", ["xd", "k"], ["y"]),
+        ],
+        {"x": ["batch", 8, 4, 4]},
+        {"y": ["batch", 32, 4, 4]},
+        {
+            "xs": np.float32(0.1),
+            "xz": np.uint8(0),
+            "w": np.ones((32, 8), np.int8),
+            "s": COLUMNS.astype(np.float32),
+            "shape": np.array([32, 8, 1, 1]),
+        },
+    )
+    assert quantize.plan_operands(protos.normalized(model), U8) == ()
+
+
 def test_an_addition_beside_an_operator_that_is_left_alone_stays_float(make_model, ranges_of):
     model = make_model(
         [
