@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from regiolect.contracts import (
     BuildRequest,
     ChosenGraph,
@@ -14,6 +12,7 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.errors import ForeignCalibration, InvalidSetting
+from regiolect.evaluate.agreement import require_agreement
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
 from regiolect.planning import RegionRequest
@@ -33,7 +32,8 @@ def build_engine(
 ) -> EngineArtifact:
     """Emit the typed graph that was chosen and have the target's backend compile it.
 
-    An engine that was built under this key and never came to the gate, because a machine died in between, is taken up.
+    It is kept once it answers as that graph does (`regiolect.evaluate.agreement`). An engine that was built under this
+    key and never came to the gate, because a machine died in between, is taken up.
 
     Args:
         data: proof that the region's data passed its checks.
@@ -43,7 +43,9 @@ def build_engine(
     Raises:
         ForeignCalibration: the table is sealed to another region, model, preprocessing or dataset.
         InvalidSetting: the graph would be coarser than the policy's precision.
-        EngineError: the backend is missing or refuses the graph.
+        EngineError: the backend is missing or refuses the graph, or the engine cannot be loaded where it should run.
+        EngineMiscomputes: the engine answers otherwise than its graph.
+        ReferenceFailed: the graph itself cannot be run.
     """
     from regiolect.calibrate import table_to_bytes
     from regiolect.provenance import require_own
@@ -86,5 +88,10 @@ def build_engine(
     # Kept by content, so that the digest that the engine names can be looked up.
     calibration = store.put_bytes(table_to_bytes(table)).digest if table is not None else None
     inputs = {"request": digest_of(wanted), "calibration": calibration or "none"}
-    make = partial(builder.build, wanted, store, calibration=calibration)
+
+    def make() -> EngineArtifact:
+        engine = builder.build(wanted, store, calibration=calibration)
+        require_agreement(builder, engine, model, data.dataset.calibration, store)
+        return engine
+
     return cached(store, "engines", inputs, EngineArtifact, make, force=force)

@@ -34,6 +34,8 @@ class Traits:
         answers its self-test where it is loaded.
     alike: how far the answers of two configurations of an engine may lie apart, as a share of their size: other kernels
         round otherwise, and in coarser types more so.
+    faithful: how far an engine's answers may lie from those of its own graph, likewise, wherever the graph is close to
+        the model in FP32 (docs/adr/0031).
     """
 
     executes: tuple[Execution, ...]
@@ -42,6 +44,7 @@ class Traits:
     observed: Literal["nothing", "ranges", "histograms"]
     by_arithmetic: bool
     alike: float
+    faithful: float
 
     @property
     def execution(self) -> Execution:
@@ -58,6 +61,7 @@ _TRAITS: Mapping[Precision, Traits] = {
         observed="nothing",
         by_arithmetic=False,
         alike=1e-3,
+        faithful=1e-3,
     ),
     Precision.FP16: Traits(
         executes=(Execution.FP32, Execution.TF32, Execution.FP16),
@@ -67,6 +71,7 @@ _TRAITS: Mapping[Precision, Traits] = {
         observed="ranges",
         by_arithmetic=False,
         alike=2e-2,
+        faithful=2e-2,
     ),
     Precision.INT8: Traits(
         executes=(Execution.FP32, Execution.TF32, Execution.FP16, Execution.BF16, Execution.INT8),
@@ -75,6 +80,7 @@ _TRAITS: Mapping[Precision, Traits] = {
         observed="histograms",
         by_arithmetic=True,
         alike=1e-1,
+        faithful=5e-2,
     ),
 }
 

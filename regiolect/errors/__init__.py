@@ -38,6 +38,7 @@ RegiolectError
 ├── EngineError
 │   ├── BackendUnavailable
 │   ├── BuildFailed
+│   ├── EngineMiscomputes            it answers otherwise than the graph that it was built from
 │   ├── EngineLoadFailed
 │   ├── ShapeOutsideProfile
 │   ├── NotRunnableHere
@@ -147,6 +148,7 @@ from regiolect.errors.making import (
     EngineCrashed,
     EngineError,
     EngineLoadFailed,
+    EngineMiscomputes,
     EvaluationError,
     ExportFailed,
     ForeignArithmetic,
@@ -249,6 +251,7 @@ __all__ = [
     "EngineCrashed",
     "EngineError",
     "EngineLoadFailed",
+    "EngineMiscomputes",
     "EvaluationError",
     "ExportFailed",
     "ForeignArithmetic",

@@ -71,6 +71,10 @@ class BuildFailed(EngineError):
     """The backend refused the graph."""
 
 
+class EngineMiscomputes(EngineError):
+    """A built engine answers otherwise than the very graph that it was built from."""
+
+
 class EngineLoadFailed(EngineError):
     """An engine file could not be loaded."""
 

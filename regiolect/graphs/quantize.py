@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from regiolect.contracts import Precision, TensorRange
-from regiolect.errors import UnsupportedOperator
+from regiolect.errors import InvalidOnnx, UnsupportedOperator
+from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
+    MOVES_ONE_INPUT,
     checked_types,
     constants,
     dequantizer_of,
+    drop_unread,
     is_standard,
     producers,
     reads,
@@ -25,6 +28,7 @@ from regiolect.graphs.protos import (
 )
 from regiolect.graphs.qdq import Names, Writer, insert, least_for_bias, range_of
 from regiolect.graphs.refit import off_middle, refit
+from regiolect.graphs.scan import typed_nodes
 from regiolect.graphs.unsigned import unsigned
 from regiolect.precision import Recipe
 
@@ -68,47 +72,90 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
     """What `recipe` quantizes in a normalized FP32 model, in graph order.
 
     The first two inputs of each operator of the recipe and, with residual_add, both inputs of an Add that reads no
-    constant and reads such an operator's output directly. Left out are the operators whose first output is in `wider`,
-    tensors that are not float32 and those that already come from a DequantizeLinear: a model trained with quantization
-    keeps its own scales, in wider operators too. Subgraphs of control flow and operators of other domains stay as they
-    are.
+    constant and reads such an operator's output directly. What nodes make of constants alone is a constant.
+
+    Left out are the operators whose first output is in `wider`, tensors that are not float32 and those that already
+    come from a DequantizeLinear: a model trained with quantization keeps its own scales, in wider operators too.
+    Subgraphs of control flow and operators of other domains stay as they are.
+
+    No integer kernel takes scales that differ along what an operator sums: with the other operand quantized runtimes
+    fail, or answer wrongly. Weights that arrive with a scale for each row are quantized anew; an operator that reads
+    anything else of the kind, such as scales by blocks, is left out with all its operands.
 
     Raises:
         InvalidOnnx: the model fails the full check.
     """
     graph = model.graph
-    types, made_by, held = checked_types(model), producers(graph), constants(graph)
+    types, made_by, known = checked_types(model), producers(graph), Known(model)
     found: list[Operand] = []
     quantized_outputs: set[str] = set()
     for index, node in enumerate(graph.node):
         if not is_standard(node) or node.output[0] in wider:
             continue
         inputs = [(position, node.input[position]) for position in _OPERANDS if position < len(node.input)]
-        wanted = node.op_type in recipe.operators
+        wanted, remade = node.op_type in recipe.operators, set[str]()
         if wanted and all(types.get(name) == TensorProto.FLOAT for _, name in inputs):
+            remade = {name for position, name in inputs if _scaled_along_sum(node, position, made_by, known)}
+            if any(_has_blocks(name, made_by) or known.get(name) is None for name in remade):
+                continue
             quantized_outputs.update(node.output)
         elif recipe.residual_add and node.op_type == "Add":
             names = {name for _, name in inputs}
-            wanted = not names & held.keys() and bool(names & quantized_outputs)
+            wanted = not any(name in known for name in names) and bool(names & quantized_outputs)
         else:
             wanted = False
         for position, name in inputs if wanted else ():
-            if dequantizer_of(name, made_by) is None:
-                axis = _channel_axis(node, position, held[name]) if name in held else None
-                found.append(Operand(index, position, name, name in held, axis))
+            if name in remade or dequantizer_of(name, made_by) is None:
+                weight = known.get(name)
+                axis = _channel_axis(node, position, len(weight.dims)) if weight is not None else None
+                found.append(Operand(index, position, name, weight is not None, axis))
     return tuple(found)
 
 
-def _channel_axis(node: NodeProto, position: int, weight: TensorProto) -> int | None:
+def _scaled_along_sum(node: NodeProto, position: int, made_by: dict[str, NodeProto], known: Known) -> bool:
+    """Whether an operand comes from a DequantizeLinear with several scales that are not those of output channels."""
+    moves, made = [], made_by.get(node.input[position])
+    while made is not None and made.op_type in MOVES_ONE_INPUT and is_standard(made):
+        moves.append(made)
+        made = made_by.get(made.input[0])
+    if made is None or made.op_type != "DequantizeLinear":
+        return False
+    if _has_blocks(made.output[0], made_by):
+        return True
+    scale, packed = known.get(made.input[1]), known.get(made.input[0])
+    if scale is None or np.prod(scale.dims) == 1:
+        return False
+    if packed is None:
+        return True
+    # Which scale each value has, moved as the values are.
+    shape = [1] * len(packed.dims)
+    shape[_attributes(made).get("axis", 1)] = -1
+    which = np.broadcast_to(np.arange(np.prod(scale.dims), dtype=np.int32).reshape(shape), packed.dims)
+    for move in reversed(moves):
+        moved = known.get(move.output[0])
+        if moved is None:
+            return True
+        turned = move.op_type == "Transpose"
+        which = which.transpose(_attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
+    channel = _channel_axis(node, position, which.ndim)
+    first = which[tuple(slice(None if axis == channel else 1) for axis in range(which.ndim))]
+    return not np.array_equal(which, np.broadcast_to(first, which.shape))
+
+
+def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:
+    dequantize = dequantizer_of(name, made_by)
+    return dequantize is not None and bool(_attributes(dequantize).get("block_size", 0))
+
+
+def _channel_axis(node: NodeProto, position: int, rank: int) -> int | None:
     """Axis of the output channels of a constant operand; None where one scale must serve for all of it."""
-    if position != 1 or len(weight.dims) < 2:
+    if position != 1 or rank < 2:
         return None
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        return 0 if transposed else 1
-    return len(weight.dims) - 1 if node.op_type == "MatMul" else None
+        return 0 if _attributes(node).get("transB", 0) else 1
+    return rank - 1 if node.op_type == "MatMul" else None
 
 
 def quantized(
@@ -138,7 +185,10 @@ def quantized(
     result, operands = _planned(model, recipe, wider)
     graph = result.graph
     nodes = {operand.node: graph.node[operand.node] for operand in operands}
+    computed = {operand.tensor for operand in operands if operand.constant} - constants(graph).keys()
     insert(graph, _redirected(result, nodes, operands, recipe, ranges))
+    if computed:
+        drop_unread(graph)
     if recipe.pairs_in_int16:
         off_middle(result)
     return result
@@ -180,13 +230,24 @@ def _planned(model: ModelProto, recipe: Recipe, wider: Collection[str]) -> tuple
         result = unsigned(result, every=True)
         refit(result)
     operands = plan_operands(result, recipe, wider)
-    if not operands and not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
+    if not operands and not _holds_integers(result):
         raise UnsupportedOperator(
             expected=f"at least one float32 {', '.join(recipe.operators)} to quantize in graph {result.graph.name!r}",
             found=f"none beside the {len(wider)} that are left out" if wider else "none",
             remedy="give the region FP16 or FP32: INT8 would change nothing in this model",
         )
     return result, operands
+
+
+def _holds_integers(model: ModelProto) -> bool:
+    """Whether a model arrives with anything in INT8, as the attestation counts it."""
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        return True
+    try:
+        return any(node.precision is Precision.INT8 for node in typed_nodes(model))
+    except (InvalidOnnx, UnsupportedOperator):
+        # Then a graph of another precision says why.
+        return False
 
 
 def _redirected(
@@ -199,6 +260,9 @@ def _redirected(
 ) -> Writer:
     """Let `nodes`, by their operator's index, read quantized operands; the writer holds what they read."""
     held = constants(model.graph)
+    known = Known(model)
+    weights = {each.tensor: known.get(each.tensor) for each in operands if each.constant}
+    held |= {name: tensor for name, tensor in weights.items() if tensor is not None}
     scale_type = np.float16 if recipe.remainder is Precision.FP16 else np.float32
     writer = Writer(names or Names(model.graph), scale_type, recipe.pairs_in_int16)
     biases = _biases(model.graph, held) if recipe.integer_bias else {}
@@ -251,9 +315,13 @@ def _least(
 
 def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: Writer) -> None:
     """Give a Gemm whose operands this pass quantized an int32 bias, where it is one value per output channel."""
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = _attributes(node)
     plain = attributes.get("alpha", 1.0) == 1.0 == attributes.get("beta", 1.0) and not attributes.get("transA", 0)
     if node.op_type != "Gemm" or not plain or len(node.input) < 3 or node.input[2] not in held:
         return
     if node.input[0] in writer.scales and node.input[1] in writer.scales:
         node.input[2] = writer.bias(held[node.input[2]], node.input[2], node.input[0], node.input[1])
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,12 +14,20 @@ from regiolect.contracts import (
     EngineArtifact,
     GraphChoice,
     LossUnit,
+    Precision,
     RepairJournal,
     RepairStep,
     SensitiveOperator,
     surely_better,
 )
-from regiolect.errors import BuildFailed, CalibrationError, ModelError, NonFiniteOutputs, NothingWithinLimit
+from regiolect.errors import (
+    BuildFailed,
+    CalibrationError,
+    EngineMiscomputes,
+    ModelError,
+    NonFiniteOutputs,
+    NothingWithinLimit,
+)
 from regiolect.policy import RegionPolicy
 from regiolect.precision import traits
 from regiolect.repair.ladder import best, rungs
@@ -83,16 +91,23 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
 
     Where none is, but one loses no more than the limit on the selection set itself, the one of the least bound goes to
     the gate, which has more samples to tell by. An INT8 graph must then be faster than one of the next wider precision
-    that the policy allows, by the policy's margin, or that one takes its place.
+    that the policy allows, by the policy's margin, or that one takes its place. Where an engine answers otherwise than
+    its own graph, only wider precisions are tried after it.
 
     Raises:
+        EngineMiscomputes: an engine does, and none that was tried beside it could be scored.
         NothingWithinLimit: every graph that the policy allows loses more than the limit; holds the journal.
         EngineError, ModelError, CalibrationError: the stated graph cannot be built, or a graph cannot be run.
         InvalidResults: the metric's scores cannot be used.
     """
     steps: list[RepairStep] = []
-    for choice in rungs(policy, steps, workshop.ranking):
-        step = _tried(choice, selection, policy, workshop)
+    miscomputed: dict[Precision, EngineMiscomputes] = {}
+    for choice in rungs(policy, steps, workshop.ranking, miscomputed):
+        try:
+            step = _tried(choice, selection, policy, workshop)
+        except EngineMiscomputes as error:
+            miscomputed[choice.precision] = error
+            step = _failed(choice, f"{type(error).__name__}: {error.found}")
         steps.append(step)
         if step.accepted and len(steps) == 1:
             # Nothing to repair, nothing to tell.
@@ -100,6 +115,8 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
         workshop.say(f"{policy.region}: {_said(step, policy)}")
         if step.accepted:
             break
+    if miscomputed and all(step.failure is not None for step in steps):
+        raise next(iter(miscomputed.values()))
     last = steps[-1]
     kept = last if last.accepted else best(steps)
     if not kept.accepted and kept.loss > policy.accuracy.limit:
@@ -113,7 +130,7 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
             selection, policy, steps, workshop, kept.choice, "every graph loses more than the limit"
         )
         raise error
-    reason, comparison = _why(kept, steps, policy), None
+    reason, comparison = _why(kept, steps, policy, miscomputed), None
     choice = kept.choice
     if traits(choice.precision).quantized and policy.wider_precisions():
         choice, comparison, earned = _earned(kept, selection, policy, workshop, steps)
@@ -136,6 +153,10 @@ def _tried(choice: GraphChoice, selection: Scores, policy: RegionPolicy, worksho
         if choice == policy.stated_choice():
             raise
         failure = f"{type(error).__name__}: {error.found}"
+    return _failed(choice, failure)
+
+
+def _failed(choice: GraphChoice, failure: str) -> RepairStep:
     return RepairStep(choice=choice, loss=100.0, loss_upper=100.0, accepted=False, failure=failure)
 
 
@@ -148,7 +169,7 @@ def _earned(
         wider = GraphChoice(precision=precision)
         try:
             comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
-        except (ModelError, CalibrationError, BuildFailed) as error:
+        except (ModelError, CalibrationError, BuildFailed, EngineMiscomputes) as error:
             workshop.say(f"{policy.region}: {precision} cannot be built beside {stated}: {error.found}")
             continue
         told = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
@@ -165,14 +186,22 @@ def _earned(
     return kept.choice, None, f"no wider precision that the policy allows could be built to compare {stated} with"
 
 
-def _why(kept: RepairStep, steps: list[RepairStep], policy: RegionPolicy) -> str:
+def _why(
+    kept: RepairStep,
+    steps: list[RepairStep],
+    policy: RegionPolicy,
+    miscomputed: Mapping[Precision, EngineMiscomputes],
+) -> str:
     first = kept.choice == policy.stated_choice()
     unit = _UNIT[policy.accuracy.unit]
     told = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
     if surely_better(kept.loss_upper, policy.accuracy.limit):
         told += "; suspicious: surely better than the reference by more than the limit"
+    for precision, error in miscomputed.items():
+        told += f"; the {precision} engine answers otherwise than its own graph: {error.found}"
     if kept.accepted:
-        return f"{told}{'' if first else f', after {len(steps) - 1} that lose too much'}"
+        lossy = 0 if first else len(steps) - 1 - len(miscomputed)
+        return f"{told}{f', after {lossy} that lose too much' if lossy else ''}"
     return f"{told}, limit {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
 
 

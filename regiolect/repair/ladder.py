@@ -5,6 +5,8 @@
     by the best method, the most sensitive operators left out: a sixteenth of them, an eighth, a quarter, a half
     each wider precision that the policy allows, narrowest first
 
+A precision in which an engine miscomputes its graph is left at once: no other thresholds mend the backend.
+
 With fewer steps than that, the wider precisions keep their places, and what comes before them is cut short from behind:
 they are what most likely ends a repair.
 """
@@ -12,10 +14,10 @@ they are what most likely ends a repair.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
-from regiolect.contracts import CalibrationMethod, GraphChoice, RepairStep
+from regiolect.contracts import CalibrationMethod, GraphChoice, Precision, RepairStep
 from regiolect.policy import RegionPolicy
 from regiolect.precision import traits
 
@@ -32,16 +34,22 @@ Ranking = Callable[[CalibrationMethod], Sequence[str]]
 """Operators by the method's thresholds, most sensitive first, each by its first output."""
 
 
-def rungs(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -> Iterator[GraphChoice]:
+def rungs(
+    policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking, miscomputed: Collection[Precision] = ()
+) -> Iterator[GraphChoice]:
     """What to try, one after the other.
 
     Args:
         policy: what is asked for, how many steps there are, and what may be shipped instead.
         steps: what was tried so far; the caller appends to it while it iterates.
         ranking: asked for once, when operators are to be left out.
+        miscomputed: precisions in which an engine answered otherwise than its graph; the caller adds to it likewise.
     """
     wider = [GraphChoice(precision=precision) for precision in policy.wider_precisions()]
-    yield from islice(_stated(policy, steps, ranking), max(policy.repair.steps - len(wider), 1))
+    for choice in islice(_stated(policy, steps, ranking), max(policy.repair.steps - len(wider), 1)):
+        yield choice
+        if choice.precision in miscomputed:
+            break
     yield from wider[: max(policy.repair.steps - len(steps), 0)]
 
 

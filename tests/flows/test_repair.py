@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,10 @@ from flows.release import release
 from regiolect.calibrate import table_from_bytes
 from regiolect.contracts import Decision, Precision, Split
 from regiolect.engines.catalog import backend
+from regiolect.engines.openvino.runtime import OpenVinoEngine
 from regiolect.settings import load_settings
 from tests.flows.kept import outcome_of
-from tests.flows.tiny_models import ADDRESS, Workshop
+from tests.flows.tiny_models import ADDRESS, CPU, PORTABLE, Workshop
 
 # Where eight bits over the calibration set's range tell nothing; the gate is not the first to notice.
 FAINT = [Split.SELECTION, Split.GATE]
@@ -110,6 +112,47 @@ def test_a_model_that_arrives_quantized_and_loses_too_much_is_refused_by_that_na
     assert journal is not None
     assert [step.choice.precision for step in journal.steps] == [*["INT8"] * 4, "FP16", "FP32"]
     assert all(str(step.failure).startswith("AlreadyQuantized: 3 of its 6 compute") for step in journal.steps[4:])
+
+
+@pytest.fixture
+def upside_down(monkeypatch: pytest.MonkeyPatch, one_process: None) -> None:
+    """OpenVINO, were it to get every INT8 graph wrong."""
+    run = OpenVinoEngine._run
+
+    def wrong(self: OpenVinoEngine, pieces: Any) -> Any:
+        sign = -1 if self.artifact.request.precision is Precision.INT8 else 1
+        return [{name: sign * output for name, output in each.items()} for each in run(self, pieces)]
+
+    monkeypatch.setattr(OpenVinoEngine, "_run", wrong)
+
+
+def test_an_engine_that_miscomputes_its_graph_is_that_targets_outcome_and_no_repair_is_tried(
+    upside_down: None, workshop: Workshop
+) -> None:
+    """The other target of the region has its engine."""
+    workshop.add("north", CPU, PORTABLE)
+    rows = {row.target: row for row in release(ADDRESS).rows}
+    failure = rows["cpu"].failure
+    assert rows["cpu"].decision is Decision.REFUSED
+    assert failure is not None
+    assert failure.kind == "EngineMiscomputes"
+    assert "output 'logits' of the INT8 engine of openvino" in failure.expected
+    assert "2 of its size away" in failure.found
+    assert "name another backend for 'cpu' in the policy of north" in failure.remedy
+    assert (outcome_of(rows["cpu"]).repair, outcome_of(rows["cpu"]).engine) == (None, None)
+    assert rows["portable"].decision is Decision.APPROVED
+
+
+def test_where_the_policy_allows_a_wider_precision_it_takes_the_place_of_an_engine_that_miscomputes(
+    upside_down: None, workshop: Workshop
+) -> None:
+    workshop.add("north", repair={"fallback": ["FP32"]})
+    (row,) = release(ADDRESS).rows
+    assert (row.decision, row.precision, row.asked) == (Decision.APPROVED, Precision.FP32, Precision.INT8)
+    journal = outcome_of(row).repair
+    assert journal is not None
+    assert [step.choice.precision for step in journal.steps] == ["INT8", "FP32"]
+    assert any("the INT8 engine answers otherwise than its own graph: 2 of its size" in each for each in row.reasons)
 
 
 def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(workshop: Workshop) -> None:

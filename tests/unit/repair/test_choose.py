@@ -19,7 +19,13 @@ from regiolect.contracts import (
     RepairStep,
     SensitiveOperator,
 )
-from regiolect.errors import InvalidResults, NonFiniteOutputs, NothingWithinLimit, UnsupportedOperator
+from regiolect.errors import (
+    EngineMiscomputes,
+    InvalidResults,
+    NonFiniteOutputs,
+    NothingWithinLimit,
+    UnsupportedOperator,
+)
 from regiolect.policy import RegionPolicy
 from regiolect.precision import wider_or_equal
 from regiolect.repair.choose import Workshop, choose
@@ -52,6 +58,8 @@ class Bench:
     def __init__(self, losses: Losses, speedup: float = 2.0, spread: float = 0.3) -> None:
         self.losses, self.speedup, self.spread = losses, speedup, spread
         self.unbuildable: set[Precision] = set()
+        self.miscomputed: Callable[[GraphChoice], bool] = lambda _: False
+        self.tried: list[GraphChoice] = []
         self.built: list[GraphChoice] = []
         self.ranked_by: list[CalibrationMethod] = []
         self.compared: list[tuple[GraphChoice, GraphChoice]] = []
@@ -66,6 +74,10 @@ class Bench:
         assert (table is None) == (choice.precision is Precision.FP32)
         if choice.precision in self.unbuildable:
             raise UnsupportedOperator(expected="plain operators", found="an If", remedy="unroll it")
+        self.tried.append(choice)
+        if self.miscomputed(choice):
+            found = f"0.7 of its size away in {choice.precision}"
+            raise EngineMiscomputes(expected="what the graph answers", found=found, remedy="another backend")
         if choice not in self.built:
             self.built.append(choice)
         return EngineArtifact.model_construct(fingerprint={"choice": str(self.built.index(choice))})
@@ -202,6 +214,62 @@ def test_what_the_policy_states_and_cannot_be_built_is_an_error_and_no_repair():
     bench.unbuildable = {Precision.INT8}
     with pytest.raises(UnsupportedOperator):
         choose(bench, policy(), bench.workshop())
+
+
+def int8(choice: GraphChoice) -> bool:
+    return choice.precision is Precision.INT8
+
+
+def test_after_an_engine_that_miscomputes_its_graph_no_other_thresholds_are_tried():
+    bench = Bench(always(0.1))
+    bench.miscomputed = int8
+    with pytest.raises(EngineMiscomputes) as caught:
+        choose(bench, policy(repair={"fallback": []}), bench.workshop())
+    assert caught.value.found == "0.7 of its size away in INT8"
+    assert bench.tried == [ENTROPY]
+    assert bench.ranked_by == []
+
+
+def test_a_wider_precision_that_the_policy_allows_takes_its_place_and_is_told():
+    bench = Bench(always(0.1))
+    bench.miscomputed = int8
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == FP16
+    assert bench.tried == [ENTROPY, FP16]
+    assert [step.failure for step in chosen.journal.steps] == [
+        "EngineMiscomputes: 0.7 of its size away in INT8",
+        None,
+    ]
+    assert "INT8 engine answers otherwise than its own graph: 0.7 of its size away" in chosen.journal.reason
+    assert "lose too much" not in chosen.journal.reason
+
+
+def test_engines_of_every_precision_that_miscompute_are_that_error_and_no_loss():
+    bench = Bench(always(0.1))
+    bench.miscomputed = lambda _: True
+    with pytest.raises(EngineMiscomputes, match="in INT8"):
+        choose(bench, policy(), bench.workshop())
+    assert bench.tried == [ENTROPY, FP16, FP32]
+
+
+def test_an_attempt_that_miscomputes_after_others_that_lose_too_much_ends_its_precision():
+    bench = Bench(by_width({Precision.INT8: 50.0, Precision.FP16: 0.0}))
+    bench.miscomputed = lambda choice: choice.method is CalibrationMethod.PERCENTILE
+    chosen = choose(bench, policy(), bench.workshop())
+    assert chosen.choice == FP16
+    assert [choice.method for choice in bench.tried if int8(choice)] == ["entropy", "minmax", "percentile"]
+    assert "after 2 that lose too much" in chosen.journal.reason
+    bench = Bench(always(50.0))
+    bench.miscomputed = lambda choice: choice.method is CalibrationMethod.PERCENTILE
+    with pytest.raises(NothingWithinLimit):
+        choose(bench, policy(repair={"fallback": []}), bench.workshop())
+
+
+def test_an_engine_to_compare_with_that_miscomputes_is_passed_over():
+    bench = Bench(always(0.1), speedup=0.5)
+    bench.miscomputed = lambda choice: choice.precision is Precision.FP16
+    chosen = choose(bench, policy(), bench.workshop())
+    assert (chosen.choice, bench.compared) == (FP32, [(ENTROPY, FP32)])
 
 
 def test_a_metric_that_cannot_be_judged_is_an_error_and_no_loss():
