@@ -49,11 +49,11 @@ def doctor(
 
 
 def _print(console: Terminal, finding: Finding) -> None:
-    from regiolect.cli.terminal import print_fields, shown
+    from regiolect.cli.terminal import coloured, print_fields, shown
 
     colour = _COLOURS[finding.verdict]
     said = "" if finding.verdict == "wrong" else shown(finding.found)
-    console.print(f"[{colour}]{finding.verdict:<5}[/] {shown(finding.name):<26} {said}".rstrip())
+    console.print(coloured(colour, f"{finding.verdict:<5}"), f"{shown(finding.name):<26} {said}".rstrip())
     if finding.verdict == "wrong":
         told = {"expected": finding.expected, "found": finding.found, "remedy": finding.remedy}
         print_fields(console, told, "        ")

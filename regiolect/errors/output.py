@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -26,18 +27,27 @@ MOST_CAUSES = 100
 LAYOUT = "\n\t"
 """Signs that are not printable and belong to a text of several lines."""
 
+# Printable to Python and yet not to be seen, or struck through what stands before: names that differ look the same.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U00016fe4\U0001d159\U000e0100-\U000e01ef"
+    "\u0334-\u0338\u1cd4\u1ce2-\u1ce8\u20d2\u20d3\u20d8-\u20da\u20e5\u20e6\u20ea\u20eb]"
+)
+
 _records = logging.getLogRecordFactory()
 _warning = warnings.formatwarning
 
 
 def printable(text: str, but: str = "") -> str:
-    """A text of others as a terminal shows it: what is not printable is written as JSON escapes it, `\\u001b`, `\\n`.
+    """A text of others as a terminal shows it: what is not printable, or is there and cannot be seen, is written as JSON
+    escapes it, `\\u001b`, `\\n`.
 
     A terminal would obey it, and hide or forge what stands around it. Text that is JSON stays the same JSON.
 
     Args:
         but: signs that stay; LAYOUT for a text whose lines are its own.
     """
+    if not text.isascii():
+        text = _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
     return "".join(sign if sign.isprintable() or sign in but else json.dumps(sign)[1:-1] for sign in text)
 
 
