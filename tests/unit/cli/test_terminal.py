@@ -15,7 +15,7 @@ from rich.table import Table
 from regiolect.cli import audit
 from regiolect.cli.engine_facts import EngineView
 from regiolect.cli.tables import print_engine, print_error, print_policy, print_unforeseen
-from regiolect.cli.terminal import Terminal, coloured, print_failure, shown
+from regiolect.cli.terminal import Terminal, coloured, print_failure
 from regiolect.contracts import AuditedVersion, AuditResult, Failure, failure_of
 from regiolect.errors import RegistryError, StoreUnreachable
 from regiolect.errors.output import LAYOUT, printable, redact_output
@@ -110,7 +110,9 @@ def test_json_and_yaml_that_are_printed_stay_what_they_are(capsys: pytest.Captur
     assert yaml.safe_load(told)["title"] == policy.title
 
 
-@pytest.mark.parametrize("sign", list("\u034f\u115f\u1160\u17b4\u17b5\u180b\u3164\uffa0\ufe0f\U000e0100\u2800\u0336\u20e5"))
+@pytest.mark.parametrize(
+    "sign", list("\u034f\u115f\u1160\u17b4\u17b5\u180b\u3164\uffa0\ufe0f\U000e0100\u2800\u0336\u20e5")
+)
 def test_what_nobody_sees_is_told_by_its_number(sign: str) -> None:
     told = printable(f"tiny{sign}-north")
     assert told.startswith("tiny\\u")
