@@ -18,9 +18,10 @@ from __future__ import annotations
 import functools
 import os
 import re
-import traceback
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
+
+from regiolect.errors.family import family, printed
 
 HIDDEN = "***"
 SHORTEST = 6
@@ -126,8 +127,7 @@ def showable(error: BaseException) -> BaseException | None:
     That is its text, its notes, the members of a group, and all causes. Where it was raised does not count.
     """
     try:
-        # With no frames; causes that form a cycle are told once.
-        told = "".join(traceback.format_exception(error, limit=0))
+        told = "\n".join(map(printed, family(error)))
     # It is the error's own code.
     except Exception:  # noqa: BLE001
         return None
