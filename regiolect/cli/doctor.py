@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import JsonFile, Policies, names_in, use_policies
+from regiolect.cli.options import JsonFile, Policies, named, names_in, use_policies
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -19,7 +19,10 @@ _COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
 
 def doctor(
     regions: Annotated[
-        str, typer.Option("--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.")
+        str,
+        typer.Option(
+            "--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.", callback=named
+        ),
     ] = "",
     json_file: JsonFile = None,
     policies: Policies = None,

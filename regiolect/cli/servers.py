@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import Policies, names_in, settings_with
+from regiolect.cli.options import Policies, named, names_in, settings_with
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -69,7 +69,10 @@ def print_stopped(names: Sequence[str]) -> None:
 
 def up(
     only: Annotated[
-        str, typer.Option("--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.")
+        str,
+        typer.Option(
+            "--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.", callback=named
+        ),
     ] = "",
     status: Annotated[bool, typer.Option("--status", help="Start nothing: say how they are.")] = False,
     policies: Policies = None,
