@@ -51,18 +51,17 @@ def audit(
 
 
 def _print(console: Terminal, version: AuditedVersion) -> None:
-    from regiolect.cli.terminal import print_failure, shown
+    from regiolect.cli.terminal import coloured, print_failure, shown
 
     found = version.all_findings()
-    verdict = "[red]wrong[/]" if found else "[green]ok   [/]"
+    verdict = coloured("red", "wrong") if found else coloured("green", "ok   ")
     name = f"models:/{version.name}/{version.version}"
     signers = ", ".join(dict.fromkeys(engine.signed_by or "nobody who counts" for engine in version.engines))
     pointing = ", ".join(version.aliases) or "no alias"
     console.print(
-        f"{verdict} "
-        + shown(f"{name} ({pointing})  ")
-        + shown("; ".join(map(_told, version.engines)))
-        + (f"  signed by {shown(signers)}" if signers else "")
+        verdict,
+        shown(f"{name} ({pointing})  {'; '.join(map(_told, version.engines))}")
+        + (f"  signed by {shown(signers)}" if signers else ""),
     )
     if version.promoted_by is not None:
         console.print(f"      promoted by a person, {shown(version.promoted_by)}")

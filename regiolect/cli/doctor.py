@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import JsonFile, Policies, names_in, use_policies
+from regiolect.cli.options import JsonFile, Policies, named, names_in, use_policies
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -19,7 +19,10 @@ _COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
 
 def doctor(
     regions: Annotated[
-        str, typer.Option("--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.")
+        str,
+        typer.Option(
+            "--regions", "-r", help="Stores of these regions only, by commas; shared is then only read.", callback=named
+        ),
     ] = "",
     json_file: JsonFile = None,
     policies: Policies = None,
@@ -49,11 +52,11 @@ def doctor(
 
 
 def _print(console: Terminal, finding: Finding) -> None:
-    from regiolect.cli.terminal import print_fields, shown
+    from regiolect.cli.terminal import coloured, print_fields, shown
 
     colour = _COLOURS[finding.verdict]
     said = "" if finding.verdict == "wrong" else shown(finding.found)
-    console.print(f"[{colour}]{finding.verdict:<5}[/] {shown(finding.name):<26} {said}".rstrip())
+    console.print(coloured(colour, f"{finding.verdict:<5}"), f"{shown(finding.name):<26} {said}".rstrip())
     if finding.verdict == "wrong":
         told = {"expected": finding.expected, "found": finding.found, "remedy": finding.remedy}
         print_fields(console, told, "        ")

@@ -9,12 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from regiolect.errors import RegiolectError
     from regiolect.policy import PolicyBook
     from regiolect.settings import Settings
 
 Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
-Regions = Annotated[str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.")]
-Targets = Annotated[str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.")]
+
+
+def named(context: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """Callback of an option of names: left out it means all of them, and given without a name it is refused."""
+    source = context.get_parameter_source(str(param.name))
+    if source is not None and source.name == "COMMANDLINE" and not _names(value):
+        raise _no_names(value, str(param.opts[0]))
+    return value
+
+
+Regions = Annotated[
+    str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.", callback=named)
+]
+Targets = Annotated[
+    str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.", callback=named)
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
 Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what the libraries log.")]
@@ -22,8 +37,28 @@ Force = Annotated[bool, typer.Option("--force", help="Build again what did not c
 
 
 def names_in(option: str) -> list[str] | None:
-    """The names that stand in an option, separated by commas; None if it has none: all are meant."""
-    return [name.strip() for name in option.split(",") if name.strip()] or None
+    """The names that stand in an option, separated by commas; None if it is empty: all are meant.
+
+    Raises:
+        UsageError: there are commas or spaces alone, as of a script whose variable is empty.
+    """
+    if option and not _names(option):
+        raise _no_names(option, "the option")
+    return _names(option) or None
+
+
+def _names(option: str) -> list[str]:
+    return [name.strip() for name in option.split(",") if name.strip()]
+
+
+def _no_names(option: str, name: str) -> RegiolectError:
+    from regiolect.errors import UsageError
+
+    return UsageError(
+        expected=f"one name or several, separated by commas, in {name}",
+        found=repr(option),
+        remedy=f"name what is meant; to mean all of them, leave {name} out",
+    )
 
 
 def use_policies(policies: Path | None) -> None:

@@ -91,26 +91,26 @@ def _print(found: PolicyReview) -> None:
 
 
 def _print_region(console: Terminal, region: RegionChange) -> None:
-    from regiolect.cli.terminal import shown
+    from regiolect.cli.terminal import coloured, shown
     from regiolect.policy.difference import worded
 
     said = "" if region.change == "changed" else f": {region.change}"
-    console.print(f"[bold]{shown(region.region)}[/bold] ({shown(region.title)}){said}")
+    console.print(coloured("bold", region.region), f"({shown(region.title)}){said}")
     for field in region.fields:
         inherited = f" (inherited from {field.inherited_from})" if field.inherited_from else ""
         line = f"{field.key}: {worded(field.key, field.old)} -> {worded(field.key, field.new)}{inherited}"
-        console.print(f"  [{_COLOURS[field.direction]}]{field.direction:<8}[/] {shown(line)}")
+        console.print(coloured(_COLOURS[field.direction], f"  {field.direction:<8}"), shown(line))
     if region.change == "changed" and region.old_policy == region.new_policy:
         console.print("  no part of what an engine is: none is concerned", style="dim")
 
 
 def _print_engine(console: Terminal, engine: EngineEffect) -> None:
-    from regiolect.cli.terminal import shown
+    from regiolect.cli.terminal import coloured, shown
     from regiolect.contracts import place_of
 
     place = place_of(engine.target, engine.arithmetic)
     name = f"{engine.model} {engine.region} {place}" + (f", served as {engine.served}" if engine.served else "")
-    console.print(f"  [{_COLOURS[engine.action]}]{engine.action:<8}[/] {shown(name)}")
+    console.print(coloured(_COLOURS[engine.action], f"  {engine.action:<8}"), shown(name))
     console.print(f"           {shown(engine.reason)}")
 
 

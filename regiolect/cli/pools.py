@@ -100,7 +100,7 @@ def pools_write(
 
 def _print(changes: Iterable[Change]) -> None:
     """One line per thing, and how many of each in the end."""
-    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.cli.terminal import Terminal, coloured, shown
 
     console = Terminal(soft_wrap=True)
     colours = {"created": "green", "updated": "yellow", "deleted": "red", "obsolete": "red", "unchanged": "dim"}
@@ -108,5 +108,5 @@ def _print(changes: Iterable[Change]) -> None:
     for change in changes:
         counts[change.done] += 1
         line = f"{change.kind:<10} {change.name}" + (f" ({change.detail})" if change.detail else "")
-        console.print(f"[{colours[change.done]}]{change.done:<9}[/] {shown(line)}")
+        console.print(coloured(colours[change.done], f"{change.done:<9}"), shown(line))
     console.print(", ".join(f"{count} {done}" for done, count in counts.items()))

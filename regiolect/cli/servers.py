@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import Policies, names_in, settings_with
+from regiolect.cli.options import Policies, named, names_in, settings_with
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from regiolect.servers.local import Status
 
 
@@ -19,7 +21,7 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
     """A table of the servers, and the file that tells a shell of them. Returns 0 if all are well, 1 if not."""
     from rich.table import Table
 
-    from regiolect.cli.terminal import Terminal
+    from regiolect.cli.terminal import Terminal, shown
 
     # Piped output gets room for whole rows.
     console = Terminal(width=None if sys.stdout.isatty() else 160)
@@ -36,7 +38,7 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
         )
     console.print(table)
     if env_file.exists():
-        console.print(f"use them  source {env_file}", soft_wrap=True)
+        console.print(f"use them  source {shown(env_file)}", soft_wrap=True)
         # Never the passwords themselves: a terminal is copied and recorded.
         console.print(
             "log in    Prefect's pages: $PREFECT_API_AUTH_STRING, whole; MLflow's: $MLFLOW_TRACKING_USERNAME and "
@@ -46,12 +48,12 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
     return 0 if all(server.problem is None for server in servers) else 1
 
 
-def _state(server: Status) -> str:
-    from regiolect.cli.terminal import shown
+def _state(server: Status) -> Text:
+    from regiolect.cli.terminal import coloured
 
     if server.problem is not None:
-        return f"[red]{shown(server.problem)}[/red]"
-    return "[green]runs[/green]" if server.seconds is None else f"[green]started in {server.seconds:.1f} s[/green]"
+        return coloured("red", server.problem)
+    return coloured("green", "runs" if server.seconds is None else f"started in {server.seconds:.1f} s")
 
 
 def print_stopped(names: Sequence[str]) -> None:
@@ -67,7 +69,10 @@ def print_stopped(names: Sequence[str]) -> None:
 
 def up(
     only: Annotated[
-        str, typer.Option("--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.")
+        str,
+        typer.Option(
+            "--only", help="Servers (postgres, s3, mlflow, prefect), by commas; default: all.", callback=named
+        ),
     ] = "",
     status: Annotated[bool, typer.Option("--status", help="Start nothing: say how they are.")] = False,
     policies: Policies = None,

@@ -11,6 +11,8 @@ from regiolect.cli.options import JsonFile, Policies, Regions, Verbose, names_in
 from regiolect.engines.listed import DEFAULT
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from regiolect.cli.terminal import Terminal
     from regiolect.study import StudyResult
 
@@ -110,16 +112,15 @@ def _print(result: StudyResult) -> None:
         console.print(f"- {shown(finding)}", soft_wrap=True)
     if result.note:
         console.print(shown(result.note), style="dim", soft_wrap=True)
-    console.print(f"report   {result.report}", soft_wrap=True)
+    console.print(f"report   {shown(result.report)}", soft_wrap=True)
 
 
-def _square(result: StudyResult, donor: str, tested: str) -> str:
+def _square(result: StudyResult, donor: str, tested: str) -> Text:
+    from regiolect.cli.terminal import coloured
     from regiolect.study import words
 
     loss, saving = words.points(result.cell(donor, tested).loss), result.saving(donor, tested)
     if saving is None:
-        return rf"[bold]\[{loss}][/]"
+        return coloured("bold", f"[{loss}]")
     sign = words.sign(saving)
-    colour = {"▲": "red", "▼": "cyan", "◆": "yellow"}.get(sign)
-    text = f"{loss}{sign or ' '}"
-    return f"[{colour}]{text}[/]" if colour else text
+    return coloured({"▲": "red", "▼": "cyan", "◆": "yellow"}.get(sign, ""), f"{loss}{sign or ' '}")

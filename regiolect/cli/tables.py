@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from regiolect.cli.exit_codes import exit_code
-from regiolect.cli.terminal import Terminal, print_failure, print_fields, shown
+from regiolect.cli.terminal import Terminal, coloured, print_failure, print_fields, shown
 from regiolect.contracts import (
     UNITS,
     Decision,
@@ -94,7 +95,7 @@ def print_release(result: ReleaseResult) -> int:
     for row in result.rows:
         _print_reasons(console, row)
     for told in result.left_out:
-        console.print(f"[magenta]left out[/] {shown(told)}", soft_wrap=True)
+        console.print(coloured("magenta", "left out"), shown(told), soft_wrap=True)
     _print_drills(console, result.drills)
     if result.report:
         console.print(f"report   {shown(result.report)}", soft_wrap=True)
@@ -107,16 +108,16 @@ def _print_reasons(console: Terminal, row: ReleaseRow) -> None:
     where = row.region if row.target is None else f"{row.region} {_place(row)}"
     suspicious = suspicion(row)
     if suspicious is not None:
-        console.print(f"[yellow]{shown(f'{where}: {suspicious}')}[/]", soft_wrap=True)
+        console.print(coloured("yellow", f"{where}: {suspicious}"), soft_wrap=True)
     if row.failure is not None:
         print_failure(console, row.failure, where)
     elif row.model_uri is None:
-        console.print(f"[{COLOURS[row.decision]}]{where}: {row.decision}[/]", soft_wrap=True)
+        console.print(coloured(COLOURS[row.decision], f"{where}: {row.decision}"), soft_wrap=True)
         for reason in row.reasons:
             console.print(f"  {shown(reason)}", soft_wrap=True)
 
 
-def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
+def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str | Text, ...]:
     unit = UNITS[row.unit] if row.unit else ""
     measured = row.loss is not None and row.loss_lower is not None and row.loss_upper is not None
     return (
@@ -124,7 +125,7 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str, ...]:
         _place(row),
         _precision(row),
         shown(row.executed or "-"),
-        f"[{COLOURS[row.decision]}]{row.decision}[/]",
+        coloured(COLOURS[row.decision], row.decision),
         f"{row.loss:+.2f} {unit}" if measured else "-",
         f"{row.loss_lower:+.2f} .. {row.loss_upper:+.2f}" if measured else "-",
         f"{row.threshold:.2f} {unit}" if row.threshold is not None else "-",
@@ -167,8 +168,9 @@ def _print_drills(console: Terminal, drills: tuple[Drill, ...]) -> None:
         return
     console.print("drills (deliberate: each of these must be refused)")
     for drill in drills:
-        verdict = f"[green]refused by {drill.by}[/]" if drill.refused else f"[red]NOT refused ({drill.by})[/]"
-        console.print(f"  {verdict}: {shown(drill.attempt)}\n    {shown(drill.detail)}", soft_wrap=True)
+        refused, not_refused = f"  refused by {drill.by}", f"  NOT refused ({drill.by})"
+        verdict = coloured("green", refused) if drill.refused else coloured("red", not_refused)
+        console.print(verdict, f": {shown(drill.attempt)}\n    {shown(drill.detail)}", sep="", soft_wrap=True)
 
 
 def print_nightly(result: NightlyResult) -> int:
@@ -205,7 +207,7 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
                 engine.region,
                 _place(engine),
                 engine.precision or "-",
-                f"[{_ACTIONS[engine.action]}]{engine.action}[/]",
+                coloured(_ACTIONS[engine.action], engine.action),
                 shown(engine.reason),
             )
     if table.row_count:
@@ -236,7 +238,7 @@ def print_policies(book: PolicyBook) -> int:
             policy = book.load(region)
         except RegiolectError as error:
             broken = 1
-            table.add_row(region, "[red]unusable[/]", *["-"] * 5, type(error).__name__)
+            table.add_row(region, coloured("red", "unusable"), *["-"] * 5, type(error).__name__)
             continue
         table.add_row(
             region,
@@ -273,7 +275,7 @@ def print_policy_check(book: PolicyBook) -> int:
     for region in book.regions():
         mistakes = book.mistakes(region)
         for mistake in mistakes:
-            console.print(f"[red]{mistake.error.__name__}[/red]")
+            console.print(coloured("red", mistake.error.__name__))
             at = f"{mistake.place} {mistake.key}".rstrip()
             fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
             print_fields(console, fields, "  ")

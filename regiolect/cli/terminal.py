@@ -1,7 +1,12 @@
 """Where a person reads in a terminal: what others wrote is shown there, and none of it is obeyed.
 
 A model's name or a tag is written by anyone who may write to the registry, and a server's error by the server. A
-terminal would take signs of theirs for orders: to erase a line, to colour one, to turn its direction.
+terminal would take signs of theirs for orders: to erase a line, to colour one, to turn its direction; and rich's markup
+would style, link or lose what stands in brackets. So no text has markup here: a colour is given to a piece of a line.
+
+    >>> from regiolect.cli.terminal import Terminal, coloured, shown
+    >>> Terminal(width=40, color_system=None).print(coloured("red", "wrong"), shown("[link=a\nb] c"))
+    wrong [link=a\\nb] c
 """
 
 from __future__ import annotations
@@ -10,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from regiolect.contracts import Failure
@@ -20,18 +24,24 @@ _FIELDS = ("expected", "found", "remedy")
 
 
 class Terminal(Console):
-    """Rich's console. Whatever is printed is `printable`, cells and titles of tables as well; lines and tabs stay."""
+    """Rich's console without markup. Whatever is printed is `printable`, cells and titles of tables as well; lines and
+    tabs stay."""
 
     def __init__(self, **how: Any) -> None:
-        super().__init__(highlight=False, emoji=False, **how)
+        super().__init__(highlight=False, emoji=False, markup=False, **how)
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text, LAYOUT), **how)
 
 
 def shown(text: object) -> str:
-    """What others wrote, to stand in a line that has markup: it begins no line and has no markup of its own."""
-    return escape(printable(str(text)))
+    """What others wrote, to stand in a line: it begins none."""
+    return printable(str(text))
+
+
+def coloured(style: str, text: object) -> Text:
+    """A piece of a line or a cell of a table, as `shown`, in a style of rich's."""
+    return Text(shown(text), style)
 
 
 def print_fields(console: Console, fields: Mapping[str, str], indent: str = "") -> None:
@@ -44,5 +54,6 @@ def print_fields(console: Console, fields: Mapping[str, str], indent: str = "") 
 def print_failure(console: Console, failure: Failure, where: str = "", indent: str = "") -> None:
     """A failure as lines that a person can act on: whose it is and its kind, then what was expected, what was found and
     the remedy."""
-    console.print(f"{indent}[red]{shown(f'{where}: {failure.kind}' if where else failure.kind)}[/red]", soft_wrap=True)
+    head = f"{where}: {failure.kind}" if where else failure.kind
+    console.print(coloured("red", f"{indent}{head}"), soft_wrap=True)
     print_fields(console, {name: getattr(failure, name) for name in _FIELDS}, f"{indent}  ")

@@ -118,7 +118,7 @@ def _print(result: TuningResult) -> None:
 def _compared(first: Path, second: Path) -> DeviceComparison:
     from rich.table import Table
 
-    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.cli.terminal import Terminal, coloured, shown
     from regiolect.tune import words
     from regiolect.tune.compare import compare, read_site
 
@@ -139,5 +139,5 @@ def _compared(first: Path, second: Path) -> DeviceComparison:
     for note in found.notes:
         console.print(shown(note), style="dim", soft_wrap=True)
     colour = "red" if found.slower is not None else "green"
-    console.print(f"[{colour}]{shown(found.summary())}[/]", soft_wrap=True)
+    console.print(coloured(colour, found.summary()), soft_wrap=True)
     return found

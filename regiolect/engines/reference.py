@@ -14,6 +14,8 @@ LIBRARY = f"ONNX Runtime {onnxruntime.__version__}"
 """For people."""
 BASIC = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 """Of the optimizations, those that compute the same in the same types."""
+NONE = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+"""None of them: node by node."""
 FAILURES: tuple[type[Exception], ...] = (
     state.Fail,
     state.InvalidArgument,
@@ -28,4 +30,4 @@ FAILURES: tuple[type[Exception], ...] = (
 """What it raises of its own accord."""
 Session = onnxruntime.InferenceSession
 
-__all__ = ["BASIC", "FAILURES", "LIBRARY", "Session", "open_graph", "session_options"]
+__all__ = ["BASIC", "FAILURES", "LIBRARY", "NONE", "Session", "open_graph", "session_options"]

@@ -3,11 +3,12 @@
 An address may hold a password, a token in place of a user, or either in its query, with slashes and other signs in it
 that should have been encoded; or another address. A library that takes such an address apart prints the parts, and a
 driver prints its settings one by one. So text is searched for places where secrets stand (addresses, queries,
-`password=...`, headers with credentials), and for what this process's environment holds: its passwords and tokens, and
-those of the addresses in it, in parts too. One list of names serves all of these. Where it is not certain what is
-secret, too much is left out: a `token` is one, unless its name says what it does in a text model, as `pad_token` and
-`eos_token` do; a header `x-...` counts where its last word is `key` or `token`, so `x-monkey` does not. A name with a
-colon and a space is prose, `password: set one`, but for names of keys, `api-key: ...`, which are headers.
+`password=...`, headers with credentials, options of commands), and for what this process's environment holds, in
+whatever way a program writes it: its passwords and tokens, and those of the addresses in it, in parts too. One list of
+names serves all of these. Where it is not certain what is secret, too much is left out: a `token` is one, unless its
+name says what it does in a text model, as `pad_token` and `eos_token` do; a header `x-...` counts where its last word
+is `key` or `token`, so `x-monkey` does not. A name with a colon and a space is prose, `password: set one`, but for
+names of keys, `api-key: ...`, which are headers.
 
 Every error of ours is made of such text; `regiolect.errors.output` does the same for whatever else a process of ours
 says. Looking takes time in proportion to the text.
@@ -18,38 +19,42 @@ from __future__ import annotations
 import functools
 import os
 import re
-import traceback
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
 
+from regiolect.errors.family import family, printed
+from regiolect.errors.known import Known, Span, united
+
 HIDDEN = "***"
-SHORTEST = 6
-"""Characters of a secret that is looked for anywhere in a text; a shorter one may be a word of it."""
-_SHORTEST_PART = 3
 _DEEPEST = 4
 """Addresses in the query of one another that are taken apart; what is deeper is left out whole."""
 
 # No scheme is longer; without a bound a text of one long word would take minutes.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,30}"
-# Signs between which an `@` is looked for: longer than any password, for the same reason.
-_FAR = 2_000
+# Signs between which an `@` is looked for: longer than any password, for the same reason; and than what is left of one
+# behind a quote in it, each of which is looked at.
+_FAR, _NEAR = 2_000, 300
 _GAP = r"[^\S\n]"
 _QUOTE = r"\\*['\"]"
 _KEY = r"(?:api|access|account|private|subscription)[_-]?key"
+# What must not stand before is looked for behind the word: few places of a text have the word at all.
 # What a text model's tokens do, `pad_token` and the like.
-_OF_A_MODEL = "".join(
-    rf"(?<!(?:{names})[_-])"
+_TOKEN = "token" + "".join(
+    rf"(?<!(?:{names})[_-]token)"
     for names in ("bos|cls|eos|eot|pad|sep|unk", "mask|stop|next|text|word", "image|audio|video|start", "special")
 )
 # What a secret is called, in a text, in a query and in the environment.
 _WORD = (
-    rf"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|{_OF_A_MODEL}token|{_KEY}|access[_-]?signature|credentials?"
-    r"|auth[_-]?string|(?<=[_-])pa(?:ss|t)(?![a-z])"
+    rf"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|{_TOKEN}|{_KEY}|access[_-]?signature|credentials?"
+    r"|auth[_-]?string|pa(?<=[_-]pa)(?:ss|t)(?![a-z])|pw(?<![a-z0-9]pw)(?![a-z0-9])|sig(?<=[&?]sig)(?:nature)?"
 )
+# What colours a terminal's text, also where it was written down.
+_COLOUR = r"(?:(?:\x1b|\\x1b|\\u001b|\\033)\[[\d;]{0,20}m)"
 _REST = (
-    # Several addresses may stand in a list without a space. A quote before a letter is a password's, if there is
-    # an `@` to come.
-    rf"(?! [,;|]{_SCHEME}:// ) (?: [^\s'\"<>`] | ['\"](?= \w (?:(?!://)\S){{0,{_FAR}}} @ ) )"
+    # Several addresses may stand in a list without a space. A quote or a bracket before a letter is a password's, if
+    # there is an `@` to come.
+    rf"(?! [,;|]{_SCHEME}:// ) (?: [^\s'\"<>`] | ['\"<>`](?= \w"
+    rf" [^\s:@]{{0,{_NEAR}}}+ (?: :(?!//)[^\s:@]{{0,{_NEAR}}}+ ){{0,9}}+ @ ) )"
 )
 # What comes before a secret: an address, a path of a host with user and password, or a query; a name; a header.
 _ADDRESS = rf"""(?:
@@ -60,11 +65,21 @@ _ADDRESS = rf"""(?:
 _NAMED = rf"""(?:
         (?i: {_WORD} ) (?:
             (?:{_QUOTE})? {_GAP}*(?: :?=>? | : ){_GAP}* (?=[bru]{{0,2}}{_QUOTE})
+          # A number; a short one counts tokens.
+          | {_QUOTE}{_GAP}*:{_GAP}+ (?=-?\d{{4}})
+          # Several; `tokens` are a text model's.
+          | (?:(?<![nN])s)? (?:{_QUOTE})? {_GAP}*:?[:=]{_GAP}* (?=[\[({{]{_GAP}*[bru]{{0,2}}['"])
+          | {_COLOUR}{{1,4}}={_COLOUR}{{0,4}} | ={_COLOUR}{{1,4}}
           | ['"]?=(?: (?!=) | {_GAP}+(?=[^\s=]+=*(?!\S)) )
           | {_GAP}+(?: => | :?=(?![=>]) ){_GAP}*
           | ['"]?:(?!/)
-          | (?<=[kK][eE][yY]):{_GAP}+
+          | (?: (?<=[kK][eE][yY]) | (?<=[_-][sS][eE][cC][rR][eE][tT]) ):{_GAP}+
         )
+        # As an option of a command, in a line and in a list.
+      | -(?<![\w\-]-)-?(?=[a-zA-Z])[\w\-]{{0,30}}? (?i: {_WORD} | pass )
+        (?: {_GAP}+(?! - | (?:and|as|for|from|in|is|of|on|option|or|to|with)\b ) | ['"],{_GAP}*(?=[bru]{{0,2}}['"]) )
+      | -(?<![\w\-]-)(?: u | -(?:proxy-)?user ) (?: {_GAP}*= | {_GAP}+ | ['"],{_GAP}*[bru]{{0,2}}['"] )
+        (?!\d+:\d) [^\s:'"/]{{1,60}}:
         # As `('password', ...)`, of two alone: a list of names tells nothing.
       | \( [bru]{{0,2}}['"] [\w\-]{{0,60}}? (?i: {_WORD} ) ['"],{_GAP}* (?=[bru]{{0,2}}['"])
     ) (?=\S)"""
@@ -74,7 +89,11 @@ _HEADER = rf"""(?:
         )
         (?: (?:{_QUOTE})? {_GAP}*[:=] | ['"],(?={_GAP}*[bru]{{0,2}}['"]) ) {_GAP}* (?: [bru]{{0,2}}{_QUOTE} )?
     ) (?=[^\s'"])"""
-_OPENING = re.compile(rf"{_ADDRESS}|{_NAMED}|{_HEADER}", re.VERBOSE)
+# Credentials without their header, and an element of XML.
+_BARE = r"[bB](?<!\w[bB])(?:earer|asic)[^\S\n]+ (?=[\w\-.~+/]{8}) (?=[a-zA-Z\-.~+/_]{0,60}\d)"
+_ELEMENT = rf"<[\w:.\-]{{0,40}}? (?i: {_WORD} )> (?=[^<\n]{{1,{_FAR}}}</)"
+_OPENING = re.compile(rf"{_ADDRESS}|{_NAMED}|{_HEADER}|{_BARE}|{_ELEMENT}", re.VERBOSE)
+_SINGLE, _DOUBLE = r"(?: \\. | [^\\'\n] )*+", r'(?: \\. | [^\\"\n] )*+'
 # Where secrets stand in a text, with what comes before them.
 _PLACE = re.compile(
     rf"""
@@ -82,7 +101,10 @@ _PLACE = re.compile(
   | {_NAMED}
     (?P<value>
         [bru]{{0,2}} (?P<fence>'{{3}}|"{{3}}) (?P<fenced> (?: (?!(?P=fence))[\s\S] )* (?=(?P=fence)) | [^\n]* )
-      | [bru]{{0,2}}'(?P<single> (?: \\. | [^\\'\n] )* )'? | [bru]{{0,2}}"(?P<double> (?: \\. | [^\\"\n] )* )"?
+        # With what Python would join to it.
+      | [bru]{{0,2}}'(?P<single> {_SINGLE} (?: '{_GAP}*[bru]{{0,2}}'{_SINGLE} )* )'?
+      | [bru]{{0,2}}"(?P<double> {_DOUBLE} (?: "{_GAP}*[bru]{{0,2}}"{_DOUBLE} )* )"?
+      | [\[({{](?={_GAP}*[bru]{{0,2}}['"]|\*{{3}}) (?P<listed> (?: '{_SINGLE}'? | "{_DOUBLE}"? | [^'"\])}}\n]+ )*+ )
         # JSON within JSON: its quotes have as many backslashes at the end as at the beginning.
       | (?P<slashes>\\+)(?P<quote>['"])
         (?P<nested> (?: (?!(?P=quote))[^\\\n] | (?!(?P=slashes)(?P=quote))\\+['"]? )* )
@@ -90,10 +112,12 @@ _PLACE = re.compile(
       | \S* [^\s'"),;.\]}}>] | \S
     )
   | {_HEADER} (?P<header> [^\s'"][^\n'"]* )
+  | {_BARE} (?P<bare> [\w\-.~+/=]+ )
+  | {_ELEMENT} (?P<element> [^<\n]+ )
     """,
     re.VERBOSE,
 )
-_KINDS = ("fenced", "single", "double", "nested", "header", "value")
+_KINDS = ("fenced", "single", "double", "listed", "nested", "header", "bare", "element", "value")
 _WHOLE = re.compile(rf"\s*({_SCHEME})(?:://|:/?(?=[^/\s].*@))(.*)", re.DOTALL)
 _NAME = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=")
 # A driver takes all signs but one for its password's.
@@ -110,9 +134,10 @@ _SIGNS = re.compile(r"[@/?#:,\[\]]")
 def redacted(text: str) -> str:
     """A text without the secrets of the addresses in it, `postgresql://me:***@host/db`, without those behind a name,
     `host=db password=***`, and without this process's own."""
-    for pattern in _patterns(tuple(sorted(os.environ.items()))):
-        text = pattern.sub(HIDDEN, text)
-    return _without(text, (span for place in _PLACE.finditer(text) for span in _secrets(place)))
+    if known := _known(tuple(sorted(os.environ.items()))).spans(text):
+        # One of them may be the name of another, as `password` is.
+        text = _without(text, united([*known, *_places(text)]))
+    return _without(text, _places(text))
 
 
 def redacted_address(address: str) -> str:
@@ -126,8 +151,7 @@ def showable(error: BaseException) -> BaseException | None:
     That is its text, its notes, the members of a group, and all causes. Where it was raised does not count.
     """
     try:
-        # With no frames; causes that form a cycle are told once.
-        told = "".join(traceback.format_exception(error, limit=0))
+        told = "\n".join(map(printed, family(error)))
     # It is the error's own code.
     except Exception:  # noqa: BLE001
         return None
@@ -162,7 +186,11 @@ def secrets_of(address: str) -> frozenset[str]:
     return frozenset(each for value in found for each in (value, unquote(value), unquote_plus(value)) if each)
 
 
-def _without(text: str, secrets: Iterator[tuple[int, int]]) -> str:
+def _places(text: str) -> Iterator[Span]:
+    return (span for place in _PLACE.finditer(text) for span in _secrets(place))
+
+
+def _without(text: str, secrets: Iterator[Span]) -> str:
     shown, at = [], 0
     for start, end in secrets:
         shown += [text[at:start], HIDDEN]
@@ -170,7 +198,7 @@ def _without(text: str, secrets: Iterator[tuple[int, int]]) -> str:
     return "".join([*shown, text[at:]])
 
 
-def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
+def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[Span]:
     """From where to where the secrets of a place stand, in order."""
     if depth == _DEEPEST:
         yield place.span()
@@ -184,7 +212,7 @@ def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[tuple[int, int]]:
         yield at + start, at + end
 
 
-def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[tuple[int, int]]:
+def _of_address(scheme: str, rest: str, at: int, depth: int = 0) -> Iterator[Span]:
     """The secrets in what follows a scheme, where user and password end at `at`."""
     database = scheme.lower().startswith(_DATABASES)
     if at:
@@ -249,8 +277,8 @@ def _is_host(rest: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
-    """What finds the environment's secrets in a text, the longest first."""
+def _known(environment: tuple[tuple[str, str], ...]) -> Known:
+    """The environment's secrets."""
     whole: set[str] = set()
     parts: set[str] = set()
     for name, value in environment:
@@ -264,7 +292,4 @@ def _patterns(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str]
             for secret in secrets_of(value):
                 whole |= {secret} if secret not in shown else set()
                 parts |= {part for part in (secret, *_SIGNS.split(secret)) if part not in shown}
-    # A word of a text may be a short secret, or have one in it: those are left out where they are quoted, as errors do.
-    found = [(each, rf"(?<![A-Za-z0-9]){re.escape(each)}(?![A-Za-z0-9])") for each in whole if len(each) >= SHORTEST]
-    found += [(each, rf"(?<=['\"]){re.escape(each)}(?=['\"@])") for each in parts if len(each) >= _SHORTEST_PART]
-    return tuple(re.compile(pattern) for _, pattern in sorted(found, key=lambda item: -len(item[0])))
+    return Known.of(whole, parts)

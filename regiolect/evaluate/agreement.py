@@ -137,7 +137,7 @@ def graph_outputs(graph: Path, request: BuildRequest, inputs: Arrays) -> dict[st
     rows = len(next(iter(inputs.values())))
     pieces = batches(inputs, rows, request.profile.opt)
     try:
-        parts = _by_onnxruntime(graph, request.outputs, pieces)
+        parts = _node_by_node(graph, request.outputs, pieces)
     except _failures() as error:
         parts = _by_reference(graph, request, pieces, error)
     outputs = {
@@ -197,21 +197,19 @@ def _allowed(request: BuildRequest) -> float:
     return max(traits(request.precision).faithful, traits(coarser).faithful)
 
 
-def _by_onnxruntime(graph: Path, outputs: tuple[str, ...], pieces: list[dict[str, NDArray[Any]]]) -> list[list[Any]]:
-    import onnxruntime
-
-    from regiolect.engines.onnxruntime.session import open_graph, session_options
+def _node_by_node(graph: Path, outputs: tuple[str, ...], pieces: list[dict[str, NDArray[Any]]]) -> list[list[Any]]:
+    from regiolect.engines.reference import NONE, open_graph, session_options
 
     options = session_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = NONE
     session = open_graph(graph, options)
     return [list(session.run(list(outputs), piece)) for piece in pieces]
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    from regiolect.export.parity import ort_failures
+    from regiolect.engines.reference import FAILURES
 
-    return (*ort_failures(), ModelError)
+    return (*FAILURES, ModelError)
 
 
 def _by_reference(

@@ -12,12 +12,73 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from regiolect.errors.output import causes, named, redact_output, text_of, traceback_of, without_secrets
+from regiolect.errors.output import (
+    causes,
+    named,
+    printable_repr,
+    redact_output,
+    text_of,
+    texts_of,
+    traceback_of,
+    without_secrets,
+)
+from regiolect.host import wire
+
+
+@dataclass(frozen=True)
+class _Link:
+    """An error as it is sent: pickled, and by its name and text for where that makes no such error.
+
+    The parent may lack the module that it is of, or its constructor may put words of its own around its text.
+    """
+
+    kind: str
+    text: str
+    pickled: bytes | None
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Link:
+        told, kind, text = without_secrets(error), type(error).__name__, text_of(error)
+        try:
+            # What would end more than the call, as KeyboardInterrupt does, is sent by its name.
+            pickled = pickle.dumps(told) if isinstance(told, Exception) else None
+            if pickled is not None and _is_like(_unpickled(pickled), told):
+                return cls(kind, text, pickled)
+        # Pickling calls code of the error's own class, which may raise anything.
+        except Exception:  # noqa: BLE001, S110
+            pass
+        return cls(kind, text, None)
+
+    def error(self, cause: BaseException | None) -> BaseException:
+        with suppress(Exception):
+            if self.pickled is not None:
+                error = _unpickled(self.pickled)
+                if (type(error).__name__, text_of(error)) == (self.kind, self.text):
+                    error.__cause__ = cause
+                    return error
+        error = named(self.kind, self.text)
+        error.__cause__ = cause
+        return error
+
+
+def _unpickled(pickled: bytes) -> BaseException:
+    error: BaseException = pickle.loads(pickled)  # noqa: S301 - what a child of this release pickled
+    # An error may let nothing be set; and notes that others made may be no list.
+    error.__cause__ = None
+    notes = list(getattr(error, "__notes__", ()))
+    error.add_note("")
+    error.__notes__ = notes
+    return error
+
+
+def _is_like(copy: BaseException, error: BaseException) -> bool:
+    return type(copy) is type(error) and texts_of(copy) == texts_of(error)
 
 
 @dataclass(frozen=True)
@@ -27,34 +88,20 @@ class Raised:
     None of them tells a secret: the parent's errors are logged, and an orchestrator keeps that.
     """
 
-    chain: tuple[BaseException, ...]
+    chain: tuple[_Link, ...]
     at: str
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
-        return cls(tuple(map(_portable, causes(error))), traceback_of(error))
+        return cls(tuple(map(_Link.of, causes(error))), traceback_of(error))
 
     def error(self) -> BaseException:
-        for link, cause in zip(self.chain, self.chain[1:], strict=False):
-            link.__cause__ = cause
-        # What others made of its notes may be no list.
-        with suppress(TypeError):
-            self.chain[0].add_note(f"In the child process:\n{self.at}")
-        return self.chain[0]
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error, or one of the same name and text where its own kind cannot be sent, its text tells a secret, or it
-    would end more than the call, as KeyboardInterrupt does."""
-    told = without_secrets(error)
-    try:
-        if isinstance(told, Exception):
-            pickle.loads(pickle.dumps(told))  # noqa: S301 - what was pickled here
-            return told
-    # Pickling calls code of the error's own class, which may raise anything.
-    except Exception:  # noqa: BLE001, S110
-        pass
-    return named(type(error).__name__, text_of(error))
+        error: BaseException | None = None
+        for link in reversed(self.chain):
+            error = link.error(error)
+        assert error is not None, "an error is its own first link"  # noqa: S101
+        error.add_note(f"In the child process:\n{self.at}")
+        return error
 
 
 @dataclass(frozen=True)
@@ -72,11 +119,21 @@ class _ToParent:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put_nowait(self, message: object) -> None:
+        if isinstance(message, logging.LogRecord):
+            _make_plain(message)
         self.send(ForkingPickler.dumps(message))
 
     def send(self, pickled: Any) -> None:
         with self._lock:
-            self.connection.send_bytes(pickled)
+            wire.send(self.connection.fileno(), pickled)
+
+
+def _make_plain(record: logging.LogRecord) -> None:
+    """Of what was logged beside the text, `extra`, what is no text or number is sent as it prints: it may be of a kind
+    that cannot be pickled, or that only this process has."""
+    for name, value in record.__dict__.items():
+        if type(value) not in (str, int, float, bool, type(None)):
+            record.__dict__[name] = printable_repr(value)
 
 
 _to_parent: _ToParent | None = None
@@ -93,7 +150,9 @@ def off_the_clock() -> Iterator[None]:
     try:
         yield
     finally:
-        parent.put_nowait(Waits(begins=False))
+        # In a process that was forked meanwhile there is none.
+        if _to_parent is parent:
+            parent.put_nowait(Waits(begins=False))
 
 
 def serve(connection: Connection, environment: Mapping[str, str], level: int) -> None:
@@ -107,13 +166,14 @@ def serve(connection: Connection, environment: Mapping[str, str], level: int) ->
     parent: Any = _ToParent(connection)
     _to_parent = parent
     logging.root.handlers[:] = [QueueHandler(parent)]
+    os.register_at_fork(after_in_child=partial(_leave_the_parent_alone, connection))
     logging.root.setLevel(level)
     logging.captureWarnings(True)
     redact_output()
     try:
         while True:
             try:
-                call = connection.recv_bytes()
+                call = wire.receive(connection.fileno())
             except EOFError:
                 return
             parent.send(_answer_to(call))
@@ -123,6 +183,15 @@ def serve(connection: Connection, environment: Mapping[str, str], level: int) ->
     except BaseException as error:  # noqa: BLE001
         sys.stderr.write(traceback_of(error))
         sys.exit(1)
+
+
+def _leave_the_parent_alone(connection: Connection) -> None:
+    """In a process that a child forked, as those that load data: what two processes send at once would mix, and the
+    pipe would stay open when the child is dead. What it logs goes where Python writes it by itself."""
+    global _to_parent
+    _to_parent = None
+    logging.root.handlers.clear()
+    connection.close()
 
 
 def _answer_to(call: bytes) -> Any:

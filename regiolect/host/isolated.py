@@ -17,6 +17,7 @@ import atexit
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -24,8 +25,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -34,6 +36,7 @@ from regiolect.host.child import Raised, Waits, serve
 from regiolect.host.interrupts import stand_still
 from regiolect.host.memory import resident
 from regiolect.host.process import born
+from regiolect.host.wire import ParentsEnd
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -140,8 +143,7 @@ class Child:
         try:
             process = self._started()
             _called.add(process.pid)
-            with suppress(BrokenPipeError):
-                process.connection.send((function, args, kwargs))
+            process.end_of_pipe.put(ForkingPickler.dumps((function, args, kwargs)))
             answer: T | Raised = self._answer(function.__name__, process)
             _called.discard(process.pid)
         # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
@@ -181,34 +183,35 @@ class Child:
         return self._process
 
     def _answer(self, stage: str, process: _Process) -> Any:
-        """Waits for the answer to a call, hands on what is logged meanwhile, and keeps to the limits."""
-        until, look_at, waits = time.monotonic() + self.limits.seconds, 0.0, None
+        """Sends a call and waits for its answer, hands on what is logged meanwhile, and keeps to the limits."""
+        until, look_at = time.monotonic() + self.limits.seconds, 0.0
+        # How many threads of the child wait for others, and since when any does.
+        waiting, since = 0, 0.0
         while True:
-            ready = wait([process.connection, process.sentinel], _LOOK_SECONDS)
-            if process.connection in ready:
-                try:
-                    message = process.connection.recv()
-                except (EOFError, OSError):
-                    raise self._died(stage, process) from None
+            try:
+                pickled = process.end_of_pipe.turn(_LOOK_SECONDS)
+            except (EOFError, OSError):
+                raise self._died(stage, process) from None
+            if pickled is not None:
+                message = pickle.loads(pickled)  # noqa: S301 - of the child
                 if isinstance(message, logging.LogRecord):
                     logger = logging.getLogger(message.name)
                     if logger.isEnabledFor(message.levelno):
                         logger.handle(message)
                 elif isinstance(message, Waits):
                     now = time.monotonic()
-                    until += 0.0 if waits is None else now - waits
-                    waits = now if message.begins else None
+                    until += now - since if waiting else 0.0
+                    # One that began in a call before is not counted here.
+                    waiting, since = max(0, waiting + (1 if message.begins else -1)), now
                 else:
                     return message
-            elif ready:
-                raise self._died(stage, process)
             if time.monotonic() < look_at:
                 continue
             begins = time.monotonic()
             self._keep_to_memory(stage, process)
             # Counting exactly takes its time on a machine that is nearly full.
             look_at = time.monotonic() + max(_LOOK_SECONDS, _REST * (time.monotonic() - begins))
-            if waits is None and time.monotonic() > until:
+            if not waiting and time.monotonic() > until:
                 raise self._crashed(
                     stage,
                     f"it was ended: no answer within {self.limits.seconds / 60:.3g} minutes, its limit",
@@ -273,6 +276,7 @@ class _Process:
 
     process: ForkServerProcess
     connection: Connection
+    end_of_pipe: ParentsEnd
     pid: int
     born: str | None
 
@@ -287,11 +291,7 @@ class _Process:
         there.close()
         pid = int(process.pid or 0)
         _running[pid] = 0
-        return cls(process, here, pid, born(pid))
-
-    @property
-    def sentinel(self) -> int:
-        return self.process.sentinel
+        return cls(process, here, ParentsEnd(here.fileno(), process.sentinel), pid, born(pid))
 
     def exit_code(self, patience: float) -> int | None:
         """Negative: minus the signal that ended it. None: it goes on, after `patience` seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from rich.table import Table
 from regiolect.cli import audit
 from regiolect.cli.engine_facts import EngineView
 from regiolect.cli.tables import print_engine, print_error, print_policy, print_unforeseen
-from regiolect.cli.terminal import Terminal, print_failure, shown
+from regiolect.cli.terminal import Terminal, coloured, print_failure
 from regiolect.contracts import AuditedVersion, AuditResult, Failure, failure_of
-from regiolect.errors import RegistryError
+from regiolect.errors import RegistryError, StoreUnreachable
 from regiolect.errors.output import LAYOUT, printable, redact_output
 from regiolect.network import one_line
 from regiolect.policy import PolicyBook
@@ -32,7 +33,7 @@ def cells() -> None:
     table = Table(title=EVIL)
     table.add_column(EVIL, overflow="fold")
     table.add_row(EVIL)
-    Terminal(width=200, markup=False).print(table)
+    Terminal(width=200).print(table)
 
 
 def summary() -> None:
@@ -50,7 +51,7 @@ def summary() -> None:
         lambda: audit._print(Terminal(soft_wrap=True), VERSION),
         summary,
         cells,
-        lambda: Terminal(soft_wrap=True).print(f"[red]{shown(EVIL)}[/]"),
+        lambda: Terminal(soft_wrap=True).print(coloured("red", EVIL)),
     ],
     ids=["error", "unforeseen", "engine", "failure", "audit", "summary", "cells", "line"],
 )
@@ -74,6 +75,31 @@ def test_what_has_several_lines_keeps_them(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        "[link=http://evil.example\n]approved: click[/link\n]",
+        "the model takes [batch,\n 3, 8] here",
+        "no kernel for [/conv1/Conv,\n /conv2/Conv]",
+        "[red\n]one[/\n]",
+        *("C:" + "\\" * times for times in range(1, 5)),
+    ],
+)
+def test_brackets_are_no_markup_on_one_line_or_on_several(found: str) -> None:
+    told = io.StringIO()
+    print_failure(Terminal(file=told, force_terminal=True, width=200), failure_of(StoreUnreachable("a", found, "c")))
+    assert "\x1b]8" not in told.getvalue(), "a link"
+    assert "\x1b[31m" not in told.getvalue().partition("\n")[2], "a colour"
+    for line in found.splitlines():
+        assert f" {line}\n" in told.getvalue()
+
+
+def test_texts_that_meet_in_a_line_make_no_markup_together(capsys: pytest.CaptureFixture[str]) -> None:
+    version = VERSION.model_copy(update={"name": "x[link=http://evil.example", "aliases": ("] ok",), "findings": ()})
+    audit._print(Terminal(soft_wrap=True), version)
+    assert capsys.readouterr().out.startswith("ok    models:/x[link=http://evil.example/1 (] ok)")
+
+
 def test_json_and_yaml_that_are_printed_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(printable(json.dumps({"a": EVIL}, ensure_ascii=False, indent=1), LAYOUT)) == {"a": EVIL}
     book = PolicyBook(load_settings().policies)
@@ -82,6 +108,16 @@ def test_json_and_yaml_that_are_printed_stay_what_they_are(capsys: pytest.Captur
     told = capsys.readouterr().out
     assert printable(told, LAYOUT) == told
     assert yaml.safe_load(told)["title"] == policy.title
+
+
+@pytest.mark.parametrize(
+    "sign", list("\u034f\u115f\u1160\u17b4\u17b5\u180b\u3164\uffa0\ufe0f\U000e0100\u2800\u0336\u20e5")
+)
+def test_what_nobody_sees_is_told_by_its_number(sign: str) -> None:
+    told = printable(f"tiny{sign}-north")
+    assert told.startswith("tiny\\u")
+    assert json.loads(f'"{told}"') == f"tiny{sign}-north"
+    assert printable("Größe e\u0301 日本 \U0001f600") == "Größe e\u0301 日本 \U0001f600"
 
 
 def test_what_is_logged_is_not_obeyed_either(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 import threading
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -131,3 +133,84 @@ def test_only_an_error_that_tells_a_secret_is_replaced() -> None:
         raise HTTPError(ADDRESS)
     assert type(raised.value).__name__ == "HTTPError"
     assert str(raised.value) == SHOWN
+
+
+class SaysMoreThanItPrints(Exception):
+    def __str__(self) -> str:
+        return f"password={PLANTED}"
+
+    def __repr__(self) -> str:
+        return "SaysMoreThanItPrints()"
+
+
+def with_a_note() -> Exception:
+    error = ValueError("a shard")
+    error.add_note(f"password={PLANTED}")
+    return error
+
+
+def with_a_cause() -> Exception:
+    error = ValueError("a shard")
+    error.__cause__ = RuntimeError(ADDRESS)
+    return error
+
+
+@pytest.mark.parametrize("made", [with_a_note, with_a_cause, SaysMoreThanItPrints, lambda: ValueError(ADDRESS)])
+@pytest.mark.parametrize("depth", [0, 1, 20])
+@pytest.mark.parametrize("place", [0, 30])
+def test_no_member_of_a_group_tells_a_secret(made: Callable[[], Exception], depth: int, place: int) -> None:
+    def raise_them() -> None:
+        error = made()
+        for _ in range(depth + 1):
+            error = ExceptionGroup("shards failed", [*(KeyError(number) for number in range(place)), error])
+        raise error
+
+    with pytest.raises(ExceptionGroup, match="shards failed") as raised, raising_no_secret():
+        raise_them()
+    told = "".join(traceback.TracebackException.from_exception(
+        raised.value, max_group_width=100, max_group_depth=100
+    ).format())  # fmt: skip
+    assert PLANTED not in told
+    assert "ValueError: a shard" in told or "***" in told
+    assert PLANTED not in repr(pickle.loads(pickle.dumps(raised.value)).exceptions)  # noqa: S301 - made here
+
+
+def test_a_group_without_secrets_stays_what_it_is() -> None:
+    group = ExceptionGroup("two", [KeyError(1), ExceptionGroup("one", [ValueError("a")])])
+    assert without_secrets(group) is group
+
+
+def test_where_an_error_with_a_secret_was_raised_is_kept_without_it() -> None:
+    with pytest.raises(RuntimeError) as raised, raising_no_secret():
+        fail_by_itself()
+    told = "".join(traceback.format_exception(raised.value))
+    assert "in fail_by_itself" in told
+    assert PLANTED not in told
+
+
+def fail_by_itself() -> None:
+    raise HTTPError(ADDRESS)
+
+
+class Unreadable(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("its own code")
+
+
+@pytest.mark.parametrize(
+    "error", [SyntaxError(ADDRESS, ("f", 1, "x", "no column")), Unreadable(ADDRESS)], ids=["SyntaxError", "notes"]
+)
+def test_an_error_of_which_python_cannot_print_is_told_all_the_same(
+    error: Exception, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    redact_output()
+    try:
+        raise error
+    except Exception as raised:
+        logging.getLogger("vendors").exception("it failed")
+        sys.excepthook(type(raised), raised, raised.__traceback__)
+    for told in (caplog.text, capsys.readouterr().err):
+        assert f"{type(error).__name__}: https://bot:***@data.example" in told
+        assert "in test_an_error_of_which" in told
+        assert PLANTED not in told

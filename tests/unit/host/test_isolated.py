@@ -23,6 +23,7 @@ import pytest
 
 from regiolect import progress
 from regiolect.errors import EngineCrashed, ParityFailed, RegiolectError
+from regiolect.host import child as child_side
 from regiolect.host import isolated
 from regiolect.host.child import off_the_clock
 from regiolect.host.interrupts import answering, farewell
@@ -601,3 +602,169 @@ def test_thousands_of_causes_are_told_by_the_nearest(child: Child) -> None:
     told = "".join(traceback.format_exception(raised.value))
     assert "attempt 4999" in told
     assert "attempt 1000" not in told
+
+
+def fork_in_python() -> int:
+    """As a loader of data in workers."""
+    number = os.fork()
+    if not number:
+        logging.getLogger("vendors").warning("of the fork")
+        with off_the_clock():
+            hang()
+    return os.getpid()
+
+
+def fork_in_a_library() -> int:
+    library = ctypes.PyDLL(None)
+    if not library.fork():
+        library.pause()
+    return os.getpid()
+
+
+def die_while_it_answers(fork: Callable[[], int]) -> bytes:
+    fork()
+    answer = bytes(64 * MIB)
+
+    def die() -> None:
+        sending = child_side._to_parent
+        while sending is None or not sending._lock.locked():
+            time.sleep(0.0005)
+        die_by(signal.SIGKILL)
+
+    threading.Thread(target=die, daemon=True).start()
+    return answer
+
+
+def length(answer: bytes) -> int:
+    return len(answer)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("fork", [fork_in_python, fork_in_a_library])
+def test_a_child_that_dies_while_it_answers_is_not_waited_for_though_a_fork_holds_its_pipe(
+    child: Child, fork: Callable[[], int]
+) -> None:
+    assert crashed(child, die_while_it_answers, fork).found == "its process died by SIGKILL"
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("fork", [fork_in_python, fork_in_a_library])
+def test_a_call_to_a_child_that_died_ends_though_a_fork_holds_its_pipe(child: Child, fork: Callable[[], int]) -> None:
+    os.kill(child.run(fork), signal.SIGKILL)
+    assert crashed(child, length, bytes(10 * MIB)).found == "its process died by SIGKILL"
+
+
+@pytest.mark.timeout(200)
+def test_a_call_that_a_stopped_child_does_not_read_ends_at_the_limit(child: Child) -> None:
+    os.kill(child.run(pid), signal.SIGSTOP)
+    child.limits = Limits(AMPLE.memory_bytes, seconds=0.6)
+    assert "no answer within" in crashed(child, length, bytes(10 * MIB)).found
+
+
+def test_what_is_large_arrives_as_it_was(child: Child) -> None:
+    assert child.run(length, bytes(10 * MIB)) == 10 * MIB
+    assert child.run(bytes, 10 * MIB) == bytes(10 * MIB)
+    assert child.run(add, 1, 1) == 2
+
+
+def two_wait() -> str:
+    begun, first_is_done = threading.Barrier(2), threading.Event()
+
+    def short() -> None:
+        with off_the_clock():
+            begun.wait()
+        first_is_done.set()
+
+    other = threading.Thread(target=short)
+    with off_the_clock():
+        other.start()
+        begun.wait()
+        first_is_done.wait()
+        time.sleep(2)
+    return "had its turn"
+
+
+def test_the_clock_stands_still_until_the_last_thread_has_waited(child: Child) -> None:
+    child.run(pid)
+    child.limits = Limits(AMPLE.memory_bytes, seconds=1)
+    with off_the_clock():
+        assert child.run(two_wait) == "had its turn"
+
+
+class MakesNoError(Exception):
+    def __reduce__(self) -> tuple[object, ...]:
+        return (dict, ())
+
+
+class WordsItself(Exception):
+    def __init__(self, status: int | str) -> None:
+        super().__init__(f"HTTP {status}")
+
+
+class LetsNothingBeSet(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+
+def fail_as(kind: type[Exception], text: str) -> None:
+    raise kind(text) from ZeroDivisionError("why")
+
+
+def fail_by_a_module_of_its_own(folder: Path) -> None:
+    (folder / "only_in_the_child.py").write_text("class Err(Exception): pass")
+    sys.path.insert(0, str(folder))
+    raise __import__("only_in_the_child").Err("the device is on fire")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "shown"),
+    [
+        (MakesNoError, "as it was", "as it was"),
+        (WordsItself, "404", "HTTP 404"),
+        (LetsNothingBeSet, "frozen", "frozen"),
+        (KeyError, "a", "'a'"),
+    ],
+)
+def test_an_error_has_its_name_its_text_and_its_cause_whatever_its_own_code_does(
+    child: Child, kind: type[Exception], text: str, shown: str
+) -> None:
+    with pytest.raises(Exception, match=text) as raised:
+        child.run(fail_as, kind, text)
+    assert (type(raised.value).__name__, str(raised.value)) == (kind.__name__, shown)
+    assert repr(raised.value.__cause__) == "ZeroDivisionError('why')"
+    assert "in fail_as" in "".join(raised.value.__notes__)
+
+
+def test_an_error_of_a_module_that_only_the_child_has_comes_by_its_name(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="the device is on fire") as raised:
+        child.run(fail_by_a_module_of_its_own, tmp_path)
+    assert type(raised.value).__name__ == "Err"
+    assert child.run(add, 1, 1) == 2
+
+
+def fail_together() -> None:
+    error = ValueError("one of two")
+    error.add_note(f"password={PLANTED}")
+    raise ExceptionGroup("two failed", [error, WordsItself(404)])
+
+
+def test_members_of_a_group_bring_no_secret_to_the_parent(child: Child) -> None:
+    with pytest.raises(Exception, match="two failed") as raised:
+        child.run(fail_together)
+    told = "".join(traceback.format_exception(raised.value))
+    assert PLANTED not in told
+    assert "ValueError: one of two" in told
+    assert "WordsItself: HTTP 404\n" in told
+
+
+def log_what_cannot_be_sent() -> int:
+    logging.getLogger("vendors").warning("the disk is nearly full", extra={"lock": threading.Lock(), "free": 3})
+    return 5
+
+
+def test_a_record_arrives_whatever_is_beside_its_text(child: Child, caplog: pytest.LogCaptureFixture) -> None:
+    assert child.run(log_what_cannot_be_sent) == 5
+    (record,) = (each for each in caplog.records if each.name == "vendors")
+    assert record.message == "the disk is nearly full"
+    assert record.__dict__["free"] == 3
+    assert "lock" in record.__dict__["lock"]
