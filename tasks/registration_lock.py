@@ -60,7 +60,8 @@ def held_slot(name: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
     Raises:
         RegistrationBusy: it was not free within `wait_seconds`.
-        OrchestratorError: the server does not answer, or lost the slot.
+        OrchestratorError: the server does not answer, or lost the slot; or the limit was disabled or has another number
+            of slots, so that it would not keep two releases apart.
     """
     limit = limit_of(name)
     done = False
@@ -84,6 +85,8 @@ def held_slot(name: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
             whom = partial(_others, limit)
             patiently(take, f"to be alone at {name}", wait_seconds, whom, partial(_busy, name, wait_seconds))
+            # Of a limit that was disabled meanwhile the server gives a slot to each that waits.
+            _require_limit(limit)
             yield
             done = True
     except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
@@ -99,15 +102,24 @@ def held_slot(name: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
 
 def _require_limit(limit: str) -> None:
+    """Makes the limit if it is absent, and sees that it keeps all but one out."""
     with get_client(sync_client=True) as client:
         try:
-            client.read_global_concurrency_limit_by_name(limit)
+            state = client.read_global_concurrency_limit_by_name(limit)
         except ObjectNotFound:
-            try:
+            # Another release may make it between the two calls.
+            with suppress(ObjectAlreadyExists):
                 client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=limit, limit=1))
-            except ObjectAlreadyExists:
-                # Another release made it between the two calls.
-                return
+            state = client.read_global_concurrency_limit_by_name(limit)
+    if state.active and state.limit == 1:
+        return
+    commands = [f"prefect gcl update {limit} --limit 1"] if state.limit != 1 else []
+    commands += [] if state.active else [f"prefect gcl enable {limit}"]
+    raise OrchestratorError(
+        expected=f"one slot in the concurrency limit {limit!r}, which keeps two releases from registering at once",
+        found=f"{state.limit} slot{'' if state.limit == 1 else 's'}{'' if state.active else ', and it is disabled'}",
+        remedy=f"{' && '.join(commands)}; then run again, which completes what was begun",
+    )
 
 
 def _is_taken(limit: str) -> bool:

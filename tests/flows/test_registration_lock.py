@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from regiolect.errors import OrchestratorError, RegistrationBusy, RegistryError
@@ -151,6 +152,55 @@ def test_who_waits_for_the_slot_says_so_and_for_which_runs(caplog: pytest.LogCap
     said = "waits to be alone at tiny-told: registering now: no run that the server knows; has waited "
     assert said in caplog.text
     assert "s of at most 3 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "commands"),
+    [
+        ({"active": False}, "1 slot, and it is disabled", ["enable {}"]),
+        ({"limit": 2}, "2 slots", ["update {} --limit 1"]),
+        ({"limit": 2, "active": False}, "2 slots, and it is disabled", ["update {} --limit 1", "enable {}"]),
+    ],
+    ids=["disabled", "raised", "both"],
+)
+def test_a_limit_that_keeps_no_two_releases_apart_is_refused_until_it_is_mended(
+    changes: dict[str, Any], found: str, commands: list[str], prefect_server: str
+) -> None:
+    name = "tiny-unfit"
+    with held_slot(name):
+        pass
+    _change(name, changes)
+    with pytest.raises(OrchestratorError) as refused, held_slot(name):
+        pytest.fail("another could be here")
+    assert refused.value.found == found
+    told = refused.value.remedy.partition(";")[0].split(" && ")
+    assert told == [f"prefect gcl {command.format(limit_of(name))}" for command in commands]
+    for command in told:
+        environment = {**os.environ, "PREFECT_API_URL": prefect_server}
+        subprocess.run([sys.executable, "-m", *shlex.split(command)], env=environment, check=True, capture_output=True)
+    with held_slot(name):
+        assert _active(name) == 1
+
+
+def test_a_limit_that_is_disabled_while_a_release_waits_lets_it_in_no_more() -> None:
+    name = "tiny-opened"
+
+    def disable_later() -> None:
+        time.sleep(2)
+        _change(name, {"active": False})
+
+    with _held_by_another(held_slot, name):
+        changing = threading.Thread(target=contextvars.copy_context().run, args=(disable_later,))
+        changing.start()
+        with pytest.raises((OrchestratorError, RegistrationBusy)), held_slot(name, wait_seconds=60):
+            pytest.fail("the other one is still there")
+        changing.join(60)
+    _change(name, {"active": True})
+
+
+def _change(name: str, changes: dict[str, Any]) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_global_concurrency_limit(limit_of(name), GlobalConcurrencyLimitUpdate(**changes))
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:

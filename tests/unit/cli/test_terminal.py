@@ -12,11 +12,11 @@ import pytest
 import yaml
 from rich.table import Table
 
-from regiolect.cli import audit
+from regiolect.cli import audit, tables
 from regiolect.cli.engine_facts import EngineView
 from regiolect.cli.tables import print_engine, print_error, print_policy, print_unforeseen
 from regiolect.cli.terminal import Terminal, coloured, print_failure
-from regiolect.contracts import AuditedVersion, AuditResult, Failure, failure_of
+from regiolect.contracts import AuditedVersion, AuditResult, Drill, Failure, failure_of
 from regiolect.errors import RegistryError, StoreUnreachable
 from regiolect.errors.output import LAYOUT, printable, redact_output
 from regiolect.network import one_line
@@ -94,10 +94,12 @@ def test_brackets_are_no_markup_on_one_line_or_on_several(found: str) -> None:
         assert f" {line}\n" in told.getvalue()
 
 
-def test_texts_that_meet_in_a_line_make_no_markup_together(capsys: pytest.CaptureFixture[str]) -> None:
-    version = VERSION.model_copy(update={"name": "x[link=http://evil.example", "aliases": ("] ok",), "findings": ()})
-    audit._print(Terminal(soft_wrap=True), version)
-    assert capsys.readouterr().out.startswith("ok    models:/x[link=http://evil.example/1 (] ok)")
+def test_texts_that_meet_in_a_line_make_no_markup_together() -> None:
+    told = io.StringIO()
+    drill = Drill(name="a", region="eu", attempt="x[link=http://evil.example", by="gate", refused=True, detail="] ok")
+    tables._print_drills(Terminal(file=told, force_terminal=True, width=200), (drill,))
+    assert "\x1b]8" not in told.getvalue()
+    assert "x[link=http://evil.example\n    ] ok\n" in told.getvalue()
 
 
 def test_json_and_yaml_that_are_printed_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,9 +207,16 @@ def test_an_error_of_which_python_cannot_print_is_told_all_the_same(
     redact_output()
     try:
         raise error
-    except Exception as raised:
-        logging.getLogger("vendors").exception("it failed")
-        sys.excepthook(type(raised), raised, raised.__traceback__)
+    except type(error) as raised:
+        at = raised.__traceback__
+    broken = ""
+    try:
+        logging.getLogger("vendors").error("it failed", exc_info=(type(error), error, at))
+        sys.excepthook(type(error), error, at)
+    except Exception as other:  # noqa: BLE001
+        # By its name: pytest could not print it either.
+        broken = type(other).__name__
+    assert not broken
     for told in (caplog.text, capsys.readouterr().err):
         assert f"{type(error).__name__}: https://bot:***@data.example" in told
         assert "in test_an_error_of_which" in told
