@@ -42,15 +42,7 @@ from typing import Any
 
 import numpy as np
 
-from regiolect.identity.defined_in import (
-    Piece,
-    bare,
-    is_made,
-    lineage,
-    namespace,
-    place_of,
-    wrapped_in,
-)
+from regiolect.identity.defined_in import Piece, bare, is_made, lineage, namespace, place_of, wrapped_in
 from regiolect.identity.kinds import SHOWN, Kind, attributes, content, globals_of, kept
 from regiolect.identity.named import named
 from regiolect.identity.values import (
@@ -69,7 +61,8 @@ from regiolect.identity.values import (
 _MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 # The narrower first here too: an ordered dict keeps its order by itself.
 _HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
-_HOLDERS += tuple(type(view) for of in ({}, OrderedDict()) for view in (of.keys(), of.values(), of.items()))
+_DICTS: tuple[dict[str, str], ...] = ({}, OrderedDict())
+_HOLDERS += tuple(type(view) for each in _DICTS for view in (each.keys(), each.values(), each.items()))
 # Methods of classes that are written in C, as `str.lower` is.
 _METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 # Those that call what they hold.
