@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -146,7 +146,7 @@ class ModelSpec:
         object.__setattr__(self, "_born", time.time_ns())
         object.__setattr__(self, "_search", tuple(str(Path(entry).absolute()) for entry in sys.path))
         things = (self.loader, *map(_scored_by, self.metrics.values()))
-        object.__setattr__(self, "_made", tuple(made_of(each, self._search) for each in things))
+        object.__setattr__(self, "_made", tuple(map(self._look_at, things)))
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             self._refuse("a name of lower-case words joined by single dashes", repr(self.name), "name='my-model'")
         if not self.inputs or not self.outputs:
@@ -248,14 +248,17 @@ class ModelSpec:
         given = self.metrics[metric]
         function = _scored_by(given)
         turned = isinstance(given, Measure) and not given.greater_is_better
-        code = self._code(f"metric {metric!r}", self._made_of(function))
+        made = self._made_of(function)
+        code = self._code(f"metric {metric!r}", made)
         _, file = defined(function)
+        named = getattr(function, "__qualname__", metric)
         # A metric of which more is better has the digest that it had before there was another kind.
         way = {"greater_is_better": False} if turned else {}
         digest = digest_of(
             {
                 "file": digest_source(file),
-                "name": getattr(function, "__qualname__", metric),
+                # Which one of a file's lambdas, or of a function's branches, its name alone does not tell.
+                "name": made.name.partition(":")[2] if isinstance(function, FunctionType) else named,
                 **way,
                 **_told(_digests(code, leaving_out=(file,)), code.settings),
             }
@@ -295,7 +298,18 @@ class ModelSpec:
     def _made_of(self, thing: object) -> Made:
         """What a thing was made of when the spec was made; of what was not there then, as it is now."""
         then = next((made for made in self._made if made.thing is thing), None)
-        return then or made_of(thing, self._search)
+        return then or self._look_at(thing)
+
+    def _look_at(self, thing: object) -> Made:
+        try:
+            return made_of(thing, self._search)
+        except Exception as error:
+            # Code of the user's, as a class that answers to everything or a property under a name of Python's.
+            raise InvalidModelSpec(
+                expected=f"a loader, metrics and data in the spec of {self.name!r} that can be looked at",
+                found=f"{type(error).__name__} from what a {type(thing).__name__} is or holds",
+                remedy="hold plain values and functions in it; the cause above names the code that failed",
+            ) from error
 
     def _code(self, called: str, *things: Made) -> Code:
         try:

@@ -10,29 +10,27 @@ order of a set, and no folder that lies elsewhere on another machine gets in.
 from __future__ import annotations
 
 import argparse
+import array
 import dataclasses
 import datetime
-import decimal
 import enum
-import fractions
 import functools
-import hashlib
-import linecache
+import io
 import operator
 import re
+import sys
 import zoneinfo
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import (
     BuiltinMethodType,
-    CellType,
     ClassMethodDescriptorType,
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
-    MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
     MethodWrapperType,
@@ -44,14 +42,27 @@ from typing import Any
 
 import numpy as np
 
-from regiolect.identity.defined_in import Piece, bare, is_made, is_others, is_standard, is_users, place_of, wrapped_in
+from regiolect.identity.defined_in import Piece, bare, is_made, lineage, namespace, place_of, wrapped_in
+from regiolect.identity.kinds import SHOWN, Kind, attributes, content, globals_of, kept
+from regiolect.identity.named import named
+from regiolect.identity.values import (
+    PLAIN,
+    bytes_of,
+    digest,
+    folders_of,
+    is_filled_up,
+    listed,
+    path_text,
+    represented,
+    short,
+    text_of,
+)
 
-# Those of which `repr` says all, the narrower first.
-_PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
-_PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
 _MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 # The narrower first here too: an ordered dict keeps its order by itself.
 _HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
+_DICTS: tuple[dict[str, str], ...] = ({}, OrderedDict())
+_HOLDERS += tuple(type(view) for each in _DICTS for view in (each.keys(), each.values(), each.items()))
 # Methods of classes that are written in C, as `str.lower` is.
 _METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 # Those that call what they hold.
@@ -66,8 +77,8 @@ _CALLS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
 _MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
 _NAMES_OF_TORCH = frozenset({"torch:dtype", "torch:device", "torch:layout"})
+_OF_DATACLASSES = "__create_fn__."  # where methods are made that fields say all of
 _DEEPEST = 40  # things within things that are looked into
-_LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,38 +114,84 @@ def made_of(thing: object, search: Iterable[str]) -> Made:
     """
     reading, whole = _Reading(search), bare(thing)
     text = reading.text(thing)
-    name = _named(whole) if isinstance(whole, FunctionType | type) else ""
+    name = named(whole) if issubclass(type(whole), (FunctionType, type)) else ""  # type: ignore[arg-type]
     return Made(thing, name, tuple(reading.pieces), () if text == name else (text,))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Read:
+    """The text of a thing that was read.
+
+    Attributes:
+        text: itself.
+        whole: whether it is the same wherever the thing stands.
+        depth: if something of it lies too deep, where it stood: nearer, more of it counts.
+    """
+
+    text: str
+    whole: bool
+    depth: int
 
 
 class _Reading:
     def __init__(self, search: Iterable[str]) -> None:
-        self.folders = _folders(tuple(search))
+        self.folders = folders_of(search)
         self.pieces: list[Piece] = []
         self.names: dict[int, str] = {}
         self.made: dict[int, bool] = {}
-        self.texts: dict[int, str] = {}
+        self.kinds: dict[int, Kind] = {}
+        self.texts: dict[int, _Read] = {}
+        # Those of `texts` that are not whole, with what was there before.
+        self.partial: list[tuple[int, _Read | None]] = []
+        self.rings = self.cuts = 0
         # Of what is gone another thing may get the identity.
         self.alive: list[object] = []
         self.depth = 0
 
     def text(self, value: Any) -> str:
         """A value as text; what it holds goes into `pieces`."""
+        kind = type(value)
+        # Large tables are made of these.
+        if kind is str:
+            return short(text_of(value, self.folders))
+        if kind is int or kind is float:
+            return short(represented(kind, value))
         plain = self._plain(value)
-        if plain is not None and not _extends(type(value)):
+        if plain is not None and not self._kind(kind).extends:
             return plain
-        if id(value) in self.texts:
-            return self.texts[id(value)]
+        before = self.texts.get(id(value))
+        if before is not None and self.depth >= before.depth:
+            self.rings += not before.whole
+            self.cuts += before.depth > 0
+            return before.text
         if self.depth > _DEEPEST:
-            return self._name(type(value))
+            self.cuts += 1
+            return self._name(kind)
         self.alive.append(value)
+        rings, cuts = self.rings, self.cuts
         # What holds itself is there, so deep.
-        self.texts[id(value)] = f"<{self.depth}>"
+        self.texts[id(value)] = _Read(f"<{self.depth}>", False, 0)
         self.depth += 1
-        found = self._text(value) if plain is None else self._listed(value, [plain])
+        found = short(self._text(value) if plain is None else self._listed(value, [plain]))
         self.depth -= 1
-        self.texts[id(value)] = found if len(found) <= _LONGEST else _digest(found.encode())
-        return self.texts[id(value)]
+        whole = (rings, cuts) == (self.rings, self.cuts)
+        self.texts[id(value)] = _Read(found, whole, self.depth if cuts < self.cuts else 0)
+        if not whole:
+            self.partial.append((id(value), before))
+        return found
+
+    def _unordered(self, values: Iterable[object]) -> list[str]:
+        """Texts of what has no order: each as if it were the first, as things may know each other."""
+        texts, start = [], len(self.partial)
+        for each in values:
+            texts.append(self.text(each))
+            while len(self.partial) > start:
+                key, before = self.partial.pop()
+                if before is None:
+                    del self.texts[key]
+                else:
+                    self.texts[key] = before
+        return sorted(texts)
 
     # A value's own type is asked for, and methods of the classes named here: `isinstance`, and what a class overrides,
     # may run code of the user's, or of a proxy that stands for nothing yet.
@@ -148,44 +205,44 @@ class _Reading:
         if issubclass(kind, zoneinfo.ZoneInfo):
             return f"zone {value.key!r}"
         if issubclass(kind, np.generic) and value.dtype.names is None:
-            return f"{value.dtype.str} {_digest(value.tobytes())}"
+            long = value.dtype.char in "gG"
+            return f"{value.dtype.str} {digest(bytes_of(np.asarray(value)) if long else value.tobytes())}"
         if issubclass(kind, str):
-            found = self._string(str.__str__(value))
+            found = text_of(str.__str__(value), self.folders)
         else:
-            base = next((each for each in _PLAIN if issubclass(kind, each)), None)
+            # `Fraction` is an abstract class, which would ask for the hash of a metaclass.
+            base = next((each for each in PLAIN if type.__subclasscheck__(each, kind)), None)
             if base is None:
                 return None
-            found = _represented(base, value)
-        return found if len(found) <= _LONGEST else _digest(found.encode(errors="surrogateescape"))
+            found = represented(base, value)
+        return short(found)
 
     def _member(self, value: Any) -> str:
         kind = type(value)
         name = f"{self._name(kind)}.{value._name_}"
         # Flags together may have no name, and what a function gave to members stands in no file.
-        return f"{name} {self.text(value._value_)}" if value._name_ is None or self._is_made(kind) else name
+        return f"{name} {self.text(value._value_)}" if value._name_ is None or self._kind(kind).made else name
 
     def _moment(self, value: Any) -> str:
         kind, zone = type(value), getattr(value, "tzinfo", None)
         base = next(each for each in _MOMENTS if issubclass(kind, each))
         # Those of other packages may be finer: pandas tells nanoseconds.
-        found = value.isoformat() if kind is not base and is_others(kind) else base.isoformat(value)
+        found = value.isoformat() if kind is not base and self._kind(kind).others else base.isoformat(value)
         # An offset is all that the plain one is; two others may have it in common today.
         return str(found) if zone is None or type(zone) is datetime.timezone else f"{found} {self.text(zone)}"
-
-    def _string(self, given: str) -> str:
-        if given.startswith("/"):
-            path = str(PurePath(given)) if "//" in given or "/." in given else given
-            if f"{path}/".startswith(self.folders):
-                return _path(PurePath(given))
-        return repr(given)
 
     def _text(self, value: Any) -> str:
         kind = type(value)
         if issubclass(kind, PurePath):
-            return _path(value)
+            return path_text(value)
         if issubclass(kind, (np.ndarray, np.void)):
-            found = self._array(value if issubclass(kind, np.ndarray) else np.asarray(value))
-            return self._listed(value, [found]) if _extends(kind) else found
+            return self._arrayed(value)
+        if issubclass(kind, array.array):
+            return self._listed(value, [value.typecode, digest(array.array.tobytes(value))])
+        if kind is memoryview:
+            return self._viewed(value)
+        if kind is io.BytesIO or kind is io.StringIO:
+            return self._listed(value, () if value.closed else (self.text(value.getvalue()),))
         if issubclass(kind, re.Pattern):
             return f"pattern({self.text(value.pattern)}, {value.flags})"
         base = next((each for each in _HOLDERS if issubclass(kind, each)), None)
@@ -201,16 +258,18 @@ class _Reading:
         """What a container holds, in its order where it has one."""
         if hasattr(base, "items"):
             return self._pairs(base.items(value))
+        if base is set or base is frozenset:
+            return self._unordered(base.__iter__(value))
         texts = [self.text(each) for each in base.__iter__(value)]
         if base is deque and value.maxlen is not None:
             texts.append(f"at most {value.maxlen}")
-        return sorted(texts) if base in (set, frozenset) else texts
+        return texts
 
     def _code(self, value: Any) -> str:
         kind = type(value)
         for name, base, names in _CALLS:
             if issubclass(kind, base):
-                return name + self.text(tuple(getattr(value, each) for each in names))
+                return name + self.text(tuple(kept(value, base, each) for each in names))
         if issubclass(kind, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
             given = own.__name__ if issubclass(type(own), ModuleType) else self.text(own)
@@ -228,46 +287,75 @@ class _Reading:
         if issubclass(kind, ModuleType):
             self.pieces.append(value)
             return str(value.__name__)
-        return self._object(value)
+        if issubclass(kind, CodeType):
+            return self._compiled(value)
+        said = next((own["__qualname__"] for own in map(namespace, lineage(kind)) if "__qualname__" in own), None)
+        return self._in_c(value) if callable(value) and type(said) is GetSetDescriptorType else self._object(value)
 
     def _function(self, function: FunctionType) -> str:
         called = self._name(function)
         held: dict[str, object] = dict(vars(function))
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        held |= {f"variable {name}": _content(cell) for name, cell in cells}
+        held |= {f"variable {name}": content(cell) for name, cell in cells}
+        texts: list[str] = []
+        if place_of(function) is None and not function.__code__.co_qualname.startswith(_OF_DATACLASSES):
+            texts.append(self._compiled(function.__code__))
+            held |= globals_of(function)
         # Those of a function that stands in a file by itself stand there as well.
         if self._is_made(function):
             keywords = function.__kwdefaults__
             held |= {"defaults": function.__defaults__, "keywords": keywords and dict(sorted(keywords.items()))}
-        return _with(called, self._sorted({key: each for key, each in held.items() if each is not None}))
+        return listed(called, [*texts, *self._sorted({key: each for key, each in held.items() if each is not None})])
 
     def _class(self, kind: type) -> str:
         name = self._name(kind)
         if not self._is_made(kind):
             return name
         # What Python and libraries keep under such names, but for methods, may hold addresses (pydantic's schemas do).
-        names = [key for key, each in vars(kind).items() if not key.startswith("__") or isinstance(each, FunctionType)]
-        held = {key: vars(kind)[key] for key in names}
-        return _with(name, [*map(self.text, kind.__bases__), *self._sorted(held)])
+        held = {
+            key: each
+            for key, each in namespace(kind).items()
+            if not key.startswith("__") or key == "__call__" or type(each) is FunctionType
+        }
+        maker = self._kind(type(kind))
+        makers = () if type(kind) is type or maker.standard or maker.others else (type(kind),)
+        return listed(name, [*map(self.text, (*kind.__bases__, *makers)), *self._sorted(held)])
 
     def _object(self, value: object) -> str:
         kind = type(value)
-        name, wrapped = self.text(kind), wrapped_in(value)
+        name, wrapped, facts = self.text(kind), wrapped_in(value), self._kind(kind)
         if name in _NAMES_OF_TORCH:
             return repr(value)
-        standard = is_standard(kind) and not self._is_made(kind)
-        held: dict[str, object] = {} if standard else dict(_attributes(value))
+        standard = facts.standard and not facts.made
+        shown = next((names for base, names in SHOWN if kind is base), ())
+        held = {each: getattr(value, each) for each in shown} if standard else dict(attributes(value, facts.slots))
         if wrapped is not None:
             held["__wrapped__"] = wrapped
         pairs = self._sorted(held)
         # The attributes of a client, a session or a pool say what it does just now, not what it is.
-        frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
-        return _with(name, pairs) if frozen or callable(value) or not is_others(kind) else name
+        return listed(name, pairs) if facts.frozen or callable(value) or not facts.others else name
+
+    def _in_c(self, value: Any) -> str:
+        """A function that Cython or the like made, by its name."""
+        module = sys.modules.get(value.__module__)
+        if module is not None:
+            self.pieces.append(module)
+        held = {"defaults": getattr(value, "__defaults__", None), "keywords": getattr(value, "__kwdefaults__", None)}
+        held |= dict(attributes(value, ()))
+        return listed(f"{value.__module__}:{value.__qualname__}", self._sorted({k: v for k, v in held.items() if v}))
+
+    def _compiled(self, code: CodeType) -> str:
+        """What code does, as this version of Python compiles it."""
+        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        steps = (digest(code.co_code), digest(code.co_exceptiontable))
+        return listed("code", [*steps, *map(self.text, (counts, *names, code.co_consts))])
 
     def _listed(self, value: object, texts: Iterable[str]) -> str:
         kind = type(value)
-        name = self.text(kind) if self._is_made(kind) else self._name(kind)
-        return _with(name, [*texts, *self._sorted(dict(_attributes(value)))])
+        facts = self._kind(kind)
+        name = self.text(kind) if facts.made else self._name(kind)
+        return listed(name, [*texts, *self._sorted(dict(attributes(value, facts.slots)))])
 
     def _sorted(self, held: Mapping[str, object]) -> list[str]:
         """Attributes and variables, whose order says nothing."""
@@ -276,23 +364,44 @@ class _Reading:
     def _pairs(self, items: Iterable[tuple[object, object]]) -> list[str]:
         return [f"{self.text(key)}: {self.text(each)}" for key, each in items]
 
-    def _array(self, array: np.ndarray[Any, Any]) -> str:
-        if isinstance(array, np.ma.MaskedArray):
-            return f"masked {self._array(array.data)} {self._array(np.ma.getmaskarray(array))}"
-        if array.dtype.hasobject:
-            fields = f"{array.dtype.descr} " if array.dtype.names else ""
-            return f"array {fields}{array.shape} {self.text(array.tolist())}"
+    def _arrayed(self, value: Any) -> str:
+        kind = type(value)
+        found = self._array(value)
+        if self._kind(kind).extends:
+            return self._listed(value, [found])
+        # A matrix multiplies in another way; what maps a file is as good as an array.
+        plain = kind is np.ndarray or kind is np.ma.MaskedArray or issubclass(kind, (np.void, np.memmap))
+        return found if plain else f"{self._name(kind)} {found}"
+
+    def _array(self, value: Any) -> str:
+        if issubclass(type(value), np.ma.MaskedArray):
+            masked = f"masked {self._array(np.ma.getdata(value))} {self._array(np.ma.getmaskarray(value))}"
+            usual = np.ma.MaskedArray(np.empty(0, value.dtype))
+            fill, default = (self._array(np.asarray(each.fill_value, value.dtype)) for each in (value, usual))
+            return masked if fill == default else f"{masked} filled with {fill}"
+        given = np.asarray(value)
+        if given.dtype.hasobject:
+            fields = f"{given.dtype.descr} " if given.dtype.names else ""
+            return f"array {fields}{given.shape} {self.text(given.tolist())}"
         try:
-            kind = str(array.dtype.descr)
+            kind = str(given.dtype.descr)
         except ValueError:
             # Fields that lie upon each other, or in another order.
-            kind = repr(array.dtype)
-        return f"array {kind} {array.shape} {_digest(_bytes(array))}"
+            kind = repr(given.dtype)
+        if given.dtype.names and is_filled_up(given.dtype):
+            return listed(f"array {kind} {given.shape}", [self._array(given[name]) for name in given.dtype.names])
+        return f"array {kind} {given.shape} {digest(bytes_of(given))}"
+
+    def _viewed(self, view: memoryview) -> str:
+        # One that was let go shows nothing.
+        with suppress(ValueError):
+            return self._listed(view, [view.format, str(view.shape), digest(view.tobytes())])
+        return self._name(memoryview)
 
     def _name(self, piece: FunctionType | type) -> str:
         # A class may say itself what it equals.
         if id(piece) not in self.names:
-            self.names[id(piece)] = _named(piece)
+            self.names[id(piece)] = named(piece)
             self.pieces.append(piece)
         return self.names[id(piece)]
 
@@ -302,89 +411,8 @@ class _Reading:
             self.alive.append(piece)
         return self.made[id(piece)]
 
-
-@functools.lru_cache(maxsize=4)
-def _folders(search: tuple[str, ...]) -> tuple[str, ...]:
-    """How texts begin that lead into a folder of `search`, or are one."""
-    # Everything is in the topmost one.
-    return tuple(f"{each}/" for entry in search for each in (Path(entry), Path(entry).resolve()) if each.name)
-
-
-def _represented(base: Any, value: Any) -> str:
-    """By what the base says: a class that is made of it may say anything."""
-    if base is int:
-        # Of how many digits Python makes text is a setting of the process, at least 640.
-        return int.__repr__(value) if value.bit_length() < 2_100 else hex(value)
-    if base is range:
-        given = (value.start, value.stop, *((value.step,) if value.step != 1 else ()))
-    elif base is fractions.Fraction:
-        given = (value.numerator, value.denominator)
-    else:
-        return str(base.__repr__(value))
-    return f"{base.__name__}({', '.join(_represented(int, each) for each in given)})"
-
-
-def _with(name: str, texts: Iterable[str]) -> str:
-    """`name(text, text)`, or the name alone."""
-    listed = ", ".join(texts)
-    return f"{name}({listed})" if listed else name
-
-
-def _attributes(value: object) -> Iterator[tuple[str, object]]:
-    """Those of an object that are its own, in slots too. Properties are not run."""
-    # One that has none may answer to the name all the same, by code of its own.
-    with suppress(AttributeError):
-        yield from object.__getattribute__(value, "__dict__").items()
-    for kind in type(value).__mro__:
-        for name, slot in vars(kind).items():
-            if isinstance(slot, MemberDescriptorType):
-                try:
-                    yield f"{kind.__name__}.{name}", slot.__get__(value)
-                except AttributeError:
-                    # Nothing was put there.
-                    continue
-
-
-def _content(cell: CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _extends(kind: type) -> bool:
-    """Whether a class is the user's own, made of one whose values count."""
-    # No class that is written in Python is without the flag of the heap, and a member names its own.
-    if not kind.__flags__ & 1 << 9 or issubclass(kind, enum.Enum):
-        return False
-    place = place_of(kind)
-    return place is not None and is_users(place[1])
-
-
-def _path(path: PurePath) -> str:
-    if not path.is_absolute():
-        return f"path {str(path)!r}"
-    return f"path to {path.name!r}" if path.suffix else "path to a folder"
-
-
-def _bytes(array: np.ndarray[Any, Any]) -> bytes | memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.nbytes else b""
-
-
-def _digest(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _named(piece: FunctionType | type) -> str:
-    place = place_of(piece)
-    line = _line(piece.__code__) if isinstance(piece, FunctionType) and piece.__name__ == "<lambda>" else ""
-    return f"{place[0] if place else piece.__module__}:{piece.__qualname__}{line}"
-
-
-def _line(code: CodeType) -> str:
-    """Where a lambda stands: nothing else sets two of a file apart."""
-    line = f" in line {code.co_firstlineno}"
-    if linecache.getline(code.co_filename, code.co_firstlineno).count("lambda") < 2:
-        return line
-    starts = [(row, column) for row, end_row, column, end in code.co_positions() if (row, column) != (end_row, end)]
-    return line + "".join(f", at {row}:{column}" for row, column in sorted(starts)[:1])
+    def _kind(self, kind: type) -> Kind:
+        if id(kind) not in self.kinds:
+            self.kinds[id(kind)] = Kind(kind)
+            self.alive.append(kind)
+        return self.kinds[id(kind)]

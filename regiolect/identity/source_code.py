@@ -2,8 +2,10 @@
 
 Found by reading, never by running: import statements at the top and inside functions, relative ones too, and those of
 what they import in turn. Of `from package import *` the modules that `__all__` names count. Where a file imports by a
-name that is text (`importlib.import_module`, `__import__`, `runpy.run_module`, `pkgutil.resolve_name`), every text in
-it that is the name of a module counts: as it stands, within the file's own package, and within those that it names.
+name that is text (`importlib.import_module`, `__import__`, `runpy.run_module`, `pkgutil.resolve_name`,
+`pydoc.locate`, `importlib.util.find_spec`), every text in it that is the name of a module, or of what is in one,
+counts: as it stands, within the file's own package, and within those that it names. So do, in the other files, texts
+with a dot or a colon (`"shop.net.Net"`): a helper may be given them.
 
 Files of the standard library, of installed packages and of Regiolect are left out; an installed package that defines
 the thing itself is told by its version. An archive on `sys.path` counts as a whole, without what it imports. Not seen
@@ -35,7 +37,7 @@ from regiolect.scoped_cache import once
 # Steps of compiled code that say nothing here and stand in between: which ones, differs between versions of Python.
 _FILLERS = ("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "TO_BOOL", "NOT_TAKEN")
 # What imports by a name that is text.
-_BY_NAME = frozenset({"import_module", "__import__", "run_module", "resolve_name"})
+_BY_NAME = frozenset({"import_module", "__import__", "run_module", "resolve_name", "locate", "find_spec", "EntryPoint"})
 _SUFFIXES = tuple(all_suffixes())
 
 
@@ -64,7 +66,7 @@ def code_of(things: Iterable[Made], search: Iterable[str]) -> Code:
     """
     files: dict[str, Path] = {}
     settings: list[str] = []
-    folders, seen = tuple(search), set[str]()
+    folders, seen = tuple(search), dict[str, Path]()
     for each in things:
         settings += each.settings
         for name, path in _roots(each):
@@ -73,6 +75,10 @@ def code_of(things: Iterable[Made], search: Iterable[str]) -> Code:
                 settings.append(_version(name.partition(".")[0]))
             else:
                 _follow(name, path, folders, files, seen)
+    # What is found so may import by text as well, and name others.
+    while more := _named_to_helpers(seen, folders):
+        for name, path in more:
+            _follow(name, path, folders, files, seen)
     return Code(dict(sorted(files.items())), tuple(settings))
 
 
@@ -101,31 +107,62 @@ def _roots(made: Made) -> Iterator[Module]:
 # ---------------------------------------------------------------------------------------------------- what files import
 
 
-def _follow(name: str, path: Path, search: tuple[str, ...], files: dict[str, Path], seen: set[str]) -> None:
+def _follow(name: str, path: Path, search: tuple[str, ...], files: dict[str, Path], seen: dict[str, Path]) -> None:
     """Add a module's file and, of the user's own, those of its packages and of all that it imports."""
     waiting = [(name, path), *_found(_packages(name), search)]
     while waiting:
         name, path = waiting.pop()
         if name in seen:
             continue
-        seen.add(name)
+        seen[name] = path
         files[_called(name, path)] = path
         waiting += once(("imported", name, path, search), functools.partial(_imported, name, path, search))
 
 
 def _imported(name: str, path: Path, search: tuple[str, ...]) -> tuple[Module, ...]:
     """The user's own modules that a file imports, and the packages that they are in."""
-    package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    whole = _code_in(path)
+    package, whole = _package_of(name, path), _code_in(path)
     named = list(_absolute(_stated(whole), package))
     for star in [each.removesuffix(".*") for each in named if each.endswith(".*")]:
         for file in _inits([star], search).values():
-            named += [f"{star}.{text}" for text in _texts(_code_in(file), frozenset({"__all__"}))]
-    texts = _texts(whole, _BY_NAME)
-    named += _absolute(texts, package)
-    for home in (package, *_inits(texts, search)):
-        named += _absolute((text if text.startswith(".") else f".{text}" for text in texts), home)
+            inside = _code_in(file)
+            exported = _names_among(_texts(inside)) if _mentions(inside, frozenset({"__all__"})) else ()
+            named += [f"{star}.{text}" for text in exported]
+    texts = _names_among(_texts(whole)) if _mentions(whole, _BY_NAME) else []
+    named += _meant(texts, package, search)
     return tuple(_found(dict.fromkeys(part for each in named for part in (*_packages(each), each)), search))
+
+
+def _package_of(name: str, path: Path) -> str:
+    return name if path.stem == "__init__" else name.rpartition(".")[0]
+
+
+def _meant(texts: list[str], package: str, search: tuple[str, ...]) -> Iterator[str]:
+    """What texts in a file may name: as they stand, within its package, and within those that they name."""
+    yield from _absolute(texts, package)
+    for home in (package, *_inits(texts, search)):
+        yield from _absolute((text if text.startswith(".") else f".{text}" for text in texts), home)
+
+
+def _named_to_helpers(seen: Mapping[str, Path], search: tuple[str, ...]) -> list[Module]:
+    """Modules that no file imports and that a file names, where another one imports by text."""
+    looks = {name: once(("helpers", name, path), functools.partial(_for_helpers, path)) for name, path in seen.items()}
+    if not any(imports for imports, _ in looks.values()):
+        return []
+    named = [
+        part
+        for name, (_, texts) in looks.items()
+        for each in _meant(list(texts), _package_of(name, seen[name]), search)
+        for part in (*_packages(each), each)
+    ]
+    return [found for found in _found(dict.fromkeys(named), search) if found[0] not in seen]
+
+
+def _for_helpers(path: Path) -> tuple[bool, tuple[str, ...]]:
+    """Whether a file imports by text, and which of its texts say by a dot or a colon that they name something."""
+    whole = _code_in(path)
+    texts = [each for each in _texts(whole) if isinstance(each, str) and ("." in each or ":" in each)]
+    return _mentions(whole, _BY_NAME), tuple(_names_among(texts))
 
 
 def _inits(names: Iterable[str], search: tuple[str, ...]) -> dict[str, Path]:
@@ -216,10 +253,8 @@ def _stated(whole: CodeType) -> Iterator[str]:
                 yield from _import(steps[index - 2].argval, steps[index - 1].argval or (), step.argval)
 
 
-def _texts(whole: CodeType, words: frozenset[str]) -> list[str]:
-    """Texts in compiled code that may name a module, where it mentions one of the words."""
-    if not _mentions(whole, words):
-        return []
+def _texts(whole: CodeType) -> list[object]:
+    """Texts in compiled code, and other constants of it."""
     held: list[object] = []
     for steps in _steps(whole, lambda code: True):
         for step, after in itertools.pairwise((*steps, None)):
@@ -228,7 +263,12 @@ def _texts(whole: CodeType, words: frozenset[str]) -> list[str]:
                 held += [] if after is not None and after.opname in ("IMPORT_NAME", "CALL_KW") else [step.argval]
     for each in held:
         held += each if isinstance(each, tuple | frozenset) else ()
-    names = dict.fromkeys(each.partition(":")[0] for each in held if isinstance(each, str))
+    return held
+
+
+def _names_among(texts: Iterable[object]) -> list[str]:
+    """Those of the texts that may name a module."""
+    names = dict.fromkeys(each.partition(":")[0] for each in texts if isinstance(each, str))
     # Every program holds the one that is left out, and means no module.
     return [each for each in names if each != "__main__" and all(map(str.isidentifier, each.lstrip(".").split(".")))]
 

@@ -189,6 +189,41 @@ def test_a_change_of_what_a_loader_or_a_metric_was_made_with_has_a_name(spec) ->
         assert {each for each in after.files if before.files[each] != after.files[each]} == {name}
 
 
+def test_two_metrics_of_one_name_in_a_file_are_two(spec) -> None:
+    def made(kind: str) -> Callable[..., object]:
+        if kind == "one":
+
+            def score(outputs: object, targets: object) -> object:
+                return targets
+        else:
+
+            def score(outputs: object, targets: object) -> object:
+                return outputs
+
+        return score
+
+    first = lambda outputs, targets: targets  # noqa: E731
+    second = lambda outputs, targets: outputs  # noqa: E731
+    for one, other in ((first, second), (made("one"), made("other"))):
+        digests = {spec(metrics={"accuracy": each}).metric_source("accuracy").digest for each in (one, other)}
+        assert len(digests) == 2
+        loaders = {spec(loader=each, sources=(Path(__file__),)).source_digest() for each in (one, other)}
+        assert len(loaders) == 2
+
+
+def test_a_thing_whose_own_code_fails_when_it_is_looked_at_is_refused(spec) -> None:
+    class Failing(dict[str, int]):
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError("not now")
+
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("not now")
+
+    with pytest.raises(InvalidModelSpec, match="RuntimeError from what a partial is or holds"):
+        spec(loader=functools.partial(load_model_spec, Failing()), sources=(Path(__file__),))
+
+
 def test_a_region_without_data_is_told_which_have_some(spec) -> None:
     assert spec().region_data("eu") is SOURCE
     with pytest.raises(UnknownRegion, match="--regions eu"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from regiolect.identity.made_of import made_of
@@ -88,15 +89,56 @@ def deep(given):
     for _ in range(3000): given = [given]
     return made_with(given)
 """,
+    "makers": """
+import functools
+
+def plain(function):
+    @functools.wraps(function)
+    def inner(): return function()
+    return inner
+
+def doubled(function):
+    @functools.wraps(function)
+    def inner(): return 2 * function()
+    return inner
+
+def repeat(times):
+    def outer(function):
+        @functools.wraps(function)
+        def inner(*given, times=times): return times * function()
+        return inner
+    return outer
+
+def in_branch(kind):
+    if kind == 1:
+        def load(): return 1
+    else:
+        def load(): return 2
+    return load
+
+def class_in_branch(kind):
+    if kind == 1:
+        class Net:
+            def __call__(self): return 1
+    else:
+        class Net:
+            def __call__(self): return 2
+    return Net
+
+def by_exec(text, **names):
+    exec(compile(text, '<made>', 'exec'), names)
+    return names['made']
+""",
     "net": "import blocks\ndef build(width): ...\ndef build_wide(width): ...\n",
     "blocks": "",
     "spec": """
-import argparse, cmath, collections, dataclasses, datetime, decimal, enum, fractions, functools, math, operator
-import re, threading, types, zoneinfo
+import argparse, array, cmath, collections, dataclasses, datetime, decimal, enum, fractions, functools, io, math
+import operator, random, re, statistics, string, struct, threading, types, uuid, zoneinfo
 from pathlib import Path
 import numpy as np, torch
 import net
 from holders import *
+from makers import *
 
 class Size(enum.Enum):
     SMALL = object()
@@ -115,6 +157,25 @@ class Name(str): ...
 
 def in_zone(name):
     return datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo(name))
+
+def filled_up(value, between):
+    raw = np.full(48, between, np.uint8).view(np.dtype([('a', 'i1'), ('b', 'f8')], align=True))
+    raw['a'], raw['b'] = 1, value
+    return raw
+
+def ring(count, chosen):
+    nodes = [Plain(None) for _ in range(count)]
+    for number, node in enumerate(nodes):
+        node.number, node.of, node.before = number, nodes[number - 1], nodes[(number + 1) % count]
+    return {nodes[each] for each in chosen}
+
+def chained(at, width):
+    nodes = [Plain(None) for _ in range(60)]
+    for node, after in zip(nodes, nodes[1:]):
+        node.of = after
+    for number, node in enumerate(nodes):
+        node.config = {'width': width if number == at else 1}
+    return Loader(nodes[0], nodes)
 
 def record(value, *fields):
     return np.array([value], [(name, kind) for name, kind in zip('ab', fields)])[0]
@@ -219,6 +280,49 @@ CHANGES = [
     ("P(load, 10 ** 5000)", "P(load, 10 ** 5000 + 1)"),
     ("P(load, fractions.Fraction(10 ** 5000, 3))", "P(load, fractions.Fraction(10 ** 5000, 7))"),
     ("P(load, range(10 ** 5000))", "P(load, range(10 ** 5001))"),
+    # Functions and classes of one name.
+    ("plain(net.build)", "doubled(net.build)"),
+    ("repeat(3)(net.build)", "repeat(5)(net.build)"),
+    ("P(load, in_branch(1))", "P(load, in_branch(2))"),
+    ("P(load, class_in_branch(1))", "P(load, class_in_branch(2))"),
+    ("class_in_branch(1)()", "class_in_branch(2)()"),
+    # Those that stand in no file.
+    ("P(load, by_exec('def made(x): return x'))", "P(load, by_exec('def made(x): return -x'))"),
+    ("Loader(by_exec('def made(x): return x + 1'))", "Loader(by_exec('def made(x): return x + 2'))"),
+    ("P(load, by_exec('def made(x=1): return x'))", "P(load, by_exec('def made(x=2): return x'))"),
+    (
+        "P(load, by_exec('def made(x): return f(x)', f=math.sin))",
+        "P(load, by_exec('def made(x): return f(x)', f=math.cos))",
+    ),
+    (
+        "P(load, by_exec('class made:\\n def __call__(self): return 1'))",
+        "P(load, by_exec('class made:\\n def __call__(self): return 2'))",
+    ),
+    ("P(load, eval('lambda x: x'))", "P(load, eval('lambda x: -x'))"),
+    ("P(load, compile('1', '', 'eval'))", "P(load, compile('2', '', 'eval'))"),
+    # Containers and other values of Python's own and of numpy's.
+    ("P(load, {'a': 1}.keys())", "P(load, {'b': 1}.keys())"),
+    ("P(load, {'a': net.build}.values())", "P(load, {'a': net.build_wide}.values())"),
+    ("P(load, collections.OrderedDict(a=1).items())", "P(load, collections.OrderedDict(a=2).items())"),
+    ("P(load, collections.ChainMap({'w': 1}))", "P(load, collections.ChainMap({'w': 2}))"),
+    ("P(load, collections.UserDict(w=1))", "P(load, collections.UserDict(w=2))"),
+    ("P(load, collections.UserList([1]))", "P(load, collections.UserList([2]))"),
+    ("P(load, collections.UserString('a'))", "P(load, collections.UserString('b'))"),
+    ("P(load, array.array('f', [1]))", "P(load, array.array('f', [2]))"),
+    ("P(load, memoryview(b'1'))", "P(load, memoryview(b'2'))"),
+    ("P(load, io.BytesIO(b'1'))", "P(load, io.BytesIO(b'2'))"),
+    ("P(load, string.Template('$a'))", "P(load, string.Template('$b'))"),
+    ("P(load, statistics.NormalDist(0, 1))", "P(load, statistics.NormalDist(0, 2))"),
+    ("P(load, struct.Struct('<i'))", "P(load, struct.Struct('>i'))"),
+    ("P(load, uuid.UUID(int=1))", "P(load, uuid.UUID(int=2))"),
+    (
+        "P(load, np.ma.masked_array([1., 2.], [0, 1], fill_value=0))",
+        "P(load, np.ma.masked_array([1., 2.], [0, 1], fill_value=9))",
+    ),
+    ("P(load, np.eye(2))", "P(load, np.matrix(np.eye(2)))"),
+    ("P(load, np.random.default_rng)", "P(load, np.random.seed)"),
+    ("P(load, filled_up(1.0, 0))", "P(load, filled_up(2.0, 0))"),
+    ("P(load, np.longdouble(1))", "P(load, np.longdouble(2))"),
 ]
 # Of what only this process knows nothing gets in.
 MORE = [
@@ -226,8 +330,11 @@ MORE = [
     "P(load, object(), threading.Lock(), open(__file__), Plain(threading.local()), iter([1]))",
     "Loader(net.build, np.random.default_rng())",
     "Open(torch.rand(3))",
+    "P(load, ring(2, (0, 1)), ring(300, (0, 1, 100, 101, 102)))",
+    "P(load, np.random.default_rng, random.random, random.Random())",
     "P(load, HERE, HERE / 'spec.py', str(HERE), str(HERE / 'spec.py'))",
     "deep(1)",
+    "chained(59, 1)",
     "P(load, b'\\xff', '\\udcff', '/\\0', '/' + 5000 * 'a', float('nan'), None, ..., range(3), 10 ** 4000)",
 ]
 
@@ -265,6 +372,27 @@ def test_the_code_that_a_thing_holds_counts_with_what_it_imports(of: Callable[[s
 def test_a_change_of_what_a_thing_was_made_with_shows(of: Callable[[str], Code], one: str, other: str) -> None:
     assert of(one) == of(one)
     assert of(one) != of(other)
+
+
+@pytest.mark.parametrize("at", [0, 1, 38, 41, 59])
+def test_what_is_near_counts_though_it_was_met_first_where_a_long_chain_ends(
+    of: Callable[[str], Code], at: int
+) -> None:
+    chained = sys.modules["spec"].chained
+    one, other = (made_of(chained(at, width), sys.path).settings for width in (1, 2))
+    assert one != other
+
+
+def test_what_fills_up_a_field_or_a_number_does_not_count(of: Callable[[str], Code]) -> None:
+    def settings(value: object) -> tuple[str, ...]:
+        return made_of(functools.partial(load, value), sys.path).settings
+
+    filled_up = sys.modules["spec"].filled_up
+    assert settings(filled_up(1.0, 0)) == settings(filled_up(1.0, 255))
+    raw = [np.full(32, fill, np.uint8).view(np.longdouble) for fill in (0, 255)]
+    for numbers in raw:
+        numbers[:] = 1
+    assert settings(raw[0]) == settings(raw[1]) and settings(raw[0][0]) == settings(raw[1][0])
 
 
 IN_A_PROCESS = """
@@ -358,6 +486,66 @@ def test_nothing_of_what_a_thing_holds_is_run_either(make: Callable[[], Any]) ->
     assert made_of(functools.partial(load, make()), ()).settings
 
 
+def test_neither_a_metaclass_nor_a_property_under_a_name_of_pythons_is_run() -> None:
+    class Loud(type):
+        def __hash__(cls) -> int:
+            raise SystemExit
+
+        def __eq__(cls, other: object) -> bool:
+            raise SystemExit
+
+    class Quiet(metaclass=Loud):
+        def __call__(self) -> None: ...
+
+    class Part(functools.partial):  # type: ignore[type-arg]
+        @property
+        def func(self) -> Any:
+            raise SystemExit
+
+    assert made_of(functools.partial(load, Quiet()), ()).settings
+    assert made_of(functools.partial(load, Part(load, 1)), ()).settings
+    assert made_of(Part(load, 1), ()).settings != made_of(Part(load, 2), ()).settings
+
+
+@pytest.mark.timeout(60)
+def test_large_tables_are_read_in_seconds() -> None:
+    tables = {f"token{number}": number for number in range(250_000)}, list(range(500_000))
+    rows = [(number, "a") for number in range(50_000)]
+    assert made_of(functools.partial(load, *tables, rows), sys.path).settings
+
+
+AT = """
+import functools, sys
+sys.path.insert(0, sys.argv[1])
+import makers_of_mine
+from regiolect.model import ModelSpec
+from regiolect.identity.made_of import made_of
+print(made_of(functools.partial(makers_of_mine.load, sys.argv[2]), sys.path).settings)
+"""
+
+
+def test_a_text_counts_as_it_does_in_another_working_folder(tmp_path: Path) -> None:
+    for name in ("code", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "code" / "makers_of_mine.py").write_text("def load(path): ...\n")
+
+    def said(folder: Path, text: Path) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", AT, str(tmp_path / "code"), str(text)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    for text in (tmp_path / "data" / "eu.csv", tmp_path / "code" / "eu.csv"):
+        assert len({said(folder, text) for folder in (tmp_path, tmp_path / "data", tmp_path / "code")}) == 1
+    # A project lies elsewhere on every machine.
+    assert "path to 'eu.csv'" in said(tmp_path / "code", tmp_path / "code" / "eu.csv")
+    assert str(tmp_path) in said(tmp_path, tmp_path / "data" / "eu.csv")
+
+
 @pytest.mark.timeout(20)
 def test_a_hundred_thousand_names_of_files_are_read_in_seconds() -> None:
     names = [f"/data/photos/{number:06d}.png" for number in range(100_000)]
@@ -376,7 +564,7 @@ def test_what_answers_to_every_name_is_not_asked() -> None:
 
 @pytest.mark.timeout(60)
 def test_what_wraps_itself_comes_to_an_end() -> None:
-    def load() -> None: ...
+    def itself() -> None: ...
 
-    load.__wrapped__ = load  # type: ignore[attr-defined]
-    assert made_of(load, ()).name.endswith("load")
+    itself.__wrapped__ = itself  # type: ignore[attr-defined]
+    assert made_of(itself, ()).name.endswith("itself")

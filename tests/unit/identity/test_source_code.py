@@ -146,7 +146,11 @@ PACKAGE = {"pack.__init__": "", "pack.one": "", "pack.two": "", "one": "", "two"
         ),
         ("import runpy\ndef load(): runpy.run_module('one')", {"one"}),
         ("import pkgutil\ndef load(): pkgutil.resolve_name('one:Net')", {"one"}),
+        ("import pydoc\ndef load(): return pydoc.locate('pack.one.Net')", {"pack/one"}),
+        ("from importlib.util import find_spec\ndef load(): return find_spec('pack.one')", {"pack/one"}),
+        ("from importlib.metadata import EntryPoint\nNET = EntryPoint('net', 'one:Net', 'nets')", {"one"}),
         ("def load(): return 'one'", set()),
+        ("def load(): return 'pack.one.Net'", set()),
     ],
 )
 def test_where_a_file_imports_by_text_its_texts_that_name_modules_count(
@@ -154,6 +158,27 @@ def test_where_a_file_imports_by_text_its_texts_that_name_modules_count(
 ) -> None:
     spec = write({"spec": f"{text}\ndef made(): ...\n", **PACKAGE})
     assert imported == {name.removesuffix(".py") for name in names(spec.made)} & {"one", "two", "pack/one", "pack/two"}
+
+
+HELPER = "import importlib\ndef get(name): return importlib.import_module(name.rpartition('.')[0])\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "imported"),
+    [
+        ("def load(): return get('pack.one.Net')", ["pack/__init__.py", "pack/one.py", "pack/more.py"]),
+        ("def load(): return get('pack:one')", ["pack/__init__.py"]),
+        ("def load(): return get('one:Net')", ["one.py"]),
+        ("CONFIG = {'_target_': 'pack.two.Net'}", ["pack/__init__.py", "pack/two.py"]),
+        # Words that may mean anything.
+        ("def load(): return get('one')", []),
+        ("def load(): return 'e.g. pack.one', 'a.b', '1.5'", []),
+    ],
+)
+def test_what_a_helper_in_another_file_is_given_to_import_counts(write: Write, text: str, imported: list[str]) -> None:
+    modules = {**PACKAGE, "pack.one": "get('pack.more.Net')\n", "pack.more": ""}
+    spec = write({"spec": f"from helpers import get\n{text}\ndef made(): ...\n", "helpers": HELPER, **modules})
+    assert sorted(names(spec.made)) == sorted(["helpers.py", "spec.py", *imported])
 
 
 @pytest.mark.parametrize(
