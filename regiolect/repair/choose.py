@@ -105,9 +105,9 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     for choice in rungs(policy, steps, workshop.ranking, miscomputed):
         try:
             step = _tried(choice, selection, policy, workshop)
-        except EngineMiscomputes as error:
-            miscomputed[choice.precision] = error
-            step = _failed(choice, f"{type(error).__name__}: {error.found}")
+        except EngineMiscomputes as wrong:
+            miscomputed[choice.precision] = wrong
+            step = _failed(choice, f"{type(wrong).__name__}: {wrong.found}")
         steps.append(step)
         if step.accepted and len(steps) == 1:
             # Nothing to repair, nothing to tell.
