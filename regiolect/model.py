@@ -391,7 +391,7 @@ def address_of(spec: ModelSpec) -> str:
     Raises:
         InvalidModelSpec: no module that can be imported holds it.
     """
-    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0].count("."), item[0])):
+    for name, module in sorted(sys.modules.copy().items(), key=lambda item: (item[0].count("."), item[0])):
         if name != "__main__" and getattr(module, "__spec__", None) is not None:
             for attribute, value in tuple(vars(module).items()):
                 if value is spec:

@@ -55,7 +55,7 @@ def planning(made: Any, folder: Path) -> None:
     from regiolect.contracts import Precision
     from regiolect.engines.catalog import backend
     from regiolect.engines.openvino.recipe import RECIPES
-    from regiolect.planning import has_classes, plan_release
+    from regiolect.planning import Installation, ReleaseRequest, has_classes, plan_release
     from regiolect.policy import PolicyBook
     from regiolect.storage import LocalStore
     from tests.flows.tiny_models import ADDRESS
@@ -65,7 +65,8 @@ def planning(made: Any, folder: Path) -> None:
     RECIPES[Precision(NAME)] = RECIPES[Precision.INT8]
     policy = book.load("north")
     assert has_classes(policy, policy.targets[0])
-    engine, refused = plan_release(ADDRESS, made.spec(), book, lambda region: store, ("north",)).engines
+    asked = ReleaseRequest.of(ADDRESS, ["north"])
+    engine, refused = plan_release(asked, made.spec(), Installation(book, lambda region: store)).engines
     assert (engine.action, engine.precision) == ("build", Precision(NAME)), engine
     assert engine.arithmetic is backend("openvino").arithmetic()
     assert (refused.action, refused.target) == ("refuse", "portable"), refused
@@ -100,7 +101,7 @@ def calibration() -> None:
     from regiolect.contracts import Precision
 
     nothing: Any = None
-    with mock.patch.object(cached, "observe_once") as observe:
+    with mock.patch.object(cached, "cached_observation") as observe:
         cached.observe_for(Precision(NAME), nothing, nothing, nothing)
     assert observe.call_args.kwargs["histograms"]
 

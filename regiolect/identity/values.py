@@ -108,7 +108,8 @@ def folders_of(search: Iterable[str]) -> tuple[str, ...]:
 
 def _homes() -> Iterator[str]:
     """Folders that topmost modules were imported from."""
-    for name, module in tuple(sys.modules.items()):
+    # Other threads import meanwhile; a copy is made at once.
+    for name, module in sys.modules.copy().items():
         if "." not in name:
             held = getattr(module, "__dict__", {})
             places = list(held.get("__path__") or (held.get("__file__"),))

@@ -29,9 +29,11 @@ from regiolect.contracts import (
 )
 from regiolect.engines.catalog import backend
 from regiolect.engines.openvino.runtime import PRECISION_HINTS
+from regiolect.evaluate.agreement import distances
 from regiolect.graphs import protos, quantize
 from regiolect.graphs.as_qdq import as_qdq
 from regiolect.integrity import digest_bytes
+from regiolect.precision import traits
 from regiolect.storage import LocalStore
 
 pytestmark = pytest.mark.arithmetic
@@ -412,20 +414,34 @@ def test_a_graph_that_arrives_quantized_is_summed_as_it_says(name: str, how: str
     require_product(name, model, graph, store)
 
 
-def test_a_factor_with_a_scale_for_each_column_is_summed_as_it_says(store: LocalStore) -> None:
-    """In OpenVINO 35 % away. ONNX Runtime runs no such product of batches."""
+def test_a_factor_with_a_scale_for_each_column_is_summed_as_it_says_or_not_taken(store: LocalStore) -> None:
+    """In OpenVINO 35 % away where pairs saturate. With AMX its kernel leaves the second of two samples unwritten, which
+    every build finds out. ONNX Runtime runs no such product of batches."""
     columns = node("DequantizeLinear", ["tq", "columns", "middles"], ["second"], axis=2)
     model = arriving([*COMPUTED, columns, PRODUCT], 20)
     graph = quantize.quantized(protos.normalized(model), backend("openvino").recipe_here(Precision.INT8), {})
-    require_product("openvino", model, graph, store)
+    found, right = products("openvino", model, graph, store)
+    if backend("openvino").arithmetic() == "amx":
+        (distance,) = distances({"y": found}, {"y": right}, traits(Precision.INT8).faithful, lambda: {"y": right})
+        assert distance.share > distance.allowed
+    else:
+        require_same(found, right)
 
 
 def require_product(name: str, model: ModelProto, graph: ModelProto, store: LocalStore) -> None:
     """That an engine of a graph answers as the model is defined, but for a step of the answer."""
+    require_same(*products(name, model, graph, store))
+
+
+def products(name: str, model: ModelProto, graph: ModelProto, store: LocalStore) -> tuple[Array, Array]:
+    """What an engine of a graph answers to two samples, and what the model does as it is defined."""
     x = np.random.default_rng(0).uniform(4, 6, (2, 8, 16)).astype(np.float32)
     (right,) = ReferenceEvaluator(model).run(["y"], {"x": x})
-    found = answer_of_engine(name, graph, x, (8, 16), store)
-    np.testing.assert_allclose(found, right, atol=0.015 * np.abs(np.asarray(right)).max())
+    return answer_of_engine(name, graph, x, (8, 16), store), np.asarray(right)
+
+
+def require_same(found: Array, right: Array) -> None:
+    np.testing.assert_allclose(found, right, atol=0.015 * np.abs(right).max())
 
 
 def with_int8_factor(how: str) -> ModelProto:

@@ -119,7 +119,7 @@ def refused(function, *args, **kwargs):
 
 known = {"policies": "policies"}
 plan = regiolect.plan(MODEL, **known)
-print(plan.model, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
+print(plan.name, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
 for function in (regiolect.plan, regiolect.run):
     refused(function, "shop.nowhere:MODEL", **known)
     refused(function, "shop.models:MODEL", regions=["eu", "nna"], **known)
@@ -202,4 +202,6 @@ def test_ctrl_c_ends_a_release_with_all_its_processes_and_the_script_goes_on(tmp
         process.wait()
     assert process.returncode == 0, said
     assert b"goes on\nshop: 1 to build" in said
+    # Fork servers end once they see that nobody is at the other end of their pipe.
+    psutil.wait_procs(family, PATIENCE)
     assert [each for each in family if lives(each)] == []

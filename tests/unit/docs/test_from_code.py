@@ -44,9 +44,9 @@ def test_nearly_every_error_that_is_raised_is_shown_as_it_is_said() -> None:
     assert silent & leaves <= {"TargetNotServed"}
 
 
-def test_the_picture_tells_the_way_from_plan_to_register() -> None:
+def test_the_picture_tells_the_way_from_plan_to_publish() -> None:
     way = picture.steps()
-    assert [step.name for step in way][:: len(way) - 1] == ["plan", "register"]
+    assert [step.name for step in way][:: len(way) - 1] == ["plan", "publish"]
     known = {name for row in layers() for name in row} | set(picture.ABOVE)
     assert {step.package for step in way} <= known
     gate = next(step for step in way if step.name == "gate")

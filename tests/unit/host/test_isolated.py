@@ -525,6 +525,7 @@ def test_a_child_that_ctrl_c_ends_says_its_last_words_first_where_it_has_the_tim
                 child.run(work_until_interrupted, tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "begun").exists()
     assert (tmp_path / "told").exists()
     assert_gone(number)
 
