@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from types import FrameType
@@ -31,7 +31,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME_SECONDS = 0.3
 FAREWELL_SECONDS = 3.0
 _DIE_SECONDS = 1.0
-_LOOK_SECONDS = 0.5
 
 _answering = threading.Event()
 _farewells: list[Callable[[], object]] = []
@@ -65,11 +64,7 @@ def answering(work: Callable[[], T]) -> T:
             signal.signal(number, handle)
         _answering.set()
         with ThreadPoolExecutor(1, thread_name_prefix="command") as pool:
-            answer = pool.submit(copy_context().run, work)
-            # A signal that comes right before a wait begins is answered when the wait ends.
-            while not wait([answer], _LOOK_SECONDS).done:
-                pass
-            return answer.result()
+            return pool.submit(copy_context().run, work).result()
     finally:
         _answering.clear()
         for number in answered:

@@ -119,7 +119,7 @@ def refused(function, *args, **kwargs):
 
 known = {"policies": "policies"}
 plan = regiolect.plan(MODEL, **known)
-print(plan.name, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
+print(plan.address, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
 for function in (regiolect.plan, regiolect.run):
     refused(function, "shop.nowhere:MODEL", **known)
     refused(function, "shop.models:MODEL", regions=["eu", "nna"], **known)

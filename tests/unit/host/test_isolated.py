@@ -63,6 +63,9 @@ def leave() -> None:
 
 
 def work_until_interrupted(folder: Path) -> None:
+    # The fork server may be of a run of the tests in the background of a script, where it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def work() -> None:
         (folder / "begun").touch()
         threading.Event().wait()
