@@ -1,4 +1,4 @@
-"""The seal: a calibration belongs to one region, model, preprocessing and dataset, and is used for no other."""
+"""The seal: a calibration belongs to one region, model, preprocessing and dataset, is used for no other, and ages."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.exit_codes import audit_exit_code
 from regiolect.cli.options import JsonFile, Policies, settings_with
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def audit(
     _print_summary(console, result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    raise typer.Exit(0 if result.clean else 1)
+    raise typer.Exit(audit_exit_code(result))
 
 
 def _print(console: Terminal, version: AuditedVersion) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.exit_codes import doctor_exit_code
 from regiolect.cli.options import JsonFile, Policies, named, names_in, use_policies
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def doctor(
     console.print(f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} well, in {seconds:.1f} s")
     if json_file is not None:
         write_atomic(json_file, diagnosis(found).model_dump_json(indent=2).encode())
-    raise typer.Exit(1 if counts["wrong"] else 0)
+    raise typer.Exit(doctor_exit_code(found))
 
 
 def _print(console: Terminal, finding: Finding) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.exit_codes import review_exit_code
 from regiolect.cli.options import Policies, policy_book, settings_with
 from regiolect.errors.output import LAYOUT, printable
 
@@ -67,7 +68,7 @@ def policies_diff(
         typer.echo(printable(found.model_dump_json(indent=2), LAYOUT))
     else:
         _print(found)
-    raise typer.Exit(1 if found.regions else 0)
+    raise typer.Exit(review_exit_code(found))
 
 
 def _print(found: PolicyReview) -> None:

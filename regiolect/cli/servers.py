@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.exit_codes import servers_exit_code
 from regiolect.cli.options import Policies, named, names_in, settings_with
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
             "$MLFLOW_TRACKING_PASSWORD",
             soft_wrap=True,
         )
-    return 0 if all(server.problem is None for server in servers) else 1
+    return servers_exit_code(servers)
 
 
 def _state(server: Status) -> Text:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from regiolect.cli.exit_codes import exit_code
+from regiolect.cli.exit_codes import exit_code, listing_exit_code, nightly_exit_code, validation_exit_code
 from regiolect.cli.terminal import Terminal, coloured, print_failure, print_fields, shown
 from regiolect.contracts import (
     UNITS,
@@ -176,7 +176,8 @@ def _print_drills(console: Terminal, drills: tuple[Drill, ...]) -> None:
 def print_nightly(result: NightlyResult) -> int:
     """What the night did, with the table of each release. Returns the exit code."""
     console = _out()
-    codes = [print_release(release) for release in result.releases]
+    for release in result.releases:
+        print_release(release)
     for trouble in result.troubles:
         print_failure(console, trouble.failure, " ".join(filter(None, (trouble.model, trouble.region))))
     for waiting in result.waiting:
@@ -184,7 +185,7 @@ def print_nightly(result: NightlyResult) -> int:
     console.print(shown(digest_line(result)), soft_wrap=True)
     if result.report:
         console.print(f"digest   {shown(result.report)}", soft_wrap=True)
-    return 1 if result.troubles or any(codes) else 0
+    return nightly_exit_code(result)
 
 
 def print_plans(plans: Sequence[ModelPlan]) -> None:
@@ -232,12 +233,12 @@ def print_policies(book: PolicyBook) -> int:
     table = Table(title=shown(str(book.folder)), title_justify="left")
     for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
         table.add_column(name, overflow="fold")
-    broken = 0
+    unusable = []
     for region in book.regions():
         try:
             policy = book.load(region)
         except RegiolectError as error:
-            broken = 1
+            unusable.append(region)
             table.add_row(region, coloured("red", "unusable"), *["-"] * 5, type(error).__name__)
             continue
         table.add_row(
@@ -251,7 +252,7 @@ def print_policies(book: PolicyBook) -> int:
             ", ".join(f"{target.name} ({target.backend})" for target in policy.targets),
         )
     console.print(table)
-    return broken
+    return listing_exit_code(unusable)
 
 
 def print_policy(policy: RegionPolicy) -> None:
@@ -270,8 +271,7 @@ def print_policy(policy: RegionPolicy) -> None:
 
 def print_policy_check(book: PolicyBook) -> int:
     """Every policy's verdict, and every mistake with its file, line and key. Returns 0, or 2 if any is unusable."""
-    code = 0
-    console = _err()
+    unusable, console = list[str](), _err()
     for region in book.regions():
         mistakes = book.mistakes(region)
         for mistake in mistakes:
@@ -280,16 +280,16 @@ def print_policy_check(book: PolicyBook) -> int:
             fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
             print_fields(console, fields, "  ")
         if mistakes:
-            code = 2
+            unusable.append(region)
             continue
         try:
             policy = book.load(region)
         except PolicyError:
-            code = 2
+            unusable.append(region)
             _out().print(f"{region}: waits for {' and '.join(book.lineage(region)[1:])}, which it extends")
         else:
             _out().print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
-    return code
+    return validation_exit_code(unusable)
 
 
 def print_engine(view: EngineView) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.exit_codes import comparison_exit_code, tuning_exit_code
 from regiolect.cli.options import JsonFile, Policies, Regions, Targets, Verbose, names_in, settings_with
 from regiolect.tune.candidates import DEFAULT_MINUTES
 
@@ -58,7 +59,7 @@ def tune(
         found = _compared(*compare)
         if json_file is not None:
             write_atomic(json_file, found.model_dump_json(indent=2).encode())
-        raise typer.Exit(1 if found.slower is not None else 0)
+        raise typer.Exit(comparison_exit_code(found))
     from regiolect.orchestrator import run_tuning
     from regiolect.progress import watching
 
@@ -74,7 +75,7 @@ def tune(
     _print(result)
     if json_file is not None:
         write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    raise typer.Exit(0 if result.complete else 1)
+    raise typer.Exit(tuning_exit_code(result))
 
 
 def _print(result: TuningResult) -> None:

@@ -148,6 +148,6 @@ def _clocks(settings: Settings, on_s3: bool) -> Iterator[Finding]:
 def _s3_address() -> str | None:
     if find_spec("boto3") is None:
         return None
-    from regiolect.storage.address import s3_address
+    from regiolect.storage.s3_address import s3_address
 
     return s3_address()

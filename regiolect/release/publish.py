@@ -10,20 +10,13 @@ from pathlib import Path
 from regiolect.bundle.write import write_bundle
 from regiolect.contracts import (
     ApprovedEngine,
-    Arithmetic,
-    ChampionComparison,
-    Decision,
     ExportedModel,
-    Failure,
     HeldBack,
     Published,
     RegionOutcome,
     RegisteredEngine,
     approved_engine,
-    failure_of,
-    place_of,
 )
-from regiolect.errors import ChampionNotComparable, PromotionHeld, TargetNotServed, WorseThanChampion
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.again import require_reproduced
 from regiolect.identity.tuning import tuning_digest
@@ -33,12 +26,10 @@ from regiolect.progress import note
 from regiolect.registry import Registry
 from regiolect.registry.tags import notes
 from regiolect.release.champion import Champion, RunAgain
+from regiolect.release.promotion import Slot, held_back
 from regiolect.signing.envelope import Signing
 from regiolect.signing.promotion import keep_promotion
 from regiolect.storage import Store
-
-Slot = tuple[str, Arithmetic | None]
-"""A target, and the class of arithmetic where it has an engine for each."""
 
 
 def publish(
@@ -141,35 +132,8 @@ def _beside(
     request = engines[0].engine.request
     return Published(
         champion=champion,
-        held=_held(request.model, request.region, champion, lost, compared),
+        held=held_back(request.model, request.region, champion, lost, compared),
         comparisons=compared,
-    )
-
-
-def _held(
-    model: str,
-    region: str,
-    champion: RegisteredEngine,
-    lost: Sequence[Slot],
-    compared: Sequence[ChampionComparison],
-) -> Failure | None:
-    """Why a version does not take the champion's place; None if it does."""
-    gone = [place_of(*slot) for slot in dict.fromkeys(lost) if champion.serves(*slot)]
-    worse = [each for each in compared if each.verdict is not Decision.APPROVED]
-    if not gone and not worse:
-        return None
-    kind: type[PromotionHeld] = TargetNotServed
-    if not gone:
-        kind = ChampionNotComparable if all(each.loss is None for each in worse) else WorseThanChampion
-    told = [f"{place}: no engine was approved, {champion.uri} has one" for place in gone]
-    told += [f"{each.place}: {each.reason}" for each in worse]
-    return failure_of(
-        kind(
-            expected=f"a version of {model}-{region} that takes nothing from consumers of {champion.uri}",
-            found="; ".join(told),
-            remedy=f"{champion.uri} stays, this one is kept as challenger; if it is right to serve it, a person says "
-            f'so: regiolect promote {model} {region} --because "..."',
-        )
     )
 
 

@@ -13,6 +13,7 @@ from regiolect.errors import ContentMissing, StorageError
 from regiolect.host.files import RECORD, open_file, read_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file, verify_file, write_atomic
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
+from regiolect.storage.layout import blob_key, record_folder, record_key
 
 
 class LocalStore:
@@ -36,21 +37,21 @@ class LocalStore:
 
     def put_bytes(self, data: bytes) -> Blob:
         digest = digest_bytes(data)
-        path = self._blob_path(digest)
+        path = self.root / blob_key(digest)
         if not _holds(path, digest, len(data)):
             write_atomic(path, data)
         return Blob(uri=path.as_uri(), digest=digest, size=len(data))
 
     def put_file(self, path: Path) -> Blob:
         digest = digest_file(path)
-        kept = self._blob_path(digest)
+        kept = self.root / blob_key(digest)
         if not _holds(kept, digest, path.stat().st_size):
             with atomic_file(kept) as temporary, open_file(path) as source, temporary.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
         return Blob(uri=kept.as_uri(), digest=digest, size=kept.stat().st_size)
 
     def path_of(self, blob: Blob) -> Path:
-        path = self._blob_path(blob.digest)
+        path = self.root / blob_key(blob.digest)
         if not path.is_file():
             raise ContentMissing(
                 expected=f"content {short(blob.digest)} at {path}",
@@ -67,19 +68,19 @@ class LocalStore:
         return path
 
     def has(self, blob: Blob) -> bool:
-        path = self._blob_path(blob.digest)
+        path = self.root / blob_key(blob.digest)
         return path.is_file() and path.stat().st_size == blob.size
 
     def put_record(self, kind: str, key: str, value: Contract) -> None:
-        write_atomic(self._record_path(kind, key), canonical_json(value))
+        write_atomic(self.root / record_key(kind, key), canonical_json(value))
 
     def get_record(self, kind: str, key: str, type_: type[C]) -> C | None:
-        data = _read(self._record_path(kind, key))
+        data = _read(self.root / record_key(kind, key))
         return None if data is None else parsed(data, type_)
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
         paths = sorted(
-            (self.root / "records" / kind).glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True
+            (self.root / record_folder(kind)).glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True
         )
         for path in paths:
             data = _read(path)
@@ -88,14 +89,7 @@ class LocalStore:
                 yield record
 
     def record_keys(self, kind: str) -> Iterator[str]:
-        yield from sorted(path.stem for path in (self.root / "records" / kind).glob("[!.]*.json"))
-
-    def _blob_path(self, digest: str) -> Path:
-        name = digest.removeprefix("sha256:")
-        return self.root / "blobs" / name[:2] / name
-
-    def _record_path(self, kind: str, key: str) -> Path:
-        return self.root / "records" / kind / f"{key.removeprefix('sha256:')}.json"
+        yield from sorted(path.stem for path in (self.root / record_folder(kind)).glob("[!.]*.json"))
 
 
 def _holds(path: Path, digest: str, size: int) -> bool:

@@ -28,6 +28,7 @@ from regiolect.errors import ContentMissing, IntegrityError, InvalidSetting, NoS
 from regiolect.host.files import RECORD, open_file
 from regiolect.integrity import atomic_file, canonical_json, digest_bytes, digest_file
 from regiolect.storage.base import MARKER, C, StoreMarker, check_marker, parsed
+from regiolect.storage.layout import blob_key, record_folder, record_key
 from regiolect.storage.s3_faults import authority, code, full, named, not_s3, status
 
 MIB = 1 << 20
@@ -116,7 +117,7 @@ class S3Store:
         cached = self._cached(blob.digest)
         if cached.is_file() and _is_copy(cached, blob):
             return cached
-        key = _blob_key(blob.digest)
+        key = blob_key(blob.digest)
         doing = f"to read {self._uri(key)}"
         found = self._found(key)
         if found is None:
@@ -139,22 +140,22 @@ class S3Store:
         return cached
 
     def has(self, blob: Blob) -> bool:
-        key = _blob_key(blob.digest)
+        key = blob_key(blob.digest)
         with self._named(f"to look for {self._uri(key)}"):
             found = self._head(key)
         return found is not None and found["ContentLength"] == blob.size
 
     def put_record(self, kind: str, key: str, value: Contract) -> None:
-        name = _record_key(kind, key)
+        name = record_key(kind, key)
         with self._named(f"to write {self._uri(name)}", writing=True):
             self._put_object(name, canonical_json(value))
 
     def get_record(self, kind: str, key: str, type_: type[C]) -> C | None:
-        data = self._get(_record_key(kind, key))
+        data = self._get(record_key(kind, key))
         return None if data is None else parsed(data, type_)
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
-        found = self._listed(f"records/{kind}/")
+        found = self._listed(record_folder(kind))
         for entry in sorted(found, key=lambda entry: entry["LastModified"], reverse=True):
             data = self._get(entry["Key"].removeprefix(self._prefix))
             record = None if data is None else parsed(data, type_)
@@ -162,7 +163,7 @@ class S3Store:
                 yield record
 
     def record_keys(self, kind: str) -> Iterator[str]:
-        folder = f"records/{kind}/"
+        folder = record_folder(kind)
         start = len(self._prefix + folder)
         yield from sorted(entry["Key"][start:].removesuffix(".json") for entry in self._listed(folder))
 
@@ -176,7 +177,7 @@ class S3Store:
     def _put(self, opened: Callable[[], BinaryIO]) -> Blob:
         with opened() as source:
             sums = self._sums(source)
-        key = _blob_key(sums.digest)
+        key = blob_key(sums.digest)
         with self._named(f"to write {self._uri(key)}", writing=True):
             found = self._head(key)
             if not _is(found, sums):
@@ -315,7 +316,7 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def _cached(self, digest: str) -> Path:
-        return self._cache / _blob_key(digest)
+        return self._cache / blob_key(digest)
 
 
 @functools.lru_cache(maxsize=8)
@@ -371,12 +372,3 @@ def _copy(body: Any, file: BinaryIO) -> str:
 
 def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
-
-
-def _blob_key(digest: str) -> str:
-    name = digest.removeprefix("sha256:")
-    return f"blobs/{name[:2]}/{name}"
-
-
-def _record_key(kind: str, key: str) -> str:
-    return f"records/{kind}/{key.removeprefix('sha256:')}.json"

@@ -20,16 +20,8 @@ from regiolect.engines.obstacle import Obstacle
 from regiolect.engines.origin import metadata_of
 from regiolect.engines.tensorrt.fits import other_flavour, plain_misfits, rtx_misfits
 from regiolect.engines.tensorrt.library import Flavour
-from regiolect.engines.tensorrt.recipe import (
-    COMPUTE_CAPABILITIES,
-    LEAN,
-    RECIPES,
-    Options,
-    PlainOptions,
-    RtxOptions,
-    dotted,
-    supported,
-)
+from regiolect.engines.tensorrt.options import COMPUTE_CAPABILITIES, Options, PlainOptions, RtxOptions
+from regiolect.engines.tensorrt.recipe import LEAN, RECIPES, dotted, supported
 from regiolect.errors import BackendUnavailable, BuildFailed, EngineLoadFailed, InvalidSetting
 from regiolect.host.gpu import gpu, lost_if_gone, seeing, unclear
 

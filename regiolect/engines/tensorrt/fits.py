@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from regiolect.contracts import EngineArtifact, Misfit
 from regiolect.engines.base import OTHER_VERSION
-from regiolect.engines.tensorrt.recipe import LEAN, Options, PlainOptions, RtxOptions, dotted
+from regiolect.engines.tensorrt.options import Options, PlainOptions, RtxOptions
+from regiolect.engines.tensorrt.recipe import LEAN, dotted
 from regiolect.host.cpu import UNKNOWN
 
 _FIRST_AMPERE = 8

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.engine import excerpt
-from regiolect.engines.tensorrt.recipe import Options
+from regiolect.engines.tensorrt.options import Options
 
 if TYPE_CHECKING:
     import tensorrt as trt

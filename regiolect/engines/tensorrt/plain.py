@@ -16,7 +16,8 @@ from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import MachineCache
 from regiolect.engines.tensorrt.library import Contexts, Flavour, Library, Messages, RefitRefused
 from regiolect.engines.tensorrt.listeners import logger_of
-from regiolect.engines.tensorrt.recipe import LEAN, PlainOptions
+from regiolect.engines.tensorrt.options import PlainOptions
+from regiolect.engines.tensorrt.recipe import LEAN
 from regiolect.errors import NotRunnableHere
 from regiolect.host.gpu import gpu
 from regiolect.identity.toolchain import own_code

@@ -11,7 +11,7 @@ import tensorrt_rtx as rtx
 from regiolect.contracts import BuildRequest, Configuration, EngineArtifact
 from regiolect.engines.tensorrt.caches import KeptNowAndThen, MachineCache
 from regiolect.engines.tensorrt.library import Contexts, Flavour, Library
-from regiolect.engines.tensorrt.recipe import RtxOptions
+from regiolect.engines.tensorrt.options import RtxOptions
 from regiolect.host.gpu import gpu
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where the usual AWS chain leads."""
+"""The S3 server's address: where the usual AWS chain leads."""
 
 from __future__ import annotations
 
