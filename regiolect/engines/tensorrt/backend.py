@@ -197,7 +197,7 @@ class TensorRtBackend(_TensorRt):
 
 
 class TensorRtRtxBackend(_TensorRt):
-    """TensorRT-RTX: built on any x86-64 machine, for every GPU in `recipe.COMPUTE_CAPABILITIES` or those of a target's
+    """TensorRT-RTX: built on any x86-64 machine, for every GPU in `options.COMPUTE_CAPABILITIES` or those of a target's
     options."""
 
     name = "tensorrt-rtx"
