@@ -170,7 +170,8 @@ def _others() -> dict[str, tuple[str, str]]:
         for node, after in pairwise([*module.body, ast.Pass()]):
             match node:
                 case ast.Assign(value=ast.Constant(value=str(name))) if re.fullmatch(r"REGIOLECT_[A-Z_]+", name):
-                    under = after.value.value if isinstance(after, ast.Expr) else None  # type: ignore[attr-defined]
+                    said = after.value if isinstance(after, ast.Expr) else None
+                    under = said.value if isinstance(said, ast.Constant) else None
                     found.setdefault(name, (str(path), str(under or lines[node.lineno - 2].removeprefix("# "))))
     return found
 

@@ -41,9 +41,13 @@ def _with_parts(path: Path, parts: Mapping[str, str]) -> str:
     text = path.read_text()
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name}: made by `make pages` -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not between.search(text):
-            raise ValueError(f"{path} has no place for {name}")
-        text = between.sub(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)  # type: ignore[misc]
+        found = between.search(text)
+        if found is None:
+            raise ValueError(
+                f"{path} has no place for {name}: write <!-- {name}: made by `make pages` --> and <!-- end of {name} --> "
+                "each on a line, where it goes"
+            )
+        text = f"{text[: found.end(1)]}\n{part}\n\n{text[found.start(2) :]}"
     return text
 
 

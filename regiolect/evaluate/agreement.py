@@ -180,10 +180,14 @@ def distances(answers: Arrays, graph: Arrays, allowed: float, in_fp32: Callable[
 
 def _share(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     """Size of the difference over size of what is expected, over the values that are finite there; infinite where a
-    value is not finite in the other alone. What is always zero counts as of size 1, for want of any other."""
+    value is not finite in the other alone, and where nothing is finite in what is expected alone. What is always zero
+    counts as of size 1, for want of any other."""
     if actual.shape != expected.shape:
         return np.inf
     finite = np.isfinite(expected)
+    if expected.size and not finite.any():
+        # Nothing is left to compare: that alone is no agreement.
+        return np.inf if np.isfinite(actual).any() else 0.0
     right = expected[finite].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.linalg.norm(actual[finite].astype(np.float64) - right)

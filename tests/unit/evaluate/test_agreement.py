@@ -302,6 +302,9 @@ def test_an_output_that_is_always_zero_counts_as_of_size_1() -> None:
 
 def test_what_is_not_finite_in_the_graph_itself_is_left_out_and_in_the_engine_alone_is_not_alike() -> None:
     assert shares([np.nan, 1.0], [np.inf, 1.0]).share == 0.0
+    assert shares([np.nan, np.inf], [np.inf, np.nan]).share == 0.0
+    alone = shares([1.0, 1.0], [np.inf, np.nan], [1.0, 1.0])
+    assert alone.share > alone.allowed, "an engine that shares no value with its graph agrees with nothing"
     wrong = shares([np.nan, 1.0], [1.0, 1.0], [1.0, 1.0])
     assert wrong.share > wrong.allowed
 
