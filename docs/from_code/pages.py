@@ -44,8 +44,8 @@ def _with_parts(path: Path, parts: Mapping[str, str]) -> str:
         found = between.search(text)
         if found is None:
             raise ValueError(
-                f"{path} has no place for {name}: write <!-- {name}: made by `make pages` --> and <!-- end of {name} --> "
-                "each on a line, where it goes"
+                f"{path} has no place for {name}: write <!-- {name}: made by `make pages` --> and "
+                f"<!-- end of {name} -->, each on a line, where it goes"
             )
         text = f"{text[: found.end(1)]}\n{part}\n\n{text[found.start(2) :]}"
     return text
