@@ -23,8 +23,9 @@ from statistics import median
 from regiolect.host.cpu import cpu_fingerprint
 from regiolect.host.processors import processors
 from regiolect.integrity import write_atomic
-from tests.e2e.interrupted import PATIENCE, Desk, Running, desk_in
+from tests.e2e.interrupted import Desk, Running, desk_in
 from tests.flows.tiny_models import ADDRESS
+from tests.patience import PATIENCE
 
 RESULTS = Path(__file__).parent / "results"
 # What the project promises.

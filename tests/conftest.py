@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from regiolect.bundle.manifest import BundleManifest
 from regiolect.bundle.write import write_bundle
@@ -43,6 +45,7 @@ from regiolect.policy import RegionPolicy
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
+from tests.databases import Databases, databases_of
 
 POLICY = RegionPolicy.model_validate(
     {
@@ -242,6 +245,19 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyring]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return databases_of(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def registry_home(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty `mlflow.db`, which the tests of a module share."""
+    home: Path = tmp_path_factory.mktemp("registry")
+    databases.put_mlflow(home)
+    return home
+
+
 @pytest.fixture
 def bundles(tmp_path: Path) -> Bundles:
     return Bundles(LocalStore(tmp_path / "store"))
@@ -261,3 +277,17 @@ def one_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[C
 
     yield bind
     os.sched_setaffinity(0, before)
+
+
+class _SharingServers(LoadFileScheduling):
+    """A file to a process; all files of a folder that is a package to the same one, since they share its servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = Path(file).parent
+        return str(folder) if (self.config.rootpath / folder / "__init__.py").is_file() else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _SharingServers(config, log) if config.getoption("dist") == "loadfile" else None

@@ -18,8 +18,7 @@ from regiolect.host.interrupts import MESSAGE
 from regiolect.servers.temporary import PROGRAM
 from tests.e2e.terminal import COMMAND, OURS, ROOT
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
-
-PATIENCE = 240.0
+from tests.patience import PATIENCE
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.flows.tiny_models import CPU, GPU, WORKSHOP, Workshop
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sysconfig.get_path("scripts")) / "regiolect"
@@ -52,7 +53,7 @@ class Terminal:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.databases import Databases
 from tests.e2e.terminal import ROOT, Said, Terminal, assert_refused, terminal_in
 from tests.flows.tiny_models import ADDRESS
 
@@ -32,9 +33,10 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One release through an embedded Prefect that this run starts and stops by itself."""
     terminal = terminal_in(tmp_path_factory.mktemp("run"))
+    databases.put(terminal.workshop.folder / "home")
     out = terminal.workshop.folder / "out" / "result.json"
     return Run(terminal, terminal("run", ADDRESS, "--json", str(out)), out)
 

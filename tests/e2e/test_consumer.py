@@ -20,6 +20,7 @@ from regiolect.errors import IntegrityError, InvalidSamples, NotRunnableHere, Re
 from regiolect.registry import CHAMPION, Registry
 from regiolect.registry.connection import mlflow_client
 from regiolect.serving import load_bundle
+from tests.patience import PATIENCE
 from tests.tiny_graph import dense
 
 CONSUMER = """
@@ -65,7 +66,7 @@ def _consume(tracking_uri: str, folder: Path, images: np.ndarray, **variables: s
     np.save(folder / "in.npy", images)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **variables}
     command = [sys.executable, "-c", CONSUMER, str(folder / "in.npy"), str(folder / "out.npy")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return np.load(folder / "out.npy"), done.stdout
 
@@ -134,11 +135,11 @@ def test_the_same_through_a_server(bundles, real, images, expected, tmp_path):
         assert [path.read_text() for path in (tmp_path / "kept").rglob("report.html")] == ["<p>done</p>"]
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=PATIENCE)
 
 
 def _wait_for(registry: Registry, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             registry.champion("tiny", "eu")

@@ -13,16 +13,20 @@ import subprocess
 import httpx
 import pytest
 
-from tests.e2e.interrupted import PATIENCE, Desk, desk_in, lives
+from tests.databases import Databases
+from tests.e2e.interrupted import Desk, desk_in, lives
 from tests.e2e.terminal import COMMAND, ROOT
 from tests.flows.tiny_models import ADDRESS, IMPORTS
+from tests.patience import PATIENCE
 
 SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return desk_in(tmp_path_factory.mktemp("desk"))
+def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    made = desk_in(tmp_path_factory.mktemp("desk"))
+    databases.put(made.home)
+    return made
 
 
 def test_in_a_build_by_ctrl_c_and_the_server_asks_for_a_password(desk: Desk) -> None:

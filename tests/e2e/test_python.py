@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.interrupted import PATIENCE, lives
+from tests.databases import Databases
+from tests.e2e.interrupted import lives
 from tests.e2e.terminal import OURS, ROOT, Said
 from tests.flows.tiny_models import WORKSHOP, Workshop
+from tests.patience import PATIENCE
 
 PAGE = ROOT / "docs" / "python.md"
 # A user's own package, whose model is the tiny one.
@@ -55,7 +57,7 @@ class Desk:
             cwd=self.workshop.folder,
             capture_output=True,
             text=True,
-            timeout=2 * PATIENCE,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -71,8 +73,10 @@ def desk_in(folder: Path) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return desk_in(tmp_path_factory.mktemp("desk"))
+def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    made = desk_in(tmp_path_factory.mktemp("desk"))
+    databases.put(made.workshop.folder / "home")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +187,11 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_ends_a_release_with_all_its_processes_and_the_script_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_release_with_all_its_processes_and_the_script_goes_on(
+    databases: Databases, tmp_path: Path
+) -> None:
     desk = desk_in(tmp_path)
+    databases.put(tmp_path / "home")
     desk.workshop.hold.write_text("0")
     process = subprocess.Popen(
         desk.command(INTERRUPTED), env=desk.environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -1,18 +1,18 @@
-"""One Prefect server and one empty MLflow database for all tests of this folder; a workshop and a home for each."""
+"""One Prefect server for all tests of this folder in a process; a workshop and a home for each."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from regiolect.registry import Registry
 from regiolect.settings import load_settings
+from tests.databases import Databases
 from tests.flows.tiny_models import WORKSHOP, Workshop
+from tests.patience import PATIENCE
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that every flow run of this session uses."""
     scratch = tmp_path_factory.mktemp("session")
     with pytest.MonkeyPatch.context() as patch:
@@ -41,41 +41,37 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
         from prefect.testing.utilities import prefect_test_harness
 
+        # Where it makes its database: there is one already.
+        databases.put_prefect(scratch / "server")
+        (scratch / "server" / "prefect.db").rename(scratch / "server" / "prefect-test.db")
+        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(scratch / "server"))
         # Every flow waits for its heartbeat's sleep to end, up to a second.
         no_heartbeat = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-        with no_heartbeat, prefect_test_harness(server_startup_timeout=120):
+        with no_heartbeat, prefect_test_harness(server_startup_timeout=int(PATIENCE)):
             yield str(PREFECT_API_URL.value())
-
-
-@pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them: to make one takes seconds, to copy one does not."""
-    database = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    Registry(f"sqlite:///{database}", None).champion("nobody", "nowhere")
-    return database
 
 
 @pytest.fixture(scope="module")
 def module_workshop(
-    prefect_server: str, empty_registry: Path, tmp_path_factory: pytest.TempPathFactory
+    prefect_server: str, databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workshop]:
     """A workshop that the tests of one module share."""
     with pytest.MonkeyPatch.context() as patch:
-        yield _open(tmp_path_factory.mktemp("workshop"), empty_registry, patch)
+        yield _open(tmp_path_factory.mktemp("workshop"), databases, patch)
 
 
 @pytest.fixture
-def workshop(prefect_server: str, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(prefect_server: str, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """A workshop of the test's own; its releases go to its folder `home`."""
-    return _open(tmp_path, empty_registry, monkeypatch)
+    return _open(tmp_path, databases, monkeypatch)
 
 
-def _open(folder: Path, empty_registry: Path, patch: pytest.MonkeyPatch) -> Workshop:
+def _open(folder: Path, databases: Databases, patch: pytest.MonkeyPatch) -> Workshop:
     made = Workshop(folder)
     made.write_model()
     home = folder / "home"
     home.mkdir()
-    shutil.copyfile(empty_registry, home / "mlflow.db")
+    databases.put_mlflow(home)
     settings = {WORKSHOP: folder, "REGIOLECT_HOME": home, "REGIOLECT_POLICIES": made.policies}
     for name, value in settings.items():
         patch.setenv(name, str(value))

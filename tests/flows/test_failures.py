@@ -23,6 +23,7 @@ from regiolect.integrity import digest_file
 from regiolect.settings import load_settings
 from tests.flows.kept import is_served, store_folder
 from tests.flows.tiny_models import ADDRESS, CPU, Workshop
+from tests.patience import PATIENCE
 
 FLOATS = f"{ADDRESS}_FLOAT"
 
@@ -236,7 +237,7 @@ def test_a_run_that_is_killed_is_taken_up_where_it_stopped(workshop: Workshop, e
         env={**environment, "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -21,9 +21,9 @@ from prefect.states import Running
 from flows.interruption import cancel, known
 from regiolect.host.interrupts import MESSAGE
 from tests.flows.tiny_models import ADDRESS, Workshop
+from tests.patience import PATIENCE
 
 SECONDS = 5.0
-PATIENCE = 240.0
 
 
 @flow(name="elsewhere")

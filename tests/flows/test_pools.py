@@ -41,6 +41,7 @@ from regiolect.errors import DeadlineExceeded, InvalidSetting, NoDeployment, Orc
 from regiolect.planning import BuildOrder, RegionRequest
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 POLICY = """
@@ -269,7 +270,7 @@ def test_prefects_own_deploy_makes_the_same(
         env={**os.environ, "PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -374,7 +375,7 @@ def test_a_run_that_falls_silent_has_crashed_and_one_that_ended_has_not(client: 
     client.create_automation(watching)
     silent, ended = (beating(client) for _ in range(2))
     client.set_flow_run_state(ended.id, Completed())
-    until(lambda: state_of(client, silent) == "Crashed", seconds=60)
+    until(lambda: state_of(client, silent) == "Crashed")
     assert state_of(client, ended) == "Completed"
 
 
@@ -425,8 +426,8 @@ def state_of(client: SyncPrefectClient, run: FlowRun) -> str | None:
     return None if state is None else state.name
 
 
-def until(reached: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not reached():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"
         time.sleep(0.5)

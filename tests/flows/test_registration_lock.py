@@ -27,6 +27,7 @@ from regiolect.registry import Exclusively
 from regiolect.settings import Settings, load_settings
 from tasks.publish import champion, publish
 from tasks.registration_lock import held_slot, limit_of, one_release_at_a_time
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 NOWHERE = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
@@ -125,7 +126,7 @@ def test_who_waits_too_long_is_told_who_is_there_and_how_to_reset_it(prefect_ser
         try:
             assert holds.wait(60)
             # What a task run is doing reaches the server a moment later.
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE
             said = ""
             while "'release-of-tiny' since 2" not in said:
                 assert time.monotonic() < deadline, said

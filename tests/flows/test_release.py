@@ -23,6 +23,7 @@ from regiolect.planning import LATEST, OUTCOMES
 from regiolect.settings import load_settings
 from tests.flows.kept import aliases, client, outcome_of, plan, store_folder
 from tests.flows.tiny_models import ADDRESS, CPU, GPU, PORTABLE, WHITE, Workshop
+from tests.patience import PATIENCE
 
 CONSUMER = """
 import sys, numpy as np, mlflow
@@ -232,7 +233,7 @@ def test_a_fresh_process_loads_the_champion_and_agrees_with_the_reference(releas
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

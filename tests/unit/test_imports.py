@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def said(python: Path, *arguments: str, cwd: Path = ROOT, **variables: str) -> S
         env=inherited | variables,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -22,12 +22,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.patience import PATIENCE
+
 T = TypeVar("T")
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 WIDTH, HEIGHT = 1240, 1400
 MARGIN = 24
-_SECONDS = 90.0
+_SECONDS = PATIENCE
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 10.0
 _NAMED = (

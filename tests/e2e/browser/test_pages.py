@@ -16,14 +16,12 @@ from regiolect.registry import CHAMPION, Registry
 from tests.e2e.browser.office import FASHION, GUARDED, Office
 from tests.e2e.browser.person import Person, programs
 from tests.flows.tiny_models import ADDRESS
+from tests.patience import PATIENCE
 
 POLICIES = PolicyBook(None)
 REGIONS = POLICIES.regions()
 TARGETS = tuple(sorted({target.name for policy in POLICIES.all() for target in policy.targets}))
 DIALOG = "//*[@role='dialog']"
-# A worker has to start Python and import what a release needs.
-START_SECONDS = 180.0
-RELEASE_SECONDS = 400.0
 
 
 @pytest.mark.usefixtures("release")
@@ -49,7 +47,7 @@ def test_a_person_fills_in_the_form_and_reads_what_would_be_built(office: Office
     person.switch_on("Dry run")
     person.picture("form", down_to="//button[normalize-space()='Submit']")
     person.submit("Submit", then="View run")
-    person.sees_run(f"release-{FASHION}", "Completed", within=START_SECONDS)
+    person.sees_run(f"release-{FASHION}", "Completed", within=PATIENCE)
     run = office.ask(f"/flow_runs/{person.run_id()}")
     assert run["parameters"] == {
         "model": FASHION,
@@ -78,7 +76,7 @@ def test_a_person_fills_in_the_form_and_reads_what_would_be_built(office: Office
 def test_an_approver_says_yes_with_the_figures_in_view_and_the_run_shows_what_is_served(
     office: Office, release: str, person: Person
 ) -> None:
-    office.wait_until_paused(release, RELEASE_SECONDS)
+    office.wait_until_paused(release, PATIENCE)
     assert not served(office)
     person.go("/")
     person.press("Runs")
@@ -107,7 +105,7 @@ def test_an_approver_says_yes_with_the_figures_in_view_and_the_run_shows_what_is
     person.sees("Flow run resumed")
 
     person.follow(f"/flow-run/{release}")
-    person.sees_run(f"release-{office.model}", "Completed", within=START_SECONDS)
+    person.sees_run(f"release-{office.model}", "Completed", within=PATIENCE)
     person.press("Subflow Runs")
     person.sees(f"approve-{GUARDED}", f"{office.name}-{GUARDED}-cpu-x86")
     person.press("Artifacts")

@@ -1,4 +1,7 @@
-"""Real servers, once for each module of this folder, and sites: machines of their own as far as one machine allows."""
+"""Real servers, once for all modules of this folder, and sites: machines of their own as far as one machine allows.
+
+Each module has regions of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import pytest
 from regiolect.contracts import ReleaseResult
 from regiolect.servers.local import LocalServers
 from tests.flows.tiny_models import CPU, PORTABLE, WORKSHOP, Workshop
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[3]
 REGIOLECT = (sys.executable, "-c", "from regiolect.cli.app import main; main()")
@@ -61,7 +65,7 @@ class Site:
     def prefect(self) -> httpx.Client:
         """A client of the Prefect server's API, logged in."""
         user, _, password = self.servers["PREFECT_API_AUTH_STRING"].partition(":")
-        return httpx.Client(base_url=self.servers["PREFECT_API_URL"], auth=(user, password), timeout=30)
+        return httpx.Client(base_url=self.servers["PREFECT_API_URL"], auth=(user, password), timeout=PATIENCE)
 
     def copy_from(self, other: Site) -> None:
         """The model package and the data, as a deployment of a new version would bring them."""
@@ -80,7 +84,7 @@ class Site:
             env={**self.environment, **more},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
         )
         assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -121,7 +125,7 @@ class Sites:
                 start_new_session=True,
             )
         self.workers.append(worker)
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE
         with site.prefect() as client:
             while name not in [
                 each["name"] for each in client.post(f"/work_pools/{pool}/workers/filter", json={}).json()
@@ -138,13 +142,13 @@ class Sites:
             worker.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """PostgreSQL, S3, MLflow and Prefect, with buckets for the regions that these tests use."""
     home = tmp_path_factory.mktemp("servers")
     regions = Workshop(home / "workshop")
     regions.folder.mkdir()
-    for region in ("north", "south", "east"):
+    for region in ("north", "south", "east", "west"):
         regions.write_policy(region, CPU, PORTABLE)
     made = LocalServers(home, regions.policies, usual_ports=False)
     made.up()

@@ -15,7 +15,9 @@ from tests.e2e.orchestrated.yard import Yard, opened
 
 @pytest.fixture(scope="module")
 def yard(sites: Sites, servers: LocalServers) -> Iterator[Yard]:
-    with opened(sites, servers, tuning={"minutes": 1.0}, batch={"min": 1, "opt": 2, "max": 2}) as made:
+    with opened(
+        sites, servers, "west", seed=200, tuning={"minutes": 1.0}, batch={"min": 1, "opt": 2, "max": 2}
+    ) as made:
         yield made
 
 

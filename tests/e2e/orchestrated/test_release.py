@@ -29,6 +29,7 @@ from regiolect.storage import blobs_of, open_store
 from tests.e2e.orchestrated import leftovers
 from tests.e2e.orchestrated.conftest import Site, Sites
 from tests.flows.tiny_models import ADDRESS, CPU, PLANTED, PORTABLE
+from tests.patience import PATIENCE
 
 TARGETS = ("cpu", "portable")
 S3 = "s3://regiolect-{region}/store"
@@ -162,7 +163,7 @@ def test_a_person_starts_a_release_on_the_server_and_what_is_finished_is_left_al
         parameters={"model": "tests.flows.tiny_models:TINY", "regions": ["south"]},
     )
     assert isinstance(run, dict)
-    state = _when_over(plant.control, run["id"], 90)
+    state = _when_over(plant.control, run["id"])
     assert state == "Completed"
     report = next((office.folder / "home" / "reports").glob("tiny-*.json"))
     (row,) = ReleaseResult.model_validate_json(report.read_text()).rows
@@ -223,7 +224,7 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     assert not [keys for keys in registered if str(lost.build_key) in keys], "nothing of it is registered"
     store = open_store(S3, plant.control.folder / "reader", "north")
     assert store.get_record(OUTCOMES, str(lost.build_key), RegionOutcome) is None, "nothing passes for finished"
-    assert plant.sites.workers[1].wait(timeout=30) == -signal.SIGKILL
+    assert plant.sites.workers[1].wait(timeout=PATIENCE) == -signal.SIGKILL
     states = {name: state for name, state, _ in reversed(plant.builds())}
     assert states["tiny-north-portable"] in ("Cancelled", "Crashed"), "the child does not outlive its parent's wait"
 
@@ -297,12 +298,12 @@ def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: Loc
         assert known, f"{what} are empty of releases: nothing was searched"
 
 
-def _when_over(site: Site, run: str, seconds: float) -> str:
-    until = time.monotonic() + seconds
+def _when_over(site: Site, run: str) -> str:
+    until = time.monotonic() + PATIENCE
     with site.prefect() as client:
         while time.monotonic() < until:
             state = client.get(f"/flow_runs/{UUID(run)}").json()["state"]
             if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
                 return str(state["name"])
             time.sleep(0.5)
-    raise AssertionError(f"still {state['name']} after {seconds} s")
+    raise AssertionError(f"still {state['name']} after {PATIENCE} s")

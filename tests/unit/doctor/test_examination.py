@@ -21,6 +21,7 @@ from regiolect.engines.catalog import backend
 from regiolect.errors import DeviceLost
 from regiolect.registry import Registry
 from tests.flows.tiny_models import CPU, GPU, Workshop
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def doctor(
     *arguments: str, python: tuple[str, ...] = (sys.executable, "-c", DOCTOR)
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*python, "doctor", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [*python, "doctor", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 

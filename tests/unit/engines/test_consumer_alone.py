@@ -11,6 +11,7 @@ import pytest
 
 from regiolect.engines import catalog
 from regiolect.serving import load_bundle
+from tests.patience import PATIENCE
 from tests.tiny_graph import dense
 
 # `None` there makes every import of that name fail.
@@ -49,7 +50,7 @@ def test_a_bundle_is_loaded_and_run_without_what_built_it(backend: str, layers: 
         [sys.executable, "-c", CONSUMER, str(tmp_path / "bundle"), str(tmp_path / "expected.npy")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

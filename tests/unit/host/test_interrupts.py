@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from regiolect.host.interrupts import FAREWELL_SECONDS, MESSAGE, answering
+from tests.patience import PATIENCE
 
 SECONDS = 5.0
 # Each says `ready PID...`, the processes that it started, and then does what no signal of its own accord ends.
@@ -173,7 +174,7 @@ def test_a_second_one_ends_it_at_once_and_the_echo_of_the_first_does_not(command
 def test_a_signal_that_was_ignored_still_is(command: Start) -> None:
     started = command("print('ready', flush=True); input()", preexec_fn=_ignore)
     started.process.send_signal(signal.SIGINT)
-    _, said = started.process.communicate("\n", timeout=60)
+    _, said = started.process.communicate("\n", timeout=PATIENCE)
     assert (started.process.returncode, said) == (0, "")
 
 

@@ -22,6 +22,7 @@ from regiolect.host.lock import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.host.waiting import alone, others
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,7 @@ def in_a_thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from regiolect.host.processors import physical_cores, processor_counts, processors, quota_files
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 AFFINE = len(os.sched_getaffinity(0))
@@ -146,7 +147,7 @@ def counted(prepare: Callable[[], object]) -> str:
         preexec_fn=prepare,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=True,
     )
     return done.stdout

@@ -13,6 +13,7 @@ import pytest
 
 from regiolect.errors import RegistryError
 from regiolect.registry import Registry
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def test_processes_that_open_a_cold_store_together_all_register(bundles, tmp_pat
         command = [sys.executable, "-c", script, uri, str(tmp_path / region)]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for process in processes:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out) == (0, "1\n")
         # On a loaded machine the others are waited for long enough to be told of; nothing else is said.
         assert all(line.startswith("waits to be alone at ") for line in err.splitlines())

@@ -17,10 +17,9 @@ YES, NO, REFUSED = Decision.APPROVED, Decision.FAILED, Decision.REFUSED
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
-    home: Path = tmp_path_factory.mktemp("registry")
-    return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+def registry(registry_home: Path) -> Registry:
+    """Each test has a region of its own."""
+    return Registry(f"sqlite:///{registry_home / 'mlflow.db'}", registry_home / "artifacts")
 
 
 def nothing(*compared: object) -> Blob:

@@ -33,6 +33,7 @@ from regiolect.servers.catalog import NAMES
 from regiolect.servers.local import LocalServers, Status
 from regiolect.servers.ports import HOST, is_free
 from regiolect.settings import Settings
+from tests.patience import PATIENCE
 from tests.unit.servers.conftest import OLD_CREDENTIALS
 from tests.unit.servers.uninvited import GRPC, HARMLESS, SQL, answers, listening, speaks_grpc
 
@@ -53,7 +54,7 @@ def ask(
 ) -> bytes:
     method = method or ("GET" if body is None else "POST")
     data = json.dumps(body).encode() if isinstance(body, dict) else body
-    with httpx.Client(trust_env=False, timeout=30, follow_redirects=True, auth=login) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE, follow_redirects=True, auth=login) as client:
         answer = client.request(method, url, content=data, headers={"Content-Type": "application/json"})
     answer.raise_for_status()
     return answer.content
@@ -273,7 +274,7 @@ def test_a_name_that_was_pointed_here_leads_nowhere(servers: LocalServers, host:
         said["MLFLOW_TRACKING_URI"]: mlflow_login(said),
     }
     for url, login in asked.items():
-        with httpx.Client(trust_env=False, timeout=30, auth=login) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE, auth=login) as client:
             assert client.get(url, headers={"Host": host}).status_code in (400, 403), url
 
 
@@ -291,7 +292,7 @@ def test_a_foreign_page_is_not_let_read_or_write(servers: LocalServers, origin: 
     said = servers.environment()
     for url in (f"{said[name]}/flows/filter" for name in names):
         asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             for answer in (client.options(url, headers=asks), client.post(url, headers={"Origin": origin}, json={})):
                 assert answer.headers.get("access-control-allow-origin") not in ("*", origin), answer.request
 

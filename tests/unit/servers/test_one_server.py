@@ -22,6 +22,7 @@ from regiolect.servers.local import LocalServers
 from regiolect.servers.ports import HOST
 from regiolect.servers.processes import ProcessId
 from regiolect.servers.state import read_state
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "REGIOLECT_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -137,7 +138,7 @@ def test_two_that_come_up_at_once_come_up_once(home: Path) -> None:
         subprocess.Popen([sys.executable, "-c", starting, str(home)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    first, second = (process.communicate(timeout=120)[0] for process in at_once)
+    first, second = (process.communicate(timeout=PATIENCE)[0] for process in at_once)
     assert first == second
     assert psutil.pid_exists(int(first))
 

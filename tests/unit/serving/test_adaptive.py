@@ -18,6 +18,7 @@ from regiolect.errors import EngineError, InvalidSamples, ModelClosed, Overloade
 from regiolect.serving.adaptive import AdaptiveModel
 from regiolect.serving.forecast import Point
 from regiolect.storage import LocalStore
+from tests.patience import PATIENCE
 
 RAW = Preprocessing(raw_dtype="uint8", scale=0.5)
 
@@ -34,7 +35,7 @@ class Held:
         def held(pieces: Any) -> Any:
             self.sizes.append(pieces[0]["x"].shape)
             self.begun.release()
-            assert self.go.acquire(timeout=20)
+            assert self.go.acquire(timeout=PATIENCE)
             if (pieces[0]["x"] == 99).any():
                 raise RuntimeError("the device caught fire")
             return run(pieces)
@@ -71,7 +72,7 @@ def model(engine: Engine) -> Iterator[AdaptiveModel]:
 
 
 def first(future: Future[dict[str, np.ndarray]]) -> float:
-    return float(future.result(timeout=20)["total"][0, 0])
+    return float(future.result(timeout=PATIENCE)["total"][0, 0])
 
 
 def test_many_threads_get_each_its_own_answer(model: AdaptiveModel) -> None:
@@ -96,7 +97,7 @@ def test_what_waits_while_a_batch_runs_goes_together_and_nobody_waits_for_a_batc
     model: AdaptiveModel, held: Held
 ) -> None:
     futures = [model.submit(row(0))]
-    assert held.begun.acquire(timeout=20)
+    assert held.begun.acquire(timeout=PATIENCE)
     futures += [model.submit(row(value)) for value in range(1, 6)]
     assert model.statistics().waiting == 5
     held.let_go()
@@ -107,7 +108,7 @@ def test_what_waits_while_a_batch_runs_goes_together_and_nobody_waits_for_a_batc
 
 def test_only_equal_shapes_share_a_batch(model: AdaptiveModel, held: Held) -> None:
     futures = [model.submit(row(1))]
-    assert held.begun.acquire(timeout=20)
+    assert held.begun.acquire(timeout=PATIENCE)
     futures += [model.submit(row(1, width=width)) for width in (3, 7, 3, 7, 3)]
     held.let_go()
     assert [first(future) for future in futures] == [4, 3, 7, 3, 7, 3]
@@ -121,7 +122,7 @@ def test_with_buckets_shapes_that_are_padded_alike_share_a_batch(
     held = Held(padding, monkeypatch)
     with AdaptiveModel([padding], RAW, [point(8)], patience=1.0) as model:
         futures = [model.submit(row(1))]
-        assert held.begun.acquire(timeout=20)
+        assert held.begun.acquire(timeout=PATIENCE)
         futures += [model.submit(row(1, width=width)) for width in (1, 2, 3, 5)]
         held.let_go()
         assert [first(future) for future in futures] == [4, 1, 2, 3, 5]
@@ -169,7 +170,7 @@ def test_an_engines_error_reaches_its_own_batch_and_no_other(
     with AdaptiveModel([openvino], Preprocessing(raw_dtype="uint8"), [point(2)], patience=1.0) as model:
         futures = [model.submit(row(value)) for value in (1, 2, 99, 3, 4)]
         held.let_go()
-        wait(futures, timeout=20)
+        wait(futures, timeout=PATIENCE)
         errors = [type(future.exception()) for future in futures]
         # The first went alone; of the others two share a batch.
         assert errors == [type(None), EngineError, EngineError, type(None), type(None)]
@@ -200,7 +201,7 @@ def test_excess_is_refused_at_once_with_the_time_after_which_to_ask_again(engine
 
 def test_what_was_accepted_is_answered_before_it_is_closed_and_nothing_after(model: AdaptiveModel, held: Held) -> None:
     futures = [model.submit(row(value)) for value in range(5)]
-    assert held.begun.acquire(timeout=20)
+    assert held.begun.acquire(timeout=PATIENCE)
     closing = threading.Thread(target=model.close)
     closing.start()
     while not model._closed:
@@ -209,7 +210,7 @@ def test_what_was_accepted_is_answered_before_it_is_closed_and_nothing_after(mod
         model.predict(row(1))
     assert closing.is_alive()
     held.let_go()
-    closing.join(timeout=20)
+    closing.join(timeout=PATIENCE)
     assert not closing.is_alive()
     assert [future.result(timeout=0)["total"][0, 0] for future in futures] == [0, 4, 8, 12, 16]
     model.close()
@@ -217,7 +218,7 @@ def test_what_was_accepted_is_answered_before_it_is_closed_and_nothing_after(mod
 
 def test_who_gives_up_while_waiting_is_not_computed(model: AdaptiveModel, held: Held) -> None:
     futures = [model.submit(row(0))]
-    assert held.begun.acquire(timeout=20)
+    assert held.begun.acquire(timeout=PATIENCE)
     futures += [model.submit(row(value)) for value in (1, 2, 3)]
     assert futures[2].cancel()
     assert not futures[0].cancel()

@@ -20,6 +20,7 @@ from regiolect.serving import load_adaptive, load_bundle, opening
 from regiolect.serving.opening import Way, measured_points, served_points, ways_of
 from regiolect.storage import LocalStore
 from tests.conftest import PREPROCESSING
+from tests.patience import PATIENCE
 
 
 def operating(batch: int, configuration: dict[str, str], throughput: float) -> OperatingPoint:
@@ -217,7 +218,7 @@ def test_a_bundle_answers_many_callers_as_it_answers_one(bundle: Path) -> None:
         assert (model.name, model.target, model.patience) == ("sums-me", "here", 1.0)
         assert [point.batch for point in model.points] == [1, 2, 4]
         futures = [model.submit(IMAGES[place : place + 1]) for place in range(3)]
-        answers = np.concatenate([future.result(timeout=20)["total"] for future in futures])
+        answers = np.concatenate([future.result(timeout=PATIENCE)["total"] for future in futures])
     np.testing.assert_allclose(answers, expected["total"], rtol=1e-6)
 
 

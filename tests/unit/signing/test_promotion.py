@@ -33,8 +33,8 @@ Load = Callable[[], None]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
+def home(registry_home: Path) -> Path:
+    return registry_home
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from regiolect.contracts import Blob, Target
 from regiolect.errors import ContentMissing
 from regiolect.integrity import digest_bytes
 from regiolect.storage import Store
+from tests.patience import PATIENCE
 
 Again = Callable[[], Store]
 
@@ -74,7 +75,7 @@ def test_records_of_one_kind_come_newest_first(store: Store, again: Again) -> No
     store.put_record("others", "other", target("other"))
     for name in ("b", "a", "c"):
         store.put_record("targets", name, target(name))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     # Ages are told to the second on S3, so the newest is written again until it is younger by one.
     while next(again().records("targets", Target)) != target("b"):
         assert time.monotonic() < deadline

@@ -37,6 +37,7 @@ from regiolect.tune import run
 from regiolect.tune.figures import LEAST_PASSES, tuned_engine
 from regiolect.tune.journal import TUNINGS, journal_key
 from regiolect.tune.run import tune_engine
+from tests.patience import PATIENCE
 from tests.unit.tune.conftest import tiny_engine
 
 pytestmark = pytest.mark.slow
@@ -233,7 +234,7 @@ class Killed(LocalStore):
 store = Killed(Path({str(store.root)!r}))
 here.tuned(tiny_engine(store), store, {{"x": np.ones((3, 32), np.float32)}})
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ, check=False, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
     artifact = tiny_engine(store)
     before = journal_of(artifact, store)

@@ -22,6 +22,7 @@ from regiolect.errors import RegistryError
 from regiolect.registry import CHAMPION, PREVIOUS, Registry
 from regiolect.registry.database import one_opens
 from regiolect.servers.local import LocalServers
+from tests.patience import PATIENCE
 
 PROCESSES = 4
 # Which bundle each process registers in every region: the first two have the same one.
@@ -58,15 +59,6 @@ for region in json.loads(os.environ["REGIONS"]):
     made = registry.register(path, read_bundle(path), True)
     print(json.dumps([region, made.version]), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
-    """PostgreSQL, and MLflow with its artifacts in S3."""
-    made = LocalServers(tmp_path_factory.mktemp("servers"), usual_ports=False)
-    made.up(["mlflow"])
-    yield made
-    made.down()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +112,7 @@ def _kept(uri: str, regions: Sequence[str]) -> dict[str, Kept]:
     found = {}
     for region in regions:
         of_region = [version for version in versions if version.name == f"tiny-{region}"]
-        own_runs = [run.info for run in runs if run.data.tags["region"] == region]
+        own_runs = [run.info for run in runs if run.data.tags.get("region") == region]
         assert sorted(run.run_id for run in own_runs) == sorted(version.run_id for version in of_region)
         assert {run.status for run in own_runs} == {"FINISHED"}
         by_bundle = {version.tags["bundle"]: int(version.version) for version in of_region}
@@ -153,7 +145,7 @@ def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_t
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    told = [worker.communicate(timeout=240) for worker in workers]
+    told = [worker.communicate(timeout=PATIENCE) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * PROCESSES, [err for _, err in told]
     made = [dict(json.loads(line) for line in out.splitlines()) for out, _ in told]
 
@@ -318,7 +310,7 @@ def test_four_processes_open_a_cold_postgresql_at_once(postgres, bundles, tmp_pa
     uri = _database(postgres, "cold")
     command = [sys.executable, "-c", OPENING, uri]
     opening = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
-    said = [process.communicate(timeout=120)[1] for process in opening]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in opening]
     assert [process.returncode for process in opening] == [0] * PROCESSES, said
     manifest = bundles.write(tmp_path / "bundle")
     made = Registry(uri, tmp_path / "artifacts").register(tmp_path / "bundle", manifest, True)
