@@ -29,11 +29,12 @@ def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Desk
     return made
 
 
-def test_in_a_build_by_ctrl_c_and_the_server_asks_for_a_password(desk: Desk) -> None:
+def test_by_ctrl_c_what_was_finished_is_kept_and_the_server_asked_for_a_password(desk: Desk) -> None:
     # A machine so loaded that Prefect itself would have given up waiting for its server; and a model whose module
     # imports Prefect, before it could be told of that server.
     settings = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "1", IMPORTS: "prefect"}
-    with desk.held_at(0, "run", ADDRESS, **settings) as running:
+    # In the second region's evaluation.
+    with desk.held_at(9, "run", ADDRESS, **settings) as running:
         server = running.server()
         assert running.listening() == [server]
         assert os.getsid(server.pid) == server.pid
@@ -46,16 +47,8 @@ def test_in_a_build_by_ctrl_c_and_the_server_asks_for_a_password(desk: Desk) -> 
         foreign = httpx.get(f"{address}/health", headers={"Origin": "http://evil.example"})
         assert "access-control-allow-origin" not in foreign.headers
         before = desk.records
-        assert running.interrupted(signal.SIGINT) < SECONDS
-    assert desk.records == before
-
-
-def test_in_an_evaluation_by_sigterm_and_what_was_finished_is_kept(desk: Desk) -> None:
-    # In the second region's.
-    with desk.held_at(9, "run", ADDRESS) as running:
-        before = desk.records
         assert len([path for path in before if path.parent.name == "outcomes"]) == 1
-        assert running.interrupted(signal.SIGTERM) < SECONDS
+        assert running.interrupted(signal.SIGINT) < SECONDS
     assert desk.records == before
 
 
@@ -67,6 +60,17 @@ def test_a_run_goes_on_from_what_is_kept(desk: Desk) -> None:
     assert {row["region"]: row["rebuilt"] for row in rows} == {"east": False, "north": True}
     kept = [path for path in before if path.parent.name in ("exports", "observations", "outcomes")]
     assert {path: before[path] for path in kept}.items() <= desk.records.items()
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(
+    ("score", "number"), [(0, signal.SIGINT), (3, signal.SIGTERM)], ids=["in a build", "in an evaluation"]
+)
+def test_in_the_first_regions_stages(desk: Desk, score: int, number: signal.Signals) -> None:
+    before = desk.records
+    with desk.held_at(score, "run", ADDRESS, "--force") as running:
+        assert running.interrupted(number) < SECONDS
+    assert desk.records == before
 
 
 @pytest.mark.acceptance

@@ -85,6 +85,7 @@ def test_yes_serves_the_engine_and_nobody_is_asked_again(guarded: Workshop) -> N
     assert not seen[0][0], "nothing is served while the person thinks"
 
 
+@pytest.mark.acceptance
 def test_the_person_sees_the_gates_figures(guarded: Workshop) -> None:
     shown: list[str] = []
 

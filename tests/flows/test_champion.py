@@ -85,6 +85,7 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(
     assert aliases(NAME) == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.acceptance
 def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
         promote("tiny", "north", REASON)
 
 
+@pytest.mark.acceptance
 def test_a_champion_whose_results_cannot_be_read_is_not_replaced(workshop: Workshop) -> None:
     workshop.add("north", precision="FP32")
     _released()
@@ -137,6 +139,7 @@ def test_a_champion_whose_results_cannot_be_read_is_not_replaced(workshop: Works
     assert aliases(NAME) == {"champion": 1, "challenger": 2}
 
 
+@pytest.mark.acceptance
 def test_a_first_release_is_judged_by_the_lowest_score_alone(workshop: Workshop) -> None:
     workshop.write_model(turned=True)
     workshop.add("north", precision="FP32", accuracy={"metric": "accuracy", "limit": 5.0, "least": 0.8})

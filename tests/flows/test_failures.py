@@ -195,7 +195,14 @@ def disk(one_process: None, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a descriptor's file in /proc")
-@pytest.mark.parametrize("where", ["records/exports", "records/observations", "records/outcomes"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("records/exports", marks=pytest.mark.acceptance),
+        pytest.param("records/observations", marks=pytest.mark.acceptance),
+        "records/outcomes",
+    ],
+)
 def test_a_disk_that_fills_up_is_named_and_the_next_run_completes(workshop: Workshop, disk: Disk, where: str) -> None:
     workshop.add("north")
     disk.full_at = where

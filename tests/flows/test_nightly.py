@@ -58,6 +58,7 @@ def test_a_dry_run_names_what_waits_and_touches_nothing(two_regions: Workshop) -
     assert not list((load_settings().home / "store").rglob("outcomes/*"))
 
 
+@pytest.mark.acceptance
 def test_an_engine_that_was_approved_and_never_registered_is_registered_the_next_night(two_regions: Workshop) -> None:
     nightly([ADDRESS], regions=["north"])
     client = _registry()
@@ -132,6 +133,7 @@ def test_the_digest_is_sent_through_a_notification_block(two_regions: Workshop, 
     assert "models:/tiny-north@champion" in message["body"]
 
 
+@pytest.mark.acceptance
 def test_a_digest_that_cannot_be_sent_fails_nothing(two_regions: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGIOLECT_NOTIFY", "slack-webhook/nobody")
     result = nightly([ADDRESS], regions=["north"])

@@ -41,6 +41,7 @@ def test_an_engine_that_loses_too_much_is_repaired_on_the_selection_set(workshop
     assert "INT8 asked for" in page
 
 
+@pytest.mark.acceptance
 def test_where_nothing_is_allowed_that_helps_the_region_is_refused_and_the_gate_set_stays_closed(
     workshop: Workshop,
 ) -> None:
@@ -57,6 +58,7 @@ def test_where_nothing_is_allowed_that_helps_the_region_is_refused_and_the_gate_
     assert len(outcome.repair.steps) > 3
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(("margin", "shipped"), [(1000.0, Precision.FP32), (0.001, Precision.INT8)])
 def test_int8_must_be_faster_than_the_next_wider_precision_by_the_policys_margin(
     workshop: Workshop, margin: float, shipped: Precision
@@ -76,6 +78,7 @@ def test_int8_must_be_faster_than_the_next_wider_precision_by_the_policys_margin
     assert kept["rows"][0]["asked"] == "INT8"
 
 
+@pytest.mark.acceptance
 def test_a_model_that_arrives_quantized_is_int8_and_nothing_wider_takes_its_place(workshop: Workshop) -> None:
     """Its graph makes integer kernels whatever it is called, so none of it goes without a class and a self-test."""
     workshop.quantize_model()
@@ -143,6 +146,7 @@ def test_an_engine_that_miscomputes_its_graph_is_that_targets_outcome_and_no_rep
     assert rows["portable"].decision is Decision.APPROVED
 
 
+@pytest.mark.acceptance
 def test_where_the_policy_allows_a_wider_precision_it_takes_the_place_of_an_engine_that_miscomputes(
     upside_down: None, workshop: Workshop
 ) -> None:
@@ -155,6 +159,7 @@ def test_where_the_policy_allows_a_wider_precision_it_takes_the_place_of_an_engi
     assert any("the INT8 engine answers otherwise than its own graph: 2 of its size" in each for each in row.reasons)
 
 
+@pytest.mark.acceptance
 def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(workshop: Workshop) -> None:
     workshop.add("north", calibration={"max_age_days": 30})
     (first,) = release(ADDRESS).rows
@@ -170,6 +175,7 @@ def test_a_calibration_that_is_older_than_the_policy_allows_is_made_anew(worksho
     assert after.tensors == before.tensors
 
 
+@pytest.mark.acceptance
 def test_force_observes_anew_and_the_table_lies_under_the_digest_that_its_engine_names(workshop: Workshop) -> None:
     workshop.add("north")
     (first,) = release(ADDRESS).rows

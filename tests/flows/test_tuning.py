@@ -117,6 +117,7 @@ def test_a_policy_that_states_it_has_engines_tuned_before_they_are_judged(worksh
     assert outcome.tuning.journal.digest in page
 
 
+@pytest.mark.acceptance
 def test_where_a_speed_is_asked_for_an_engine_is_tuned_and_timed_at_the_batch_that_the_limit_is_on(
     workshop: Workshop,
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_tuning_that_the_gate_would_not_approve_leaves_the_engine_as_it_was(
     assert len(journals()) == 1
 
 
+@pytest.mark.acceptance
 def test_a_changed_journal_is_found_by_the_audit(approved: ReleaseRow) -> None:
     tune_all(ADDRESS, minutes=MINUTES)
     release(ADDRESS)
@@ -177,6 +179,7 @@ def test_a_changed_journal_is_found_by_the_audit(approved: ReleaseRow) -> None:
     assert {failure.kind for _, failure in version.all_findings()} == {"IntegrityError"}
 
 
+@pytest.mark.acceptance
 def test_the_command_prints_the_default_against_the_points(approved: ReleaseRow) -> None:
     done = CliRunner().invoke(app, ["tune", ADDRESS, "--minutes", str(MINUTES)])
     assert done.exit_code == 0, done.output
@@ -184,6 +187,7 @@ def test_the_command_prints_the_default_against_the_points(approved: ReleaseRow)
     assert "regiolect run MODEL" in done.output
 
 
+@pytest.mark.acceptance
 def test_a_region_whose_policy_is_unusable_is_told_and_not_passed_over(
     approved: ReleaseRow, workshop: Workshop
 ) -> None:
@@ -197,6 +201,7 @@ def test_a_region_whose_policy_is_unusable_is_told_and_not_passed_over(
     assert "south: InvalidPolicy" in done.output and "north" in done.output and "noise" in done.output
 
 
+@pytest.mark.acceptance
 def test_a_target_that_cannot_be_attested_here_is_told_and_the_others_are_tuned(workshop: Workshop) -> None:
     workshop.add("north", PORTABLE, GPU, precision="FP32", **SMALL)
     release(ADDRESS)

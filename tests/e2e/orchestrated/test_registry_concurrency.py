@@ -198,13 +198,13 @@ class Dying:
 @pytest.mark.parametrize(
     ("call", "count", "after"),
     [
-        ("create_run", 1, True),
-        ("log_artifacts", 1, True),
-        ("set_terminated", 1, True),
-        ("create_model_version", 1, False),
+        pytest.param("create_run", 1, True, marks=pytest.mark.acceptance),
+        pytest.param("log_artifacts", 1, True, marks=pytest.mark.acceptance),
+        pytest.param("set_terminated", 1, True, marks=pytest.mark.acceptance),
+        pytest.param("create_model_version", 1, False, marks=pytest.mark.acceptance),
         ("create_model_version", 1, True),
         ("set_registered_model_alias", 1, True),
-        ("set_registered_model_alias", 2, True),
+        pytest.param("set_registered_model_alias", 2, True, marks=pytest.mark.acceptance),
     ],
 )
 def test_what_a_killed_release_left_is_never_champion_and_the_next_completes_it(
@@ -255,14 +255,14 @@ class Overtaken:
 @pytest.mark.parametrize(
     ("call", "after"),
     [
-        ("search_model_versions", True),
-        ("create_run", True),
-        ("log_artifacts", True),
-        ("set_terminated", True),
-        ("create_model_version", False),
+        pytest.param("search_model_versions", True, marks=pytest.mark.acceptance),
+        pytest.param("create_run", True, marks=pytest.mark.acceptance),
+        pytest.param("log_artifacts", True, marks=pytest.mark.acceptance),
+        pytest.param("set_terminated", True, marks=pytest.mark.acceptance),
+        pytest.param("create_model_version", False, marks=pytest.mark.acceptance),
         ("create_model_version", True),
         ("set_registered_model_alias", False),
-        ("set_registered_model_alias", True),
+        pytest.param("set_registered_model_alias", True, marks=pytest.mark.acceptance),
     ],
 )
 def test_who_is_overtaken_at_any_call_ends_with_the_same_versions(server, bundles, tmp_path, call, after, other):

@@ -232,6 +232,7 @@ def core_only(tmp_path: Path) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(folder)!r}); {DOCTOR}")
 
 
+@pytest.mark.acceptance
 def test_without_the_extras_each_is_named_with_the_command_that_installs_it(
     workshop: Workshop, core_only: tuple[str, ...]
 ) -> None:
