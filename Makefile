@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test acceptance collected lint format browser emulator benchmarks docs pages schema clean
+.PHONY: help demo check unit test acceptance collected lint format browser emulator benchmarks docs pages schema clean
 
 help:
 	@echo "make demo        release the example in every region, with three engines that must be refused"
@@ -36,7 +36,10 @@ test:
 	$(MAKE) --jobs 2 --output-sync=target lint collected
 	$(PYTEST) -n $(shell echo $$(( $(CORES) > 4 ? $(CORES) : 4 )))
 
-check: lint
+check: $(READY)
+	$(MAKE) --jobs 2 --output-sync=target lint unit
+
+unit: $(READY)
 	$(PYTEST) -n $(CORES) -m 'not acceptance and not slow' tests/unit
 
 acceptance: $(READY) emulator

@@ -29,6 +29,8 @@ from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
 from tests.unit.audit.desk import MADE, Desk
 
+pytestmark = pytest.mark.slow
+
 
 def kinds(result: AuditResult) -> list[str]:
     return [failure.kind for version in result.versions for _, failure in version.all_findings()]

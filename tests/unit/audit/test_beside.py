@@ -16,6 +16,8 @@ from regiolect.registry.promotions import tag_of
 from tests.unit.audit.desk import MADE, Desk
 from tests.unit.audit.test_audit import kinds, stored
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Path], None]
 
 

@@ -24,6 +24,8 @@ from tests.unit.audit.desk import MADE, Desk
 from tests.unit.audit.desk import stated as stated_policy
 from tests.unit.audit.test_audit import kinds, stored
 
+pytestmark = pytest.mark.slow
+
 
 def client_of(desk: Desk) -> MlflowClient:
     return MlflowClient(desk.registry.tracking_uri, desk.registry.tracking_uri)

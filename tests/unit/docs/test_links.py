@@ -10,6 +10,8 @@ import pytest
 from docs.from_code.code import ROOT
 from docs.from_code.site import build, configuration, kept
 
+pytestmark = pytest.mark.slow
+
 PAGES = [ROOT / path for path in kept("*.md")]
 
 

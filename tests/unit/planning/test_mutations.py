@@ -35,6 +35,8 @@ from regiolect.integrity import digest_bytes
 from regiolect.planning import PlannedEngine, differences, keep
 from tests.flows.tiny_models import CPU, GPU, PORTABLE, Workshop
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Workshop, pytest.MonkeyPatch], Workshop | None]
 
 

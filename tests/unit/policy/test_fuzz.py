@@ -11,6 +11,8 @@ import pytest
 from regiolect.errors import PolicyError
 from regiolect.policy import PolicyBook, builtin_policies
 
+pytestmark = pytest.mark.slow
+
 CASES = 3_000
 REAL = {path.stem: path.read_text() for path in sorted(builtin_policies().glob("*.yaml"))}
 # What YAML and JSON read as something else than it looks like, or cannot hold.
@@ -123,7 +125,6 @@ def test_what_was_once_wrong_with_a_file_is_refused_with_its_line(folder: Path, 
     assert ended == ("loaded" if stated.startswith("title: 1:00") else "refused")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_mutated_policy_is_loaded_or_refused_with_its_line(folder: Path) -> None:
     counts = {"loaded": 0, "refused": 0}

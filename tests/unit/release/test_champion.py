@@ -21,6 +21,8 @@ from regiolect.registry.tags import notes
 from regiolect.release.champion import run_again
 from regiolect.release.publish import publish
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 IDS = tuple(f"s{number:03d}" for number in range(COUNT))
 

@@ -13,6 +13,8 @@ from regiolect.errors import DecisionNotReproduced, RegistryError
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from regiolect.release.publish import publish
 
+pytestmark = pytest.mark.slow
+
 YES, NO, REFUSED = Decision.APPROVED, Decision.FAILED, Decision.REFUSED
 
 

@@ -22,6 +22,8 @@ from regiolect.storage import LocalStore
 from tests.conftest import PREPROCESSING
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 
 def operating(batch: int, configuration: dict[str, str], throughput: float) -> OperatingPoint:
     return OperatingPoint(

@@ -24,6 +24,8 @@ from regiolect.registry import CHAMPION, Registry
 from regiolect.registry.connection import mlflow_client
 from tests.tiny_graph import dense
 
+pytestmark = pytest.mark.slow
+
 IMAGES = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
 
 

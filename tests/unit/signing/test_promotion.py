@@ -27,6 +27,8 @@ from regiolect.release.publish import publish
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 
+pytestmark = pytest.mark.slow
+
 YES, NO = Decision.APPROVED, Decision.FAILED
 Release = Callable[..., RegisteredEngine | None]
 Load = Callable[[], None]

@@ -16,6 +16,8 @@ from regiolect.contracts import Split
 from regiolect.data import samples_to_bytes
 from regiolect.errors import EmptyDataset, InvalidSamples
 
+pytestmark = pytest.mark.slow
+
 SIZES = {Split.CALIBRATION: 500, Split.SELECTION: 1_000, Split.GATE: 4_000}
 
 

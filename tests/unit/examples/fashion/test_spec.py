@@ -18,6 +18,8 @@ from regiolect.contracts import Split
 from regiolect.data import model_inputs, preprocess
 from regiolect.model import load_model_spec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(examples.__file__).parent.parent
 README = (WEIGHTS.parent / "README.md").read_text()
 

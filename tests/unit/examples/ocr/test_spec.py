@@ -31,6 +31,8 @@ from regiolect.model import load_model_spec
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(examples.__file__).parent.parent
 README = (ROOT / "examples/ocr/README.md").read_text()
 LINES = 64
