@@ -37,7 +37,7 @@ test:
 	$(PYTEST) -n $(shell echo $$(( $(CORES) > 4 ? $(CORES) : 4 )))
 
 check: $(READY)
-	$(MAKE) --jobs 2 --output-sync=target lint unit
+	$(MAKE) --jobs 2 lint unit
 
 unit: $(READY)
 	$(PYTEST) -n $(CORES) -m 'not acceptance and not slow' tests/unit
