@@ -239,6 +239,24 @@ def test_a_retired_key_counts_for_what_it_signed_before(bundles, bundle: Path, o
         verify_decisions(tmp_path / "late", manifest, own.load_trust())
 
 
+def test_what_was_signed_in_the_moment_of_retirement_counts(
+    bundles, bundle: Path, own: Keyring, tmp_path: Path
+) -> None:
+    signer = own.signer()
+    own.rotate("")
+    (ended,) = (key.ended for key in own.load_trust().keys if key.ended is not None)
+    for moment, counts in ((ended, True), (ended + timedelta(seconds=1), False)):
+        folder = tmp_path / moment.isoformat()
+        signing = Signing(signer, lambda moment=moment: moment)
+        artifact = bundles.artifact(content=folder.name.encode())
+        manifest = dataclasses.replace(bundles, signing=signing).write(folder, artifact)
+        if counts:
+            verify_decisions(folder, manifest, own.load_trust())
+        else:
+            with pytest.raises(RetiredKey):
+                verify_decisions(folder, manifest, own.load_trust())
+
+
 def test_after_a_rotation_the_same_engines_are_signed_anew(bundles, bundle: Path, own: Keyring, tmp_path: Path) -> None:
     made, _ = own.rotate("")
     signed = dataclasses.replace(bundles, signing=Signing(own.signer()))
