@@ -147,7 +147,8 @@ def test_a_timing_lets_work_begin_for_a_while_and_then_has_its_turn(
 
 def test_timings_one_after_another_let_work_in(other: Other) -> None:
     for _ in range(2):
-        other(REPEATS, hold=TAKES, seconds=0.3)
+        # The second has its turn as well, only sooner than others'.
+        other("lock.TURN_SECONDS = 1.0\n" + REPEATS, hold=TAKES, seconds=0.3)
     in_a_thread(threading.Event().wait)
     begin = time.monotonic()
     for _ in range(3):
