@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regiolect.contracts import Decision
-from regiolect.contracts.gate import Verdict
+from regiolect.contracts import Decision, Verdict
 from regiolect.errors import InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.accuracy import Bounded, least_ruling
