@@ -165,13 +165,13 @@ def run(
 
 
 def _released(
-    level: int, model: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
+    level: int, address: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
 ) -> ReleaseResult:
     """`run_release` as the work of a child process, which answers interruptions as a command does."""
     logger.setLevel(level)
     # What leads to the parent: of the root logger Prefect makes its own, once it is imported.
     logger.handlers, logger.propagate = [*logging.root.handlers], False
-    release = partial(run_release, load_settings(), model, regions, targets=targets, force=force, drills=drills)
+    release = partial(run_release, load_settings(), address, regions, targets=targets, force=force, drills=drills)
     try:
         return answering(release)
     finally:
@@ -219,7 +219,7 @@ def _names(what: str, given: Names) -> list[str] | None:
 
 def run_release(
     settings: Settings,
-    model: str,
+    address: str,
     regions: list[str] | None,
     *,
     targets: list[str] | None,
@@ -227,6 +227,9 @@ def run_release(
     drills: bool,
 ) -> ReleaseResult:
     """Run the release flow, embedded or against the server that PREFECT_API_URL names.
+
+    Args:
+        address: of the ModelSpec: `package.module:NAME`, or the name of an entry point.
 
     Raises:
         StorageError: the home cannot be written, or its disk is full.
@@ -236,7 +239,7 @@ def run_release(
     """
     _require_ready(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    asked = ReleaseRequest.of(model, regions, targets, force=force)
+    asked = ReleaseRequest.of(address, regions, targets, force=force)
     planned = plan_here(settings, asked, champions=Registry.of(settings).champions)
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
@@ -246,7 +249,7 @@ def run_release(
         start_fork_server(PRELOADED)
     with planned_ahead(asked, planned):
         result: ReleaseResult = _run(
-            settings, "release.release", model, regions=regions, targets=targets, force=force, drills=drills
+            settings, "release.release", address, regions=regions, targets=targets, force=force, drills=drills
         )
     return result
 
@@ -273,7 +276,7 @@ def run_nightly(
 
 def run_tuning(
     settings: Settings,
-    model: str,
+    address: str,
     regions: list[str] | None,
     *,
     targets: list[str] | None,
@@ -286,13 +289,13 @@ def run_tuning(
         As `run_release`.
     """
     _require_ready(settings)
-    asked = ReleaseRequest.of(model, regions, targets)
+    asked = ReleaseRequest.of(address, regions, targets)
     planned = plan_here(settings, asked)
     with planned_ahead(asked, planned):
         answers = _run(
             settings,
             "tune_on_target.tune_all",
-            model,
+            address,
             regions=regions,
             targets=targets,
             minutes=minutes,

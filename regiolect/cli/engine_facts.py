@@ -121,9 +121,9 @@ def _regions(settings: Settings, closed: list[RegiolectError]) -> Iterator[str |
     named = PolicyBook(settings.policies).regions()
     yield from (None, *named)
     given_up: set[str] = set()
-    for model in settings.known_models() if settings.store_by_region else ():
+    for address in settings.known_models() if settings.store_by_region else ():
         try:
-            given_up.update(load_model_spec(model).data)
+            given_up.update(load_model_spec(address).data)
         except RegiolectError as error:
             closed.append(error)
     yield from sorted(given_up.difference(named))
