@@ -27,9 +27,18 @@ from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorErr
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
 from regiolect.host.room import require_room
-from regiolect.model import ModelSpec, address_of, require_current
+from regiolect.model import ModelSpec
 from regiolect.network import require_prefect
-from regiolect.planning import ModelPlan, Plan, ReleaseRequest, plan_here, plan_models_here, planned_ahead
+from regiolect.planning import (
+    ModelPlan,
+    Plan,
+    ReleaseRequest,
+    address_of,
+    plan_here,
+    plan_models_here,
+    planned_ahead,
+    require_current,
+)
 from regiolect.progress import logger, watching
 from regiolect.registry import Exclusively, Registry
 from regiolect.servers.temporary import TemporaryServer

@@ -24,8 +24,7 @@ from regiolect.contracts import (
 from regiolect.errors import ForeignRegion, RegiolectError, StorageError, UntrustedEngine, UsageError
 from regiolect.errors.redaction import redacted_address
 from regiolect.host.files import RECORD, read_file
-from regiolect.model import load_model_spec
-from regiolect.planning import OUTCOMES
+from regiolect.planning import OUTCOMES, load_model_spec
 from regiolect.policy import PolicyBook
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words

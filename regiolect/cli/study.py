@@ -54,7 +54,7 @@ def study_calibration(
     from regiolect.contracts import CalibrationMethod
     from regiolect.errors import InvalidSetting
     from regiolect.integrity import write_atomic
-    from regiolect.model import load_model_spec
+    from regiolect.planning import load_model_spec
     from regiolect.policy import PolicyBook
     from regiolect.progress import watching
     from regiolect.study import run_study, write_study

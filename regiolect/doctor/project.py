@@ -11,7 +11,7 @@ from pathlib import Path
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.errors import InvalidModelSpec, RegiolectError
 from regiolect.host.room import LEAST_FREE
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 

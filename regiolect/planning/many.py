@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from regiolect.contracts import Contract, Failure, failure_of
 from regiolect.errors import RegiolectError, StorageError, UnknownModel, UnknownRegion
-from regiolect.model import load_model_spec
+from regiolect.planning.address import load_model_spec
 from regiolect.planning.asked import Installation, ReleaseRequest, Stores
 from regiolect.planning.plan import Plan
 from regiolect.planning.release import plan_here, plan_whatever_targets, require_known

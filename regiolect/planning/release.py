@@ -18,7 +18,8 @@ from regiolect.errors import (
     UnknownTarget,
 )
 from regiolect.identity.tuning import tuning_digest
-from regiolect.model import ModelSpec, load_model_spec
+from regiolect.model import ModelSpec
+from regiolect.planning.address import load_model_spec
 from regiolect.planning.asked import Installation, ReleaseRequest
 from regiolect.planning.changes import Difference, differences
 from regiolect.planning.kept import finished, kept_in_classes, latest_of, outdated, to_be_timed_again
