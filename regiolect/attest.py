@@ -81,7 +81,7 @@ def read_layers(attestation: Attestation, data: bytes) -> Layers:
 
 
 def _with_graph_names(layer: LayerReport, names: Mapping[str, str]) -> LayerReport:
-    nodes = (_graph_name(told, names) for told in layer.nodes)
+    nodes = (_graph_name(own, names) for own in layer.nodes)
     return layer.model_copy(update={"nodes": tuple(dict.fromkeys(name for name in nodes if name is not None))})
 
 

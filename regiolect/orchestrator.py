@@ -193,12 +193,12 @@ def _settings(
     function: Callable[..., object], policies: Path | str | None, given: Mapping[str, object]
 ) -> Iterator[Settings]:
     """The settings of a call, whose misspelt options would be taken for settings."""
-    known, options = GivenSettings.__annotations__.keys(), signature(function).parameters.keys()
+    names, options = GivenSettings.__annotations__.keys(), signature(function).parameters.keys()
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*options, *known], n=1)
+        if name not in names:
+            near = difflib.get_close_matches(name, [*options, *names], n=1)
             raise InvalidSetting(
-                expected=f"options of regiolect.{function.__name__}, or one of the settings {', '.join(sorted(known))}",
+                expected=f"options of regiolect.{function.__name__}, or one of the settings {', '.join(sorted(names))}",
                 found=f"{name}={given[name]!r}",
                 remedy=f"did you mean {near[0]}=?" if near else "leave it out, or correct its name",
             )
@@ -319,8 +319,8 @@ def registration_lock(settings: Settings) -> Exclusively:
     Raises:
         BackendUnavailable: the orchestrator is not installed.
     """
-    found: Exclusively = _module("tasks.registration_lock").one_release_at_a_time(settings)
-    return found
+    lock: Exclusively = _module("tasks.registration_lock").one_release_at_a_time(settings)
+    return lock
 
 
 def _require_ready(settings: Settings) -> None:
@@ -361,16 +361,16 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
         temporary = TemporaryServer(Path(os.environ["PREFECT_HOME"]).expanduser())
         temporary.begin()
     module, _, name = flow.partition(".")
-    found = getattr(flows_module(module), name)
+    function = getattr(flows_module(module), name)
     if temporary is not None:
         temporary.wait()
         flows_module("own_server").require(os.environ["PREFECT_API_URL"])
         # It is ended like all that this process started; what it logged is of no use then.
         with farewell(temporary.drop_log):
-            return _answer(found, *args, **how)
+            return _answer(function, *args, **how)
     interruption = flows_module("interruption")
     with farewell(interruption.cancel):
-        return _answer(interruption.known(found), *args, **how)
+        return _answer(interruption.known(function), *args, **how)
 
 
 def _server_of_prefect() -> str | None:

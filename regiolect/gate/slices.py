@@ -156,12 +156,14 @@ def _missing(slices: SliceRules, rows: PairedResults) -> list[Ruling]:
     ]
 
 
-def _rulings(found: list[Slice]) -> list[Ruling]:
-    worst = sorted(found, key=_badness, reverse=True)
+def _rulings(slices: list[Slice]) -> list[Ruling]:
+    worst = sorted(slices, key=_badness, reverse=True)
     blocking = [each for each in worst if each.figures.verdict is not Decision.APPROVED]
     if not blocking:
-        said = [f"slices: {len(found):,} within their limit, the nearest {one.name}: {one.reason}" for one in worst[:1]]
-        return [Ruling("slices", Decision.APPROVED, reason) for reason in said]
+        summaries = [
+            f"slices: {len(slices):,} within their limit, the nearest {one.name}: {one.reason}" for one in worst[:1]
+        ]
+        return [Ruling("slices", Decision.APPROVED, reason) for reason in summaries]
     listed, rest = blocking[:_NAMED], blocking[_NAMED:]
     rulings = [
         Ruling("slices", each.figures.verdict, f"slices: {each.name}: {each.reason}", each.samples_needed)
@@ -174,7 +176,7 @@ def _rulings(found: list[Slice]) -> list[Ruling]:
             Ruling(
                 "slices",
                 rest[0].figures.verdict,
-                f"slices: {len(rest):,} more of {len(found):,} are not within their limit: {named}",
+                f"slices: {len(rest):,} more of {len(slices):,} are not within their limit: {named}",
                 None if None in needed else max(filter(None, needed)),
             )
         )

@@ -140,9 +140,9 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def mentioned(sentence: str) -> tuple[Key, ...]:
+def mentioned(text: str) -> tuple[Key, ...]:
     """The fields that a sentence names by their full keys, in its order."""
-    keys = (tuple(word.split(".")) for word in re.findall(r"[a-z]\w*(?:\.[\w-]+)*", sentence))
+    keys = (tuple(word.split(".")) for word in re.findall(r"[a-z]\w*(?:\.[\w-]+)*", text))
     return tuple(dict.fromkeys(key for key in keys if key[0] in RegionPolicy.model_fields))
 
 

@@ -113,10 +113,10 @@ def _formats(tensor: Any) -> str:
 
 def _precision(name: str, kind: str, kernel: str, reads: list[str], writes: list[str]) -> Execution | None:
     if kind.lower() in _NO_COMPUTE:
-        executions = [known for each in [*reads, *writes] for known in _known(each) if known in _HALVES]
+        executions = [one for each in [*reads, *writes] for one in _known(each) if one in _HALVES]
         return max(executions, key=WIDEST_FIRST.index, default=None)
-    types = [known for each in [*reads, *writes] for known in _typed(name, kind, each)]
-    floats = [known for known in types if known is not None]
+    types = [one for each in [*reads, *writes] for one in _typed(name, kind, each)]
+    floats = [one for one in types if one is not None]
     if types and not floats:
         # Arithmetic on shapes and indices.
         return None
