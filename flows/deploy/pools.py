@@ -175,12 +175,10 @@ def server() -> Iterator[SyncPrefectClient]:
 def _said(response: httpx.Response) -> str:
     """An answer in a line. A refused request is repeated in it at length; that is left out."""
     try:
-        answer = response.json()
+        body = response.json()
     except ValueError:
-        answer = {}
-    reasons = [each.get("msg") for each in answer.get("exception_detail") or ()] or [
-        answer.get("detail") or "no reason"
-    ]
+        body = {}
+    reasons = [each.get("msg") for each in body.get("exception_detail") or ()] or [body.get("detail") or "no reason"]
     where = f"{response.request.method} {response.request.url.path}"
     return one_line(f"{response.status_code} for {where}: {'; '.join(map(str, reasons))}")
 
@@ -340,11 +338,7 @@ def _reschedule(client: SyncPrefectClient, existing: DeploymentResponse, wanted:
 
 def _obsolete(present: Mapping[str, DeploymentResponse], wanted: set[str]) -> dict[str, DeploymentResponse]:
     """Deployments of this list by their full names, whose region or target is gone."""
-    return {
-        name: deployment
-        for name, deployment in sorted(present.items())
-        if name not in wanted and TAG in deployment.tags
-    }
+    return {name: each for name, each in sorted(present.items()) if name not in wanted and TAG in each.tags}
 
 
 def _left(
