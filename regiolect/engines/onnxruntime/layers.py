@@ -58,7 +58,7 @@ _NO_COMPUTE = frozenset(
 _TOKEN = re.compile(r"_token_\d+$")
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_nchwc|_token_\d+|/duplicated)+$")
 
-_Seen = Mapping[tuple[str, str], list[dict[str, Any]]]
+_Events = Mapping[tuple[str, str], list[dict[str, Any]]]
 
 
 def layers_of(optimized: Path, profile: Path, provider: str) -> tuple[LayerReport, ...]:
@@ -103,7 +103,7 @@ def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
         yield node
 
 
-def _report(place: int, node: NodeProto, events_of: _Seen, inferred: Mapping[str, str], provider: str) -> LayerReport:
+def _report(place: int, node: NodeProto, events_of: _Events, inferred: Mapping[str, str], provider: str) -> LayerReport:
     events = events_of.get((node.name, node.op_type))
     if events is not None:
         types = {
@@ -145,7 +145,7 @@ def _precision(name: str, operator: str, types: set[str]) -> Execution | None:
     return executions[0]
 
 
-def _inferred(model: ModelProto, events: _Seen) -> dict[str, str]:
+def _inferred(model: ModelProto, events: _Events) -> dict[str, str]:
     """Element types for what the run did not reach, by ONNX's inference from what it saw.
 
     Names of different branches may be the same; inference then has to agree, or the name gets no type.

@@ -62,7 +62,7 @@ def layers_of(information: str, tensors: Iterable[str]) -> tuple[LayerReport, ..
     only moves or converts values counts only where it rounds them to a half type.
 
     Args:
-        told: the inspector's JSON of the whole engine.
+        information: the inspector's JSON of the whole engine.
         tensors: the engine's inputs and outputs, which that JSON must name: as `Bindings` (10.x) or `I/O Tensors` (11).
 
     Raises:

@@ -119,10 +119,10 @@ class TensorRtEngine(Engine):
 
     def metadata(self) -> Mapping[str, str]:
         try:
-            names = json.loads(self._engine.name)
+            metadata = json.loads(self._engine.name)
         except ValueError:
             return {}
-        return {str(key): str(value) for key, value in names.items()} if isinstance(names, dict) else {}
+        return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
         # A thread that never spoke to CUDA would be given a device of its own choice.
