@@ -12,8 +12,15 @@ from collections.abc import Mapping, Sequence
 from mlflow import MlflowClient
 
 from regiolect.contracts import Decision, RegionOutcome
-from regiolect.model import load_model_spec
-from regiolect.planning import Installation, RegionRequest, ReleaseRequest, finished, keep, plan_release
+from regiolect.planning import (
+    Installation,
+    RegionRequest,
+    ReleaseRequest,
+    finished,
+    keep,
+    load_model_spec,
+    plan_release,
+)
 from regiolect.policy import PolicyBook
 from regiolect.registry.promotions import promote, promotions_of
 from regiolect.settings import Settings

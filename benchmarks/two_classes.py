@@ -41,7 +41,7 @@ from regiolect.gate import decide_gate
 from regiolect.host.arithmetic import arithmetic_here
 from regiolect.host.cpu import cpu_fingerprint
 from regiolect.integrity import write_atomic
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 from regiolect.planning.request import region_parts, requests_for
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.release.outcome import conclude

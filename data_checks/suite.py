@@ -143,22 +143,22 @@ def _run(
 
 def _observed(result: Any, column: str) -> str:
     """What an expectation saw, in words; the first few samples that broke it by id."""
-    seen = result.result
-    if "unexpected_count" in seen:
-        total, count = seen["element_count"], seen["unexpected_count"]
+    outcome = result.result
+    if "unexpected_count" in outcome:
+        total, count = outcome["element_count"], outcome["unexpected_count"]
         if not count:
             return f"true of all {total} samples"
-        rows = seen["partial_unexpected_index_list"]
+        rows = outcome["partial_unexpected_index_list"]
         plain = column in {"id", "content"}
         named = dict.fromkeys(row["id"] if plain else f"{row['id']} ({_number(row[column])})" for row in rows)
         return f"{count} of {total} samples: {', '.join(named)}" + (", ..." if count > len(rows) else "")
-    if "missing_count" in seen:
-        count, first = seen["missing_count"], seen["partial_missing_list"]
+    if "missing_count" in outcome:
+        count, first = outcome["missing_count"], outcome["partial_missing_list"]
         if not count:
             return "none missing"
         return f"missing {', '.join(map(str, first))}" + (", ..." if count > len(first) else "")
-    if "observed_value" in seen:
-        return _number(seen["observed_value"])
+    if "observed_value" in outcome:
+        return _number(outcome["observed_value"])
     return f"not evaluated: {_exception(result.exception_info)}"
 
 

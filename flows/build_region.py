@@ -49,8 +49,8 @@ def build_region(order: BuildOrder) -> RegionAnswer:
     store, run = store_of(request), str(runtime.flow_run.id)
     try:
         request = on_this_machine(request, store)
-        known = None if order.force else finished(request, store)
-        outcome = known or _build(request, order, clock)
+        kept = None if order.force else finished(request, store)
+        outcome = kept or _build(request, order, clock)
     except Exception as error:
         # Whatever stopped the region, of whichever library, is kept as its outcome and raised again; what only kept it
         # from being tried is told to whoever waits, and says nothing about the region.
@@ -62,7 +62,7 @@ def build_region(order: BuildOrder) -> RegionAnswer:
             else:
                 answer(run, refused, request, store, built=True)
         raise
-    return answer(run, outcome, request, store, built=known is None)
+    return answer(run, outcome, request, store, built=kept is None)
 
 
 def _build(request: RegionRequest, order: BuildOrder, clock: float) -> RegionOutcome:

@@ -128,8 +128,8 @@ DryRun = Annotated[
 ]
 
 
-def _enum(known: tuple[str, ...]) -> Schema:
-    return {"enum": list(known)} if known else {}
+def _enum(choices: tuple[str, ...]) -> Schema:
+    return {"enum": list(choices)} if choices else {}
 
 
 def _settings() -> Settings | None:

@@ -43,12 +43,12 @@ def dispatch(order: BuildOrder) -> RegionAnswer:
     """Have one region's engine for one target; an error becomes the region's refused outcome."""
     clock = time.perf_counter()
     try:
-        told = (_in_pool if load_settings().on_pools else _here)(order)
+        answer = (_in_pool if load_settings().on_pools else _here)(order)
     except RegiolectError as error:
         # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
-        told = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
-    lines.done(told.outcome)
-    return told
+        answer = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
+    lines.done(answer.outcome)
+    return answer
 
 
 def deployment_name(request: RegionRequest) -> str:
@@ -74,10 +74,10 @@ def _in_pool(order: BuildOrder) -> RegionAnswer:
     request, parameters = order.request, {"order": order.model_dump(mode="json")}
     until = time.perf_counter() + load_settings().worker_wait_seconds
     while True:
-        told = in_pool(request, deployment_name(request), parameters, _deadline(request))
+        answer = in_pool(request, deployment_name(request), parameters, _deadline(request))
         # In a pool of mixed machines the first worker to ask gets the run, and gives it back if of another class.
-        if not is_of_another_class(told.outcome) or time.perf_counter() > until:
-            return told
+        if not is_of_another_class(answer.outcome) or time.perf_counter() > until:
+            return answer
 
 
 def in_pool(
@@ -130,10 +130,10 @@ def in_pool(
     if not _is_over(run):
         _cancel(run.id)
         raise _too_long(request, f"the run {run.name!r} still {_said(run.state)}; it is cancelled", deadline, too_long)
-    told = answer_of(str(run.id), store_of(request))
-    if told is None:
+    answer = answer_of(str(run.id), store_of(request))
+    if answer is None:
         raise _lost(request, f"run {run.name!r}: {_said(run.state)}")
-    return told
+    return answer
 
 
 def _deadline(request: RegionRequest) -> float:
@@ -152,11 +152,11 @@ def _when_taken(run: FlowRun, pool: str, seconds: float) -> FlowRun:
                 run = client.read_flow_run(run.id)
             return not waits
 
-        def nobody(told: str) -> NoWorker:
+        def nobody(state: str) -> NoWorker:
             _cancel(run.id)
             return NoWorker(
                 expected=f"a worker of pool {pool!r} within {seconds:g} s",
-                found=f"{told}; it is cancelled",
+                found=f"{state}; it is cancelled",
                 remedy=f"start one on the target: prefect worker start --pool {pool}; then run again",
             )
 
@@ -180,8 +180,8 @@ def _cancel(run: UUID) -> None:
     """Stop a run. One whose worker no longer answers is marked as stopped all the same, so that it blocks no place."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run, Cancelling())
-        found = _when_over(client.read_flow_run(run), _CANCEL_SECONDS)
-        if not _is_over(found):
+        ended = _when_over(client.read_flow_run(run), _CANCEL_SECONDS)
+        if not _is_over(ended):
             client.set_flow_run_state(run, Cancelled(), force=True)
 
 

@@ -54,9 +54,9 @@ def drill_release(
         return ()
     served = with_champion(requests, outcomes)
     store, key = store_of(chosen[0]), drill_key(*chosen, served)
-    known = None if force else store.get_record("drills", key, DrillResults)
-    if known is not None:
-        return known.drills
+    kept = None if force else store.get_record("drills", key, DrillResults)
+    if kept is not None:
+        return kept.drills
     state = run_drills(*chosen, model, served, outcomes[served.build_key] if served else None, return_state=True)
     results = state.result(raise_on_failure=False)
     if not isinstance(results, DrillResults):

@@ -101,8 +101,8 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
     reused = _reuse(planned)
     # Whatever the plan wanted to reuse and the store lost since is built as well.
     missing = tuple(beside_champion(request) for request in requests if request.build_key not in reused)
-    told = _build(missing, model, force)
-    settled = settle(planned, told, load_settings().store)
+    answers = _build(missing, model, force)
+    settled = settle(planned, answers, load_settings().store)
     outcomes = {**reused, **settled.outcomes}
     published = _publish(model, settled.plan, outcomes, force)
     tried = drill_release(settled.plan.requests(), outcomes, model, force) if drills else ()
@@ -116,13 +116,13 @@ def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: boo
     futures = [
         (request, dispatch.submit(BuildOrder(request=request, exported=model, force=force))) for request in requests
     ]
-    told = {}
+    answers = {}
     for request, future in futures:
         result = future.result(raise_on_failure=False)
         if not isinstance(result, RegionAnswer):
             result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=False)
-        told[request.build_key] = result
-    return told
+        answers[request.build_key] = result
+    return answers
 
 
 def _reuse(planned: Plan) -> dict[str, RegionOutcome]:

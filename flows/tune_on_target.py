@@ -120,13 +120,13 @@ def tune_all(
     """
     planned = plan(ReleaseRequest.of(model, regions, targets))
     orders = [TuneOrder(request=request, minutes=minutes, force=force) for request in planned.requests(*HERE)]
-    told = []
+    answers = []
     for request, future in [(order.request, tune_one.submit(order)) for order in orders]:
         result = future.result(raise_on_failure=False)
         if not isinstance(result, RegionAnswer):
             result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=False)
-        told.append(result)
-    return tuple(told)
+        answers.append(result)
+    return tuple(answers)
 
 
 @task(
@@ -136,11 +136,11 @@ def tune_one(order: TuneOrder) -> RegionAnswer:
     """Tune one engine here, or on a worker of its target's pool."""
     clock = time.perf_counter()
     try:
-        told = (_elsewhere if load_settings().on_pools else _here)(order)
+        result = (_elsewhere if load_settings().on_pools else _here)(order)
     except RegiolectError as error:
-        told = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
-    lines.tuned(told.outcome)
-    return told
+        result = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
+    lines.tuned(result.outcome)
+    return result
 
 
 def _here(order: TuneOrder) -> RegionAnswer:

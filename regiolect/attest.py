@@ -30,27 +30,27 @@ def attest(backend: Backend, artifact: EngineArtifact, store: Store) -> Attestat
     from regiolect.graphs import typed_nodes
 
     nodes, names = typed_nodes(store.path_of(artifact.request.graph))
-    seen = Layers(build_key=artifact.request.build_key, source="", graph=nodes, engine=())
+    layers = Layers(build_key=artifact.request.build_key, source="", graph=nodes, engine=())
     strength = None
     try:
         engine = backend.load(artifact, store)
     except NotRunnableHere as error:
-        seen = seen.model_copy(update={"source": f"not run: {error.found}"})
+        layers = layers.model_copy(update={"source": f"not run: {error.found}"})
     else:
-        told = tuple(_with_graph_names(layer, names) for layer in engine.layers())
+        executed = tuple(_with_graph_names(layer, names) for layer in engine.layers())
         settings, source = dict(engine.settings()), engine.executed_source()
-        if any(layer.precision is not None for layer in told):
+        if any(layer.precision is not None for layer in executed):
             strength = engine.strength
         else:
             source = f"no compute kernel is listed by {source}"
-        seen = seen.model_copy(update={"source": source, "settings": settings, "engine": told})
+        layers = layers.model_copy(update={"source": source, "settings": settings, "engine": executed})
     return Attestation(
-        graph=seen.graph_counts(),
-        executed=seen.executed() or None,
-        source=seen.source,
+        graph=layers.graph_counts(),
+        executed=layers.executed() or None,
+        source=layers.source,
         strength=strength,
-        layers=store.put_bytes(canonical_json(seen)),
-        arithmetic=backend.arithmetic() if any(map(differs_by_arithmetic, seen.executed())) else None,
+        layers=store.put_bytes(canonical_json(layers)),
+        arithmetic=backend.arithmetic() if any(map(differs_by_arithmetic, layers.executed())) else None,
     )
 
 
@@ -81,12 +81,12 @@ def read_layers(attestation: Attestation, data: bytes) -> Layers:
 
 
 def _with_graph_names(layer: LayerReport, names: Mapping[str, str]) -> LayerReport:
-    found = (_graph_name(told, names) for told in layer.nodes)
-    return layer.model_copy(update={"nodes": tuple(dict.fromkeys(name for name in found if name is not None))})
+    nodes = (_graph_name(own, names) for own in layer.nodes)
+    return layer.model_copy(update={"nodes": tuple(dict.fromkeys(name for name in nodes if name is not None))})
 
 
-def _graph_name(told: str, names: Mapping[str, str]) -> str | None:
+def _graph_name(name: str, names: Mapping[str, str]) -> str | None:
     """The graph node that a runtime's name stands for. Runtimes append parts with slashes to the names they split."""
-    while told not in names and "/" in told:
-        told = told.rpartition("/")[0]
-    return names.get(told)
+    while name not in names and "/" in name:
+        name = name.rpartition("/")[0]
+    return names.get(name)

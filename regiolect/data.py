@@ -136,12 +136,12 @@ class Samples:
         """
         if name != LABEL and name in self.attributes:
             return self.attributes[name]
-        known = ", ".join(sorted(self.attributes)) or "none"
+        names = ", ".join(sorted(self.attributes)) or "none"
         if name != LABEL:
             near = difflib.get_close_matches(name, (LABEL, *self.attributes), n=1)
             raise InvalidSamples(
                 expected=f"the attribute {name!r} on every sample, which the policy's accuracy.slices.by names",
-                found=f"attributes: {known}",
+                found=f"attributes: {names}",
                 remedy=f"did you mean {near[0]!r}?"
                 if near
                 else f"hand it in as Samples.attributes[{name!r}], or take it out of the policy",
@@ -150,7 +150,7 @@ class Samples:
             raise InvalidSamples(
                 expected=f"integer labels of shape ({len(self)},) as targets, to slice by {LABEL!r}",
                 found=f"{self.targets.dtype} of shape {self.targets.shape}",
-                remedy=f"name attributes in accuracy.slices.by instead of {LABEL!r}; these samples carry: {known}",
+                remedy=f"name attributes in accuracy.slices.by instead of {LABEL!r}; these samples carry: {names}",
             )
         return self.targets.astype(np.str_)
 

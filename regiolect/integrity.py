@@ -90,20 +90,20 @@ def _digest(file: BufferedReader) -> str:
 
 
 def _require_size(path: Path, file: BufferedReader, digest: str, size: int) -> None:
-    found = os.fstat(file.fileno()).st_size
-    if found < size:
+    actual = os.fstat(file.fileno()).st_size
+    if actual < size:
         raise TruncatedFile(
             expected=f"{path} with {size} bytes, {digest}",
-            found=f"{found} bytes",
+            found=f"{actual} bytes",
             remedy="a copy or download of it ended early: delete it and run again to rebuild it, or fetch it again",
         )
-    if found > size:
-        raise _changed(f"{path} with {size} bytes, {digest}", f"{found} bytes")
+    if actual > size:
+        raise _changed(f"{path} with {size} bytes, {digest}", f"{actual} bytes")
 
 
-def _require_digest(path: Path, found: str, digest: str) -> None:
-    if found != digest:
-        raise _changed(f"{path} with {digest}", found)
+def _require_digest(path: Path, actual: str, digest: str) -> None:
+    if actual != digest:
+        raise _changed(f"{path} with {digest}", actual)
 
 
 def _changed(expected: str, found: str) -> IntegrityError:

@@ -27,9 +27,18 @@ from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorErr
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
 from regiolect.host.room import require_room
-from regiolect.model import ModelSpec, address_of, require_current
+from regiolect.model import ModelSpec
 from regiolect.network import require_prefect
-from regiolect.planning import ModelPlan, Plan, ReleaseRequest, plan_here, plan_models_here, planned_ahead
+from regiolect.planning import (
+    ModelPlan,
+    Plan,
+    ReleaseRequest,
+    address_of,
+    plan_here,
+    plan_models_here,
+    planned_ahead,
+    require_current,
+)
 from regiolect.progress import logger, watching
 from regiolect.registry import Exclusively, Registry
 from regiolect.servers.temporary import TemporaryServer
@@ -165,13 +174,13 @@ def run(
 
 
 def _released(
-    level: int, model: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
+    level: int, address: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
 ) -> ReleaseResult:
     """`run_release` as the work of a child process, which answers interruptions as a command does."""
     logger.setLevel(level)
     # What leads to the parent: of the root logger Prefect makes its own, once it is imported.
     logger.handlers, logger.propagate = [*logging.root.handlers], False
-    release = partial(run_release, load_settings(), model, regions, targets=targets, force=force, drills=drills)
+    release = partial(run_release, load_settings(), address, regions, targets=targets, force=force, drills=drills)
     try:
         return answering(release)
     finally:
@@ -184,12 +193,12 @@ def _settings(
     function: Callable[..., object], policies: Path | str | None, given: Mapping[str, object]
 ) -> Iterator[Settings]:
     """The settings of a call, whose misspelt options would be taken for settings."""
-    known, options = GivenSettings.__annotations__.keys(), signature(function).parameters.keys()
+    names, options = GivenSettings.__annotations__.keys(), signature(function).parameters.keys()
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*options, *known], n=1)
+        if name not in names:
+            near = difflib.get_close_matches(name, [*options, *names], n=1)
             raise InvalidSetting(
-                expected=f"options of regiolect.{function.__name__}, or one of the settings {', '.join(sorted(known))}",
+                expected=f"options of regiolect.{function.__name__}, or one of the settings {', '.join(sorted(names))}",
                 found=f"{name}={given[name]!r}",
                 remedy=f"did you mean {near[0]}=?" if near else "leave it out, or correct its name",
             )
@@ -219,7 +228,7 @@ def _names(what: str, given: Names) -> list[str] | None:
 
 def run_release(
     settings: Settings,
-    model: str,
+    address: str,
     regions: list[str] | None,
     *,
     targets: list[str] | None,
@@ -227,6 +236,9 @@ def run_release(
     drills: bool,
 ) -> ReleaseResult:
     """Run the release flow, embedded or against the server that PREFECT_API_URL names.
+
+    Args:
+        address: of the ModelSpec: `package.module:NAME`, or the name of an entry point.
 
     Raises:
         StorageError: the home cannot be written, or its disk is full.
@@ -236,7 +248,7 @@ def run_release(
     """
     _require_ready(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    asked = ReleaseRequest.of(model, regions, targets, force=force)
+    asked = ReleaseRequest.of(address, regions, targets, force=force)
     planned = plan_here(settings, asked, champions=Registry.of(settings).champions)
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
@@ -246,7 +258,7 @@ def run_release(
         start_fork_server(PRELOADED)
     with planned_ahead(asked, planned):
         result: ReleaseResult = _run(
-            settings, "release.release", model, regions=regions, targets=targets, force=force, drills=drills
+            settings, "release.release", address, regions=regions, targets=targets, force=force, drills=drills
         )
     return result
 
@@ -273,7 +285,7 @@ def run_nightly(
 
 def run_tuning(
     settings: Settings,
-    model: str,
+    address: str,
     regions: list[str] | None,
     *,
     targets: list[str] | None,
@@ -286,13 +298,13 @@ def run_tuning(
         As `run_release`.
     """
     _require_ready(settings)
-    asked = ReleaseRequest.of(model, regions, targets)
+    asked = ReleaseRequest.of(address, regions, targets)
     planned = plan_here(settings, asked)
     with planned_ahead(asked, planned):
         answers = _run(
             settings,
             "tune_on_target.tune_all",
-            model,
+            address,
             regions=regions,
             targets=targets,
             minutes=minutes,
@@ -307,8 +319,8 @@ def registration_lock(settings: Settings) -> Exclusively:
     Raises:
         BackendUnavailable: the orchestrator is not installed.
     """
-    found: Exclusively = _module("tasks.registration_lock").one_release_at_a_time(settings)
-    return found
+    lock: Exclusively = _module("tasks.registration_lock").one_release_at_a_time(settings)
+    return lock
 
 
 def _require_ready(settings: Settings) -> None:
@@ -349,16 +361,16 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
         temporary = TemporaryServer(Path(os.environ["PREFECT_HOME"]).expanduser())
         temporary.begin()
     module, _, name = flow.partition(".")
-    found = getattr(flows_module(module), name)
+    function = getattr(flows_module(module), name)
     if temporary is not None:
         temporary.wait()
         flows_module("own_server").require(os.environ["PREFECT_API_URL"])
         # It is ended like all that this process started; what it logged is of no use then.
         with farewell(temporary.drop_log):
-            return _answer(found, *args, **how)
+            return _answer(function, *args, **how)
     interruption = flows_module("interruption")
     with farewell(interruption.cancel):
-        return _answer(interruption.known(found), *args, **how)
+        return _answer(interruption.known(function), *args, **how)
 
 
 def _server_of_prefect() -> str | None:

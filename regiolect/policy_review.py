@@ -225,17 +225,17 @@ def effects(
         kept: the engines.
         stores: a region's store, which holds their per-sample results.
     """
-    found: list[EngineEffect] = []
+    rows: list[EngineEffect] = []
     for change in changes:
         policy = policies.get(change.region)
         outcomes = [outcome for outcome in kept.outcomes if outcome.region == change.region]
-        found.extend(_effect(outcome, policy, change, kept, stores(change.region)) for outcome in outcomes)
+        rows.extend(_effect(outcome, policy, change, kept, stores(change.region)) for outcome in outcomes)
         unknown = [each for each in kept.unknown if each.region == change.region]
-        found.extend(unknown)
+        rows.extend(unknown)
         if policy is not None:
-            known = {(each.model, each.target.name) for each in outcomes} | {(e.model, e.target) for e in unknown}
-            found.extend(_to_build(policy, known))
-    return tuple(found)
+            there = {(each.model, each.target.name) for each in outcomes} | {(e.model, e.target) for e in unknown}
+            rows.extend(_to_build(policy, there))
+    return tuple(rows)
 
 
 def _effect(
@@ -294,18 +294,18 @@ def _judged(outcome: RegionOutcome, policy: RegionPolicy, store: Store) -> tuple
     if evaluation.metric != policy.accuracy.metric:
         return None, f"its results are of {evaluation.metric}, so the new engine is judged afresh"
     allowed = (policy.precision, *policy.wider_precisions())
-    found = []
+    reasons = []
     if engine.request.precision not in allowed:
-        found.append(f"precision: a graph of {engine.request.precision}, the policy allows {', '.join(allowed)}")
+        reasons.append(f"precision: a graph of {engine.request.precision}, the policy allows {', '.join(allowed)}")
     try:
         decision = _decision_now(engine, policy, attestation, evaluation, store)
     except (GateRefused, EvaluationError, IntegrityError, StorageError) as error:
         # What cannot be shown to hold does not hold.
-        found.append(f"{type(error).__name__}: expected {error.expected}; found {error.found}")
+        reasons.append(f"{type(error).__name__}: expected {error.expected}; found {error.found}")
     else:
-        found += decision.reasons if decision.verdict is not Decision.APPROVED else ()
+        reasons += decision.reasons if decision.verdict is not Decision.APPROVED else ()
         holds = _too_old(outcome, policy) or f"still approved: {decision.reasons[0]}"
-    return ("; ".join(found), "") if found else (None, holds)
+    return ("; ".join(reasons), "") if reasons else (None, holds)
 
 
 def _decision_now(
@@ -335,13 +335,13 @@ def _built_before(outcome: RegionOutcome, policy: RegionPolicy, target: Target, 
         return False
     asked = {"policy": policy.digest(), **target_parts(target), **class_parts(policy, target, outcome.arithmetic)}
     parts = {**outcome.key_parts, **asked}
-    known = store.get_record(OUTCOMES, digest_of(parts), RegionOutcome)
+    kept = store.get_record(OUTCOMES, digest_of(parts), RegionOutcome)
     return (
-        known is not None
-        and known.engine is not None
-        and known.failure is None
-        and _too_old(known, policy) is None
-        and all(store.has(blob) for blob in blobs_of(known))
+        kept is not None
+        and kept.engine is not None
+        and kept.failure is None
+        and _too_old(kept, policy) is None
+        and all(store.has(blob) for blob in blobs_of(kept))
     )
 
 
@@ -349,11 +349,11 @@ def _metric(outcome: RegionOutcome) -> str | None:
     return outcome.evaluation.metric if outcome.evaluation is not None else None
 
 
-def _to_build(policy: RegionPolicy, known: Collection[tuple[str, str]]) -> Iterator[EngineEffect]:
+def _to_build(policy: RegionPolicy, there: Collection[tuple[str, str]]) -> Iterator[EngineEffect]:
     """Targets that models of the region have no engine for. Of a region that is new no model is known here."""
-    for model in sorted({model for model, _ in known}):
+    for model in sorted({model for model, _ in there}):
         for target in policy.targets:
-            if (model, target.name) not in known:
+            if (model, target.name) not in there:
                 yield EngineEffect(
                     model=model, region=policy.region, target=target.name, action="build", reason="never built"
                 )

@@ -46,8 +46,8 @@ def too_old(own: Seal, max_age_days: float | None, now: datetime | None = None) 
     days = ((now or datetime.now(UTC)) - own.made) / timedelta(days=1)
     if abs(days) <= max_age_days:
         return None
-    said = f"{days:.0f} days old" if days > 0 else f"dated {-days:.0f} days ahead of the clock"
-    return f"its calibration is {said}, the policy allows {max_age_days:g}"
+    age = f"{days:.0f} days old" if days > 0 else f"dated {-days:.0f} days ahead of the clock"
+    return f"its calibration is {age}, the policy allows {max_age_days:g}"
 
 
 def require_own(own: Seal, *, region: str, model: ExportedModel, dataset: SampleSet | None = None) -> None:

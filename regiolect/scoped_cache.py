@@ -35,10 +35,10 @@ def once(key: Hashable, make: Callable[[], T]) -> T:
     Args:
         key: names what is asked for, and everything that the answer depends on.
     """
-    seen = _seen.get()
-    if seen is None:
+    answers = _seen.get()
+    if answers is None:
         return make()
-    if key not in seen:
-        seen[key] = make()
-    found: T = seen[key]
-    return found
+    if key not in answers:
+        answers[key] = make()
+    answer: T = answers[key]
+    return answer

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from regiolect.contracts import ExportedModel
 from regiolect.export.cached import cached_export
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 from regiolect.release import stages
 from regiolect.settings import shared_store
 from tasks.in_child import in_child, one_child

@@ -148,9 +148,9 @@ def _pools(changes: Sequence[Change], present: dict[str, WorkPool], settings: Se
     expected = "a work pool with our queues for every target, and one for what waits for them"
     new = tuple(f"{change.name}/" for change in changes if change.kind == "pool" and change.done == "created")
     # The queues of a pool come with it.
-    said = _said([change for change in changes if not (change.kind == "queue" and change.name.startswith(new))])
-    if said:
-        return _unless_here(settings, "pools", expected, said, _APPLY)
+    differences = _said([change for change in changes if not (change.kind == "queue" and change.name.startswith(new))])
+    if differences:
+        return _unless_here(settings, "pools", expected, differences, _APPLY)
     names = [change.name for change in changes if change.kind == "pool"]
     types = ", ".join(f"{name} ({present[name].type})" for name in names)
     paused = [name for name in names if present[name].is_paused]
@@ -162,12 +162,12 @@ def _pools(changes: Sequence[Change], present: dict[str, WorkPool], settings: Se
 
 def _deployments(changes: Sequence[Change], settings: Settings) -> Finding:
     expected = "deployments as the policies and this version of Regiolect ask for"
-    said = _said(changes)
+    differences = _said(changes)
     done = {change.done for change in changes} - {"unchanged"}
-    if not said:
+    if not differences:
         return ok("deployments", expected, f"{len(changes)} in sync")
     if done == {"obsolete"}:
-        return note("deployments", expected, said, remedy="regiolect pools apply --prune")
+        return note("deployments", expected, differences, remedy="regiolect pools apply --prune")
     if done == {"updated"} and {each.detail for each in changes if each.done == "updated"} == {_FORM}:
         return note(
             "deployments",
@@ -175,7 +175,7 @@ def _deployments(changes: Sequence[Change], settings: Settings) -> Finding:
             found="forms that offer others",
             remedy="set REGIOLECT_MODELS as it is where `regiolect pools apply` was said, or apply again",
         )
-    return _unless_here(settings, "deployments", expected, said, _APPLY)
+    return _unless_here(settings, "deployments", expected, differences, _APPLY)
 
 
 def _watch(change: Change, enabled: bool) -> Finding:
@@ -189,17 +189,17 @@ def _watch(change: Change, enabled: bool) -> Finding:
     return ok(name, expected, "it is on")
 
 
-def worker_of(pool: WorkPool, found: Sequence[Worker], settings: Settings) -> Finding:
-    """What to say of a pool whose workers are `found`."""
+def worker_of(pool: WorkPool, registered: Sequence[Worker], settings: Settings) -> Finding:
+    """What to say of a pool whose workers are `registered`."""
     name, expected = f"worker of {pool.name}", f"a worker of pool {pool.name!r} that lives"
-    online = [worker for worker in found if worker.status == "ONLINE"]
+    online = [worker for worker in registered if worker.status == "ONLINE"]
     if online:
         return ok(name, expected, ", ".join(f"{each.name}, heard of {_ago(each)} ago" for each in online))
-    last = max(found, key=lambda each: each.last_heartbeat_time or datetime.min.replace(tzinfo=UTC), default=None)
-    said = "none ever started" if last is None else f"the last, {last.name}, was heard of {_ago(last)} ago"
+    last = max(registered, key=lambda each: each.last_heartbeat_time or datetime.min.replace(tzinfo=UTC), default=None)
+    last_heard = "none ever started" if last is None else f"the last, {last.name}, was heard of {_ago(last)} ago"
     where = "on any machine that has the servers' addresses" if pool.name == CONTROL else "on the target"
     remedy = f"start one {where}: prefect worker start --pool {pool.name}"
-    return _unless_here(settings, name, expected, said, remedy)
+    return _unless_here(settings, name, expected, last_heard, remedy)
 
 
 def _ago(worker: Worker) -> str:

@@ -250,9 +250,9 @@ def _tunings(policy: RegionPolicy) -> Iterator[Deployment]:
 
 
 def _require_names(builds: list[Deployment], book: PolicyBook) -> None:
-    seen: dict[str, Deployment] = {}
+    by_name: dict[str, Deployment] = {}
     for build in builds:
-        other = seen.setdefault(build.name, build)
+        other = by_name.setdefault(build.name, build)
         if other is not build:
             raise InvalidPolicy(
                 expected=f"every region and target of {book.folder} to give a name of its own, <region>-<target>",

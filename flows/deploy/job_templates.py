@@ -104,7 +104,7 @@ def _values(name: str, wanted: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 def _only(schema: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
     """A variable's schema that takes these values, and its default where it has one."""
-    told = {name: schema[name] for name in ("title", "description", "type", "default") if name in schema}
+    properties = {name: schema[name] for name in ("title", "description", "type", "default") if name in schema}
     if "default" in schema and schema["default"] not in values:
         values = [schema["default"], *values]
-    return {**told, "enum": values}
+    return {**properties, "enum": values}

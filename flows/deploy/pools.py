@@ -96,19 +96,19 @@ def apply(
         client = through(opened)
         changes: list[Change] = []
         types: dict[str, str] = {}
-        found = {pool.name: pool for pool in client.read_work_pools()}
+        existing = {pool.name: pool for pool in client.read_work_pools()}
         for pool in wanted_pools:
-            present_pool = found.get(pool.name)
+            present_pool = existing.get(pool.name)
             types[pool.name] = pool_type if present_pool is None else present_pool.type
             sets = [each.job_variables(types[pool.name], settings) for each in wanted if each.pool == pool.name]
             change = _pool(client, pool, present_pool, types[pool.name], pool_type, job_templates, sets)
-            changes += [change, *_queues(client, pool, is_new=pool.name not in found)]
+            changes += [change, *_queues(client, pool, is_new=pool.name not in existing)]
         present = _present(client)
         for deployment in wanted:
             fields = _fields(deployment, types[deployment.pool], settings)
             changes.append(_deployment(client, deployment, fields, present.get(deployment.full_name)))
         obsolete = _obsolete(present, {deployment.full_name for deployment in wanted})
-        changes += _left(client, obsolete, found.keys() - types.keys(), found)
+        changes += _left(client, obsolete, existing.keys() - types.keys(), existing)
         changes += _drop(client, obsolete, prune)
         changes.append(_watch(client, watch()))
     return tuple(changes)
@@ -175,10 +175,10 @@ def server() -> Iterator[SyncPrefectClient]:
 def _said(response: httpx.Response) -> str:
     """An answer in a line. A refused request is repeated in it at length; that is left out."""
     try:
-        told = response.json()
+        body = response.json()
     except ValueError:
-        told = {}
-    reasons = [each.get("msg") for each in told.get("exception_detail") or ()] or [told.get("detail") or "no reason"]
+        body = {}
+    reasons = [each.get("msg") for each in body.get("exception_detail") or ()] or [body.get("detail") or "no reason"]
     where = f"{response.request.method} {response.request.url.path}"
     return one_line(f"{response.status_code} for {where}: {'; '.join(map(str, reasons))}")
 
@@ -186,7 +186,7 @@ def _said(response: httpx.Response) -> str:
 def _pool(
     client: SyncPrefectClient,
     pool: Pool,
-    found: WorkPool | None,
+    existing: WorkPool | None,
     pool_type: str,
     asked_type: PoolType,
     job_templates: Path | None,
@@ -196,18 +196,18 @@ def _pool(
 
     A template that is there stays the operator's where no other is given; it is closed all the same.
     """
-    if found is not None and job_templates is None:
-        template = found.base_job_template
+    if existing is not None and job_templates is None:
+        template = existing.base_job_template
     else:
         template = template_of(pool_type, job_templates)
     template = closed(template, sets, pool.name)
-    if found is None:
+    if existing is None:
         client.create_work_pool(
             WorkPoolCreate(name=pool.name, type=pool_type, description=pool.description, base_job_template=template)
         )
         return Change("pool", pool.name, "created", pool_type)
     wanted: dict[str, Any] = {"description": pool.description, "base_job_template": template}
-    changed = {name: value for name, value in wanted.items() if getattr(found, name) != value}
+    changed = {name: value for name, value in wanted.items() if getattr(existing, name) != value}
     if changed:
         client.update_work_pool(pool.name, WorkPoolUpdate(**changed))
     detail = pool_type
@@ -220,15 +220,15 @@ def _queues(client: SyncPrefectClient, pool: Pool, is_new: bool) -> Iterator[Cha
     # A new pool has none of ours.
     present = {} if is_new else {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool.name)}
     for queue in QUEUES:
-        name, found = f"{pool.name}/{queue.name}", present.get(queue.name)
-        if found is None:
+        name, existing = f"{pool.name}/{queue.name}", present.get(queue.name)
+        if existing is None:
             client.create_work_queue(
                 queue.name, description=queue.description, priority=queue.priority, work_pool_name=pool.name
             )
             yield Change("queue", name, "created", f"priority {queue.priority}")
             continue
         wanted = {"description": queue.description, "priority": queue.priority}
-        changed = {field: value for field, value in wanted.items() if getattr(found, field) != value}
+        changed = {field: value for field, value in wanted.items() if getattr(existing, field) != value}
         if changed:
             # Through its pool: there the server moves other queues out of the way of a priority.
             client.request(
@@ -283,9 +283,9 @@ def form(deployment: Deployment) -> dict[str, Any]:
 
 
 def _deployment(
-    client: SyncPrefectClient, deployment: Deployment, fields: dict[str, Any], found: DeploymentResponse | None
+    client: SyncPrefectClient, deployment: Deployment, fields: dict[str, Any], existing: DeploymentResponse | None
 ) -> Change:
-    if found is None:
+    if existing is None:
         client.create_deployment(
             flow_id=client.create_flow_from_name(deployment.flow),
             name=deployment.name,
@@ -293,26 +293,26 @@ def _deployment(
             **fields,
         )
         return Change("deployment", deployment.full_name, "created", deployment.pool)
-    changed = {name: value for name, value in fields.items() if _differs(found, name, value)}
+    changed = {name: value for name, value in fields.items() if _differs(existing, name, value)}
     if {"work_pool_name", "work_queue_name"} & changed.keys():
         # The server looks a queue up in the pool that is named beside it.
         changed |= {name: fields[name] for name in ("work_pool_name", "work_queue_name")}
     if changed:
-        client.update_deployment(found.id, DeploymentUpdate(**changed))
-    if deployment.schedule and _reschedule(client, found, deployment.schedule):
+        client.update_deployment(existing.id, DeploymentUpdate(**changed))
+    if deployment.schedule and _reschedule(client, existing, deployment.schedule):
         changed["schedule"] = deployment.schedule
     return _told("deployment", deployment.full_name, changed, deployment.pool)
 
 
-def _differs(found: DeploymentResponse, name: str, wanted: Any) -> bool:
+def _differs(existing: DeploymentResponse, name: str, wanted: Any) -> bool:
     if name == "concurrency_limit":
-        limit = found.global_concurrency_limit
+        limit = existing.global_concurrency_limit
         return limit is None or limit.limit != wanted
     if name == "concurrency_options":
-        options = found.concurrency_options
+        options = existing.concurrency_options
         # The grace period in it is the operator's.
         return options is None or options.collision_strategy != wanted.collision_strategy
-    return bool(getattr(found, name) != wanted)
+    return bool(getattr(existing, name) != wanted)
 
 
 def _scheduled(schedule: Schedule) -> DeploymentScheduleCreate:
@@ -321,24 +321,24 @@ def _scheduled(schedule: Schedule) -> DeploymentScheduleCreate:
     )
 
 
-def _reschedule(client: SyncPrefectClient, found: DeploymentResponse, wanted: Schedule) -> bool:
+def _reschedule(client: SyncPrefectClient, existing: DeploymentResponse, wanted: Schedule) -> bool:
     """Whether our schedule had to be written. Whether it is paused stays, and so do all others."""
-    ours = next((each for each in found.schedules if each.slug == wanted.slug), None)
+    ours = next((each for each in existing.schedules if each.slug == wanted.slug), None)
     if ours is None:
-        client.create_deployment_schedules(found.id, [_scheduled(wanted)])
+        client.create_deployment_schedules(existing.id, [_scheduled(wanted)])
         return True
     present = ours.schedule
     if isinstance(present, CronSchedule) and (present.cron, present.timezone) == (wanted.cron, wanted.timezone):
         return False
     client.update_deployment_schedule(
-        found.id, ours.id, schedule=CronSchedule(cron=wanted.cron, timezone=wanted.timezone)
+        existing.id, ours.id, schedule=CronSchedule(cron=wanted.cron, timezone=wanted.timezone)
     )
     return True
 
 
 def _obsolete(present: Mapping[str, DeploymentResponse], wanted: set[str]) -> dict[str, DeploymentResponse]:
     """Deployments of this list by their full names, whose region or target is gone."""
-    return {name: found for name, found in sorted(present.items()) if name not in wanted and TAG in found.tags}
+    return {name: each for name, each in sorted(present.items()) if name not in wanted and TAG in each.tags}
 
 
 def _left(
@@ -359,26 +359,26 @@ def _left(
 
 
 def _drop(client: SyncPrefectClient, obsolete: Mapping[str, DeploymentResponse], prune: bool) -> Iterator[Change]:
-    for name, found in obsolete.items():
+    for name, deployment in obsolete.items():
         if prune:
-            client.delete_deployment(found.id)
+            client.delete_deployment(deployment.id)
             yield Change("deployment", name, "deleted", "its region or target is gone from the policies")
         else:
             yield Change("deployment", name, "obsolete", "gone from the policies; --prune deletes it")
 
 
 def _watch(client: SyncPrefectClient, wanted: AutomationCore) -> Change:
-    found = next(iter(client.read_automations_by_name(wanted.name)), None)
-    if found is None:
+    existing = next(iter(client.read_automations_by_name(wanted.name)), None)
+    if existing is None:
         client.create_automation(wanted)
         return Change("automation", wanted.name, "created")
     present, should = (
-        each.model_dump(mode="json", include={"description", "trigger", "actions"}) for each in (found, wanted)
+        each.model_dump(mode="json", include={"description", "trigger", "actions"}) for each in (existing, wanted)
     )
     changed = {name: value for name, value in should.items() if _plain(present[name]) != _plain(value)}
     if changed:
-        identity: UUID = found.id
-        client.update_automation(identity, wanted.model_copy(update={"enabled": found.enabled}))
+        identity: UUID = existing.id
+        client.update_automation(identity, wanted.model_copy(update={"enabled": existing.enabled}))
     return _told("automation", wanted.name, changed)
 
 

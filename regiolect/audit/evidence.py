@@ -122,16 +122,16 @@ def require_tuned(folder: Path, approved: ApprovedEngine) -> None:
         raise IntegrityError(expected, f"one of build {short(journal.build_key)}", RELEASE)
     if dict(journal.device) != dict(tuning.device):
         raise IntegrityError(expected, "one of another device", RELEASE)
-    known = [each.point for each in measured(journal).values()]
+    points = [each.point for each in measured(journal).values()]
     for point in (tuning.default, *tuning.points, tuning.point):
-        if not any(_same_point(point, other) for other in known):
+        if not any(_same_point(point, other) for other in points):
             raise IntegrityError(expected, f"none for batch {point.batch} with {dict(point.configuration)}", RELEASE)
 
 
 def _same_point(one: OperatingPoint, other: OperatingPoint) -> bool:
     same = (one.batch, dict(one.configuration), one.at_once) == (other.batch, dict(other.configuration), other.at_once)
     pairs = ((one.p50_ms, other.p50_ms), (one.p99_ms, other.p99_ms), (one.throughput, other.throughput))
-    return same and all(math.isclose(told, found, rel_tol=1e-9) for told, found in pairs)
+    return same and all(math.isclose(stated, computed, rel_tol=1e-9) for stated, computed in pairs)
 
 
 def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable | None:
@@ -164,10 +164,10 @@ def calibration_of(folder: Path, approved: ApprovedEngine) -> CalibrationTable |
 
 def require_unseen(rows: PairedResults, table: CalibrationTable) -> None:
     """Raises SamplesSeenBefore if the gate judged by samples that the engine was calibrated on."""
-    seen = set(table.seal.sample_ids).intersection(rows.sample_ids)
-    if seen:
+    shared = set(table.seal.sample_ids).intersection(rows.sample_ids)
+    if shared:
         raise SamplesSeenBefore(
             expected="a gate set that shares no sample with the calibration set",
-            found=f"{len(seen)} of {len(rows)} in both, among them {min(seen)!r}",
+            found=f"{len(shared)} of {len(rows)} in both, among them {min(shared)!r}",
             remedy=f"take them out of one of the two sets, then {RELEASE}",
         )

@@ -77,18 +77,18 @@ def require_kept(promises: Mapping[str, Promotion], live: Collection[LiveVersion
     """Keep as findings the champions that a release promised and the registry does not have, or has older ones of."""
     champions = {version.name: version.version for version in live if CHAMPION in version.aliases}
     for name, promotion in sorted(promises.items()):
-        found = champions.get(name)
+        served = champions.get(name)
         with finding():
-            if found is None:
+            if served is None:
                 raise VersionMissing(
                     expected=f"models:/{name}@champion, as a release made version {promotion.version} of it",
                     found="no champion of that name in the registry",
                     remedy=_REMEDY.format(name=name),
                 )
-            if found < promotion.version:
+            if served < promotion.version:
                 raise AliasMoved(
                     expected=f"models:/{name}@champion at version {promotion.version}, as a release pointed it there",
-                    found=f"version {found}, an older one",
+                    found=f"version {served}, an older one",
                     remedy="release the region again, which points `champion` where it belongs",
                 )
 

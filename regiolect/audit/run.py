@@ -88,11 +88,11 @@ def audit(
         for version, future in [(version, pool.submit(examiner.examine, version)) for version in live]:
             # Whatever nobody thought of speaks against that version, and keeps no other from being looked at.
             error = future.exception()
-            found = future.result() if error is None else _unexamined(version, error)
-            versions.append(found)
+            examined = future.result() if error is None else _unexamined(version, error)
+            versions.append(examined)
             if progress is not None:
-                progress(found)
-    named = ((version, found.region) for version, found in zip(live, versions, strict=True))
+                progress(examined)
+    named = ((version, examined.region) for version, examined in zip(live, versions, strict=True))
     require_recorded(kept, named, trust, of_all.kept)
     return AuditResult(
         at=at,

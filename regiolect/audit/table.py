@@ -15,13 +15,13 @@ def _of(version: AuditedVersion) -> list[dict[str, str]]:
     name, pointing = f"models:/{version.name}/{version.version}", ", ".join(version.aliases) or "no alias"
     if version.promoted_by is not None:
         pointing = f"{pointing} (promoted by {version.promoted_by})"
-    found = version.all_findings()
-    if not found:
+    findings = version.all_findings()
+    if not findings:
         return [_row(name, pointing, None)]
-    return [_row(name, pointing, failure, target) for target, failure in found]
+    return [_row(name, pointing, failure, target) for target, failure in findings]
 
 
 def _row(engine: str, pointing: str, failure: Failure | None, target: str | None = None) -> dict[str, str]:
-    told = {"expected": "", "found": "", "remedy": ""} if failure is None else failure.model_dump(exclude={"kind"})
+    details = {"expected": "", "found": "", "remedy": ""} if failure is None else failure.model_dump(exclude={"kind"})
     finding = "nothing" if failure is None else failure.kind
-    return {"version": engine, "aliases": pointing, "target": target or "", "finding": finding, **told}
+    return {"version": engine, "aliases": pointing, "target": target or "", "finding": finding, **details}

@@ -131,16 +131,16 @@ def as_read(manifest: BundleManifest) -> BundleManifest:
 
 def _attached(manifest: BundleManifest, policy: bytes, store: Store, signing: Signing) -> dict[str, bytes]:
     """Content by path: the policy, and of each engine the calibration table and the signed decision."""
-    found, manifest = {POLICY: policy}, as_read(manifest)
+    contents, manifest = {POLICY: policy}, as_read(manifest)
     for approved in manifest.engines:
         slot, calibration = approved.engine.request.slot, approved.engine.calibration
         what = decision_statement(approved, manifest.source, manifest.preprocessing, engine_folder(slot))
-        found[decision_path(slot)] = signing.cached_signature(what, store)
+        contents[decision_path(slot)] = signing.cached_signature(what, store)
         if calibration is not None:
             # Stores find content by its digest alone.
             table = store.path_of(Blob(uri=calibration, digest=calibration, size=0))
-            found[calibration_path(slot)] = read_file(table, RECORD)
-    return found
+            contents[calibration_path(slot)] = read_file(table, RECORD)
+    return contents
 
 
 def _without_store(approved: ApprovedEngine) -> ApprovedEngine:

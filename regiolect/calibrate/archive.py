@@ -96,9 +96,9 @@ def table_from_bytes(data: bytes) -> CalibrationTable:
         value = parse_json(data)
     except ValueError as error:
         raise _invalid("a calibration table as JSON", f"{len(data)} bytes that are none: {error}") from error
-    found = value.get("format") if isinstance(value, dict) else None
-    if found != FORMAT:
-        raise _invalid(f"a calibration table of format {FORMAT}", f"format {found!r}", _UPGRADE)
+    version = value.get("format") if isinstance(value, dict) else None
+    if version != FORMAT:
+        raise _invalid(f"a calibration table of format {FORMAT}", f"format {version!r}", _UPGRADE)
     try:
         return CalibrationTable.model_validate_json(data)
     except ValidationError as error:
@@ -183,8 +183,8 @@ def _defect(arrays: _Arrays) -> str | None:
         *(arrays[each] for each in ("names", "counts", "exponents", "minima", "maxima")), strict=True
     ):
         empty = low == math.inf and high == -math.inf and not counts.any()
-        seen = -math.inf < low <= high < math.inf and max(-low, high) < 2.0 ** float(exponent)
-        if (counts < 0).any() or not (empty or (seen and counts.any())):
+        bounded = -math.inf < low <= high < math.inf and max(-low, high) < 2.0 ** float(exponent)
+        if (counts < 0).any() or not (empty or (bounded and counts.any())):
             return f"{name}: {int(counts.sum())} values from {low} to {high} on a grid up to 2**{exponent}"
     for name, low, high in zip(arrays["range_names"], arrays["range_minima"], arrays["range_maxima"], strict=True):
         if not (-math.inf < low <= high < math.inf or (low == math.inf and high == -math.inf)):

@@ -57,10 +57,10 @@ def cached_observation(
     def make() -> Observation:
         return keep_observed(observe(model, data, store, histograms=histograms, ranges=ranges), store)
 
-    known = cached(store, "observations", inputs, Observation, make, force=force)
-    if too_old(known.seal, max_age_days, now) is not None:
+    observation = cached(store, "observations", inputs, Observation, make, force=force)
+    if too_old(observation.seal, max_age_days, now) is not None:
         return cached(store, "observations", inputs, Observation, make, force=True)
-    return known
+    return observation
 
 
 def observe_for(

@@ -169,9 +169,9 @@ class _Tally:
             spread = counting.map if threads > 1 else map
 
             def run_and_count(part: Samples) -> int:
-                seen = self.graph.run(_feeds(part, self.model))
-                # Taken out of `seen`, so that each tensor's memory is free as soon as it was counted.
-                for _ in spread(lambda name: self._count(name, seen.pop(name), part), self.graph.tensors):
+                tensors = self.graph.run(_feeds(part, self.model))
+                # Taken out of `tensors`, so that each tensor's memory is free as soon as it was counted.
+                for _ in spread(lambda name: self._count(name, tensors.pop(name), part), self.graph.tensors):
                     pass
                 return len(part)
 

@@ -82,10 +82,10 @@ def table_of(observed: Observed, method: CalibrationMethod) -> CalibrationTable:
         tensors[name] = TensorRange(
             threshold=threshold(histogram, method), minimum=histogram.minimum, maximum=histogram.maximum
         )
-    for name, seen in observed.ranges.items():
-        if seen.minimum <= seen.maximum:
-            largest = max(-seen.minimum, seen.maximum)
-            tensors[name] = TensorRange(threshold=largest, minimum=seen.minimum, maximum=seen.maximum)
+    for name, extent in observed.ranges.items():
+        if extent.minimum <= extent.maximum:
+            largest = max(-extent.minimum, extent.maximum)
+            tensors[name] = TensorRange(threshold=largest, minimum=extent.minimum, maximum=extent.maximum)
     if not tensors:
         raise EmptyHistogram(
             expected="at least one tensor with a value",
@@ -132,10 +132,10 @@ def _require_complete(parts: Sequence[Observed]) -> None:
     given = sorted(part.shard.index for part in parts)
     numbers = {part.shard.of for part in parts}
     if len(numbers) != 1 or given != list(range(*numbers)):
-        told = ", ".join(f"{part.shard.index} of {part.shard.of}" for part in parts)
+        shards = ", ".join(f"{part.shard.index} of {part.shard.of}" for part in parts)
         raise InvalidCalibration(
             expected="every part of one observation, each once",
-            found=told or "none",
+            found=shards or "none",
             remedy="observe the missing parts, and leave out those of other observations",
         )
 

@@ -169,16 +169,16 @@ def culprits(
         ids: of the samples of a batch.
         alone: the graph's inputs for each of them.
     """
-    found = []
+    causes = []
     for each, feeds in zip(ids, alone, strict=True):
         values = graph.run(feeds)[name]
         if (~np.isfinite(values) if infinite else np.isnan(values)).any():
-            found.append(each)
-    return found or list(ids)
+            causes.append(each)
+    return causes or list(ids)
 
 
-def _require_known(names: Sequence[str], known: Collection[str], model: ExportedModel) -> None:
-    unknown = [name for name in names if name not in known]
+def _require_known(names: Sequence[str], tensors: Collection[str], model: ExportedModel) -> None:
+    unknown = [name for name in names if name not in tensors]
     if unknown:
         raise MissingThreshold(
             expected=f"float32 tensors that the graph of {model.name!r} makes",

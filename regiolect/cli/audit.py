@@ -54,8 +54,8 @@ def audit(
 def _print(console: Terminal, version: AuditedVersion) -> None:
     from regiolect.cli.terminal import coloured, print_failure, shown
 
-    found = version.all_findings()
-    verdict = coloured("red", "wrong") if found else coloured("green", "ok   ")
+    findings = version.all_findings()
+    verdict = coloured("red", "wrong") if findings else coloured("green", "ok   ")
     name = f"models:/{version.name}/{version.version}"
     signers = ", ".join(dict.fromkeys(engine.signed_by or "nobody who counts" for engine in version.engines))
     pointing = ", ".join(version.aliases) or "no alias"
@@ -66,7 +66,7 @@ def _print(console: Terminal, version: AuditedVersion) -> None:
     )
     if version.promoted_by is not None:
         console.print(f"      promoted by a person, {shown(version.promoted_by)}")
-    for place, failure in found:
+    for place, failure in findings:
         print_failure(console, failure, place or "", indent="      ")
 
 

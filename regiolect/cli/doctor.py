@@ -39,27 +39,27 @@ def doctor(
 
     use_policies(policies)
     console = Terminal(soft_wrap=True)
-    begin, found = time.monotonic(), []
+    begin, findings = time.monotonic(), []
     with watching(verbose=False):
         for finding in examine(names_in(regions)):
-            found.append(finding)
+            findings.append(finding)
             _print(console, finding)
-    counts = Counter(finding.verdict for finding in found)
+    counts = Counter(finding.verdict for finding in findings)
     seconds = time.monotonic() - begin
     console.print(f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} well, in {seconds:.1f} s")
     if json_file is not None:
-        write_atomic(json_file, diagnosis(found).model_dump_json(indent=2).encode())
-    raise typer.Exit(doctor_exit_code(found))
+        write_atomic(json_file, diagnosis(findings).model_dump_json(indent=2).encode())
+    raise typer.Exit(doctor_exit_code(findings))
 
 
 def _print(console: Terminal, finding: Finding) -> None:
     from regiolect.cli.terminal import coloured, print_fields, shown
 
     colour = _COLOURS[finding.verdict]
-    said = "" if finding.verdict == "wrong" else shown(finding.found)
-    console.print(coloured(colour, f"{finding.verdict:<5}"), f"{shown(finding.name):<26} {said}".rstrip())
+    detail = "" if finding.verdict == "wrong" else shown(finding.found)
+    console.print(coloured(colour, f"{finding.verdict:<5}"), f"{shown(finding.name):<26} {detail}".rstrip())
     if finding.verdict == "wrong":
-        told = {"expected": finding.expected, "found": finding.found, "remedy": finding.remedy}
-        print_fields(console, told, "        ")
+        fields = {"expected": finding.expected, "found": finding.found, "remedy": finding.remedy}
+        print_fields(console, fields, "        ")
     elif finding.remedy:
         console.print(f"        remedy    {shown(finding.remedy)}", style="dim")

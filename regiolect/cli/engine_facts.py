@@ -24,8 +24,7 @@ from regiolect.contracts import (
 from regiolect.errors import ForeignRegion, RegiolectError, StorageError, UntrustedEngine, UsageError
 from regiolect.errors.redaction import redacted_address
 from regiolect.host.files import RECORD, read_file
-from regiolect.model import load_model_spec
-from regiolect.planning import OUTCOMES
+from regiolect.planning import OUTCOMES, load_model_spec
 from regiolect.policy import PolicyBook
 from regiolect.registry import CHAMPION, Registry
 from regiolect.report.words import STRENGTHS, fusion_words
@@ -104,12 +103,12 @@ def _by_build_key(start: str, settings: Settings) -> tuple[RegionOutcome, Store]
     for region in _regions(settings, closed):
         try:
             store = settings.store() if region is None else settings.find_store(region)
-            found = None if store is None else _kept(store, digits)
+            outcome = None if store is None else _kept(store, digits)
         except StorageError as error:
             closed.append(error)
             continue
-        if store is not None and found is not None:
-            return found, store
+        if store is not None and outcome is not None:
+            return outcome, store
     if closed:
         raise closed[0]
     return None
@@ -121,9 +120,9 @@ def _regions(settings: Settings, closed: list[RegiolectError]) -> Iterator[str |
     named = PolicyBook(settings.policies).regions()
     yield from (None, *named)
     given_up: set[str] = set()
-    for model in settings.known_models() if settings.store_by_region else ():
+    for address in settings.known_models() if settings.store_by_region else ():
         try:
-            given_up.update(load_model_spec(model).data)
+            given_up.update(load_model_spec(address).data)
         except RegiolectError as error:
             closed.append(error)
     yield from sorted(given_up.difference(named))
@@ -254,15 +253,15 @@ def _of_tuning(tuning: TunedEngine | None) -> list[tuple[str, str]]:
     """The default against the operating points; nothing for an engine that was not tuned."""
     if tuning is None:
         return []
-    told = [
+    facts = [
         ("tuned", tuning_words.line(tuning)),
         ("tuned on", tuning_words.device(tuning)),
         ("journal", tuning.journal.uri),
     ]
     for name, batch, at_once, settings, p50, p99, throughput, against in tuning_words.rows(tuning):
         figures = f"{p50} median, {p99} p99, {throughput} ({against})"
-        told.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
-    return told
+        facts.append((f"  {name}", f"batch {batch} x {at_once}: {figures}; {settings}"))
+    return facts
 
 
 def _of_gate(decision: GateDecision) -> list[tuple[str, str]]:

@@ -95,6 +95,6 @@ def _say(role: str, key: TrustedKey) -> None:
     ended = f", {key.state} {key.ended:%Y-%m-%d %H:%M} UTC" if key.ended else ""
     reason = f" ({key.reason})" if key.reason else ""
     # The file may come from others.
-    said = printable(f"{ended}{reason}  {key.comment}")
-    typer.echo(f"{role:<9} {key.short}  {key.state:<7}  made {key.made:%Y-%m-%d}{said}")
+    rest = printable(f"{ended}{reason}  {key.comment}")
+    typer.echo(f"{role:<9} {key.short}  {key.state:<7}  made {key.made:%Y-%m-%d}{rest}")
     typer.echo(f"          {key.keyid}")

@@ -63,31 +63,33 @@ def policies_diff(
     from regiolect.progress import watching
 
     with watching(verbose=False):
-        found = review(old, new, settings_with(policies))
+        reviewed = review(old, new, settings_with(policies))
     if as_json:
-        typer.echo(printable(found.model_dump_json(indent=2), LAYOUT))
+        typer.echo(printable(reviewed.model_dump_json(indent=2), LAYOUT))
     else:
-        _print(found)
-    raise typer.Exit(review_exit_code(found))
+        _print(reviewed)
+    raise typer.Exit(review_exit_code(reviewed))
 
 
-def _print(found: PolicyReview) -> None:
+def _print(reviewed: PolicyReview) -> None:
     from regiolect.cli.terminal import Terminal, shown
 
     console = Terminal(soft_wrap=True)
-    differ = "nothing differs" if not found.regions else f"{len(found.regions)} of {found.compared} regions differ"
-    console.print(shown(f"{found.old} -> {found.new}: {differ}"))
-    for region in found.regions:
+    differ = (
+        "nothing differs" if not reviewed.regions else f"{len(reviewed.regions)} of {reviewed.compared} regions differ"
+    )
+    console.print(shown(f"{reviewed.old} -> {reviewed.new}: {differ}"))
+    for region in reviewed.regions:
         console.print()
         _print_region(console, region)
-    if found.engines:
+    if reviewed.engines:
         console.print("\nengines")
-    for engine in found.engines:
+    for engine in reviewed.engines:
         _print_engine(console, engine)
-    counts: Counter[str] = Counter(engine.action for engine in found.engines)
+    counts: Counter[str] = Counter(engine.action for engine in reviewed.engines)
     if counts:
-        console.print(", ".join(f"{counts[action]} {said}" for action, said in _COUNTED.items() if counts[action]))
-    for note in found.notes:
+        console.print(", ".join(f"{counts[action]} {what}" for action, what in _COUNTED.items() if counts[action]))
+    for note in reviewed.notes:
         console.print(f"note: {shown(note)}", style="dim")
 
 
@@ -95,8 +97,8 @@ def _print_region(console: Terminal, region: RegionChange) -> None:
     from regiolect.cli.terminal import coloured, shown
     from regiolect.policy.difference import worded
 
-    said = "" if region.change == "changed" else f": {region.change}"
-    console.print(coloured("bold", region.region), f"({shown(region.title)}){said}")
+    change = "" if region.change == "changed" else f": {region.change}"
+    console.print(coloured("bold", region.region), f"({shown(region.title)}){change}")
     for field in region.fields:
         inherited = f" (inherited from {field.inherited_from})" if field.inherited_from else ""
         line = f"{field.key}: {worded(field.key, field.old)} -> {worded(field.key, field.new)}{inherited}"

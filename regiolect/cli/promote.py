@@ -20,8 +20,8 @@ def promote(
     """
     from regiolect.errors import UsageError
     from regiolect.errors.output import printable
-    from regiolect.model import load_model_spec
     from regiolect.orchestrator import registration_lock
+    from regiolect.planning import load_model_spec
     from regiolect.progress import watching
     from regiolect.registry import CHALLENGER, Registry
     from regiolect.release.publish import keep_champion

@@ -62,10 +62,10 @@ def print_stopped(names: Sequence[str]) -> None:
     from regiolect.cli.terminal import Terminal
     from regiolect.servers import orchestration
 
-    said = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
+    line = f"stopped: {', '.join(names)}; their data stays" if names else "nothing was running"
     if orchestration.NAME in names:
-        said += ". Workers go on and wait for it: end them where they were started"
-    Terminal(soft_wrap=True).print(said)
+        line += ". Workers go on and wait for it: end them where they were started"
+    Terminal(soft_wrap=True).print(line)
 
 
 def up(
@@ -88,8 +88,8 @@ def up(
     settings = settings_with(policies)
     servers = LocalServers(settings.home, settings.policies)
     with watching(verbose=False):
-        found = servers.status() if status else servers.up(names_in(only))
-    raise typer.Exit(print_servers(found, servers.env_file))
+        states = servers.status() if status else servers.up(names_in(only))
+    raise typer.Exit(print_servers(states, servers.env_file))
 
 
 def down() -> None:

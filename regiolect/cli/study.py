@@ -54,7 +54,7 @@ def study_calibration(
     from regiolect.contracts import CalibrationMethod
     from regiolect.errors import InvalidSetting
     from regiolect.integrity import write_atomic
-    from regiolect.model import load_model_spec
+    from regiolect.planning import load_model_spec
     from regiolect.policy import PolicyBook
     from regiolect.progress import watching
     from regiolect.study import run_study, write_study
@@ -106,7 +106,7 @@ def _print(result: StudyResult) -> None:
     for donor in names:
         table.add_row(donor, *(_square(result, donor, tested) for tested in names))
     console.print(table)
-    key = "; ".join(f"{sign} {said}" for sign, said in words.key())
+    key = "; ".join(f"{sign} {meaning}" for sign, meaning in words.key())
     console.print(shown(f"[+0.00] the region's own calibration; {key}"), style="dim", soft_wrap=True)
     for finding in words.findings(result):
         console.print(f"- {shown(finding)}", soft_wrap=True)

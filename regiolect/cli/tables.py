@@ -94,8 +94,8 @@ def print_release(result: ReleaseResult) -> int:
         console.print(shown(result.note), style="dim", soft_wrap=True)
     for row in result.rows:
         _print_reasons(console, row)
-    for told in result.left_out:
-        console.print(coloured("magenta", "left out"), shown(told), soft_wrap=True)
+    for reason in result.left_out:
+        console.print(coloured("magenta", "left out"), shown(reason), soft_wrap=True)
     _print_drills(console, result.drills)
     if result.report:
         console.print(f"report   {shown(result.report)}", soft_wrap=True)
@@ -137,12 +137,12 @@ def _cells(row: ReleaseRow, with_champion: bool) -> tuple[str | Text, ...]:
 
 
 def _beside(row: ReleaseRow) -> str:
-    found = ChampionFigures.of(row)
-    return "-" if found is None else f"{found.said}\n{found.bounds}".strip()
+    figures = ChampionFigures.of(row)
+    return "-" if figures is None else f"{figures.said}\n{figures.bounds}".strip()
 
 
-def _place(told: ReleaseRow | PlannedEngine) -> str:
-    return "-" if told.target is None else place_of(told.target, told.arithmetic)
+def _place(row: ReleaseRow | PlannedEngine) -> str:
+    return "-" if row.target is None else place_of(row.target, row.arithmetic)
 
 
 def _precision(row: ReleaseRow) -> str:
@@ -153,14 +153,14 @@ def _precision(row: ReleaseRow) -> str:
 def _legend(result: ReleaseResult) -> str:
     confidences = sorted({f"{row.confidence:.0%}" for row in result.rows if row.confidence is not None})
     samples = sorted({row.samples for row in result.rows if row.samples is not None})
-    said = (
+    loss = (
         f"loss: accuracy of FP32 less the engine's, on {' / '.join(map(str, samples))} gate samples; "
         if samples
         else ""
     )
     bounds = f"bounds: one-sided, {' / '.join(confidences)} each; " if confidences else ""
     beside = "vs champion: the same against what was served; " if any(row.against for row in result.rows) else ""
-    return f"{said}{bounds}{beside}vs FP32: same backend, same machine, interleaved"
+    return f"{loss}{bounds}{beside}vs FP32: same backend, same machine, interleaved"
 
 
 def _print_drills(console: Terminal, drills: tuple[Drill, ...]) -> None:
@@ -222,9 +222,9 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
         if each.plan is not None and each.plan.registry is not None:
             print_failure(console, each.plan.registry, f"{each.plan.name}: what is to be promoted is not known")
     failed = sum(each.failure is not None for each in plans)
-    told = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
+    failures = f"; {failed} of {len(plans)} models cannot be planned" if failed else ""
     of = f"{len(plans)} models: " if several else ""
-    console.print(f"{of}{summary_of(engines_of(plans))}{told}", soft_wrap=True)
+    console.print(f"{of}{summary_of(engines_of(plans))}{failures}", soft_wrap=True)
 
 
 def print_policies(book: PolicyBook) -> int:

@@ -56,10 +56,10 @@ def tune(
         # Found out now rather than after minutes.
         write_atomic(json_file, b"{}")
     if compare is not None:
-        found = _compared(*compare)
+        comparison = _compared(*compare)
         if json_file is not None:
-            write_atomic(json_file, found.model_dump_json(indent=2).encode())
-        raise typer.Exit(comparison_exit_code(found))
+            write_atomic(json_file, comparison.model_dump_json(indent=2).encode())
+        raise typer.Exit(comparison_exit_code(comparison))
     from regiolect.orchestrator import run_tuning
     from regiolect.progress import watching
 
@@ -123,12 +123,12 @@ def _compared(first: Path, second: Path) -> DeviceComparison:
     from regiolect.tune import words
     from regiolect.tune.compare import compare, read_site
 
-    found = compare(read_site(first), read_site(second))
+    comparison = compare(read_site(first), read_site(second))
     console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
-    for name in ("batch", "settings", found.first, found.second, "ratio"):
+    for name in ("batch", "settings", comparison.first, comparison.second, "ratio"):
         table.add_column(shown(name), overflow="fold", justify="left" if name == "settings" else "right")
-    for point in found.points:
+    for point in comparison.points:
         table.add_row(
             str(point.batch),
             shown(words.settings(point.configuration)),
@@ -137,8 +137,8 @@ def _compared(first: Path, second: Path) -> DeviceComparison:
             f"{point.ratio:.3f}",
         )
     console.print(table)
-    for note in found.notes:
+    for note in comparison.notes:
         console.print(shown(note), style="dim", soft_wrap=True)
-    colour = "red" if found.slower is not None else "green"
-    console.print(coloured(colour, found.summary()), soft_wrap=True)
-    return found
+    colour = "red" if comparison.slower is not None else "green"
+    console.print(coloured(colour, comparison.summary()), soft_wrap=True)
+    return comparison

@@ -77,12 +77,12 @@ class AuditResult(Contract):
         """`1 version of 9 with findings: 2 NoLongerAllowed`."""
         kinds = Counter(
             failure.kind
-            for found in (self.findings, *(tuple(f for _, f in v.all_findings()) for v in self.versions))
-            for failure in found
+            for findings in (self.findings, *(tuple(f for _, f in v.all_findings()) for v in self.versions))
+            for failure in findings
         )
         wrong = sum(bool(version.all_findings()) for version in self.versions)
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        return f"{wrong} of {len(self.versions)} versions with findings" + (f": {told}" if told else "")
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return f"{wrong} of {len(self.versions)} versions with findings" + (f": {counts}" if counts else "")
 
     @property
     def clean(self) -> bool:

@@ -85,10 +85,10 @@ class Target(Contract):
     def described(self) -> str:
         """The backend with its options, for people: `tensorrt (builder_optimization_level: 5)`."""
         stated = {**dict(sorted(self.options.items())), **({"arithmetic": self.arithmetic} if self.arithmetic else {})}
-        told = ", ".join(
+        options = ", ".join(
             f"{name}: {' '.join(value) if isinstance(value, tuple) else value}" for name, value in stated.items()
         )
-        return f"{self.backend} ({told})" if told else self.backend
+        return f"{self.backend} ({options})" if options else self.backend
 
 
 def slot_of(target: str, arithmetic: Arithmetic | None) -> str:

@@ -49,8 +49,8 @@ class Layers(Contract):
 
     def graph_counts(self) -> dict[Precision, int]:
         """Compute nodes of the typed graph by precision, zeros included: what `Attestation.graph` must be."""
-        found = Counter(node.precision for node in self.graph)
-        return {precision: found[precision] for precision in Precision}
+        counts = Counter(node.precision for node in self.graph)
+        return {precision: counts[precision] for precision in Precision}
 
     def executed(self) -> dict[Execution, int]:
         """Kernels that compute, by type: what `Attestation.executed` must be; empty when none is known."""

@@ -41,9 +41,9 @@ class Failure(Contract):
 
 def failure_of(error: BaseException) -> Failure:
     """An error as data, without secrets. One that is none of Regiolect's own says so and keeps what else it says."""
-    told = {name: getattr(error, name, None) for name in ("expected", "found", "remedy")}
-    texts = {name: _text(value) for name, value in told.items() if isinstance(value, str)}
-    if texts.keys() == told.keys():
+    parts = {name: getattr(error, name, None) for name in ("expected", "found", "remedy")}
+    texts = {name: _text(value) for name, value in parts.items() if isinstance(value, str)}
+    if texts.keys() == parts.keys():
         return Failure(kind=type(error).__name__, **texts)
     return Failure(
         kind=type(error).__name__,
@@ -53,9 +53,9 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
-def _text(found: str) -> str:
+def _text(message: str) -> str:
     """A message that can be written anywhere: half a character, as JSON can hold it, is told by its number."""
-    return redacted(found).encode(errors="backslashreplace").decode()
+    return redacted(message).encode(errors="backslashreplace").decode()
 
 
 class RegionOutcome(Contract):

@@ -121,5 +121,5 @@ class TuningJournal(Contract):
         return self
 
     def _is_default(self, place: int, *, control: bool) -> bool:
-        found = self.candidates[place]
-        return not found.configuration and found.batch == self.default_batch and found.control is control
+        candidate = self.candidates[place]
+        return not candidate.configuration and candidate.batch == self.default_batch and candidate.control is control

@@ -53,23 +53,23 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
     yield from Check("home", partial(project.home, settings)).findings()
     yield from Check("signing key", partial(signing.keys, settings)).findings()
     book: PolicyBook | None = None
-    known: tuple[RegionPolicy, ...] = ()
+    usable: tuple[RegionPolicy, ...] = ()
     try:
         book = PolicyBook(settings.policies)
-        known = project.usable_policies(book)
+        usable = project.usable_policies(book)
     except PolicyError as error:
         yield told("policies", error)
     if book is not None:
         yield from Check("policies", partial(project.policies, book)).findings()
         yield from Check("regions", partial(project.named_regions, book, regions or ())).findings()
-    yield from _backends(settings, known)
-    yield from _models(settings, known)
+    yield from _backends(settings, usable)
+    yield from _models(settings, usable)
     present = book.regions() if book is not None else ()
     looked_at = [region for region in regions or present if region in present]
     yield from _stores(settings, looked_at, read_only=bool(regions))
     yield from Check("registry", partial(places.registry, settings), 30).findings()
     yield from Check("on pools", partial(places.shared_by_machines, settings)).findings()
-    yield from _prefect(settings, book if book is not None and len(known) == len(present) else None)
+    yield from _prefect(settings, book if book is not None and len(usable) == len(present) else None)
     servers = partial(places.local_servers, settings, dict(os.environ))
     yield from Check("local servers", servers).findings()
     if find_spec("psutil") is not None:
@@ -77,20 +77,20 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
     yield from _clocks(settings, on_s3)
 
 
-def _backends(settings: Settings, known: Sequence[RegionPolicy]) -> Iterator[Finding]:
+def _backends(settings: Settings, usable: Sequence[RegionPolicy]) -> Iterator[Finding]:
     for name in catalog.names():
-        targets = sorted({target.name for policy in known for target in policy.targets if target.backend == name})
+        targets = sorted({target.name for policy in usable for target in policy.targets if target.backend == name})
         if targets:
             look = partial(installation.backends, {name: targets}, elsewhere=settings.on_pools)
             yield from Check(f"backend {name}", look, 60).findings()
 
 
-def _models(settings: Settings, known: Sequence[RegionPolicy]) -> Iterator[Finding]:
+def _models(settings: Settings, usable: Sequence[RegionPolicy]) -> Iterator[Finding]:
     addresses = settings.known_models()
     if not addresses:
         yield from Check("models", project.no_models).findings()
     for address in addresses:
-        yield from Check(f"model {address}", partial(project.model, address, known), 60).findings()
+        yield from Check(f"model {address}", partial(project.model, address, usable), 60).findings()
 
 
 def _stores(settings: Settings, regions: Sequence[str], *, read_only: bool) -> Iterator[Finding]:

@@ -76,13 +76,13 @@ class Check:
 
     def findings(self) -> Iterator[Finding]:
         """What there is to say, within `seconds`."""
-        found: list[Finding] = []
+        findings: list[Finding] = []
         # A daemon, so that a server that never answers does not keep the process either.
-        thread = threading.Thread(target=copy_context().run, args=(self._look, found), name=self.name, daemon=True)
+        thread = threading.Thread(target=copy_context().run, args=(self._look, findings), name=self.name, daemon=True)
         thread.start()
         thread.join(self.seconds)
         hangs = thread.is_alive()
-        yield from tuple(found)
+        yield from tuple(findings)
         if hangs:
             yield wrong(
                 self.name,
@@ -91,12 +91,12 @@ class Check:
                 remedy="see whether what it talks to is overloaded or behind a firewall that drops its packets",
             )
 
-    def _look(self, found: list[Finding]) -> None:
+    def _look(self, findings: list[Finding]) -> None:
         try:
             for finding in self._named():
-                found.append(finding)
+                findings.append(finding)
         except RegiolectError as error:
-            found.append(told(self.name, error))
+            findings.append(told(self.name, error))
 
     def _named(self) -> Iterator[Finding]:
         try:

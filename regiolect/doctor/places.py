@@ -91,12 +91,12 @@ def _store(name: str, place: str, store: Store, *, read_only: bool) -> Iterator[
     probe = Probe(machine=platform.node(), written=datetime.now(UTC), code=own_code())
     if not read_only:
         store.put_record(PROBES, key, probe)
-    found = store.get_record(PROBES, key, Probe)
+    read_back = store.get_record(PROBES, key, Probe)
     # A second doctor on this machine may have written in between.
-    if not read_only and (found is None or found.written < probe.written):
+    if not read_only and (read_back is None or read_back.written < probe.written):
         raise StorageError(
             expected=f"to read back from {place} what was just written",
-            found="nothing" if found is None else f"what was written at {found.written:%H:%M:%S}, before",
+            found="nothing" if read_back is None else f"what was written at {read_back.written:%H:%M:%S}, before",
             remedy="choose a store that shows a write to its next reader, as S3 does; look at caches in front of it",
         )
     what = "opened and read" if read_only else "written and read back"
@@ -166,12 +166,12 @@ def clock(server: str, url: str) -> Iterator[Finding]:
     Whether the server answers at all is another check's matter: nothing is said if not.
     """
     before = datetime.now(UTC)
-    said = _date(url)
+    theirs = _date(url)
     after = datetime.now(UTC)
-    if said is None:
+    if theirs is None:
         return
     # Told in whole seconds, rounded down.
-    off = (before + (after - before) / 2 - said - timedelta(seconds=0.5)).total_seconds()
+    off = (before + (after - before) / 2 - theirs - timedelta(seconds=0.5)).total_seconds()
     name, expected = f"clock, {server}", f"a clock within {CLOCK_SECONDS} s of the one of {server}"
     if abs(off) <= CLOCK_SECONDS:
         yield ok(name, expected, f"within {max(1, round(abs(off)))} s of {server}")
@@ -181,7 +181,7 @@ def clock(server: str, url: str) -> Iterator[Finding]:
         name,
         expected,
         found=f"this machine's is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}: {after:%Y-%m-%d %H:%M:%S} UTC "
-        f"against {said:%Y-%m-%d %H:%M:%S} UTC{refuses}",
+        f"against {theirs:%Y-%m-%d %H:%M:%S} UTC{refuses}",
         remedy="compare both with a third, and set the one that is off, for example: timedatectl set-ntp true",
     )
 
@@ -191,9 +191,9 @@ def local_servers(settings: Settings, environment: dict[str, str]) -> Iterator[F
     servers = LocalServers(settings.home, settings.policies)
     if not (servers.root / "state.json").exists():
         return
-    known = [server for server in servers.status() if server.address is not None]
-    names = ", ".join(server.name for server in known)
-    down = [f"{server.name}: {server.problem}" for server in known if server.problem is not None]
+    running = [server for server in servers.status() if server.address is not None]
+    names = ", ".join(server.name for server in running)
+    down = [f"{server.name}: {server.problem}" for server in running if server.problem is not None]
     used = {name: value for name, value in servers.environment().items() if name.endswith(("_URL", "_URI"))}
     elsewhere = [name for name, value in used.items() if environment.get(name) != value]
     expected = f"{names}, which `regiolect up` started, to answer"
@@ -236,10 +236,10 @@ def temporary_servers() -> Iterator[Finding]:
 def _date(url: str) -> datetime | None:
     headers, _ = _answer(url, 0)
     try:
-        said = parsedate_to_datetime(headers.get("Date") or "")
+        date = parsedate_to_datetime(headers.get("Date") or "")
     except ValueError:
         return None
-    return said if said.tzinfo is not None else said.replace(tzinfo=UTC)
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _mlflow_login() -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.errors import InvalidModelSpec, RegiolectError
 from regiolect.host.room import LEAST_FREE
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.settings import Settings
 
@@ -45,13 +45,13 @@ def named_regions(book: PolicyBook, regions: Sequence[str]) -> Iterator[Finding]
 
 def usable_policies(book: PolicyBook) -> tuple[RegionPolicy, ...]:
     """Those that can be read."""
-    found = []
+    usable = []
     for region in book.regions():
         try:
-            found.append(book.load(region))
+            usable.append(book.load(region))
         except (RegiolectError, OSError):
             continue
-    return tuple(found)
+    return tuple(usable)
 
 
 def no_models() -> Iterator[Finding]:
@@ -63,17 +63,17 @@ def no_models() -> Iterator[Finding]:
     )
 
 
-def model(address: str, known: Sequence[RegionPolicy]) -> Iterator[Finding]:
+def model(address: str, usable: Sequence[RegionPolicy]) -> Iterator[Finding]:
     """Whether a model's spec loads, and fits the policies of the regions that it has data of.
 
     Raises:
         UnknownModel, InvalidModelSpec: it does not load.
     """
     name, spec = f"model {address}", load_model_spec(address)
-    wanted = {policy.region: policy for policy in known}
+    wanted = {policy.region: policy for policy in usable}
     both = sorted(spec.data.keys() & wanted.keys())
     expected = f"a ModelSpec at {address} with data of a region that has a policy"
-    if known and not both:
+    if usable and not both:
         yield wrong(
             name,
             expected,

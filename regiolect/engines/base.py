@@ -150,11 +150,11 @@ class Backend(Library, ABC):
             here = dict(self.fingerprint())
         except BackendUnavailable as error:
             return (self._lacking(artifact, self._no_software(error.found)),)
-        told = {"backend": self.name, **artifact.fingerprint, "version": artifact.backend_version}
+        built_on = {"backend": self.name, **artifact.fingerprint, "version": artifact.backend_version}
         differing = tuple(
             Misfit(what=name, engine=theirs, host=ours, blocks=name in self.binding)
-            for name in dict.fromkeys([*told, *here])
-            for theirs, ours in [(told.get(name, UNKNOWN), here.get(name, UNKNOWN))]
+            for name in dict.fromkeys([*built_on, *here])
+            for theirs, ours in [(built_on.get(name, UNKNOWN), here.get(name, UNKNOWN))]
             if theirs != ours or theirs == UNKNOWN
         )
         obstacle = self.obstacle()

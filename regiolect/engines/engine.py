@@ -175,13 +175,13 @@ def excerpt(message: object, most: int = 600) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def remedy_for(told: object, otherwise: str) -> str:
+def remedy_for(message: object, otherwise: str) -> str:
     """What to do about a vendor's message or error: `otherwise`, unless memory ran out or a GPU cannot be used."""
-    if isinstance(told, MemoryError) or _NO_MEMORY.search(str(told)):
+    if isinstance(message, MemoryError) or _NO_MEMORY.search(str(message)):
         return (
             "free memory: end what else is using it (`nvidia-smi` lists what is on a GPU), or state a smaller `batch` "
             "in the region's policy"
         )
-    if _NO_DEVICE.search(str(told)):
+    if _NO_DEVICE.search(str(message)):
         return "look at `nvidia-smi` and at the kernel's log, then start this process again"
     return otherwise

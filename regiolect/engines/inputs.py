@@ -69,15 +69,15 @@ def rows_in(specs: Sequence[TensorSpec], given: Mapping[str, tuple[int, ...]]) -
     sizes: dict[str, int] = {}
     batch = specs[0].shape[0]
     for spec in specs:
-        shape, found = (batch, *spec.shape[1:]), given[spec.name]
-        if len(found) != len(shape) or any(
+        shape, given_shape = (batch, *spec.shape[1:]), given[spec.name]
+        if len(given_shape) != len(shape) or any(
             (sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted) != size
-            for wanted, size in zip(shape, found, strict=True)
+            for wanted, size in zip(shape, given_shape, strict=True)
         ):
-            known = tuple(sizes.get(wanted, wanted) if isinstance(wanted, str) else wanted for wanted in shape)
+            known_sizes = tuple(sizes.get(wanted, wanted) if isinstance(wanted, str) else wanted for wanted in shape)
             raise InvalidSamples(
-                expected=f"input {spec.name!r} of shape {shape}" + (f", here {known}" if sizes else ""),
-                found=f"shape {found}",
+                expected=f"input {spec.name!r} of shape {shape}" + (f", here {known_sizes}" if sizes else ""),
+                found=f"shape {given_shape}",
                 remedy="resize or crop the samples to the model's input before running it",
             )
     return given[names[0]][0]

@@ -37,10 +37,10 @@ class Library:
         Raises:
             BackendUnavailable: it is not installed.
         """
-        found = _installed(self.distribution, *self.carried_by, *self.builds_with)
-        if found is None:
+        distribution = _installed(self.distribution, *self.carried_by, *self.builds_with)
+        if distribution is None:
             raise self._unavailable("it is not installed")
-        return importlib.metadata.version(found)
+        return importlib.metadata.version(distribution)
 
     @final
     def carrier(self) -> str:

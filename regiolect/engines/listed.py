@@ -59,32 +59,32 @@ def class_of(name: str) -> type[Any]:
             remedy=f"pip uninstall {carriers[-1]}, or another of them",
         )
     try:
-        found: type[Any] = points[0].load()
+        kind: type[Any] = points[0].load()
     except (ImportError, AttributeError, OSError, SyntaxError) as error:
         raise BackendUnavailable(
             expected=f"the backend {name!r} at {points[0].value}, as the distribution {carriers[0]} says",
             found=f"{error} ({type(error).__name__})",
             remedy=f"install a {carriers[0]} that fits this version of Regiolect, or pip uninstall {carriers[0]}",
         ) from error
-    if getattr(found, "name", None) != name:
+    if getattr(kind, "name", None) != name:
         raise BackendUnavailable(
             expected=f"a subclass of regiolect.engines.base.Backend whose `name` is {name!r}, at {points[0].value}",
-            found=f"{found!r} with the name {getattr(found, 'name', None)!r}",
+            found=f"{kind!r} with the name {getattr(kind, 'name', None)!r}",
             remedy=f"mend the entry point {name!r} of the distribution {carriers[0]}, or `name` of its class",
         )
-    return found
+    return kind
 
 
 def anywhere(besides: str = "") -> tuple[str, ...]:
     """Backends whose engines need no device of their own, but for `besides`: every machine with their library runs
     them."""
-    found = []
+    usable = []
     for name in names():
         # What cannot be used is no advice.
         with suppress(BackendUnavailable):
             if name != besides and getattr(class_of(name), "anywhere", False):
-                found.append(name)
-    return tuple(found)
+                usable.append(name)
+    return tuple(usable)
 
 
 def elsewhere(besides: str = "") -> str:
@@ -95,8 +95,10 @@ def elsewhere(besides: str = "") -> str:
 def brought_by(name: str) -> Mapping[str, str]:
     """The distribution and version that bring a backend, as an entry of its fingerprint: engines may depend on its code
     as well as on the vendor's. Empty for one of OWN, whose code is Regiolect's."""
-    told = [f"{point.dist.name} {point.dist.version}" for point in _brought().get(name, ()) if point.dist is not None]
-    return {"brought by": ", ".join(told)} if told and name not in OWN else {}
+    distributions = [
+        f"{point.dist.name} {point.dist.version}" for point in _brought().get(name, ()) if point.dist is not None
+    ]
+    return {"brought by": ", ".join(distributions)} if distributions and name not in OWN else {}
 
 
 @functools.cache
@@ -105,7 +107,7 @@ def _brought() -> Mapping[str, tuple[EntryPoint, ...]]:
     # Slow to import, and a command's help names the default alone.
     from importlib.metadata import entry_points
 
-    found: dict[str, tuple[EntryPoint, ...]] = {}
+    points: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=GROUP):
-        found[point.name] = (*found.get(point.name, ()), point)
-    return found
+        points[point.name] = (*points.get(point.name, ()), point)
+    return points

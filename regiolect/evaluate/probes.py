@@ -27,13 +27,13 @@ _CELLS: Sequence[int | None] = (2, 8, None)
 _LEVELS = 97
 
 
-def keep_probes(engine: Engine, model: ExportedModel, seen: Arrays, store: Store) -> Blob | None:
+def keep_probes(engine: Engine, model: ExportedModel, samples: Arrays, store: Store) -> Blob | None:
     """Ask a loaded engine and its reference, and keep what it takes to ask the engine again elsewhere.
 
     Args:
         engine: the engine that is judged.
         model: the exported model that it was built from, whose reference gives the tolerances.
-        seen: preprocessed samples; of an input that the graph does not quantize as it comes, they tell the range.
+        samples: preprocessed samples; of an input that the graph does not quantize as it comes, they tell the range.
         store: where the graph lies, and the probes will.
 
     Returns:
@@ -47,7 +47,7 @@ def keep_probes(engine: Engine, model: ExportedModel, seen: Arrays, store: Store
     if not traits(request.precision).by_arithmetic:
         return None
     quantized = quantized_ranges(store.path_of(request.graph))
-    ranges = {name: quantized.get(name, (float(array.min()), float(array.max()))) for name, array in seen.items()}
+    ranges = {name: quantized.get(name, (float(array.min()), float(array.max()))) for name, array in samples.items()}
     inputs = probe_inputs(request, ranges)
     answers = kept_values(engine.run_many(inputs))
     reference = kept_values(reference_outputs(model, inputs, store))
@@ -80,7 +80,7 @@ def quantized_ranges(graph: Path) -> dict[str, Range]:
 
     from regiolect.graphs import protos
 
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     body = protos.load(graph).graph
     held = protos.constants(body)
     came_from = {value.name: value.name for value in body.input}
@@ -96,8 +96,8 @@ def quantized_ranges(graph: Path) -> dict[str, Range]:
                 zero_point = zero[0] if zero else np.uint8(0)
                 limits = np.iinfo(zero_point.dtype)
                 ends = [(int(end) - int(zero_point.item())) * float(scale.item()) for end in (limits.min, limits.max)]
-                found[start] = (ends[0], ends[1])
-    return found
+                ranges[start] = (ends[0], ends[1])
+    return ranges
 
 
 def probe_inputs(request: BuildRequest, ranges: dict[str, Range]) -> dict[str, NDArray[np.float32]]:

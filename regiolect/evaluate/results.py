@@ -77,8 +77,8 @@ class PairedResults:
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow((*COLUMNS, *self.columns))
-        told = (column.tolist() for column in self.columns.values())
-        writer.writerows(zip(self.sample_ids, _written(self.reference), _written(self.engine), *told, strict=True))
+        cells = (column.tolist() for column in self.columns.values())
+        writer.writerows(zip(self.sample_ids, _written(self.reference), _written(self.engine), *cells, strict=True))
         return buffer.getvalue().encode()
 
     @classmethod
@@ -104,11 +104,11 @@ class PairedResults:
                 found=cannot_read(error),
                 remedy="run the evaluation again; results are not to be edited",
             ) from error
-        told = {name: np.array(column, np.str_) for name, column in zip(more, sliced, strict=True)}
-        found = cls(sample_ids=tuple(ids), reference=scores[0], engine=scores[1], columns=told)
+        slices = {name: np.array(column, np.str_) for name, column in zip(more, sliced, strict=True)}
+        results = cls(sample_ids=tuple(ids), reference=scores[0], engine=scores[1], columns=slices)
         # What was read need not be written again to be told from other results.
-        found.__dict__["digest"] = digest_bytes(data)
-        return found
+        results.__dict__["digest"] = digest_bytes(data)
+        return results
 
 
 def require_own_scores(whose: str, parts: Sequence[NDArray[Any]]) -> None:

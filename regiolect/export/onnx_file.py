@@ -100,7 +100,7 @@ def _parse(path: Path) -> ModelProto:
 def _load_external_data(spec: ModelSpec, path: Path, model: ModelProto) -> int:
     """Bring external weights into the graph; returns the bytes of their files."""
     folder = path.parent.resolve()
-    known = {source.resolve() for source in spec.sources}
+    listed = {source.resolve() for source in spec.sources}
     files: set[Path] = set()
     for tensor in _tensors(model):
         if not uses_external_data(tensor):
@@ -115,7 +115,7 @@ def _load_external_data(spec: ModelSpec, path: Path, model: ModelProto) -> int:
         wanted = int(entries.get("offset", 0)) + int(entries.get("length", _tensor_bytes(tensor)))
         if file.stat().st_size < wanted:
             raise _invalid(path, f"{file.stat().st_size} of at least {wanted} bytes in {file}")
-        if file not in known:
+        if file not in listed:
             raise InvalidModelSpec(
                 expected=f"the weights file {file} in `sources` of {spec.name!r}",
                 found="it is not there",
@@ -177,12 +177,12 @@ def _upgrade(path: Path, model: ModelProto) -> ModelProto:
 def _fixed_batch(spec: ModelSpec, model: ModelProto) -> int | None:
     """The batch size if the spec's inputs all have one fixed first dimension in the file, else None."""
     wanted = {tensor.name for tensor in spec.inputs}
-    found = set()
+    sizes = set()
     for value in model.graph.input:
         dimensions = value.type.tensor_type.shape.dim
         if value.name in wanted and dimensions:
-            found.add(dimensions[0].dim_value if dimensions[0].HasField("dim_value") else None)
-    return found.pop() if len(found) == 1 else None
+            sizes.add(dimensions[0].dim_value if dimensions[0].HasField("dim_value") else None)
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _padded(run: Runner, size: int) -> Runner:

@@ -53,7 +53,7 @@ def prepare(spec: ModelSpec, samples: Samples) -> Batch:
 
 def _check_input(tensor: TensorSpec, array: NDArray[Any]) -> None:
     fits = len(array.shape) == len(tensor.shape) and all(
-        isinstance(wanted, str) or wanted == found for wanted, found in zip(tensor.shape, array.shape, strict=True)
+        isinstance(wanted, str) or wanted == size for wanted, size in zip(tensor.shape, array.shape, strict=True)
     )
     if not fits:
         raise InvalidSamples(
@@ -123,8 +123,10 @@ def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> 
     for index in _chunks(len(batch.ids)):
         rows = batch.rows(index)
         ids = [batch.ids[row] for row in index]
-        found = np.max([_differences(spec, ids, *pair) for pair in _paired(spec, reference(rows), graph(rows))], axis=0)
-        np.maximum.at(errors, np.asarray(index), found)
+        differences = np.max(
+            [_differences(spec, ids, *pair) for pair in _paired(spec, reference(rows), graph(rows))], axis=0
+        )
+        np.maximum.at(errors, np.asarray(index), differences)
     worst = int(np.argmax(errors))
     if not errors[worst] <= spec.parity_tolerance:
         raise ParityFailed(
@@ -148,28 +150,29 @@ def _chunks(count: int) -> list[list[int]]:
 
 
 def _paired(
-    spec: ModelSpec, expected: list[NDArray[Any]], found: list[NDArray[Any]]
+    spec: ModelSpec, expected: list[NDArray[Any]], converted: list[NDArray[Any]]
 ) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
-    return list(zip(spec.outputs, expected, found, strict=True))
+    return list(zip(spec.outputs, expected, converted, strict=True))
 
 
 def _differences(
-    spec: ModelSpec, ids: Sequence[str], output: str, expected: NDArray[Any], found: NDArray[Any]
+    spec: ModelSpec, ids: Sequence[str], output: str, expected: NDArray[Any], converted: NDArray[Any]
 ) -> NDArray[np.float64]:
-    if expected.shape != found.shape or len(found.shape) == 0 or len(found) != len(ids):
+    if expected.shape != converted.shape or len(converted.shape) == 0 or len(converted) != len(ids):
         raise ParityFailed(
             expected=f"output {output!r} of {spec.name!r} with one row per sample, {len(ids)} here",
-            found=f"shape {expected.shape} from the source, {found.shape} from its ONNX graph, at sample {ids[0]!r}",
+            found=f"shape {expected.shape} from the source, {converted.shape} from its ONNX graph, at sample "
+            f"{ids[0]!r}",
             remedy="keep the batch as first dimension of every output, and let no output depend on the batch size",
         )
-    broken = ~(np.isfinite(expected) & np.isfinite(found)).reshape(len(ids), -1).all(axis=1)
+    broken = ~(np.isfinite(expected) & np.isfinite(converted)).reshape(len(ids), -1).all(axis=1)
     if broken.any():
         raise ParityFailed(
             expected=f"finite values in output {output!r} of {spec.name!r}",
             found=f"NaN or infinity on sample {ids[int(np.argmax(broken))]!r}",
             remedy="check the model's weights and the preprocessing in its ModelSpec",
         )
-    difference = np.abs(expected.astype(np.float64) - found.astype(np.float64)).reshape(len(ids), -1)
+    difference = np.abs(expected.astype(np.float64) - converted.astype(np.float64)).reshape(len(ids), -1)
     return np.asarray(difference.max(axis=1, initial=0.0), np.float64)
 
 

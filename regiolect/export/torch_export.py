@@ -54,8 +54,8 @@ def load_module(spec: ModelSpec) -> torch.nn.Module:
 def _refuse_swapped_inputs(spec: ModelSpec, module: torch.nn.Module) -> None:
     parameters = list(inspect.signature(module.forward).parameters)
     names = [tensor.name for tensor in spec.inputs]
-    known = [parameters.index(name) for name in names if name in parameters]
-    if known != sorted(known):
+    places = [parameters.index(name) for name in names if name in parameters]
+    if places != sorted(places):
         raise InvalidModelSpec(
             expected=f"the inputs of {spec.name!r} in the order of forward({', '.join(parameters)})",
             found=", ".join(names),

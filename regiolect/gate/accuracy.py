@@ -48,17 +48,17 @@ class Bounded:
         bound = f"at most {self.upper:.{digits}f}"
         if self.verdict is Decision.FAILED:
             bound = f"at least {self.lower:.{digits}f}"
-        said = f"loss {self.loss:.{digits}f} {UNITS[rule.unit]} ({losses.told()}), "
-        return f"{said}{bound} at {100 * rule.confidence:g} %, limit {self.limit:g}"
+        measured = f"loss {self.loss:.{digits}f} {UNITS[rule.unit]} ({losses.told()}), "
+        return f"{measured}{bound} at {100 * rule.confidence:g} %, limit {self.limit:g}"
 
 
-def accuracy_ruling(rule: AccuracyLimit, losses: Losses, found: Bounded) -> Ruling:
+def accuracy_ruling(rule: AccuracyLimit, losses: Losses, bounded: Bounded) -> Ruling:
     """What the limit says of the loss; an inconclusive answer tells how many samples it would take."""
-    said = f"{rule.metric}: {found.told(rule, losses)}"
-    if found.verdict is not Decision.INCONCLUSIVE:
-        return Ruling("accuracy", found.verdict, said)
-    needed, why = more_samples(rule, losses, found.limit)
-    return Ruling("accuracy", Decision.INCONCLUSIVE, f"{said}, so inconclusive{why}", needed)
+    reason = f"{rule.metric}: {bounded.told(rule, losses)}"
+    if bounded.verdict is not Decision.INCONCLUSIVE:
+        return Ruling("accuracy", bounded.verdict, reason)
+    needed, why = more_samples(rule, losses, bounded.limit)
+    return Ruling("accuracy", Decision.INCONCLUSIVE, f"{reason}, so inconclusive{why}", needed)
 
 
 def least_ruling(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, list[Ruling]]:
@@ -75,12 +75,12 @@ def least_ruling(rule: AccuracyLimit, losses: Losses) -> tuple[float | None, lis
         verdict = Decision.APPROVED
     elif upper < rule.least:
         verdict, bound = Decision.FAILED, f"at most {upper:.4f}"
-    said = (
+    reason = (
         f"least: scores {losses.engine_score:.4f} on {losses.samples:,} samples, {bound} at "
         f"{100 * rule.confidence:g} %, the policy asks for at least {rule.least:g}"
     )
     held = ", so inconclusive" if verdict is Decision.INCONCLUSIVE else ""
-    return lower, [Ruling("least", verdict, f"{said}{held}")]
+    return lower, [Ruling("least", verdict, f"{reason}{held}")]
 
 
 def more_samples(rule: AccuracyLimit, losses: Losses, limit: float) -> tuple[int | None, str]:
@@ -88,12 +88,12 @@ def more_samples(rule: AccuracyLimit, losses: Losses, limit: float) -> tuple[int
     sure, have = f"{100 * rule.confidence:g} %", losses.samples
     needed = losses.needed(limit / 100, rule.unit, rule.confidence)
     least = fewest(limit / 100, rule.unit, losses, rule.confidence)
-    said = ""
+    why = ""
     if least > have:
         at_least = "about" if rule.unit is LossUnit.RELATIVE_PERCENT else "at least"
-        said = f"; {limit:g} {UNITS[rule.unit]} at {sure} needs {at_least} {least:,} samples, have {have:,}"
+        why = f"; {limit:g} {UNITS[rule.unit]} at {sure} needs {at_least} {least:,} samples, have {have:,}"
     if needed is None:
-        said += "; at the loss seen no number of samples would approve"
+        why += "; at the loss seen no number of samples would approve"
     elif losses.differ:
-        said += f"; about {needed:,} samples are needed at the disagreement seen, have {have:,}"
-    return needed, said
+        why += f"; about {needed:,} samples are needed at the disagreement seen, have {have:,}"
+    return needed, why

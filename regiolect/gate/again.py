@@ -20,20 +20,20 @@ def require_reproduced(approved: ApprovedEngine, policy: RegionPolicy, rows: Pai
         GateRefused, InvalidResults: the evidence does not belong together.
     """
     again = decide_gate(approved.engine, policy, approved.attestation, approved.evaluation, rows)
-    told, found = _figures(approved.decision), _figures(again)
+    kept, reproduced = _figures(approved.decision), _figures(again)
     # A figure that one of them lacks is a difference as well: a floor that the policy states and nobody judged.
-    for name in dict.fromkeys([*told, *found]):
-        if not _same(told.get(name), found.get(name)):
+    for name in dict.fromkeys([*kept, *reproduced]):
+        if not _same(kept.get(name), reproduced.get(name)):
             raise DecisionNotReproduced(
-                expected=f"{name} {found.get(name)} from the {len(rows):,} per-sample results",
-                found=f"{told.get(name)} in the decision",
+                expected=f"{name} {reproduced.get(name)} from the {len(rows):,} per-sample results",
+                found=f"{kept.get(name)} in the decision",
                 remedy="do not serve this engine; build and judge it anew: regiolect run MODEL --force",
             )
 
 
 def _figures(decision: GateDecision) -> dict[str, object]:
-    told = decision.model_dump(mode="json", exclude={"reasons"})
-    return {name: told[name] for name in GateDecision.model_fields if name in told}
+    figures = decision.model_dump(mode="json", exclude={"reasons"})
+    return {name: figures[name] for name in GateDecision.model_fields if name in figures}
 
 
 def _same(one: object, other: object) -> bool:

@@ -51,13 +51,13 @@ def judge_against(
         PairedResults(new.sample_ids, _in_order(served, new.sample_ids), new.engine), rule.metric
     ).whole()
     limit = rule.regression_limit
-    found = None
+    bounded = None
     if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
         verdict: Verdict = Decision.APPROVED
-        said = f"{champion} scores 0 on all {losses.samples:,} samples: nothing can be lost"
+        reason = f"{champion} scores 0 on all {losses.samples:,} samples: nothing can be lost"
     else:
-        found = Bounded.of(losses, rule, limit)
-        verdict, said = found.verdict, found.told(rule, losses)
+        bounded = Bounded.of(losses, rule, limit)
+        verdict, reason = bounded.verdict, bounded.told(rule, losses)
     held = ", so inconclusive" if verdict is Decision.INCONCLUSIVE else ""
     place = f" (its engine of {elsewhere})" if elsewhere else ""
     run = ", which was run again on today's gate set" if again else ""
@@ -74,10 +74,10 @@ def judge_against(
             "limit": limit,
             "confidence": rule.confidence,
             "samples": losses.samples,
-            "loss": found.loss if found else None,
-            "loss_lower": found.lower if found else None,
-            "loss_upper": found.upper if found else None,
-            "reason": f"against {champion}{place}{run}: {said}{held}",
+            "loss": bounded.loss if bounded else None,
+            "loss_lower": bounded.lower if bounded else None,
+            "loss_upper": bounded.upper if bounded else None,
+            "reason": f"against {champion}{place}{run}: {reason}{held}",
         }
     )
 

@@ -130,8 +130,8 @@ def _needed(rulings: Sequence[Ruling]) -> int | None:
         for ruling in rulings
         if ruling.rule in ("accuracy", "samples", "slices") and ruling.verdict is not Decision.APPROVED
     ]
-    known = [needed for needed in held if needed is not None]
-    return max(known) if known and len(known) == len(held) else None
+    counts = [needed for needed in held if needed is not None]
+    return max(counts) if counts and len(counts) == len(held) else None
 
 
 def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attestation) -> list[Ruling]:
@@ -157,8 +157,8 @@ def _precision(engine: EngineArtifact, policy: RegionPolicy, attestation: Attest
                 Ruling("precision", Decision.FAILED, f"precision: the {does} {nodes} in {kind}, {' and '.join(faults)}")
             )
     if not wider_or_equal(built, floor):
-        said = f"precision: the engine was built as {built}, coarser than the policy's {floor}"
-        wrong.append(Ruling("precision", Decision.FAILED, said))
+        reason = f"precision: the engine was built as {built}, coarser than the policy's {floor}"
+        wrong.append(Ruling("precision", Decision.FAILED, reason))
     return wrong or [
         Ruling(
             "precision",
@@ -221,15 +221,15 @@ def _check_results(
             found=f"metric {evaluation.metric!r}",
             remedy=again,
         )
-    for name, told, scores in (
+    for name, stated, scores in (
         ("reference_score", evaluation.reference_score, rows.reference),
         ("engine_score", evaluation.engine_score, rows.engine),
     ):
-        seen = float(scores.mean())
-        if not abs(told - seen) <= 1e-9:
+        mean = float(scores.mean())
+        if not abs(stated - mean) <= 1e-9:
             raise InvalidResults(
-                expected=f"{name} {seen:.6f}, the mean of the per-sample results",
-                found=f"{told:.6f}",
+                expected=f"{name} {mean:.6f}, the mean of the per-sample results",
+                found=f"{stated:.6f}",
                 remedy=again,
             )
     digest = rows.digest

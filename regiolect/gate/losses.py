@@ -97,16 +97,16 @@ class Scores:
 
     def needed(self, limit: float, unit: LossUnit, confidence: float) -> int | None:
         """About how many samples like these would prove the loss to be at most `limit`, a fraction; None if none."""
-        seen = self.loss(unit)
-        if seen >= limit:
+        loss = self.loss(unit)
+        if loss >= limit:
             return None
-        about = samples_for(self.upper(unit, confidence) - seen, self.samples, limit - seen, confidence)
+        about = samples_for(self.upper(unit, confidence) - loss, self.samples, limit - loss, confidence)
         return max(about, self.samples + 1)
 
     def elsewhere(self, samples: int, unit: LossUnit, confidence: float) -> float:
         """About the upper bound on another number of samples like these."""
-        seen = self.loss(unit)
-        return seen + width_elsewhere(self.upper(unit, confidence) - seen, self.samples, samples, confidence)
+        loss = self.loss(unit)
+        return loss + width_elsewhere(self.upper(unit, confidence) - loss, self.samples, samples, confidence)
 
     def told(self) -> str:
         """`0.9312 against 0.9330, 12 lower and 5 higher of 2,000`."""

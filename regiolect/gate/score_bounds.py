@@ -159,19 +159,19 @@ class Game:
                 return True
         return False
 
-    def bound(self, seen: float, most: float, reaches: Callable[[float], bool], slack: float = SLACK) -> float:
-        """The smallest loss from `seen` on that `reaches`, `most` if none below it does; a little more with `slack`."""
-        if seen >= most or reaches(seen):
-            return min(seen, most)
+    def bound(self, least: float, most: float, reaches: Callable[[float], bool], slack: float = SLACK) -> float:
+        """The smallest loss from `least` on that `reaches`, `most` if none below does; a little more with `slack`."""
+        if least >= most or reaches(least):
+            return min(least, most)
         n = len(self.lost)
         step = self.target / n + math.sqrt(self.target * float(self.variance[-1]) / n)
-        low, high = seen, seen + step
+        low, high = least, least + step
         while high < most and not reaches(high):
             step *= 2
             low, high = high, high + step
         if high >= most:
             high = most
-        while high - low > slack * (high - seen):
+        while high - low > slack * (high - least):
             middle = (low + high) / 2
             if not low < middle < high:
                 # Neighbours: no number lies between them.

@@ -84,16 +84,16 @@ def judge_slices(rule: AccuracyLimit, rows: PairedResults, evidence: Evidence) -
     if slices is None:
         return [], []
     # Slices with equal counts have equal bounds.
-    known: dict[Tally, Slice] = {}
-    found = []
+    by_counts: dict[Tally, Slice] = {}
+    judged = []
     for column, value, losses in parts(slices, rows, evidence):
-        before = known.get(losses) if isinstance(losses, Tally) else None
+        before = by_counts.get(losses) if isinstance(losses, Tally) else None
         one = before or _judged(rule, slices, losses, len(rows))
         if isinstance(losses, Tally):
-            known[losses] = one
+            by_counts[losses] = one
         figures = one.figures.model_copy(update={"column": column, "value": value})
-        found.append(Slice(figures, one.reason, one.samples_needed))
-    return found, [*_missing(slices, rows), *_rulings(found)]
+        judged.append(Slice(figures, one.reason, one.samples_needed))
+    return judged, [*_missing(slices, rows), *_rulings(judged)]
 
 
 def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_samples: int) -> Slice:
@@ -102,8 +102,8 @@ def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_
         return _held(losses, limit, "no sample, though the policy expects some, so inconclusive")
     if rule.unit is LossUnit.RELATIVE_PERCENT and losses.reference == 0.0:
         return _held(losses, limit, f"the reference scores 0 on all {losses.samples:,} samples, so inconclusive")
-    found = Bounded.quickly(losses, rule, limit)
-    verdict, reason, needed = found.verdict, found.told(rule, losses), 0
+    bounded = Bounded.quickly(losses, rule, limit)
+    verdict, reason, needed = bounded.verdict, bounded.told(rule, losses), 0
     helps = True
     few = losses.samples < slices.least_samples
     if verdict is Decision.INCONCLUSIVE or (few and verdict is Decision.APPROVED):
@@ -111,16 +111,16 @@ def _judged(rule: AccuracyLimit, slices: SliceRules, losses: Losses | None, all_
         if few:
             needed = slices.least_samples
             reason += f"; the policy asks for at least {needed:,} samples, have {losses.samples:,}"
-        if found.verdict is Decision.INCONCLUSIVE:
+        if bounded.verdict is Decision.INCONCLUSIVE:
             more, why = more_samples(rule, losses, limit)
             helps, needed, reason = more is not None, max(more or 0, needed), reason + why
     figures = SliceFigures(
         column="-",
         value="-",
         samples=losses.samples,
-        loss=found.loss,
-        loss_lower=found.lower,
-        loss_upper=found.upper,
+        loss=bounded.loss,
+        loss_lower=bounded.lower,
+        loss_upper=bounded.upper,
         limit=limit,
         outcome=verdict,
     )
@@ -156,16 +156,18 @@ def _missing(slices: SliceRules, rows: PairedResults) -> list[Ruling]:
     ]
 
 
-def _rulings(found: list[Slice]) -> list[Ruling]:
-    worst = sorted(found, key=_badness, reverse=True)
+def _rulings(slices: list[Slice]) -> list[Ruling]:
+    worst = sorted(slices, key=_badness, reverse=True)
     blocking = [each for each in worst if each.figures.verdict is not Decision.APPROVED]
     if not blocking:
-        said = [f"slices: {len(found):,} within their limit, the nearest {one.name}: {one.reason}" for one in worst[:1]]
-        return [Ruling("slices", Decision.APPROVED, reason) for reason in said]
-    told, rest = blocking[:_NAMED], blocking[_NAMED:]
+        summaries = [
+            f"slices: {len(slices):,} within their limit, the nearest {one.name}: {one.reason}" for one in worst[:1]
+        ]
+        return [Ruling("slices", Decision.APPROVED, reason) for reason in summaries]
+    listed, rest = blocking[:_NAMED], blocking[_NAMED:]
     rulings = [
         Ruling("slices", each.figures.verdict, f"slices: {each.name}: {each.reason}", each.samples_needed)
-        for each in told
+        for each in listed
     ]
     if rest:
         named = ", ".join(each.name for each in rest[:_NAMED]) + (", ..." if len(rest) > _NAMED else "")
@@ -174,7 +176,7 @@ def _rulings(found: list[Slice]) -> list[Ruling]:
             Ruling(
                 "slices",
                 rest[0].figures.verdict,
-                f"slices: {len(rest):,} more of {len(found):,} are not within their limit: {named}",
+                f"slices: {len(rest):,} more of {len(slices):,} are not within their limit: {named}",
                 None if None in needed else max(filter(None, needed)),
             )
         )

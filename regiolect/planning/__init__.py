@@ -1,12 +1,13 @@
 """What a release would do, and why.
 
-`asked` is what a release is asked for and planned against, `request` makes build keys, `kept` is what builds came to,
-`changes` tells two keys apart in words, `release` compares what is asked for with what is kept, `served` with what
-consumers load, `settled` says what became of it, `retired` finds what nobody asks for any more, `many` plans several
-models in one look, `ahead` hands a plan to the flow that works by it, `order` is what a machine is told to do, `plan`
-and `document` say it. Import from here.
+`address` finds the model, `asked` is what a release is asked for and planned against, `request` makes build keys,
+`kept` is what builds came to, `changes` tells two keys apart in words, `release` compares what is asked for with what
+is kept, `served` with what consumers load, `settled` says what became of it, `retired` finds what nobody asks for any
+more, `many` plans several models in one look, `ahead` hands a plan to the flow that works by it, `order` is what a
+machine is told to do, `plan` and `document` say it. Import from here.
 """
 
+from regiolect.planning.address import address_of, load_model_spec, require_current
 from regiolect.planning.ahead import planned_ahead, take_plan
 from regiolect.planning.asked import Installation, ReleaseRequest, Stores
 from regiolect.planning.changes import Difference, differences, policy_changes
@@ -70,6 +71,7 @@ __all__ = [
     "Settled",
     "Stores",
     "TuneOrder",
+    "address_of",
     "answer",
     "answer_of",
     "class_here",
@@ -86,6 +88,7 @@ __all__ = [
     "keep_held",
     "latest_key",
     "latest_of",
+    "load_model_spec",
     "machine_parts",
     "on_this_machine",
     "plan_here",
@@ -95,6 +98,7 @@ __all__ = [
     "planned_ahead",
     "policy_changes",
     "request_here",
+    "require_current",
     "require_planned",
     "settle",
     "summary_of",

@@ -74,12 +74,12 @@ def policy_changes(before: RegionPolicy, now: RegionPolicy) -> Iterator[str]:
     old, new = (dict(_leaves(policy.demands())) for policy in (before, now))
     for name in dict.fromkeys([*new, *old]):
         if old.get(name) != new.get(name):
-            said = [_said(values.get(name)) for values in (old, new)]
-            if said[0] == said[1]:
+            states = [_said(values.get(name)) for values in (old, new)]
+            if states[0] == states[1]:
                 # An empty list says something else than none at all: `repair.fallback: []` is no wider precision.
-                said = ["not stated" if values.get(name) is None else "empty" for values in (old, new)]
+                states = ["not stated" if values.get(name) is None else "empty" for values in (old, new)]
             # Whole sentences, as `reason` has them, belong into the policy's own page.
-            yield name if max(map(len, said)) > _LONGEST else f"{name} {' -> '.join(said)}"
+            yield name if max(map(len, states)) > _LONGEST else f"{name} {' -> '.join(states)}"
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -78,9 +78,9 @@ def tell(run: str, outcome: RegionOutcome, store: Store, *, built: bool) -> Regi
     """Tell whoever waits for a run what it came to, and leave what is kept of the engine as it is."""
     # A command that was interrupted is about to end; what its ending does to a region is no outcome.
     stand_still()
-    told = RegionAnswer(outcome=outcome, built=built)
-    store.put_record(RUNS, run, told)
-    return told
+    record = RegionAnswer(outcome=outcome, built=built)
+    store.put_record(RUNS, run, record)
+    return record
 
 
 def answer_of(run: str, store: Store) -> RegionAnswer | None:
@@ -101,8 +101,8 @@ def latest_of(request: RegionRequest, store: Store) -> RegionOutcome | None:
     if request.arithmetic is None:
         return next(kept_in_classes(request.name, request.policy, target, store), None)
     older = store.get_record(LATEST, engine_key(request.name, request.region, target.name), RegionOutcome)
-    told = older.engine if older is not None else None
-    return older if told is None or arithmetic_of(told.fingerprint) is request.arithmetic else None
+    engine = older.engine if older is not None else None
+    return older if engine is None or arithmetic_of(engine.fingerprint) is request.arithmetic else None
 
 
 def kept_in_classes(model: str, policy: RegionPolicy, target: Target, store: Store) -> Iterator[RegionOutcome]:

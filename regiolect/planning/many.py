@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from regiolect.contracts import Contract, Failure, failure_of
 from regiolect.errors import RegiolectError, StorageError, UnknownModel, UnknownRegion
-from regiolect.model import load_model_spec
+from regiolect.planning.address import load_model_spec
 from regiolect.planning.asked import Installation, ReleaseRequest, Stores
 from regiolect.planning.plan import Plan
 from regiolect.planning.release import plan_here, plan_whatever_targets, require_known
@@ -42,13 +42,13 @@ def plan_models(requests: Sequence[ReleaseRequest], here: Installation, *, at_on
     Raises:
         UnknownTarget: no policy of these models' regions has a named target.
     """
-    known, here = here.policies.regions(), replace(here, stores=_shared(here.stores))
+    with_policy, here = here.policies.regions(), replace(here, stores=_shared(here.stores))
 
     def planned(asked: ReleaseRequest) -> ModelPlan | None:
         try:
             spec = load_model_spec(asked.address)
             # A region that nobody knows is for the plan to refuse by its name.
-            regions = tuple(region for region in asked.regions if region in spec.data or region not in known)
+            regions = tuple(region for region in asked.regions if region in spec.data or region not in with_policy)
             if asked.regions and not regions:
                 return None
             plan = plan_whatever_targets(asked.model_copy(update={"regions": regions}), spec, here)
@@ -114,17 +114,17 @@ def plan_models_here(
 
 def _shared(stores: Stores) -> Stores:
     """A store is opened once, not again for every model; one that cannot be opened is waited for once."""
-    found: dict[str, Store | StorageError] = {}
+    stores_by_region: dict[str, Store | StorageError] = {}
     alone = threading.Lock()
 
     def opened(region: str) -> Store:
         with alone:
-            if region not in found:
+            if region not in stores_by_region:
                 try:
-                    found[region] = stores(region)
+                    stores_by_region[region] = stores(region)
                 except StorageError as error:
-                    found[region] = error
-            store = found[region]
+                    stores_by_region[region] = error
+            store = stores_by_region[region]
         if isinstance(store, StorageError):
             raise store
         return store

@@ -107,7 +107,7 @@ def summary_of(engines: Iterable[PlannedEngine]) -> str:
     """`3 to build, 1 to rebuild, 5 unchanged, 1 refused, 1 to retire`."""
     counts = Counter(engine.action for engine in engines)
     return ", ".join(
-        f"{counts[action]} {said}" for action, said in SUMMARY.items() if counts[action] or action not in _ONLY_IF_ANY
+        f"{counts[action]} {words}" for action, words in SUMMARY.items() if counts[action] or action not in _ONLY_IF_ANY
     )
 
 

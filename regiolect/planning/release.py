@@ -18,7 +18,8 @@ from regiolect.errors import (
     UnknownTarget,
 )
 from regiolect.identity.tuning import tuning_digest
-from regiolect.model import ModelSpec, load_model_spec
+from regiolect.model import ModelSpec
+from regiolect.planning.address import load_model_spec
 from regiolect.planning.asked import Installation, ReleaseRequest
 from regiolect.planning.changes import Difference, differences
 from regiolect.planning.kept import finished, kept_in_classes, latest_of, outdated, to_be_timed_again
@@ -111,8 +112,8 @@ def plan_whatever_targets(asked: ReleaseRequest, spec: ModelSpec, here: Installa
             except RegiolectError as error:
                 engines.append(_refused(region, error))
         if here.elsewhere is not None and not regions:
-            found, unseen = kept_elsewhere(spec, policies, here.elsewhere)
-            places, engines = {**found, **places}, [*engines, *unseen]
+            kept, unseen = kept_elsewhere(spec, policies, here.elsewhere)
+            places, engines = {**kept, **places}, [*engines, *unseen]
         if not asked.targets:
             engines.extend(retired(spec, policies, places, regions or None))
     registry = served.failure if served else None
@@ -120,15 +121,15 @@ def plan_whatever_targets(asked: ReleaseRequest, spec: ModelSpec, here: Installa
 
 
 def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | None) -> tuple[str, ...]:
-    known = policies.regions()
-    named = tuple(dict.fromkeys(regions)) if regions else tuple(region for region in known if region in spec.data)
+    available = policies.regions()
+    named = tuple(dict.fromkeys(regions)) if regions else tuple(region for region in available if region in spec.data)
     if not named:
         raise UnknownRegion(
             expected=f"a region with a policy in {policies.folder} and with data in ModelSpec {spec.name!r}",
-            found=f"policies: {', '.join(known)}; data: {', '.join(sorted(spec.data)) or 'none'}",
+            found=f"policies: {', '.join(available)}; data: {', '.join(sorted(spec.data)) or 'none'}",
             remedy="write a policy for one of the model's regions, or add data for one of the policies' regions",
         )
-    unknown = [region for region in named if region not in known]
+    unknown = [region for region in named if region not in available]
     if unknown:
         policies.load(unknown[0])
     for region in named:
@@ -151,17 +152,17 @@ class _Look:
 
 def require_known(targets: Sequence[str], engines: Sequence[PlannedEngine]) -> None:
     """Raises UnknownTarget if one of the targets is none of the planned engines'."""
-    known = sorted({engine.target for engine in engines if engine.target})
-    unknown = [target for target in targets if target not in known]
+    names = sorted({engine.target for engine in engines if engine.target})
+    unknown = [target for target in targets if target not in names]
     if unknown:
-        raise _unknown_target(unknown[0], dict.fromkeys(engine.region for engine in engines), known)
+        raise _unknown_target(unknown[0], dict.fromkeys(engine.region for engine in engines), names)
 
 
-def _unknown_target(target: str, regions: Iterable[str], known: Sequence[str]) -> UnknownTarget:
-    near = difflib.get_close_matches(target, known, n=1)
+def _unknown_target(target: str, regions: Iterable[str], names: Sequence[str]) -> UnknownTarget:
+    near = difflib.get_close_matches(target, names, n=1)
     return UnknownTarget(
         expected=f"targets that the policies of {', '.join(regions)} name",
-        found=f"{target!r}; they name {', '.join(known) or 'none that is usable'}",
+        found=f"{target!r}; they name {', '.join(names) or 'none that is usable'}",
         remedy=f"did you mean {near[0]!r}?" if near else "name one of those, or add the target to a policy",
     )
 
@@ -184,10 +185,10 @@ def _plan_region(look: _Look, policy: RegionPolicy, store: Store) -> tuple[Plann
             taken = {request.arithmetic for request in requests}
             for latest in kept_in_classes(look.spec.name, policy, target, store):
                 if latest.arithmetic not in taken:
-                    found = without_machine(
+                    carried = without_machine(
                         request_like(latest, look.asked.address, policy, target, shared), latest, store
                     )
-                    yield found if found.action == "carry" or look.wants(target) else _left_alone(found)
+                    yield carried if carried.action == "carry" or look.wants(target) else _left_alone(carried)
 
     return tuple(engine for target in policy.targets for engine in planned(target))
 
@@ -201,10 +202,10 @@ def _left_alone(planned: PlannedEngine) -> PlannedEngine:
 def _plan_engine(look: _Look, request: RegionRequest, store: Store) -> PlannedEngine:
     wanted = look.wants(request.target)
     forced = look.asked.force and wanted
-    known = None if forced else finished(request, store)
-    if known is not None:
-        action, reason = _standing(known)
-        return _planned(request, action, reason, known)
+    outcome = None if forced else finished(request, store)
+    if outcome is not None:
+        action, reason = _standing(outcome)
+        return _planned(request, action, reason, outcome)
     latest = latest_of(request, store)
     changed = differences(latest.key_parts, request, store) if latest is not None else ()
     reason = "asked for with --force" if forced else why_built(request, latest, changed)
@@ -246,19 +247,19 @@ def without_machine(request: RegionRequest, latest: RegionOutcome | None, store:
         request: as `request_like` makes it, where there is an engine.
         latest: what the last run in that class came to.
     """
-    gone, known = f"no machine of class {request.arithmetic} is there", finished(request, store)
-    if known is not None and known.decision is Decision.APPROVED:
-        return _planned(request, "carry", f"unchanged since build {short(known.build_key)}, and {gone}", known)
+    gone, outcome = f"no machine of class {request.arithmetic} is there", finished(request, store)
+    if outcome is not None and outcome.decision is Decision.APPROVED:
+        return _planned(request, "carry", f"unchanged since build {short(outcome.build_key)}, and {gone}", outcome)
     changed = differences(latest.key_parts, request, store) if latest is not None else ()
-    why = f"{known.decision} in its last build" if known is not None else why_built(request, latest, changed)
+    why = f"{outcome.decision} in its last build" if outcome is not None else why_built(request, latest, changed)
     return _planned(request, "drop", f"the next version is without it: {gone} ({why})", None, changed)
 
 
-def _standing(known: RegionOutcome) -> tuple[Action, str]:
+def _standing(outcome: RegionOutcome) -> tuple[Action, str]:
     """What a finished outcome means for a release in which nothing changed for it."""
-    build = f"build {short(known.build_key)}"
-    if known.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
-        return "refuse", f"{known.decision} in {build}, and nothing changed since: {'; '.join(known.reasons)}"
+    build = f"build {short(outcome.build_key)}"
+    if outcome.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
+        return "refuse", f"{outcome.decision} in {build}, and nothing changed since: {'; '.join(outcome.reasons)}"
     return "reuse", f"unchanged since {build}"
 
 

@@ -224,8 +224,8 @@ def machine_parts(target: Target) -> dict[str, str]:
         BackendUnavailable: the backend's library is not installed here.
     """
     fingerprint = backend(target.backend).fingerprint()
-    told = [f"{name} {value}" for name, value in sorted(fingerprint.items()) if name not in _OF_THE_PROCESSOR]
-    return {"backend": ", ".join(told), "toolchain": toolchain()}
+    libraries = [f"{name} {value}" for name, value in sorted(fingerprint.items()) if name not in _OF_THE_PROCESSOR]
+    return {"backend": ", ".join(libraries), "toolchain": toolchain()}
 
 
 def class_here(policy: RegionPolicy, target: Target) -> Arithmetic | None:
@@ -253,13 +253,13 @@ def _last_seen(
 ) -> tuple[tuple[Arithmetic | None, Mapping[str, str]], ...]:
     """Classes in which engines were built for the target, and what the machine was that last did."""
     if not has_classes(policy, target):
-        seen = [store.get_record(MACHINES, _machine_key(target, None), TargetMachine)]
+        records = [store.get_record(MACHINES, _machine_key(target, None), TargetMachine)]
     else:
         keys = once(("machines", store), lambda: frozenset(store.record_keys(MACHINES)))
         wanted = [each for each in target.arithmetic or Arithmetic if _machine_key(target, each) in keys]
-        seen = [store.get_record(MACHINES, _machine_key(target, each), TargetMachine) for each in wanted]
-    found = tuple((machine.arithmetic, machine.parts) for machine in seen if machine is not None)
-    return found or ((None, dict.fromkeys(("backend", "toolchain"), _UNSEEN)),)
+        records = [store.get_record(MACHINES, _machine_key(target, each), TargetMachine) for each in wanted]
+    machines = tuple((machine.arithmetic, machine.parts) for machine in records if machine is not None)
+    return machines or ((None, dict.fromkeys(("backend", "toolchain"), _UNSEEN)),)
 
 
 def _machine_key(target: Target, arithmetic: Arithmetic | None) -> str:
@@ -286,10 +286,10 @@ def on_this_machine(request: RegionRequest, store: Store) -> RegionRequest:
         )
     policy, target = request.policy, request.target
     parts, here = machine_parts(target), class_here(policy, target)
-    seen = TargetMachine(target=target.name, backend=target.backend, arithmetic=here, parts=parts)
+    machine = TargetMachine(target=target.name, backend=target.backend, arithmetic=here, parts=parts)
     key = _machine_key(target, here)
-    if store.get_record(MACHINES, key, TargetMachine) != seen:
-        store.put_record(MACHINES, key, seen)
+    if store.get_record(MACHINES, key, TargetMachine) != machine:
+        store.put_record(MACHINES, key, machine)
     if request.arithmetic is not None and here is not request.arithmetic:
         raise ForeignArithmetic(
             expected=f"a machine of class {request.arithmetic}, in which the engine of {target.name!r} is asked for",

@@ -67,12 +67,12 @@ def retired(
     Args:
         regions: look at these only; default: at every region of which something is kept.
     """
-    known = policies.regions()
+    with_policy = policies.regions()
     for place in sorted(places, key=lambda place: tuple(map(str, place))):
         region = place[0]
         if regions is not None and region not in regions:
             continue
-        why = _why(spec, policies, place) if region in known else f"no policy names {region} any more"
+        why = _why(spec, policies, place) if region in with_policy else f"no policy names {region} any more"
         if why is None:
             continue
         try:

@@ -45,11 +45,11 @@ class Served:
         approved = [each for each in kept if each.decision is Decision.APPROVED]
         if not approved:
             return tuple(engines)
-        found = once("champions", self._champions)
-        if isinstance(found, Failure):
-            self.failure = found
+        champions = once("champions", self._champions)
+        if isinstance(champions, Failure):
+            self.failure = champions
             return tuple(engines)
-        champion = found.get(f"{model}-{policy.region}")
+        champion = champions.get(f"{model}-{policy.region}")
         if champion is not None:
             served = {(key, champion.tuning_of(key)) for key in champion.build_keys}
             missing = {(each.kept, each.tuning) for each in approved} - served
@@ -79,8 +79,8 @@ class Served:
         # An engine that was tuned since is another bundle under the same build key.
         same = {(each.kept, each.tuning) for each in approved}
         if held is not None and champion is not None and (held.champion, set(held.engines)) == (champion.bundle, same):
-            told = f"held back: {held.held.found}; {held.held.remedy}"
-            return {each.place: {"reason": f"{each.reason}; {told}"} for each in approved}
+            why = f"held back: {held.held.found}; {held.held.remedy}"
+            return {each.place: {"reason": f"{each.reason}; {why}"} for each in approved}
         return {
             each.place: {"action": "promote", "reason": f"{each.reason}; {_beside(each, champion, policy, store)}"}
             for each in approved
@@ -91,15 +91,17 @@ def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: Re
     """What is served in place of an engine, and what is known of the change."""
     if champion is None:
         return "approved, and no version is served"
-    said = f"approved, and {champion.uri} is served"
+    served = f"approved, and {champion.uri} is served"
     key = champion.build_key_of(engine.target or "", engine.arithmetic)
     if key is None:
-        return said
+        return served
     if key == engine.kept:
         signed = champion.retired_key
-        return f"served as {champion.uri}, signed by {signed}, a retired key: a release signs anew" if signed else said
+        return (
+            f"served as {champion.uri}, signed by {signed}, a retired key: a release signs anew" if signed else served
+        )
     old, new = (store.get_record(OUTCOMES, each, RegionOutcome) for each in (key, str(engine.kept)))
-    again = f"{said}, whose engine answers today's gate set when it is released"
+    again = f"{served}, whose engine answers today's gate set when it is released"
     if old is None or new is None or old.evaluation is None or new.evaluation is None:
         return again
     # The gate takes time to import.
@@ -120,4 +122,4 @@ def _beside(engine: PlannedEngine, champion: RegisteredEngine | None, policy: Re
         )
     except RegiolectError:
         return again
-    return f"{said}; {beside.reason}"
+    return f"{served}; {beside.reason}"

@@ -37,7 +37,7 @@ class Settled:
         return tuple(f"{engine.place}: {engine.reason}" for engine in self.plan.engines if engine.action == "drop")
 
 
-def settle(planned: Plan, told: Mapping[str, RegionAnswer], stores: Stores) -> Settled:
+def settle(planned: Plan, answers: Mapping[str, RegionAnswer], stores: Stores) -> Settled:
     """Put each answer where it belongs.
 
     Where a target has an engine for each class and a class had no machine while another had one, what is kept of the
@@ -45,12 +45,12 @@ def settle(planned: Plan, told: Mapping[str, RegionAnswer], stores: Stores) -> S
     or the target has no classes, the failure is the engine's outcome.
 
     Args:
-        told: by the build keys of the plan's requests, those that were to be built.
+        answers: by the build keys of the plan's requests, those that were to be built.
         stores: a region's store.
     """
     engines, outcomes, built = list[PlannedEngine](), dict[str, RegionOutcome](), set[str]()
     for _, group in groupby(planned.engines, key=lambda engine: (engine.region, engine.target)):
-        for engine, answer in _of_target(tuple(group), told, stores):
+        for engine, answer in _of_target(tuple(group), answers, stores):
             engines.append(engine)
             if answer is not None and engine.request is not None:
                 outcomes[engine.request.build_key] = answer.outcome
@@ -60,13 +60,13 @@ def settle(planned: Plan, told: Mapping[str, RegionAnswer], stores: Stores) -> S
 
 
 def _of_target(
-    engines: Sequence[PlannedEngine], told: Mapping[str, RegionAnswer], stores: Stores
+    engines: Sequence[PlannedEngine], answers: Mapping[str, RegionAnswer], stores: Stores
 ) -> Iterator[tuple[PlannedEngine, RegionAnswer | None]]:
     keys = [engine.request.build_key for engine in engines if engine.request is not None]
-    a_machine_answered = any(_was_begun(told[key]) for key in keys if key in told)
+    a_machine_answered = any(_was_begun(answers[key]) for key in keys if key in answers)
     for engine in engines:
         request = engine.request
-        answer = told.get(request.build_key) if request is not None else None
+        answer = answers.get(request.build_key) if request is not None else None
         if request is None or answer is None:
             yield engine, None
         elif request.arithmetic is None or _was_begun(answer) or not a_machine_answered:

@@ -182,14 +182,14 @@ class PolicyBook:
             return [], None, {}
         line = file.line(("extends",))
         if name not in self.regions():
-            known = ", ".join(self.regions())
+            regions = ", ".join(self.regions())
             unknown = Mistake(
                 error=InvalidPolicy,
                 file=file.where,
                 line=line,
                 key="extends",
                 expected=f"a policy for `extends: {name}` of {file.where}",
-                found=f"extends: {name}, and policies for {known}",
+                found=f"extends: {name}, and policies for {regions}",
                 remedy=f"write {self._where(name)}, or name one of those",
                 near=nearest(name, self.regions()),
             )
@@ -243,7 +243,7 @@ def _misnamed(region: str, file: PolicyFile) -> list[Mistake]:
 
 
 def _unknown_backends(file: PolicyFile) -> list[Mistake]:
-    targets, known = file.stated.get("targets"), catalog.names()
+    targets, backends = file.stated.get("targets"), catalog.names()
     names = [
         (number, target["backend"])
         for number, target in enumerate(targets if isinstance(targets, list) else ())
@@ -255,12 +255,12 @@ def _unknown_backends(file: PolicyFile) -> list[Mistake]:
             file.line(key),
             key,
             f"backend: {name}",
-            expected=f"targets in {file.where} with a backend out of {', '.join(known)}",
+            expected=f"targets in {file.where} with a backend out of {', '.join(backends)}",
             remedy="name one of those",
-            near=nearest(name, known),
+            near=nearest(name, backends),
         )
         for number, name in names
-        if name not in known and (key := ("targets", str(number), "backend"))
+        if name not in backends and (key := ("targets", str(number), "backend"))
     ]
 
 
@@ -306,7 +306,7 @@ def _option_errors(target: Mapping[str, Any]) -> list[Any]:
 
 
 def _wrong_option(file: PolicyFile, number: str, target: Mapping[str, Any], error: Any) -> Mistake:
-    known = catalog.backend(target["backend"]).options.model_fields
+    options = catalog.backend(target["backend"]).options.model_fields
     name = str(error["loc"][0]) if error["loc"] else ""
     key = ("targets", number, "options", *([name] if name else []))
     unknown = error["type"] == "extra_forbidden"
@@ -315,29 +315,29 @@ def _wrong_option(file: PolicyFile, number: str, target: Mapping[str, Any], erro
         file.line(key),
         key,
         f"unknown option {name!r}" if unknown else f"{name}: {error['msg']}, found {shown(error['input'])}",
-        expected=f"options of {target['backend']} in {file.where}: {', '.join(sorted(known)) or 'it has none'}",
-        remedy="name one of those" if known else "remove `options`",
-        near=nearest(name, list(known)) if unknown else None,
+        expected=f"options of {target['backend']} in {file.where}: {', '.join(sorted(options)) or 'it has none'}",
+        remedy="name one of those" if options else "remove `options`",
+        near=nearest(name, list(options)) if unknown else None,
     )
 
 
 def _loosening(file: PolicyFile, parent: RegionPolicy, child: RegionPolicy) -> list[Mistake]:
-    found = []
-    for told in loosened(parent, child):
-        keys = mentioned(told)
+    mistakes = []
+    for reason in loosened(parent, child):
+        keys = mentioned(reason)
         key = next((key for key in keys if file.states(key)), keys[0] if keys else ())
-        found.append(
+        mistakes.append(
             Mistake(
                 error=PolicyLoosens,
                 file=file.where,
                 line=file.line(key),
                 key=".".join(key),
                 expected=f"{file.where} to be at least as strict as {parent.region!r}, which it extends",
-                found=told,
+                found=reason,
                 remedy="tighten the named fields, or remove `extends` and state the whole policy with its own reason",
             )
         )
-    return found
+    return mistakes
 
 
 def write_schema(path: Path) -> None:

@@ -53,7 +53,7 @@ def differences(old: PolicyBook, new: PolicyBook, regions: Collection[str]) -> t
     Raises:
         PolicyError: a policy of one of these regions has mistakes; all of them are named.
     """
-    found = []
+    changes = []
     for region in sorted(regions):
         before = old.load(region) if region in old.regions() else None
         after = new.load(region) if region in new.regions() else None
@@ -62,7 +62,7 @@ def differences(old: PolicyBook, new: PolicyBook, regions: Collection[str]) -> t
             continue
         fields = tuple(_fields(before, after, old, new)) if before is not None and after is not None else ()
         if before is None or after is None or fields:
-            found.append(
+            changes.append(
                 RegionChange(
                     region=region,
                     title=either.title,
@@ -72,12 +72,12 @@ def differences(old: PolicyBook, new: PolicyBook, regions: Collection[str]) -> t
                     fields=fields,
                 )
             )
-    return tuple(found)
+    return tuple(changes)
 
 
 def _fields(before: RegionPolicy, after: RegionPolicy, old: PolicyBook, new: PolicyBook) -> Iterator[FieldChange]:
-    looser = {key for told in loosened(before, after) for key in mentioned(told)}
-    tighter = {key for told in loosened(after, before) for key in mentioned(told)}
+    looser = {key for reason in loosened(before, after) for key in mentioned(reason)}
+    tighter = {key for reason in loosened(after, before) for key in mentioned(reason)}
     changes = dict(_leaves((), before.model_dump(mode="json"), after.model_dump(mode="json")))
     for key, (was, now) in changes.items():
         yield FieldChange(
@@ -114,13 +114,13 @@ def _direction(key: Key, looser: set[Key], tighter: set[Key], changed: Collectio
     measures = [tuple(field.split(".")) for field in _MEASURED_IN.get(key[0], ())]
     if key[0] in _MEASURED_IN["latency"] or any(_concerns(other, field) for other in changed for field in measures):
         return "changes"
-    loosens, tightens = (any(_concerns(told, key) for told in rules) for rules in (looser, tighter))
+    loosens, tightens = (any(_concerns(named, key) for named in rules) for rules in (looser, tighter))
     return "changes" if loosens == tightens else "loosens" if loosens else "tightens"
 
 
-def _concerns(told: Key, key: Key) -> bool:
+def _concerns(named: Key, key: Key) -> bool:
     """Whether what a rule names is a field or lies within it, as `latency.p99_ms` in a `latency` that is new."""
-    return told[: len(key)] == key
+    return named[: len(key)] == key
 
 
 def _inherited(key: Key, region: str, old: PolicyBook, new: PolicyBook) -> str | None:

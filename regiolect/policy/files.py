@@ -107,16 +107,16 @@ class _Written:
             yield from ((str(number), item, item.start_mark.line + 1) for number, item in enumerate(node.value))
         if not isinstance(node, yaml.MappingNode):
             return
-        seen: dict[str, int] = {}
+        lines: dict[str, int] = {}
         merged: list[yaml.Node] = []
         for name, value in node.value:
             line = name.start_mark.line + 1
             if not isinstance(name, yaml.ScalarNode):
                 raise refusal("a key that is no text", name.start_mark)
-            if name.value in seen:
+            if name.value in lines:
                 key = dotted((*place, name.value))
-                self._say((*place, name.value), line, f"{key!r} is stated twice, first in line {seen[name.value]}")
-            seen.setdefault(name.value, line)
+                self._say((*place, name.value), line, f"{key!r} is stated twice, first in line {lines[name.value]}")
+            lines.setdefault(name.value, line)
             if name.tag == "tag:yaml.org,2002:merge":
                 merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
                 continue
@@ -125,8 +125,8 @@ class _Written:
         # What `<<` brings in is stated too, where nothing before it says otherwise.
         for other in merged:
             for part, value, line in self._children(other, place):
-                if part not in seen:
-                    seen[part] = line
+                if part not in lines:
+                    lines[part] = line
                     yield part, value, line
 
     def _say(self, place: Key, line: int, found: str) -> None:

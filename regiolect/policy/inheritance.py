@@ -22,57 +22,57 @@ def merged(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any
 
 def loosened(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
     """What the child allows and the parent does not, in words that name the fields by their full keys."""
-    found = []
+    reasons = []
     if not wider_or_equal(child.precision, parent.precision):
-        found.append(f"precision {child.precision}, coarser than {parent.precision}")
+        reasons.append(f"precision {child.precision}, coarser than {parent.precision}")
     dropped = [kind.value for kind in parent.forbidden if kind not in child.forbidden]
     if dropped:
-        found.append(f"forbidden no longer lists {', '.join(dropped)}")
+        reasons.append(f"forbidden no longer lists {', '.join(dropped)}")
     if (child.accuracy.metric, child.accuracy.unit) != (parent.accuracy.metric, parent.accuracy.unit):
-        found.append("accuracy.metric or accuracy.unit differs, so that the limits cannot be compared")
+        reasons.append("accuracy.metric or accuracy.unit differs, so that the limits cannot be compared")
     if child.accuracy.limit > parent.accuracy.limit:
-        found.append(f"accuracy.limit {child.accuracy.limit:g} above {parent.accuracy.limit:g}")
+        reasons.append(f"accuracy.limit {child.accuracy.limit:g} above {parent.accuracy.limit:g}")
     if child.accuracy.confidence < parent.accuracy.confidence:
-        found.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
+        reasons.append(f"accuracy.confidence {child.accuracy.confidence:g} below {parent.accuracy.confidence:g}")
     if parent.accuracy.least is not None and (
         child.accuracy.least is None or child.accuracy.least < parent.accuracy.least
     ):
-        found.append(f"accuracy.least {_told(child.accuracy.least)} below {parent.accuracy.least:g}")
+        reasons.append(f"accuracy.least {_told(child.accuracy.least)} below {parent.accuracy.least:g}")
     stated = (parent.accuracy.regression, child.accuracy.regression) != (None, None)
     if stated and child.accuracy.regression_limit > parent.accuracy.regression_limit:
-        found.append(
+        reasons.append(
             f"accuracy.regression {child.accuracy.regression_limit:g} above {parent.accuracy.regression_limit:g}"
         )
-    found += _loosened_slices(parent.accuracy, child.accuracy)
+    reasons += _loosened_slices(parent.accuracy, child.accuracy)
     if parent.latency and (child.latency is None or child.latency.p99_ms > parent.latency.p99_ms):
         now = _told(child.latency.p99_ms if child.latency else None)
-        found.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
+        reasons.append(f"latency.p99_ms {now}, above {parent.latency.p99_ms:g}")
     if parent.latency and child.latency and _above(child.latency.p50_ms, parent.latency.p50_ms):
-        found.append(f"latency.p50_ms {_told(child.latency.p50_ms)}, above {_told(parent.latency.p50_ms)}")
-    found += _loosened_speed(parent, child)
+        reasons.append(f"latency.p50_ms {_told(child.latency.p50_ms)}, above {_told(parent.latency.p50_ms)}")
+    reasons += _loosened_speed(parent, child)
     timed = "latency.p99_ms" if parent.latency else "speed" if parent.speed else None
     if timed and (child.performance, child.batch) != (parent.performance, parent.batch):
-        found.append(f"performance or batch differs, so that {timed} would be measured on something else")
+        reasons.append(f"performance or batch differs, so that {timed} would be measured on something else")
     reshaped = [name for name, profile in parent.shapes.items() if child.shapes.get(name) != profile]
     if timed and reshaped:
-        found.append(f"shapes.{reshaped[0]} differs, so that {timed} would be measured on something else")
+        reasons.append(f"shapes.{reshaped[0]} differs, so that {timed} would be measured on something else")
     if parent.approval and child.approval is None:
-        found.append("approval is left out, so that nobody would be asked")
+        reasons.append("approval is left out, so that nobody would be asked")
     if child.calibration.method != parent.calibration.method:
-        found.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
-    found += _loosened_classes(parent, child)
+        reasons.append(f"calibration.method {child.calibration.method} instead of {parent.calibration.method}")
+    reasons += _loosened_classes(parent, child)
     oldest, allowed = child.calibration.max_age_days, parent.calibration.max_age_days
     if allowed is not None and (oldest is None or oldest > allowed):
-        found.append(f"calibration.max_age_days {'none' if oldest is None else f'{oldest:g}'}, above {allowed:g}")
+        reasons.append(f"calibration.max_age_days {'none' if oldest is None else f'{oldest:g}'}, above {allowed:g}")
     unlocked = set(child.wider_precisions()) - {*parent.wider_precisions(), parent.precision}
     if unlocked:
-        found.append(f"repair.fallback allows {', '.join(sorted(unlocked))}")
+        reasons.append(f"repair.fallback allows {', '.join(sorted(unlocked))}")
     if child.repair.least_speedup < parent.repair.least_speedup:
-        found.append(f"repair.least_speedup {child.repair.least_speedup:g} below {parent.repair.least_speedup:g}")
+        reasons.append(f"repair.least_speedup {child.repair.least_speedup:g} below {parent.repair.least_speedup:g}")
     for split, fewest in parent.samples.by_split().items():
         if child.samples.by_split()[split] < fewest:
-            found.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")
-    return found
+            reasons.append(f"samples.{split} {child.samples.by_split()[split]} below {fewest}")
+    return reasons
 
 
 def _loosened_classes(parent: RegionPolicy, child: RegionPolicy) -> list[str]:
@@ -91,22 +91,24 @@ def _loosened_slices(parent: AccuracyLimit, child: AccuracyLimit) -> list[str]:
         return []
     if child.slices is None:
         return ["accuracy.slices is left out"]
-    found = []
+    reasons = []
     dropped = [column for column in parent.slices.by if column not in child.slices.by]
     if dropped:
-        found.append(f"accuracy.slices.by no longer lists {', '.join(dropped)}")
+        reasons.append(f"accuracy.slices.by no longer lists {', '.join(dropped)}")
     # Without a limit of their own, slices have that of the whole.
     limit = parent.limit if parent.slices.limit is None else parent.slices.limit
     now = child.limit if child.slices.limit is None else child.slices.limit
     if now > limit:
-        found.append(f"accuracy.slices.limit {now:g} above {limit:g}")
+        reasons.append(f"accuracy.slices.limit {now:g} above {limit:g}")
     if child.slices.least_samples < parent.slices.least_samples:
-        found.append(f"accuracy.slices.least_samples {child.slices.least_samples} below {parent.slices.least_samples}")
+        reasons.append(
+            f"accuracy.slices.least_samples {child.slices.least_samples} below {parent.slices.least_samples}"
+        )
     for column, values in parent.slices.expected.items():
         missing = [value for value in values if value not in child.slices.expected.get(column, ())]
         if missing:
-            found.append(f"accuracy.slices.expected no longer lists {column} {', '.join(missing)}")
-    return found
+            reasons.append(f"accuracy.slices.expected no longer lists {column} {', '.join(missing)}")
+    return reasons
 
 
 def _loosened_speed(parent: RegionPolicy, child: RegionPolicy) -> list[str]:

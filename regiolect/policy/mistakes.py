@@ -116,11 +116,11 @@ def explained(error: Any, file: str) -> Iterator[tuple[tuple[Key, ...], Mistake]
     key = tuple(str(part) for part in error["loc"])
     if not key:
         # Fields that contradict each other, a line each.
-        for told in str(error["msg"]).removeprefix("Value error, ").splitlines():
-            yield mentioned(told), Mistake.of_field(file, None, (), told)
+        for reason in str(error["msg"]).removeprefix("Value error, ").splitlines():
+            yield mentioned(reason), Mistake.of_field(file, None, (), reason)
         return
-    told, near = str(error["msg"]).removeprefix("Value error, "), None
-    found = f"{dotted(key)}: {told}, found {shown(error['input'])}"
+    reason, near = str(error["msg"]).removeprefix("Value error, "), None
+    found = f"{dotted(key)}: {reason}, found {shown(error['input'])}"
     if error["type"] == "extra_forbidden":
         found, near = f"unknown field {dotted(key)!r}", _nearest_field(key)
     elif error["type"] == "missing":
@@ -140,17 +140,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def mentioned(told: str) -> tuple[Key, ...]:
+def mentioned(text: str) -> tuple[Key, ...]:
     """The fields that a sentence names by their full keys, in its order."""
-    keys = (tuple(word.split(".")) for word in re.findall(r"[a-z]\w*(?:\.[\w-]+)*", told))
+    keys = (tuple(word.split(".")) for word in re.findall(r"[a-z]\w*(?:\.[\w-]+)*", text))
     return tuple(dict.fromkeys(key for key in keys if key[0] in RegionPolicy.model_fields))
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The name most like `name`, whatever the case; None if none is like it."""
     plain = {each.casefold(): each for each in names}
-    found = difflib.get_close_matches(name.casefold(), plain, n=1)
-    return plain[found[0]] if found else None
+    matches = difflib.get_close_matches(name.casefold(), plain, n=1)
+    return plain[matches[0]] if matches else None
 
 
 def _nearest_field(key: Key) -> str | None:
@@ -164,7 +164,7 @@ def _nearest_field(key: Key) -> str | None:
 
 
 def _alike(place: Sequence[str], key: Key) -> bool:
-    return len(place) == len(key) and all(known in ("*", part) for known, part in zip(place, key, strict=True))
+    return len(place) == len(key) and all(pattern in ("*", part) for pattern, part in zip(place, key, strict=True))
 
 
 @functools.cache

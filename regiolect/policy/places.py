@@ -92,8 +92,8 @@ def _git(folder: Path, revision: str, *command: str) -> bytes:
             raise _unknown(revision, folder, f"git failed: {error}") from error
         if done.returncode == 0:
             return done.stdout
-        said = done.stderr.decode(errors="replace").strip().replace("\n", " ").removeprefix("fatal: ")
-        found = f"neither a file or folder nor a revision ({said or 'git knows none of that name'})"
+        message = done.stderr.decode(errors="replace").strip().replace("\n", " ").removeprefix("fatal: ")
+        found = f"neither a file or folder nor a revision ({message or 'git knows none of that name'})"
     raise _unknown(revision, folder, found)
 
 

@@ -237,29 +237,31 @@ class RegionPolicy(Contract):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         # All at once, one a line, each naming its fields: whoever mends one wants to know of the others.
-        found = []
+        mistakes = []
         if traits(self.precision).execution in self.forbidden:
-            found.append(f"precision {self.precision} is also listed in `forbidden`")
+            mistakes.append(f"precision {self.precision} is also listed in `forbidden`")
         if "batch" in self.shapes:
-            found.append("shapes.batch: the batch has a field of its own, `batch`")
+            mistakes.append("shapes.batch: the batch has a field of its own, `batch`")
         names = [target.name for target in self.targets]
         if len(set(names)) != len(names):
-            found.append(f"targets each need a name of their own, found {', '.join(names)}")
+            mistakes.append(f"targets each need a name of their own, found {', '.join(names)}")
         for target in self.targets:
             if len(set(target.arithmetic)) != len(target.arithmetic):
-                found.append(f"targets: {target.name} lists a class of arithmetic twice")
+                mistakes.append(f"targets: {target.name} lists a class of arithmetic twice")
         for precision in self.repair.fallback or ():
             if traits(precision).execution in self.forbidden:
-                found.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
+                mistakes.append(f"repair.fallback lists {precision}, which is also listed in `forbidden`")
             if precision is self.precision or not wider_or_equal(precision, self.precision):
-                found.append(f"repair.fallback lists {precision}, which is not wider than precision {self.precision}")
+                mistakes.append(
+                    f"repair.fallback lists {precision}, which is not wider than precision {self.precision}"
+                )
         if self.tuning is not None and self.tuning.minutes >= self.nightly.deadline_minutes:
-            found.append(
+            mistakes.append(
                 f"tuning.minutes {self.tuning.minutes:g} leave nothing of nightly.deadline_minutes "
                 f"{self.nightly.deadline_minutes:g} for the build"
             )
-        if found:
-            raise ValueError("\n".join(found))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
     def stated_choice(self) -> GraphChoice:
@@ -290,7 +292,7 @@ class RegionPolicy(Contract):
             MissingProfile: the policy states none for one of them. It is not made up from the data: what an engine
                 takes is what the region promises its consumers.
         """
-        found = {}
+        profiles = {}
         for name in (size for tensor in inputs for size in tensor.shape[1:] if isinstance(size, str)):
             if name not in self.shapes:
                 near = difflib.get_close_matches(name, self.shapes, n=1)
@@ -301,8 +303,8 @@ class RegionPolicy(Contract):
                     if near
                     else f"state it in the policy, e.g. shapes: {{{name}: {{min: 48, opt: 320, max: 640}}}}",
                 )
-            found[name] = self.shapes[name]
-        return found
+            profiles[name] = self.shapes[name]
+        return profiles
 
     def demands(self) -> dict[str, Any]:
         """What the resolved policy demands of engines, as JSON; not where it comes from, and not when they are made."""

@@ -45,10 +45,10 @@ def owned(client: MlflowClient, model: str, region: str) -> RegisteredModel | No
     Raises:
         RegistryError: the name is another model's or region's.
     """
-    found = model_at(client, f"{model}-{region}")
-    if found is not None:
-        require_owner(found.name, model, region, found.tags)
-    return found
+    registered = model_at(client, f"{model}-{region}")
+    if registered is not None:
+        require_owner(registered.name, model, region, registered.tags)
+    return registered
 
 
 def version_at(client: MlflowClient, model: RegisteredModel | None, alias: str) -> RegisteredEngine | None:
@@ -68,11 +68,11 @@ def champion_of(model: RegisteredModel | None, trust: Trust) -> RegisteredEngine
     if model is None:
         return None
     version = _target(model, CHAMPION) or 0
-    found = promotions_of(model, trust).get(version)
-    if found is None:
+    promotion = promotions_of(model, trust).get(version)
+    if promotion is None:
         return None
     key = open_promotion(model.tags[tag_of(version)], model.name, version, trust)[1].key
-    return found.engine().model_copy(update={"retired_key": None if key.state is KeyState.ACTIVE else key.who()})
+    return promotion.engine().model_copy(update={"retired_key": None if key.state is KeyState.ACTIVE else key.who()})
 
 
 def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str) -> RegisteredEngine:
@@ -81,8 +81,8 @@ def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str
     Raises:
         UsageError: there is none.
     """
-    found = version_at(client, model, CHALLENGER)
-    if found is None:
+    challenger = version_at(client, model, CHALLENGER)
+    if challenger is None:
         raise UsageError(
             expected=f"a challenger of {name}: a version that was held back",
             found="none" if model is not None else f"no registered model {name}",
@@ -90,7 +90,7 @@ def challenger_of(model: RegisteredModel | None, client: MlflowClient, name: str
             if model is not None
             else "check the names of model and region; regiolect audit lists what is registered",
         )
-    return found
+    return challenger
 
 
 def champions(client: MlflowClient, trust: Trust) -> Iterator[tuple[str, RegisteredEngine]]:
@@ -99,9 +99,9 @@ def champions(client: MlflowClient, trust: Trust) -> Iterator[tuple[str, Registe
     while True:
         page = client.search_registered_models(max_results=_PAGE, page_token=token)
         for model in page:
-            found = champion_of(model, trust)
-            if found is not None:
-                yield model.name, found
+            champion = champion_of(model, trust)
+            if champion is not None:
+                yield model.name, champion
         token = page.token
         if not token:
             return
@@ -194,10 +194,10 @@ def _move(
 
 
 def _put_back(client: MlflowClient, model: RegisteredModel, trust: Trust) -> None:
-    rightful, found = _rightful(model, promotions_of(model, trust)), _target(model, CHAMPION)
-    if rightful is not None and found != rightful:
-        if found is not None:
-            note(f"{model.name}: `champion` was moved by hand to version {found}: put back to {rightful}")
+    rightful, pointed_at = _rightful(model, promotions_of(model, trust)), _target(model, CHAMPION)
+    if rightful is not None and pointed_at != rightful:
+        if pointed_at is not None:
+            note(f"{model.name}: `champion` was moved by hand to version {pointed_at}: put back to {rightful}")
         client.set_registered_model_alias(model.name, CHAMPION, str(rightful))
 
 

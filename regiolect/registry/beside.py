@@ -39,30 +39,30 @@ def digests_beside(model: Path) -> dict[str, str]:
     Raises:
         IntegrityError: one is a link, something else than a file, or larger than what people write.
     """
-    found = {}
+    digests = {}
     for path in sorted(model.rglob("*")):
         name = path.relative_to(model).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise IntegrityError("plain files beside the bundle", f"{name}, a link or a device", _REMEDY)
         if path.is_file() and name != _NOTED and not name.startswith(f"{BUNDLE}/"):
             try:
-                found[name] = digest_bytes(read_file(path, NOTE))
+                digests[name] = digest_bytes(read_file(path, NOTE))
             except UnusableFile as error:
                 raise IntegrityError(error.expected, error.found, _REMEDY) from error
-    return found
+    return digests
 
 
 def require_signed(model: Path, signed: Mapping[str, str]) -> None:
     """Raises IntegrityError unless a version has, beside its bundle, the very files that its promotion signed."""
-    found = digests_beside(model)
-    wrong = sorted(name for name in {*found, *signed} if found.get(name) != signed.get(name))
+    digests = digests_beside(model)
+    wrong = sorted(name for name in {*digests, *signed} if digests.get(name) != signed.get(name))
     if wrong:
-        named = ", ".join(f"{name} {_what(name, found, signed)}" for name in wrong[:5])
+        named = ", ".join(f"{name} {_what(name, digests, signed)}" for name in wrong[:5])
         raise IntegrityError("the files beside the bundle that were signed with its promotion", named, _REMEDY)
 
 
-def _what(name: str, found: Mapping[str, str], signed: Mapping[str, str]) -> str:
-    if name not in found:
+def _what(name: str, digests: Mapping[str, str], signed: Mapping[str, str]) -> str:
+    if name not in digests:
         return "is missing"
     return "was changed" if name in signed else "was added"
 
@@ -82,12 +82,12 @@ def require_obedient(model: Path, manifest: BundleManifest | None) -> None:
     described = _yaml(model / DESCRIPTION)
     flavors = _mapping(described.get("flavors"), f"{DESCRIPTION}, flavors")
     pyfunc = _mapping(flavors.get("python_function"), f"{DESCRIPTION}, python_function")
-    found = {"flavors": list(flavors), **{name: pyfunc.get(name) for name in ("loader_module", "data", "code")}}
-    if found != wanted:
+    description = {"flavors": list(flavors), **{name: pyfunc.get(name) for name in ("loader_module", "data", "code")}}
+    if description != wanted:
         raise _unlike(
             DESCRIPTION,
             f"by which MLflow loads {', '.join(f'{k} {v!r}' for k, v in wanted.items())}",
-            ", ".join(f"{name} {found[name]!r}" for name in wanted if found[name] != wanted[name]),
+            ", ".join(f"{name} {description[name]!r}" for name in wanted if description[name] != wanted[name]),
         )
     if pyfunc.get("predict_fn", "predict") != "predict":
         raise _unlike(DESCRIPTION, "that calls `predict`", f"predict_fn {pyfunc['predict_fn']!r}")
@@ -106,7 +106,7 @@ class _Packages:
 
     def require(self, file: str, lines: Iterable[object]) -> None:
         """Raises IntegrityError unless `lines` of a file ask for just that."""
-        found = set()
+        named = set()
         for line in lines:
             try:
                 asked = Requirement(str(line))
@@ -115,9 +115,9 @@ class _Packages:
             key = _key(asked)
             if asked.url is not None or asked.marker is not None or (key not in self.wanted and key[0] != "mlflow"):
                 raise self._other(file, str(line))
-            found.add(key)
-        if not self.wanted <= found:
-            missing = ", ".join(sorted(name for name, *_ in self.wanted - found))
+            named.add(key)
+        if not self.wanted <= named:
+            missing = ", ".join(sorted(name for name, *_ in self.wanted - named))
             raise self._other(file, f"nothing about {missing}")
 
     def _other(self, file: str, found: str) -> IntegrityError:
@@ -136,28 +136,28 @@ def _require_packages(model: Path, packages: _Packages) -> None:
     if pinned.exists():
         packages.require(_PINNED, [line for line in map(str.strip, _text(pinned).splitlines()) if line])
     if conda.exists():
-        told = _yaml(conda)
-        listed = _list(told.get("dependencies"), f"{_CONDA}, dependencies")
+        content = _yaml(conda)
+        listed = _list(content.get("dependencies"), f"{_CONDA}, dependencies")
         inner = [each for each in listed if not isinstance(each, str)]
-        _require_only(_CONDA, told, {"name", "channels", "dependencies"})
-        _require_only(_CONDA, _list(told.get("channels", []), f"{_CONDA}, channels"), _CHANNELS)
+        _require_only(_CONDA, content, {"name", "channels", "dependencies"})
+        _require_only(_CONDA, _list(content.get("channels", []), f"{_CONDA}, channels"), _CHANNELS)
         _require_tools(_CONDA, [each for each in listed if isinstance(each, str)])
         if len(inner) != 1 or not isinstance(inner[0], dict) or list(inner[0]) != ["pip"]:
             raise _unlike(_CONDA, "with one list of packages for pip", repr(inner))
         packages.require(_CONDA, _list(inner[0]["pip"], f"{_CONDA}, pip"))
     if python.exists():
-        told = _yaml(python)
-        _require_only(_PYTHON, told, {"python", "build_dependencies", "dependencies"})
-        _require_tools(_PYTHON, _list(told.get("build_dependencies", []), f"{_PYTHON}, build_dependencies"))
-        listed = _list(told.get("dependencies", []), f"{_PYTHON}, dependencies")
+        content = _yaml(python)
+        _require_only(_PYTHON, content, {"python", "build_dependencies", "dependencies"})
+        _require_tools(_PYTHON, _list(content.get("build_dependencies", []), f"{_PYTHON}, build_dependencies"))
+        listed = _list(content.get("dependencies", []), f"{_PYTHON}, dependencies")
         if listed != [f"-r {_PINNED}"]:
             packages.require(_PYTHON, listed)
 
 
-def _require_only(file: str, found: Iterable[object], known: Iterable[object]) -> None:
-    other = sorted(str(each) for each in set(map(str, found)) - set(map(str, known)))
+def _require_only(file: str, present: Iterable[object], allowed: Iterable[object]) -> None:
+    other = sorted(str(each) for each in set(map(str, present)) - set(map(str, allowed)))
     if other:
-        raise _unlike(file, f"of {', '.join(sorted(map(str, known)))}", ", ".join(other))
+        raise _unlike(file, f"of {', '.join(sorted(map(str, allowed)))}", ", ".join(other))
 
 
 def _require_tools(file: str, lines: Iterable[object]) -> None:

@@ -114,8 +114,8 @@ class Connection:
 def _vendor_errors() -> tuple[type[Exception], ...]:
     """What cannot be imported has not raised anything."""
     # SQLAlchemy raises a bare ValueError for an address whose port is no number.
-    found: list[type[Exception]] = [OSError, ValueError]
+    errors: list[type[Exception]] = [OSError, ValueError]
     for module, name in _VENDOR_ERRORS:
         with suppress(ImportError):
-            found.append(getattr(import_module(module), name))
-    return tuple(found)
+            errors.append(getattr(import_module(module), name))
+    return tuple(errors)

@@ -80,9 +80,9 @@ def one_opens(uri: str, seconds: float) -> Iterator[None]:
         yield
 
 
-def _busy(what: str, seconds: float, told: str) -> RegistryError:
+def _busy(what: str, seconds: float, found: str) -> RegistryError:
     return RegistryError(
-        expected=f"{what} within {seconds:g} s", found=told, remedy="run again when that one has made its tables"
+        expected=f"{what} within {seconds:g} s", found=found, remedy="run again when that one has made its tables"
     )
 
 

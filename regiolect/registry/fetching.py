@@ -29,8 +29,8 @@ def artifacts_at(uri: str, tracking_uri: str) -> Artifacts:
     """The files below an artifact URI. MlflowClient would ask for the run anew at every folder, twice."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    found: Artifacts = get_artifact_repository(uri, tracking_uri=tracking_uri)
-    return found
+    artifacts: Artifacts = get_artifact_repository(uri, tracking_uri=tracking_uri)
+    return artifacts
 
 
 def local_folder(source: str) -> Path | None:

@@ -106,7 +106,7 @@ def live_versions(
         aliases = defaultdict(list)
         for alias, number in model.aliases.items():
             aliases[int(number)].append(alias)
-        sources = {int(found.version): str(found.source) for found in numbers[name]}
+        sources = {int(each.version): str(each.source) for each in numbers[name]}
         for number in sorted({*sources, *aliases} if everything else aliases):
             pointing = tuple(sorted(aliases[number]))
             yield LiveVersion(name, number, pointing, sources.get(number), model.tags.get(tag_of(number)))
@@ -123,7 +123,7 @@ def find_version(client: MlflowClient, name: str, which: str | int, shown: str) 
     """
     model = model_at(client, name)
     if model is None:
-        raise nothing_called(name, which, shown, [found.name for found in _pages(client.search_registered_models)])
+        raise nothing_called(name, which, shown, [each.name for each in _pages(client.search_registered_models)])
     aliases = {alias: int(number) for alias, number in model.aliases.items()}
     number = aliases.get(which, 0) if isinstance(which, str) else which
     source = _source_of(client, name, number) if number else None

@@ -32,13 +32,13 @@ def tag_of(version: int) -> str:
 
 def promotions_of(model: RegisteredModel, trust: Trust) -> Mapping[int, Promotion]:
     """The promotions of a registered model that count, by version; what else is in its tags is passed over."""
-    found = {}
+    promotions = {}
     for version in _tagged(model):
         try:
-            found[version] = open_promotion(model.tags[tag_of(version)], model.name, version, trust)[0]
+            promotions[version] = open_promotion(model.tags[tag_of(version)], model.name, version, trust)[0]
         except UntrustedEngine:
             continue
-    return found
+    return promotions
 
 
 def has_promotions(model: RegisteredModel) -> bool:

@@ -160,16 +160,16 @@ class Registry:
         """
         at, client, name = self._connection, self._connection.open(), f"{model}-{region}"
         with at.named_errors(f"to read {name} at {at.shown}"):
-            found = aliases.model_at(client, name)
-            champion = aliases.champion_of(found, self.keyring.trust_or_nobody())
-            return None if found is None or champion is None else found.tags.get(tag_of(champion.version))
+            registered = aliases.model_at(client, name)
+            champion = aliases.champion_of(registered, self.keyring.trust_or_nobody())
+            return None if registered is None or champion is None else registered.tags.get(tag_of(champion.version))
 
     def promoted(self, version: RegisteredEngine) -> RegisteredEngine | None:
         """A version as its promotion tells it, if it was made champion and is still that."""
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to read {version.name} at {at.shown}"):
-            found = aliases.champion_of(aliases.model_at(client, version.name), self.keyring.trust_or_nobody())
-        return found if found is not None and found.version == version.version else None
+            champion = aliases.champion_of(aliases.model_at(client, version.name), self.keyring.trust_or_nobody())
+        return champion if champion is not None and champion.version == version.version else None
 
     def promote(self, model: str, region: str, because: str, by: str) -> RegisteredEngine:
         """Make the challenger of a region its champion because a person says so. Signed, with the reason.
@@ -312,15 +312,15 @@ class Registry:
         client = at.open()
         with tempfile.TemporaryDirectory() as scratch:
             with at.named_errors(f"to read {version.uri} at {at.shown}"):
-                found = client.get_model_version(version.name, str(version.version))
-                source = str(found.source)
+                record = client.get_model_version(version.name, str(version.version))
+                source = str(record.source)
                 manifest = fetch_bytes(source, at.uri, f"{BUNDLE}/{MANIFEST}", Path(scratch), RECORD)
-            self._require_registered(version, digest_bytes(manifest), found.tags)
+            self._require_registered(version, digest_bytes(manifest), record.tags)
             sizes = file_sizes(manifest)
             with at.named_errors(f"to read {version.uri} at {at.shown}"):
                 folder = fetch_folder(source, at.uri, BUNDLE, Path(scratch), lambda path: sizes.get(path, RECORD))
                 digest = digest_file(folder / MANIFEST)
-            self._require_registered(version, digest, found.tags)
+            self._require_registered(version, digest, record.tags)
             yield folder
 
     def _require_registered(self, version: RegisteredEngine, digest: str, tags: Mapping[str, str]) -> None:
@@ -350,19 +350,19 @@ class Registry:
         signed."""
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to read {version.uri} at {at.shown}"):
-            found: str | None = client.get_model_version(version.name, str(version.version)).tags.get("held")
-        return found
+            reason: str | None = client.get_model_version(version.name, str(version.version)).tags.get("held")
+        return reason
 
     def annotate(self, version: RegisteredEngine, notes: Mapping[str, str | None]) -> None:
         """Set tags of a version, for people to read; nothing is decided by them. None removes one."""
         at, client = self._connection, self._connection.open()
         with at.named_errors(f"to note at {version.uri} at {at.shown}"), at.one_at_a_time():
             there = client.get_model_version(version.name, str(version.version)).tags
-            for name, told in notes.items():
-                if told is None and name in there:
+            for name, value in notes.items():
+                if value is None and name in there:
                     client.delete_model_version_tag(version.name, str(version.version), name)
-                elif told is not None and there.get(name) != told:
-                    client.set_model_version_tag(version.name, str(version.version), name, told)
+                elif value is not None and there.get(name) != value:
+                    client.set_model_version_tag(version.name, str(version.version), name, value)
 
     def log_report(self, model: str, report: Path, metrics: Mapping[str, float]) -> str:
         """Keep a run's report, with figures, as an MLflow run in the experiment `regiolect/<model>`.

@@ -17,14 +17,14 @@ _LONGEST = 1000  # characters of a tag; MLflow takes a few thousand
 
 def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
     """`tuning_digest` of each engine; empty if none was tuned."""
-    found = tuple(map(tuning_digest, manifest.engines))
-    return found if any(found) else ()
+    digests = tuple(map(tuning_digest, manifest.engines))
+    return digests if any(digests) else ()
 
 
 def arithmetics_of(manifest: BundleManifest) -> tuple[Arithmetic | None, ...]:
     """Class of arithmetic of each engine; empty if none has one."""
-    found = tuple(approved.engine.request.arithmetic for approved in manifest.engines)
-    return found if any(found) else ()
+    classes = tuple(approved.engine.request.arithmetic for approved in manifest.engines)
+    return classes if any(classes) else ()
 
 
 def labels(manifest: BundleManifest, digest: str) -> dict[str, str]:
@@ -73,7 +73,7 @@ def notes(published: Published) -> dict[str, str | None]:
     champions = sorted({each.champion for each in published.comparisons})
     return {
         **({"against": ", ".join(champions)} if champions else {}),
-        **{name: told[:_LONGEST] for name, told in against.items()},
+        **{name: value[:_LONGEST] for name, value in against.items()},
         "held": None if held is None else f"{held.kind}: {held.found}"[:_LONGEST],
     }
 
@@ -107,8 +107,8 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
                 "bundle": tags.get("bundle"),
                 "targets": _several(tags, "targets"),
                 "build_keys": _several(tags, "build_key"),
-                "tunings": tuple(None if told == _NONE else told for told in _several(tags, "tuning")),
-                "arithmetics": tuple(None if told == _NONE else told for told in _several(tags, "arithmetic")),
+                "tunings": tuple(None if each == _NONE else each for each in _several(tags, "tuning")),
+                "arithmetics": tuple(None if each == _NONE else each for each in _several(tags, "arithmetic")),
             }
         )
     except ValidationError as error:

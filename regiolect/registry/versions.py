@@ -79,26 +79,26 @@ class Versions:
         Raises:
             mlflow.exceptions.MlflowException and other vendors' errors: calling again completes what was begun.
         """
-        found = self._found()
+        versions = self._found()
         runs = self.client.search_runs([self.experiment], f"tags.bundle = '{self.digest}'")
         superfluous = {str(run.info.run_id) for run in runs}
         made = None
-        if not found:
+        if not versions:
             made = self._make(runs, superfluous)
-            found = self._found()
-            if not found:
+            versions = self._found()
+            if not versions:
                 raise RegistryError(
                     expected=f"the version of {self.manifest.name} that was just made",
                     found="it is gone: somebody deleted it",
                     remedy="run again, which completes what was begun",
                 )
-        kept = str(found[0].run_id)
+        kept = str(versions[0].run_id)
         if kept != made:
             run = self.client.get_run(kept)
             if not self._is_complete(run):
                 self._upload(run)
-        self._remove(found[1:], superfluous, spared={kept})
-        return int(found[0].version)
+        self._remove(versions[1:], superfluous, spared={kept})
+        return int(versions[0].version)
 
     def _found(self) -> Sequence[ModelVersion]:
         """Every version of the bundle, by number."""
@@ -205,21 +205,21 @@ def experiment_of(client: MlflowClient, model: str, artifacts: Path | None) -> s
 
     name = f"regiolect/{model}"
     location = None if artifacts is None else (artifacts / model).as_uri()
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
+        experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise RegistryError(
             expected=f"an active MLflow experiment {name!r}",
             found="a deleted one",
             remedy="restore it: mlflow experiments restore, or remove it for good: mlflow gc",
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def finish(client: MlflowClient, run: Run, metrics: Mapping[str, float]) -> None:

@@ -63,10 +63,10 @@ def keep_answer(asked: Sequence[RegionOutcome], answer: PersonsAnswer, store: St
 def require_yes(answer: PersonsAnswer) -> None:
     """Raises ApprovalMissing if the person said no."""
     if not answer.approved:
-        said = f": {answer.comment}" if answer.comment else ""
+        comment = f": {answer.comment}" if answer.comment else ""
         raise ApprovalMissing(
             expected=f"a person's approval of {answer.model} in {answer.region}",
-            found=f"{answer.by} said no on {answer.at:%Y-%m-%d %H:%M %Z}{said}",
+            found=f"{answer.by} said no on {answer.at:%Y-%m-%d %H:%M %Z}{comment}",
             remedy="change what was objected to and release again, or ask anew with --force",
         )
 

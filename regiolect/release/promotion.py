@@ -34,12 +34,12 @@ def held_back(
     kind: type[PromotionHeld] = TargetNotServed
     if not gone:
         kind = ChampionNotComparable if all(each.loss is None for each in worse) else WorseThanChampion
-    told = [f"{place}: no engine was approved, {champion.uri} has one" for place in gone]
-    told += [f"{each.place}: {each.reason}" for each in worse]
+    reasons = [f"{place}: no engine was approved, {champion.uri} has one" for place in gone]
+    reasons += [f"{each.place}: {each.reason}" for each in worse]
     return failure_of(
         kind(
             expected=f"a version of {model}-{region} that takes nothing from consumers of {champion.uri}",
-            found="; ".join(told),
+            found="; ".join(reasons),
             remedy=f"{champion.uri} stays, this one is kept as challenger; if it is right to serve it, a person says "
             f'so: regiolect promote {model} {region} --because "..."',
         )

@@ -32,8 +32,7 @@ from regiolect.evaluate.evaluate import evaluate_engine, timed_again
 from regiolect.export.cached import export_for
 from regiolect.host.lock import sharing_machine
 from regiolect.ingest import ingest as ingest_sets
-from regiolect.model import load_model_spec
-from regiolect.planning import RegionRequest, require_planned
+from regiolect.planning import RegionRequest, load_model_spec, require_planned
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
 from regiolect.release.champion import Champion, run_again

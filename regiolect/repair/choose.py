@@ -172,17 +172,17 @@ def _earned(
         except (ModelError, CalibrationError, BuildFailed, EngineMiscomputes) as error:
             workshop.say(f"{policy.region}: {precision} cannot be built beside {stated}: {error.found}")
             continue
-        told = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
+        speed = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
         if comparison.speedup >= comparison.required:
-            return kept.choice, comparison, f"{stated} earns its place: {told}"
+            return kept.choice, comparison, f"{stated} earns its place: {speed}"
         other = next((step for step in steps if step.choice == wider), None)
         if other is None:
             other = _tried(wider, selection, policy, workshop)
             steps.append(other)
         # What is surely good enough is not given up for what may not be.
         if other.accepted or (not kept.accepted and other.loss <= policy.accuracy.limit):
-            return wider, comparison, f"{stated} is not worth it ({told}): {precision} is shipped"
-        return kept.choice, comparison, f"{stated} is not worth it ({told}), but {precision} loses too much"
+            return wider, comparison, f"{stated} is not worth it ({speed}): {precision} is shipped"
+        return kept.choice, comparison, f"{stated} is not worth it ({speed}), but {precision} loses too much"
     return kept.choice, None, f"no wider precision that the policy allows could be built to compare {stated} with"
 
 
@@ -194,15 +194,15 @@ def _why(
 ) -> str:
     first = kept.choice == policy.stated_choice()
     unit = _UNIT[policy.accuracy.unit]
-    told = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
+    why = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
     if surely_better(kept.loss_upper, policy.accuracy.limit):
-        told += "; suspicious: surely better than the reference by more than the limit"
+        why += "; suspicious: surely better than the reference by more than the limit"
     for precision, error in miscomputed.items():
-        told += f"; the {precision} engine answers otherwise than its own graph: {error.found}"
+        why += f"; the {precision} engine answers otherwise than its own graph: {error.found}"
     if kept.accepted:
         lossy = 0 if first else len(steps) - 1 - len(miscomputed)
-        return f"{told}{f', after {lossy} that lose too much' if lossy else ''}"
-    return f"{told}, limit {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
+        return f"{why}{f', after {lossy} that lose too much' if lossy else ''}"
+    return f"{why}, limit {policy.accuracy.limit:g}: none of {len(steps)} is surely within it"
 
 
 def _said(step: RepairStep, policy: RegionPolicy) -> str:

@@ -78,13 +78,13 @@ class Selection:
             loaded = backend(engine.request.target.backend).load(engine, self.store)
             scores = scores_of("engine", self.score, loaded.run_many, self.inputs, self.samples)
             rows = paired_results(self.samples, self.reference, scores, columns_of(self.policy))
-        seen = forecast(self.policy.accuracy, rows, self.gate_samples)
+        expected = forecast(self.policy.accuracy, rows, self.gate_samples)
         return RepairStep(
             choice=choice,
-            loss=seen.loss,
-            loss_upper=seen.upper,
-            accepted=seen.upper <= self.policy.accuracy.limit and seen.slice is None,
-            slice=seen.slice,
+            loss=expected.loss,
+            loss_upper=expected.upper,
+            accepted=expected.upper <= self.policy.accuracy.limit and expected.slice is None,
+            slice=expected.slice,
         )
 
     def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:

@@ -81,11 +81,11 @@ def rank_operators(
         sums += _run(session, _feeds(part, model)).reshape(-1, 2)
         if progress is not None:
             progress(start + len(part), len(used))
-    found = [
+    operators = [
         SensitiveOperator(output=twin.output, kind=twin.kind, error=_ratio(lost, there))
         for twin, (lost, there) in zip(twins, sums.tolist(), strict=True)
     ]
-    return tuple(sorted(found, key=lambda operator: -operator.error))
+    return tuple(sorted(operators, key=lambda operator: -operator.error))
 
 
 def _ratio(lost: float, there: float) -> float:

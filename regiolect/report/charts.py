@@ -51,8 +51,8 @@ class LossLine:
     @property
     def spoken(self) -> str:
         """The line for somebody who cannot see it."""
-        told = f"loss {self.figures.said}, interval {self.figures.bounds}, limit {self.figures.allowed}"
-        return f"{self.name}, {self.detail}: {told}, {self.decision.value}"
+        figures = f"loss {self.figures.said}, interval {self.figures.bounds}, limit {self.figures.allowed}"
+        return f"{self.name}, {self.detail}: {figures}, {self.decision.value}"
 
 
 @dataclass(frozen=True)

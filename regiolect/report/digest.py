@@ -24,9 +24,9 @@ def digest_line(result: NightlyResult) -> str:
         (len(result.waiting), "models waiting"),
         (result.unchanged, "unchanged"),
     ]
-    told = ", ".join(f"{count} {what}" for count, what in parts if count or what == "unchanged")
+    counts = ", ".join(f"{count} {what}" for count, what in parts if count or what == "unchanged")
     kind = "nightly, dry run" if result.dry_run else "nightly"
-    return f"{kind}: {told} of {result.engines} engines of {result.models} models"
+    return f"{kind}: {counts} of {result.engines} engines of {result.models} models"
 
 
 def markdown_digest(result: NightlyResult) -> str:

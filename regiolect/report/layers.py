@@ -57,8 +57,8 @@ class LayerView:
     @property
     def executed(self) -> list[tuple[Execution, int]]:
         """Kernels by type, widest first."""
-        told = self.attestation.executed or {}
-        return [(kind, told[kind]) for kind in Execution if kind in told]
+        counts = self.attestation.executed or {}
+        return [(kind, counts[kind]) for kind in Execution if kind in counts]
 
 
 def layers_of(outcomes: Sequence[RegionOutcome], store_of: Callable[[str], Store]) -> LayerLists:
@@ -67,17 +67,17 @@ def layers_of(outcomes: Sequence[RegionOutcome], store_of: Callable[[str], Store
     Args:
         store_of: the store of a region.
     """
-    found: dict[str, Layers | StorageError | IntegrityError] = {}
+    layers: dict[str, Layers | StorageError | IntegrityError] = {}
     for outcome in outcomes:
         attestation = outcome.attestation
         if attestation is None or attestation.layers is None:
             continue
         try:
             path = store_of(outcome.region).path_of(attestation.layers)
-            found[outcome.build_key] = read_layers(attestation, path.read_bytes())
+            layers[outcome.build_key] = read_layers(attestation, path.read_bytes())
         except (StorageError, IntegrityError) as error:
-            found[outcome.build_key] = error
-    return found
+            layers[outcome.build_key] = error
+    return layers
 
 
 def most_lines(engines: int) -> int:
@@ -104,5 +104,5 @@ def layer_view(outcome: RegionOutcome | None, lists: LayerLists, most: int) -> L
         coarse=coarse,
         more=max(0, len(kernels) - most),
         moving=len(layers.engine) - len(kernels),
-        nodes=tuple((kind, tuple(found[:most]), max(0, len(found) - most)) for kind, found in names.items() if found),
+        nodes=tuple((kind, tuple(nodes[:most]), max(0, len(nodes) - most)) for kind, nodes in names.items() if nodes),
     )

@@ -171,9 +171,9 @@ def _headline(result: ReleaseResult) -> str:
         return "This run was asked for no engine."
     served = sum(row.model_uri is not None for row in result.rows)
     regions = len({row.region for row in result.rows})
-    told = [f"{count} {decision.value}" for decision, count in _counts(result).items()]
+    decisions = [f"{count} {decision.value}" for decision, count in _counts(result).items()]
     return (
-        f"{_several(len(result.rows), 'engine')} for {_several(regions, 'region')}: {'; '.join(told)}. "
+        f"{_several(len(result.rows), 'engine')} for {_several(regions, 'region')}: {'; '.join(decisions)}. "
         f"{served} served through the registry."
     )
 
@@ -187,7 +187,9 @@ def _alarms(result: ReleaseResult) -> list[str]:
         for decision in (Decision.FAILED, Decision.INCONCLUSIVE, Decision.REFUSED)
         if any(row.decision is decision for row in result.rows)
     ]
-    odd = [f"{where}: {told}" for row in result.rows if (told := words.suspicion(row)) for where in _named([row])]
+    odd = [
+        f"{where}: {suspicion}" for row in result.rows if (suspicion := words.suspicion(row)) for where in _named([row])
+    ]
     return drills + odd + ([f"approved but not served: {', '.join(unserved)}"] if unserved else []) + blocked
 
 

@@ -32,8 +32,8 @@ def figures(result: ReleaseResult) -> dict[str, float]:
 
 def release_line(result: ReleaseResult) -> str:
     """The release in a line."""
-    told = figures(result)
-    counts = ", ".join(f"{told[what]:g} {what}" for what in ("engines", "approved", "served"))
+    counted = figures(result)
+    counts = ", ".join(f"{counted[what]:g} {what}" for what in ("engines", "approved", "served"))
     return f"{result.model}: {counts} in {result.seconds:.0f} s"
 
 
@@ -43,8 +43,8 @@ def markdown_table(result: ReleaseResult) -> str:
     lines += [f"| {' | '.join(map(_cell, _cells(row)))} |" for row in result.rows]
     for row in result.rows:
         if row.failure is not None:
-            told = f"expected {row.failure.expected}; found {row.failure.found}. Remedy: {row.failure.remedy}"
-            lines.append(f"\n**{_cell(row.region)}, {_cell(row.failure.kind)}**: {_cell(told)}")
+            detail = f"expected {row.failure.expected}; found {row.failure.found}. Remedy: {row.failure.remedy}"
+            lines.append(f"\n**{_cell(row.region)}, {_cell(row.failure.kind)}**: {_cell(detail)}")
         elif row.decision in (Decision.FAILED, Decision.INCONCLUSIVE):
             lines.append(f"\n**{_cell(row.region)}, {row.decision.value}**: {_cell('; '.join(row.reasons))}")
         beside = ChampionFigures.of(row)
@@ -53,7 +53,7 @@ def markdown_table(result: ReleaseResult) -> str:
         suspicious = suspicion(row)
         if suspicious is not None:
             lines.append(f"\n**{_cell(row.region)}**: {_cell(suspicious)}")
-    lines += [f"\n**Left out**: {_cell(told)}" for told in result.left_out]
+    lines += [f"\n**Left out**: {_cell(detail)}" for detail in result.left_out]
     for drill in result.drills:
         verdict = f"refused by {drill.by}, as it must be" if drill.refused else f"NOT refused ({drill.by})"
         lines.append(f"\n**Deliberate drill, {_cell(drill.name)}**: {_cell(verdict)}")

@@ -112,20 +112,20 @@ class ChampionFigures:
     @classmethod
     def of(cls, row: ReleaseRow) -> ChampionFigures | None:
         """None where nothing was served before, or the very same engine."""
-        found = row.against
-        if found is None:
+        against = row.against
+        if against is None:
             return None
-        if found.loss is None or found.loss_lower is None or found.loss_upper is None:
-            return cls(None, found)
+        if against.loss is None or against.loss_lower is None or against.loss_upper is None:
+            return cls(None, against)
         figures = LossFigures(
-            loss=found.loss,
-            lower=found.loss_lower,
-            upper=found.loss_upper,
-            limit=found.limit,
-            unit=UNITS[found.unit],
-            confidence=f"{100 * found.confidence:g} %",
+            loss=against.loss,
+            lower=against.loss_lower,
+            upper=against.loss_upper,
+            limit=against.limit,
+            unit=UNITS[against.unit],
+            confidence=f"{100 * against.confidence:g} %",
         )
-        return cls(figures, found)
+        return cls(figures, against)
 
     @property
     def said(self) -> str:

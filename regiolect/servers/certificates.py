@@ -73,10 +73,10 @@ def _is_good(folder: Path, now: datetime) -> bool:
     if not all((folder / name).is_file() for name in names):
         return False
     try:
-        found = x509.load_pem_x509_certificate((folder / AUTHORITY).read_bytes())
+        authority = x509.load_pem_x509_certificate((folder / AUTHORITY).read_bytes())
     except (OSError, ValueError):
         return False
-    return found.not_valid_before_utc <= now <= found.not_valid_after_utc - _SPARE
+    return authority.not_valid_before_utc <= now <= authority.not_valid_after_utc - _SPARE
 
 
 def _make(folder: Path, now: datetime) -> None:

@@ -49,9 +49,9 @@ def keep_credentials(path: Path) -> Credentials:
         StorageError: the file cannot be read or written, or was damaged.
         Busy: another process is at it for half a minute.
     """
-    found = _read(path)
-    if found is not None and set(found) == set(Credentials.model_fields):
-        return _validated(path, found)
+    kept = _read(path)
+    if kept is not None and set(kept) == set(Credentials.model_fields):
+        return _validated(path, kept)
     # Two processes that find the same thing missing must not make it twice.
     try:
         with alone(path.with_suffix(".lock"), f"to make {path}", _LOCK_SECONDS):
@@ -64,19 +64,19 @@ def keep_credentials(path: Path) -> Credentials:
 
 def _read(path: Path) -> dict[str, object] | None:
     try:
-        found = parse_json(read_secret(path))
+        content = parse_json(read_secret(path))
     except FileNotFoundError:
         return None
     except UnusableFile as error:
         raise StorageError(error.expected, error.found, error.remedy) from None
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    return found if isinstance(found, dict) else {"": found}
+    return content if isinstance(content, dict) else {"": content}
 
 
-def _validated(path: Path, found: dict[str, object]) -> Credentials:
+def _validated(path: Path, content: dict[str, object]) -> Credentials:
     try:
-        return Credentials.model_validate(found)
+        return Credentials.model_validate(content)
     except ValidationError as error:
         raise _damaged(path, error) from None
 

@@ -160,14 +160,14 @@ class LocalServers:
         """What a client's environment must say to use the servers that were brought up; holds secrets."""
         state = read_state(self._state_file)
         place = self._place(state)
-        said: dict[str, str] = {}
+        variables: dict[str, str] = {}
         if orchestration.NAME in state.servers:
-            said |= orchestration.client_environment(place)
+            variables |= orchestration.client_environment(place)
         if tracking.NAME in state.servers:
-            said |= tracking.client_environment(place)
+            variables |= tracking.client_environment(place)
         if object_store.NAME in state.servers:
-            said |= {"REGIOLECT_STORE": _STORE, **object_store.client_environment(place)}
-        return said
+            variables |= {"REGIOLECT_STORE": _STORE, **object_store.client_environment(place)}
+        return variables
 
     # ------------------------------------------------------------------------------------------------ one server
 
@@ -194,13 +194,13 @@ class LocalServers:
 
     def _bring_up(self, server: Server, seconds: dict[str, float]) -> None:
         """Make sure that one server answers. Puts it into `seconds` if it had to be started."""
-        known = self._state().servers[server.name]
-        if known.process is not None and processes.is_alive(known.process):
+        state = self._state().servers[server.name]
+        if state.process is not None and processes.is_alive(state.process):
             # One that was started otherwise than it would be now may talk to an address where nobody is any more.
-            if known.recipe == server.recipe() and _comes_to(server, known.process):
+            if state.recipe == server.recipe() and _comes_to(server, state.process):
                 server.after()
                 return
-            processes.end(known.process, server.stop_signal, server.stop_seconds)
+            processes.end(state.process, server.stop_signal, server.stop_seconds)
         begin = time.monotonic()
         seconds[server.name] = 0.0
         make_folder(server.folder)
@@ -306,14 +306,14 @@ class LocalServers:
     def _remember(self, name: str, process: ProcessId | None, recipe: str | None = None) -> None:
         with self._state_lock:
             state = read_state(self._state_file)
-            known = ServerState(ports=state.servers[name].ports, process=process, recipe=recipe)
-            write_state(self._state_file, state.with_server(name, known))
+            server = ServerState(ports=state.servers[name].ports, process=process, recipe=recipe)
+            write_state(self._state_file, state.with_server(name, server))
 
     def _pid(self, name: str) -> int | None:
-        known = self._state().servers.get(name)
-        if known is None or known.process is None or not processes.is_alive(known.process):
+        server = self._state().servers.get(name)
+        if server is None or server.process is None or not processes.is_alive(server.process):
             return None
-        return known.process.pid
+        return server.process.pid
 
     def _known(self, name: str) -> Server:
         require_names((name,))
@@ -330,7 +330,7 @@ class LocalServers:
         return Place(
             root=self.root,
             credentials=keep_credentials(self._credentials_file),
-            ports={name: known.ports for name, known in state.servers.items()},
+            ports={name: server.ports for name, server in state.servers.items()},
         )
 
     def _buckets(self) -> tuple[str, ...]:
@@ -343,16 +343,16 @@ class LocalServers:
         for name in names:
             if self._pid(name) is not None:
                 continue
-            known = state.servers.get(name)
+            last = state.servers.get(name)
             taken = {port for other in state.servers.values() for port in other.ports.values()}
-            if known is None:
+            if last is None:
                 ports = choose_ports(CATALOG[name].ports, taken, is_free if self._usual_ports else lambda _: False)
             else:
-                others = taken - set(known.ports.values())
-                ports = choose_ports({**CATALOG[name].ports, **known.ports}, others, becomes_free)
-                for use in known.ports:
-                    if ports[use] != known.ports[use]:
-                        note(f"{name} moves to port {ports[use]}: another program has {known.ports[use]} ({use})")
+                others = taken - set(last.ports.values())
+                ports = choose_ports({**CATALOG[name].ports, **last.ports}, others, becomes_free)
+                for use in last.ports:
+                    if ports[use] != last.ports[use]:
+                        note(f"{name} moves to port {ports[use]}: another program has {last.ports[use]} ({use})")
             state = state.with_server(name, ServerState(ports=ports))
         write_state(self._state_file, state)
         return self._place(state)

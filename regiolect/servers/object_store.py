@@ -121,11 +121,11 @@ def _year() -> int:
 
 def mutual_tls(folder: Path) -> Mapping[str, str]:
     """What tells every part which certificate of the set in `folder` is its own, and whose to take."""
-    told = {"WEED_GRPC_CA": str(folder / certificates.AUTHORITY)}
+    variables = {"WEED_GRPC_CA": str(folder / certificates.AUTHORITY)}
     for component in certificates.COMPONENTS:
-        told[f"WEED_GRPC_{component.upper()}_CERT"] = str(folder / certificates.certificate(component))
-        told[f"WEED_GRPC_{component.upper()}_KEY"] = str(folder / certificates.key(component))
-    return told
+        variables[f"WEED_GRPC_{component.upper()}_CERT"] = str(folder / certificates.certificate(component))
+        variables[f"WEED_GRPC_{component.upper()}_KEY"] = str(folder / certificates.key(component))
+    return variables
 
 
 def _prepare(place: Place, folder: Path, tls: Path) -> None:

@@ -71,9 +71,9 @@ def launch(
             pass_fds=descriptors,
             umask=0o077,
         )
-    known = ProcessId(pid=process.pid, born=born(process.pid) or "")
-    _started[known] = process
-    return known
+    started = ProcessId(pid=process.pid, born=born(process.pid) or "")
+    _started[started] = process
+    return started
 
 
 def is_alive(process: ProcessId) -> bool:
@@ -95,14 +95,14 @@ def end(process: ProcessId, with_signal: signal.Signals, seconds: float) -> bool
     """
     import psutil
 
-    found = _find(process)
-    if found is None:
+    running = _find(process)
+    if running is None:
         return True
-    family = _family(found)
+    family = _family(running)
     with suppress(psutil.NoSuchProcess):
         # psutil compares the time of birth once more before it sends.
-        found.send_signal(with_signal)
-    gone = _wait([found], seconds)
+        running.send_signal(with_signal)
+    gone = _wait([running], seconds)
     _kill(family)
     exit_code(process)
     return gone
@@ -110,9 +110,9 @@ def end(process: ProcessId, with_signal: signal.Signals, seconds: float) -> bool
 
 def kill(process: ProcessId) -> None:
     """Kill a process and everything it started, at once (SIGKILL)."""
-    found = _find(process)
-    if found is not None:
-        _kill(_family(found))
+    running = _find(process)
+    if running is not None:
+        _kill(_family(running))
         exit_code(process)
 
 
@@ -151,8 +151,8 @@ class Patience:
         import psutil
 
         seconds = 0.0
-        found = _find(self._process)
-        for member in _family(found) if found is not None else ():
+        running = _find(self._process)
+        for member in _family(running) if running is not None else ():
             with suppress(psutil.Error):
                 times = member.cpu_times()
                 seconds += times.user + times.system
@@ -177,11 +177,11 @@ def _find(process: ProcessId) -> psutil.Process | None:
     if exit_code(process) is not None:
         return None
     try:
-        found = psutil.Process(process.pid)
-        same = born(process.pid) == process.born and found.status() != psutil.STATUS_ZOMBIE
+        running = psutil.Process(process.pid)
+        same = born(process.pid) == process.born and running.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
-    return found if same else None
+    return running if same else None
 
 
 def _family(leader: psutil.Process) -> list[psutil.Process]:

@@ -187,7 +187,11 @@ def left_behind() -> Iterator[tuple[psutil.Process, str]]:
             command = process.cmdline()
             ours = command[-3:-2] == [PROGRAM] and command[-1] != str(process.ppid())
             if ours or (PREFECTS_OWN in command and not _is_python(process.parent())):
-                ports = [found.laddr.port for found in process.net_connections("tcp") if found.status == "LISTEN"]
+                ports = [
+                    connection.laddr.port
+                    for connection in process.net_connections("tcp")
+                    if connection.status == "LISTEN"
+                ]
                 yield process, ", ".join(f"{HOST}:{port}" for port in ports) or "no port"
 
 
@@ -195,12 +199,12 @@ def _is_python(process: psutil.Process | None) -> bool:
     return process is not None and "python" in Path(process.exe()).name
 
 
-def _require_disk(folder: Path, told: str) -> None:
+def _require_disk(folder: Path, message: str) -> None:
     """Raises StorageError if the disk of `folder` is full, or what failed said so; there may be room again by now."""
     require_room(folder)
-    if any(text in told for text in _FULL):
+    if any(text in message for text in _FULL):
         raise StorageError(
             expected=f"room for Prefect's database in {folder}",
-            found=f"the disk was full; the temporary server's log ends with:\n{told}",
+            found=f"the disk was full; the temporary server's log ends with:\n{message}",
             remedy="free space, or choose another place with REGIOLECT_HOME",
         )

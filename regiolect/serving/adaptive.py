@@ -175,7 +175,7 @@ class AdaptiveModel:
         """What it did so far, and does now."""
         with self._lock:
             now, latencies = self._clock(), np.array(self._latencies)
-            told = np.percentile(latencies, (50, 99), method="higher") * 1e3 if len(latencies) else (None, None)
+            percentiles = np.percentile(latencies, (50, 99), method="higher") * 1e3 if len(latencies) else (None, None)
             return Statistics(
                 point=self._dispatcher.point.name,
                 switches=self._dispatcher.switches,
@@ -187,8 +187,8 @@ class AdaptiveModel:
                 failed=self._failed,
                 shed=self._shed,
                 batches=dict(sorted(self._batches.items())),
-                p50_ms=None if told[0] is None else float(told[0]),
-                p99_ms=None if told[1] is None else float(told[1]),
+                p50_ms=None if percentiles[0] is None else float(percentiles[0]),
+                p99_ms=None if percentiles[1] is None else float(percentiles[1]),
             )
 
     def close(self) -> None:

@@ -223,11 +223,13 @@ def tuned_here(approved: ApprovedEngine, device: Mapping[str, str]) -> TunedEngi
     if tuning is None or tuning.device == dict(device):
         return tuning
     differing = sorted(name for name in {*tuning.device, *device} if tuning.device.get(name) != device.get(name))
-    told = [f"{name} {tuning.device.get(name, UNKNOWN)} there, {device.get(name, UNKNOWN)} here" for name in differing]
+    differs = [
+        f"{name} {tuning.device.get(name, UNKNOWN)} there, {device.get(name, UNKNOWN)} here" for name in differing
+    ]
     request = approved.engine.request
     warnings.warn(
-        f"the engine of {request.model}-{request.region} was tuned on another device ({'; '.join(told)}) and runs as "
-        "it comes: tune it on a device like this one",
+        f"the engine of {request.model}-{request.region} was tuned on another device ({'; '.join(differs)}) and runs "
+        "as it comes: tune it on a device like this one",
         stacklevel=3,
     )
     return None
@@ -270,8 +272,8 @@ def _origin(folder: Path) -> tuple[str, int] | None:
     if not above or not note.exists():
         return None
     try:
-        said = read_yaml(read_file(note, NOTE))
-        return str(said["model_name"]), int(said["model_version"])
+        registered = read_yaml(read_file(note, NOTE))
+        return str(registered["model_name"]), int(registered["model_version"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidBundle(
             expected=f"MLflow's note of name and version in {note}",

@@ -135,16 +135,16 @@ def not_runnable(name: str, report: Preflight, failed: Mapping[str, EngineError]
     Args:
         failed: what loading said of engines that fit, by slot.
     """
-    found, remedies = [], []
+    obstacles, remedies = [], []
     for each in report.engines:
         error = failed.get(each.slot)
-        found.append(f"{each.place}: {each.differences()}" if error is None else _loading(each.place, error))
+        obstacles.append(f"{each.place}: {each.differences()}" if error is None else _loading(each.place, error))
         remedy = each.remedy if error is None else error.remedy
         # Nothing is to be done about an engine for another class beside the one for this class.
         remedies += [f"{each.place}: {remedy}"] if remedy else []
     return NotRunnableHere(
         expected=f"an engine of {name} that runs on this machine",
-        found="; ".join(found),
+        found="; ".join(obstacles),
         remedy=f"one of these: {'; '.join(remedies)}",
     )
 
@@ -195,17 +195,17 @@ def require_region(model: str, region: RegionId, here: str | None) -> None:
 def _fit_of(artifact: EngineArtifact, misfits: Misfits) -> EngineFit:
     request = artifact.request
     try:
-        found = tuple(misfits(artifact))
+        differing = tuple(misfits(artifact))
     except (RegiolectError, ValueError, LookupError) as error:
-        found = (_failed_comparison(artifact, error),)
+        differing = (_failed_comparison(artifact, error),)
     return EngineFit(
         target=request.target.name,
         arithmetic=request.arithmetic,
         backend=request.target.backend,
         precision=request.precision,
-        fit=_fit(found),
-        misfits=found,
-        remedy=_remedy(artifact, found),
+        fit=_fit(differing),
+        misfits=differing,
+        remedy=_remedy(artifact, differing),
     )
 
 
@@ -213,15 +213,15 @@ def _failed_comparison(artifact: EngineArtifact, error: RegiolectError | ValueEr
     """That one engine cannot be compared keeps it from running; the bundle's others are judged all the same."""
     target = artifact.request.target
     if isinstance(error, UnknownBackend):
-        known = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
+        backends = f"Regiolect {__version__} knows {', '.join(catalog.names())}"
         remedy = f"{OTHER_VERSION}, or the distribution that brings the backend {target.backend}"
-        return Misfit(what="backend", engine=target.backend, host=known, blocks=True, remedy=remedy)
+        return Misfit(what="backend", engine=target.backend, host=backends, blocks=True, remedy=remedy)
     if isinstance(error, DeviceLost):
         return Misfit(what=_LOST, engine=device_for(artifact), host=error.found, blocks=True, remedy=error.remedy)
     if isinstance(error, RegiolectError):
         return Misfit(what="comparison", engine=error.expected, host=error.found, blocks=True, remedy=error.remedy)
-    readable, said = f"a fingerprint that Regiolect {__version__} reads", f"{type(error).__name__}: {error}"
-    return Misfit(what="comparison", engine=readable, host=said, blocks=True, remedy=OTHER_VERSION)
+    readable, fault = f"a fingerprint that Regiolect {__version__} reads", f"{type(error).__name__}: {error}"
+    return Misfit(what="comparison", engine=readable, host=fault, blocks=True, remedy=OTHER_VERSION)
 
 
 def _fit(misfits: Sequence[Misfit]) -> Fit:

@@ -131,32 +131,32 @@ def open_envelope(data: bytes, trust: Trust, what: str) -> Opened:
     envelope = _read(data, what)
     if not envelope.signatures:
         raise UnsignedEngine(f"a signature on {what}", "an envelope without any", _REMEDY)
-    known = [key for key in map(trust.key, envelope.signatures) if key is not None]
-    if not known:
+    signers = [key for key in map(trust.key, envelope.signatures) if key is not None]
+    if not signers:
         raise UnknownKey(
             expected=f"{what} to be signed by a key that the trust file here names: {_names(trust)}",
             found=", ".join(each[:12] for each in envelope.signatures),
             remedy="if that key is right, fetch a newer trust file from those who release; else " + _REMEDY,
         )
-    usable = [key for key in known if key.state is not KeyState.REVOKED]
+    usable = [key for key in signers if key.state is not KeyState.REVOKED]
     if not usable:
         raise RevokedKey(
             expected=f"{what} to be signed by a key that counts",
-            found=f"{known[0].who()}, revoked {known[0].ended:%Y-%m-%d}: {known[0].reason}",
+            found=f"{signers[0].who()}, revoked {signers[0].ended:%Y-%m-%d}: {signers[0].reason}",
             remedy="release the region again, which signs anew with a new key: regiolect keys rotate",
         )
     key = next((each for each in usable if _verifies(each, envelope.signatures[each.keyid], envelope.pae())), None)
     if key is None:
         raise SignatureMismatch(f"{what} as {usable[0].who()} signed it", "a signature of something else", _REMEDY)
-    found = _statement(envelope, what)
-    signed = _time(found, what)
+    content = _statement(envelope, what)
+    signed = _time(content, what)
     if key.state is KeyState.RETIRED and key.ended is not None and signed > key.ended:
         raise RetiredKey(
             expected=f"{what} to be signed while its key was in use, until {key.ended:%Y-%m-%d %H:%M} UTC",
             found=f"{key.who()}, at {signed:%Y-%m-%d %H:%M}",
             remedy="release the region again, which signs with the key that is in use now",
         )
-    return Opened(found, key, signed)
+    return Opened(content, key, signed)
 
 
 def require_same(wanted: Statement, opened: Opened, what: str) -> None:
@@ -172,16 +172,16 @@ def require_same(wanted: Statement, opened: Opened, what: str) -> None:
         )
 
 
-def differences(wanted: object, found: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, object, object]]:
+def differences(wanted: object, actual: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, object, object]]:
     """Where two JSON values differ: the place in words, what is wanted there, what is found. The time is left out."""
     if path == ("subject",):
-        wanted, found = _by_name(wanted), _by_name(found)
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        for name in sorted({*wanted, *found}):
+        wanted, actual = _by_name(wanted), _by_name(actual)
+    if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
+        for name in sorted({*wanted, *actual}):
             if (*path, name) != ("predicate", SIGNED):
-                yield from differences(wanted.get(name, "nothing"), found.get(name, "nothing"), (*path, str(name)))
-    elif wanted != found or type(wanted) is not type(found):
-        yield " ".join(part for part in path if part not in _FRAME) or "statement", wanted, found
+                yield from differences(wanted.get(name, "nothing"), actual.get(name, "nothing"), (*path, str(name)))
+    elif wanted != actual or type(wanted) is not type(actual):
+        yield " ".join(part for part in path if part not in _FRAME) or "statement", wanted, actual
 
 
 def _by_name(subjects: object) -> object:
@@ -216,21 +216,21 @@ def _statement(envelope: Envelope, what: str) -> Statement:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise StatementMismatch(expected, f"a payload of type {envelope.payload_type!r}", _REMEDY)
     try:
-        found = parse_json(envelope.payload)
+        content = parse_json(envelope.payload)
     except ValueError as error:
         raise StatementMismatch(expected, "a payload that is no JSON", _REMEDY) from error
-    if not isinstance(found, dict) or not isinstance(found.get("predicate"), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("predicate"), dict):
         raise StatementMismatch(expected, "JSON without a predicate", _REMEDY)
-    return found
+    return content
 
 
-def _time(found: Statement, what: str) -> datetime:
-    said = found["predicate"].get(SIGNED)
+def _time(content: Statement, what: str) -> datetime:
+    stated = content["predicate"].get(SIGNED)
     try:
-        moment = datetime.fromisoformat(said)
+        moment = datetime.fromisoformat(stated)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError) as error:
-        raise StatementMismatch(f"the time when {what} was signed", repr(said), _REMEDY) from error
+        raise StatementMismatch(f"the time when {what} was signed", repr(stated), _REMEDY) from error
 
 
 def _names(trust: Trust) -> str:

@@ -89,13 +89,13 @@ class Keyring:
         """
         signer = load_key(self.key)
         keyid = signer.public_key.keyid
-        known = self.load_trust().key(keyid)
+        trusted = self.load_trust().key(keyid)
         expected = f"the key in {self.key} to be active in {self.trust}"
-        if known is None:
+        if trusted is None:
             raise UnknownKey(expected, f"{keyid[:12]}, which is not in there", f"add it with: {CREATE}")
-        if known.state is not KeyState.ACTIVE:
-            kind = RevokedKey if known.state is KeyState.REVOKED else RetiredKey
-            raise kind(expected, f"{known.who()}, {known.state} {known.ended:%Y-%m-%d}", "regiolect keys rotate")
+        if trusted.state is not KeyState.ACTIVE:
+            kind = RevokedKey if trusted.state is KeyState.REVOKED else RetiredKey
+            raise kind(expected, f"{trusted.who()}, {trusted.state} {trusted.ended:%Y-%m-%d}", "regiolect keys rotate")
         return signer
 
     def ready(self, say: Callable[[str], None]) -> CryptoSigner:
@@ -136,11 +136,11 @@ class Keyring:
             if self.key.exists():
                 trust = self.trust_or_nobody()
                 signer = load_key(self.key)
-                known = trust.key(signer.public_key.keyid)
-                if known is not None:
+                trusted = trust.key(signer.public_key.keyid)
+                if trusted is not None:
                     raise UsageError(
                         expected=f"no key in {self.key}, or one that {self.trust} does not know yet",
-                        found=f"{known.who()}, {known.state}",
+                        found=f"{trusted.who()}, {trusted.state}",
                         remedy="put another one in its place with: regiolect keys rotate",
                     )
                 return self._trusted(trust, signer, comment)
@@ -199,14 +199,14 @@ class Keyring:
 
     def _named(self, start: str) -> TrustedKey:
         keys = self.load_trust().keys
-        found = [key for key in keys if len(start) >= 4 and key.keyid.startswith(start)]
-        if len(found) != 1:
+        matches = [key for key in keys if len(start) >= 4 and key.keyid.startswith(start)]
+        if len(matches) != 1:
             raise UsageError(
                 expected=f"the first digits, four or more, of one key in {self.trust}",
                 found=f"{start!r}; there are {', '.join(key.short for key in keys) or 'none'}",
                 remedy="see them with: regiolect keys list",
             )
-        return found[0]
+        return matches[0]
 
     def _created(self, comment: str) -> TrustedKey:
         trust = self.trust_or_nobody()

@@ -118,9 +118,9 @@ def open_promotion(envelope: str, name: str, version: int, trust: Trust) -> tupl
 def _opened(envelope: str, what: str, trust: Trust) -> tuple[Promotion, Opened]:
     # What is no Unicode is no envelope either.
     opened = open_envelope(envelope.encode(errors="surrogatepass"), trust, what)
-    said = {key: value for key, value in opened.statement["predicate"].items() if key != SIGNED}
+    predicate = {key: value for key, value in opened.statement["predicate"].items() if key != SIGNED}
     try:
-        promotion = Promotion.model_validate(said)
+        promotion = Promotion.model_validate(predicate)
     except ValidationError as error:
         raise StatementMismatch(what, f"a statement of {opened.key.who()} about something else", RELEASE) from error
     if opened.statement.get("predicateType") != PROMOTION:

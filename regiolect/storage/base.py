@@ -134,16 +134,16 @@ def _leading_to_blobs(kind: type[Contract]) -> tuple[str, ...]:
     return tuple(name for name, field in kind.model_fields.items() if _may_hold_blobs(field.annotation, frozenset()))
 
 
-def _may_hold_blobs(annotation: object, seen: frozenset[type]) -> bool:
+def _may_hold_blobs(annotation: object, outer: frozenset[type]) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, Contract):
         if annotation in (Blob, Contract):
             return True
-        if annotation in seen:
+        if annotation in outer:
             return False
         fields = annotation.model_fields.values()
-        return any(_may_hold_blobs(field.annotation, seen | {annotation}) for field in fields)
+        return any(_may_hold_blobs(field.annotation, outer | {annotation}) for field in fields)
     # What is not said to be something else may be anything.
-    return annotation in (Any, object) or any(_may_hold_blobs(each, seen) for each in get_args(annotation))
+    return annotation in (Any, object) or any(_may_hold_blobs(each, outer) for each in get_args(annotation))
 
 
 def parsed(data: bytes, type_: type[C]) -> C | None:

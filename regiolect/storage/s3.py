@@ -119,14 +119,14 @@ class S3Store:
             return cached
         key = blob_key(blob.digest)
         doing = f"to read {self._uri(key)}"
-        found = self._found(key)
-        if found is None:
+        content = self._found(key)
+        if content is None:
             raise ContentMissing(
                 expected=f"content {short(blob.digest)} at {self._uri(key)}",
                 found="no such object",
                 remedy="run again with --force to make it anew, or restore the bucket from a backup",
             )
-        body, size = found
+        body, size = content
         # What is known by its digest alone has no size.
         if blob.size and size != blob.size:
             body.close()
@@ -142,8 +142,8 @@ class S3Store:
     def has(self, blob: Blob) -> bool:
         key = blob_key(blob.digest)
         with self._named(f"to look for {self._uri(key)}"):
-            found = self._head(key)
-        return found is not None and found["ContentLength"] == blob.size
+            head = self._head(key)
+        return head is not None and head["ContentLength"] == blob.size
 
     def put_record(self, kind: str, key: str, value: Contract) -> None:
         name = record_key(kind, key)
@@ -155,8 +155,8 @@ class S3Store:
         return None if data is None else parsed(data, type_)
 
     def records(self, kind: str, type_: type[C]) -> Iterator[C]:
-        found = self._listed(record_folder(kind))
-        for entry in sorted(found, key=lambda entry: entry["LastModified"], reverse=True):
+        entries = self._listed(record_folder(kind))
+        for entry in sorted(entries, key=lambda entry: entry["LastModified"], reverse=True):
             data = self._get(entry["Key"].removeprefix(self._prefix))
             record = None if data is None else parsed(data, type_)
             if record is not None:
@@ -179,9 +179,9 @@ class S3Store:
             sums = self._sums(source)
         key = blob_key(sums.digest)
         with self._named(f"to write {self._uri(key)}", writing=True):
-            found = self._head(key)
-            if not _is(found, sums):
-                self._send(key, opened, sums, new=found is None)
+            head = self._head(key)
+            if not _is(head, sums):
+                self._send(key, opened, sums, new=head is None)
         # Most of what is made here is read here again.
         cached = self._cached(sums.digest)
         if not cached.is_file():
@@ -246,10 +246,10 @@ class S3Store:
         )
 
     def _get(self, key: str) -> bytes | None:
-        found = self._found(key, ChecksumMode="ENABLED")
-        if found is None:
+        content = self._found(key, ChecksumMode="ENABLED")
+        if content is None:
             return None
-        body, size = found
+        body, size = content
         with self._named(f"to read {self._uri(key)}"), body:
             if size > RECORD:
                 raise StorageError(
@@ -282,12 +282,12 @@ class S3Store:
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key, ChecksumMode="ENABLED")
         except ClientError as error:
             if status(error) == 404:
                 return None
             raise
-        return dict(found)
+        return dict(head)
 
     @contextmanager
     def _named(self, doing: str, writing: bool = False) -> Iterator[None]:
@@ -295,10 +295,10 @@ class S3Store:
             yield
         except ClientError as error:
             # An answer to HEAD has no body and tells only a number.
-            told = self._refusal() if error.operation_name == "HeadObject" else None
+            refusal = self._refusal() if error.operation_name == "HeadObject" else None
             if writing and _from_seaweedfs(error) and self._refusal() is None:
                 raise full(doing, authority(self._endpoint), _NO_VOLUME) from error
-            raise named(told or error, doing, self._bucket, self._endpoint) from error
+            raise named(refusal or error, doing, self._bucket, self._endpoint) from error
         except BotoCoreError as error:
             # The bare HTTPClientError quotes what it could not send, an Authorization header among it.
             cause = None if type(error) is HTTPClientError else error
@@ -347,12 +347,12 @@ def _is_copy(path: Path, blob: Blob) -> bool:
     return (not blob.size or path.stat().st_size == blob.size) and digest_file(path) == blob.digest
 
 
-def _is(found: dict[str, Any] | None, sums: _Sums) -> bool:
+def _is(head: dict[str, Any] | None, sums: _Sums) -> bool:
     """Whether an object is the content, by size and by the checksum that the server verified when it was written."""
     return (
-        found is not None
-        and found["ContentLength"] == sums.size
-        and found.get("ChecksumSHA256") in (sums.whole, sums.in_parts or sums.whole)
+        head is not None
+        and head["ContentLength"] == sums.size
+        and head.get("ChecksumSHA256") in (sums.whole, sums.in_parts or sums.whole)
     )
 
 

@@ -27,9 +27,9 @@ def cached(
         force: make it again, and remember that.
     """
     key = digest_of({"inputs": dict(inputs), "regiolect": own_code(), "toolchain": toolchain()})
-    known = store.get_record(kind, key, type_)
-    if not force and known is not None and all(store.has(blob) for blob in blobs_of(known)):
-        return known
+    kept = store.get_record(kind, key, type_)
+    if not force and kept is not None and all(store.has(blob) for blob in blobs_of(kept)):
+        return kept
     made = make()
     store.put_record(kind, key, made)
     return made

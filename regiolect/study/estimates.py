@@ -78,17 +78,17 @@ def cell_of(calibrated_on: str, tested_on: str, reference: Floats, engines: Floa
         engines: the engines' scores, (draws, samples).
         confidence: of the cell's own interval.
     """
-    found = estimate(reference[None, :] - engines, confidence)
+    estimated = estimate(reference[None, :] - engines, confidence)
     return StudyCell(
         calibrated_on=calibrated_on,
         tested_on=tested_on,
-        losses=found.draws,
-        loss=found.mean,
-        lowest=min(found.draws),
-        highest=max(found.draws),
-        sampling_error=found.error,
-        lower=found.lower,
-        upper=found.upper,
+        losses=estimated.draws,
+        loss=estimated.mean,
+        lowest=min(estimated.draws),
+        highest=max(estimated.draws),
+        sampling_error=estimated.error,
+        lower=estimated.lower,
+        upper=estimated.upper,
     )
 
 
@@ -104,21 +104,21 @@ def saving_of(
         confidence: of the intervals of all pairs together.
         pairs: how many pairs the study compares.
     """
-    found, alone = (estimate(local - foreign, at) for at in (for_all(confidence, pairs), confidence))
+    estimated, alone = (estimate(local - foreign, at) for at in (for_all(confidence, pairs), confidence))
     verdict = Verdict.NONE
-    if found.lower > 0:
-        verdict = Verdict.LOCAL if min(found.draws) > 0 else Verdict.MIXED
-    elif found.upper < 0:
-        verdict = Verdict.FOREIGN if max(found.draws) < 0 else Verdict.MIXED
+    if estimated.lower > 0:
+        verdict = Verdict.LOCAL if min(estimated.draws) > 0 else Verdict.MIXED
+    elif estimated.upper < 0:
+        verdict = Verdict.FOREIGN if max(estimated.draws) < 0 else Verdict.MIXED
     return StudySaving(
         calibrated_on=calibrated_on,
         tested_on=tested_on,
-        savings=found.draws,
-        saving=found.mean,
-        lowest=min(found.draws),
-        highest=max(found.draws),
-        lower=found.lower,
-        upper=found.upper,
+        savings=estimated.draws,
+        saving=estimated.mean,
+        lowest=min(estimated.draws),
+        highest=max(estimated.draws),
+        lower=estimated.lower,
+        upper=estimated.upper,
         lower_alone=alone.lower,
         upper_alone=alone.upper,
         verdict=verdict,

@@ -38,13 +38,13 @@ class Square:
     def said(self) -> str:
         """The square in words, for a pointer that rests on it."""
         cell = self.cell
-        told = (
+        square = (
             f"calibrated on {cell.calibrated_on}, tested on {cell.tested_on}: loss {words.points(cell.loss)} pt, "
             f"interval {words.span(cell.lower, cell.upper)}, draws {words.span(cell.lowest, cell.highest)}"
         )
         if self.saving is None:
-            return f"{told}; its own calibration"
-        return f"{told}; its own saves {words.points(self.saving.saving)} pt: {words.verdict(self.saving)}"
+            return f"{square}; its own calibration"
+        return f"{square}; its own saves {words.points(self.saving.saving)} pt: {words.verdict(self.saving)}"
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def tone(loss: float) -> str:
 def legend() -> tuple[tuple[str, str], ...]:
     """Classes and what they stand for, palest first."""
     inner = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(STEPS)]
-    told = (f"gains over {-GAIN:g}", f"{-STEPS[0]:g} to {STEPS[0]:g}", *inner, f"over {STEPS[-1]:g}")
-    return tuple(zip(("gain", *(f"loss-{number}" for number in range(len(STEPS) + 1))), told, strict=True))
+    ranges = (f"gains over {-GAIN:g}", f"{-STEPS[0]:g} to {STEPS[0]:g}", *inner, f"over {STEPS[-1]:g}")
+    return tuple(zip(("gain", *(f"loss-{number}" for number in range(len(STEPS) + 1))), ranges, strict=True))
 
 
 def render_study(result: StudyResult) -> str:

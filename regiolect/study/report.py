@@ -40,15 +40,17 @@ def markdown_study(result: StudyResult) -> str:
         "## Loss in points",
         "",
         f"Mean over {len(result.seeds)} draws (lowest to highest draw). Rows: calibrated on; columns: tested on. "
-        "The region's own calibration is bold. " + "; ".join(f"{sign} {said}" for sign, said in words.key()) + ".",
+        "The region's own calibration is bold. "
+        + "; ".join(f"{sign} {meaning}" for sign, meaning in words.key())
+        + ".",
         "",
         f"| calibrated on | {' | '.join(names)} |",
         f"| --- |{' ---: |' * len(names)}",
     ]
     for donor in names:
         lines.append(f"| {donor} | {' | '.join(_cell(result, result.cell(donor, tested)) for tested in names)} |")
-    told = words.called(result)
-    if told:
+    called = words.called(result)
+    if called:
         lines += [
             "",
             "## Pairs that differ, or lean",
@@ -59,7 +61,7 @@ def markdown_study(result: StudyResult) -> str:
         lines += [
             f"| {each.tested_on} | {each.calibrated_on} | {words.points(each.saving)} | "
             f"{words.span(each.lower, each.upper)} | {words.span(each.lowest, each.highest)} | {words.verdict(each)} |"
-            for each in told
+            for each in called
         ]
     lines += ["", "## How it was measured", ""]
     lines += [f"- {method}" for method in words.methods(result)]

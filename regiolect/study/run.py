@@ -98,8 +98,8 @@ def run_study(
     draws = Draws.of(seeds, samples, sets)
     with _temporary_store() as store:
         bench = _Bench(spec, _exported(spec, store, sets), store, chosen, method, score, _shapes(spec, sets))
-        told = f"{spec.name}: {len(sets)} regions, {seeds} draws of {draws.size} calibration samples each"
-        progress.note(f"{told}, so {len(sets) * seeds} engines, each tested on {len(sets)} selection sets")
+        size = f"{spec.name}: {len(sets)} regions, {seeds} draws of {draws.size} calibration samples each"
+        progress.note(f"{size}, so {len(sets) * seeds} engines, each tested on {len(sets)} selection sets")
         reference = {each.region: bench.reference(each) for each in sets}
         scores, executed = _scores(bench, sets, draws, reference)
     names = [each.region for each in sets]
@@ -139,15 +139,15 @@ def run_study(
 
 def _shapes(spec: ModelSpec, sets: Sequence[RegionSets]) -> dict[str, DimensionProfile]:
     """Profiles that take every region's samples as they are: each engine is tested on all of them."""
-    found: dict[str, list[int]] = {}
+    extents: dict[str, list[int]] = {}
     for tensor in spec.inputs:
         for axis, name in enumerate(tensor.shape):
             if axis and isinstance(name, str):
                 arrays = [part.inputs[tensor.name] for each in sets for part in (each.calibration, each.selection)]
-                found.setdefault(name, []).extend(array.shape[axis] for array in arrays)
+                extents.setdefault(name, []).extend(array.shape[axis] for array in arrays)
     return {
         name: DimensionProfile(min=min(sizes), opt=sorted(sizes)[len(sizes) // 2], max=max(sizes))
-        for name, sizes in found.items()
+        for name, sizes in extents.items()
     }
 
 

@@ -107,68 +107,68 @@ def _at_home(result: StudyResult) -> str:
 
 
 def _local(result: StudyResult) -> str:
-    found, pairs = result.with_verdict(Verdict.LOCAL), len(result.savings)
-    if not found:
+    savings, pairs = result.with_verdict(Verdict.LOCAL), len(result.savings)
+    if not savings:
         return f"In none of {pairs} pairs is local calibration shown to be better than a foreign one."
-    donors = list(dict.fromkeys(each.calibrated_on for each in found))
-    whose = f" Each of them was calibrated on {donors[0]}." if len(donors) == 1 and len(found) > 1 else ""
-    return f"Local calibration saves points in {len(found)} of {pairs} pairs: {_listed(found)}.{whose}"
+    donors = list(dict.fromkeys(each.calibrated_on for each in savings))
+    whose = f" Each of them was calibrated on {donors[0]}." if len(donors) == 1 and len(savings) > 1 else ""
+    return f"Local calibration saves points in {len(savings)} of {pairs} pairs: {_listed(savings)}.{whose}"
 
 
 def _other_way(result: StudyResult) -> str:
     """Whether the harm goes both ways."""
-    found = result.with_verdict(Verdict.LOCAL)
-    back = [saving for each in found if (saving := result.saving(each.tested_on, each.calibrated_on)) is not None]
+    savings = result.with_verdict(Verdict.LOCAL)
+    back = [saving for each in savings if (saving := result.saving(each.tested_on, each.calibrated_on)) is not None]
     if not back:
         return ""
     also = sum(saving.verdict is Verdict.LOCAL for saving in back)
-    told = "In none of these pairs" if not also else f"In {also} of these {len(back)} pairs"
+    how_often = "In none of these pairs" if not also else f"In {also} of these {len(back)} pairs"
     values = [saving.saving for saving in back]
     return (
-        f"{told} does local calibration save points the other way round as well: there it saves "
+        f"{how_often} does local calibration save points the other way round as well: there it saves "
         f"{span(min(values), max(values))} points on average."
     )
 
 
 def _none(result: StudyResult) -> str:
-    found, pairs = result.with_verdict(Verdict.NONE), len(result.savings)
-    if not found:
+    savings, pairs = result.with_verdict(Verdict.NONE), len(result.savings)
+    if not savings:
         return f"In each of {pairs} pairs a difference is shown."
-    means = [each.saving for each in found]
-    most = max(max(each.upper, -each.lower) for each in found)
+    means = [each.saving for each in savings]
+    most = max(max(each.upper, -each.lower) for each in savings)
     return (
-        f"In {len(found)} of {pairs} pairs no difference is shown: local calibration saves "
+        f"In {len(savings)} of {pairs} pairs no difference is shown: local calibration saves "
         f"{span(min(means), max(means))} points there on average, and the intervals leave room for at most {most:.2f} "
         "either way."
     )
 
 
 def _leaning(result: StudyResult) -> str:
-    found, pairs = result.leaning(), len(result.savings)
-    if not found:
+    savings, pairs = result.leaning(), len(result.savings)
+    if not savings:
         return ""
-    local = sum(each.leaning is Verdict.LOCAL for each in found)
+    local = sum(each.leaning is Verdict.LOCAL for each in savings)
     by_chance = (1.0 - result.confidence) * pairs
     return (
-        f"Looked at alone, {len(found)} of these would be called, {local} for local and {len(found) - local} for "
-        f"foreign; of {pairs} such looks about {by_chance:.1f} would err by chance. The largest: {_alone(found[0])}."
+        f"Looked at alone, {len(savings)} of these would be called, {local} for local and {len(savings) - local} for "
+        f"foreign; of {pairs} such looks about {by_chance:.1f} would err by chance. The largest: {_alone(savings[0])}."
     )
 
 
 def _foreign(result: StudyResult) -> str:
-    found, pairs = result.with_verdict(Verdict.FOREIGN), len(result.savings)
-    if not found:
+    savings, pairs = result.with_verdict(Verdict.FOREIGN), len(result.savings)
+    if not savings:
         better = sum(each.saving < 0 for each in result.savings)
-        seen = f" (it looks better in {better}, within what test samples can explain)" if better else ""
-        return f"In none of {pairs} pairs is the foreign calibration shown to be better{seen}."
-    return f"The foreign calibration is even better in {len(found)} of {pairs} pairs: {_listed(found)}."
+        looks = f" (it looks better in {better}, within what test samples can explain)" if better else ""
+        return f"In none of {pairs} pairs is the foreign calibration shown to be better{looks}."
+    return f"The foreign calibration is even better in {len(savings)} of {pairs} pairs: {_listed(savings)}."
 
 
 def _mixed(result: StudyResult) -> str:
-    found = result.with_verdict(Verdict.MIXED)
-    if not found:
+    savings = result.with_verdict(Verdict.MIXED)
+    if not savings:
         return ""
-    return f"In {len(found)} of {len(result.savings)} pairs it depends on the draw: {_listed(found)}."
+    return f"In {len(savings)} of {len(result.savings)} pairs it depends on the draw: {_listed(savings)}."
 
 
 def _over_all(result: StudyResult) -> str:
@@ -179,12 +179,12 @@ def _over_all(result: StudyResult) -> str:
     )
 
 
-def _listed(found: Sequence[StudySaving]) -> str:
+def _listed(savings: Sequence[StudySaving]) -> str:
     named = "; ".join(
         f"{points(each.saving)} ({span(each.lower, each.upper)}) on {each.tested_on} against {each.calibrated_on}"
-        for each in found[:_NAMED]
+        for each in savings[:_NAMED]
     )
-    rest = found[_NAMED:]
+    rest = savings[_NAMED:]
     if not rest:
         return named
     return f"{named}; and {len(rest)} more of {span(*sorted((rest[0].saving, rest[-1].saving)))}"
@@ -219,7 +219,7 @@ def facts(result: StudyResult) -> tuple[tuple[str, str], ...]:
 
 
 def _machine(fingerprint: Mapping[str, str]) -> str:
-    told = {name: value for name, value in fingerprint.items() if name not in ("backend", "version")}
-    if "cpu" in told:
-        return ", ".join(told.pop(name) for name in ("cpu", "isa", "machine", "system") if name in told)
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+    parts = {name: value for name, value in fingerprint.items() if name not in ("backend", "version")}
+    if "cpu" in parts:
+        return ", ".join(parts.pop(name) for name in ("cpu", "isa", "machine", "system") if name in parts)
+    return ", ".join(f"{name} {value}" for name, value in parts.items())

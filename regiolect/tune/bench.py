@@ -53,7 +53,7 @@ class Bench:
         default = self._loaded(AS_IT_COMES)
         self._control = self._load(AS_IT_COMES)
         executed = dict(default.executed())
-        found = [
+        measurable = [
             TuningCandidate(configuration={}, batch=default_batch, at_once=default.at_once),
             TuningCandidate(configuration={}, batch=default_batch, at_once=self._control.at_once, control=True),
         ]
@@ -69,16 +69,16 @@ class Bench:
                 self._engines.pop(_key(configuration), None)
                 continue
             if computes != executed:
-                said = f"computes in {_kinds(computes)}, the default in {_kinds(executed)}"
-                dropped.append(_dropped(configuration, None, said))
+                difference = f"computes in {_kinds(computes)}, the default in {_kinds(executed)}"
+                dropped.append(_dropped(configuration, None, difference))
                 self._engines.pop(_key(configuration), None)
                 continue
-            found += [
+            measurable += [
                 TuningCandidate(configuration=dict(configuration), batch=batch, at_once=engine.at_once)
                 for batch in batches
                 if configuration or batch != default_batch
             ]
-        return found, dropped
+        return measurable, dropped
 
     def warm_up(
         self,
@@ -110,9 +110,9 @@ class Bench:
                 self._round(candidate)
                 self._took_ms[place] = self._round(candidate)
                 # Asked last: what a runtime records in its first rounds, it replays from then on.
-                said = self._answers_otherwise(candidate) if place > 1 else None
-                if said is not None:
-                    dropped.append(_dropped(candidate.configuration, candidate.batch, said))
+                difference = self._answers_otherwise(candidate) if place > 1 else None
+                if difference is not None:
+                    dropped.append(_dropped(candidate.configuration, candidate.batch, difference))
             except DeviceLost:
                 raise
             except EngineError as error:
@@ -127,9 +127,11 @@ class Bench:
         inputs = self._inputs_of(*key)
         if key not in self._answers:
             self._answers[key] = default.run_many(inputs)
-        found = self._loaded(candidate.configuration).run_many(inputs, candidate.batch)
+        answers = self._loaded(candidate.configuration).run_many(inputs, candidate.batch)
         for name, expected in self._answers[key].items():
-            apart = float(np.linalg.norm(found[name].astype(float) - expected)) / (float(np.linalg.norm(expected)) or 1)
+            apart = float(np.linalg.norm(answers[name].astype(float) - expected)) / (
+                float(np.linalg.norm(expected)) or 1
+            )
             # Not a number is not alike.
             if not apart <= traits(default.artifact.request.precision).alike:
                 return f"answers otherwise than the default: {name!r} differs by {apart:.2g} of its size"

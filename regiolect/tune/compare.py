@@ -56,11 +56,11 @@ class DeviceComparison(Contract):
 
     def summary(self) -> str:
         """`lyon lags behind oslo: 23.1 % slower, noise 2.0 %`."""
-        said = f"{abs(self.lag):.1%}, noise {self.noise:.1%}, over {len(self.points)} points in common"
+        lag = f"{abs(self.lag):.1%}, noise {self.noise:.1%}, over {len(self.points)} points in common"
         if self.slower is None:
-            return f"{self.first} and {self.second} are alike: they differ by {said}"
+            return f"{self.first} and {self.second} are alike: they differ by {lag}"
         faster = self.first if self.slower == self.second else self.second
-        return f"{self.slower} lags behind {faster}: slower by {said}"
+        return f"{self.slower} lags behind {faster}: slower by {lag}"
 
 
 def read_site(path: Path) -> SiteFigures:
@@ -79,10 +79,10 @@ def read_site(path: Path) -> SiteFigures:
         ) from error
     for kind in (TuningJournal, TunedEngine):
         try:
-            found = kind.model_validate_json(data)
+            content = kind.model_validate_json(data)
         except ValidationError:
             continue
-        return _of_journal(path, found) if isinstance(found, TuningJournal) else _of_tuned(path, found)
+        return _of_journal(path, content) if isinstance(content, TuningJournal) else _of_tuned(path, content)
     raise TuningError(
         expected=f"a TuningJournal or a TunedEngine of format 1 as JSON at {path}",
         found="something else",

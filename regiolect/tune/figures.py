@@ -96,12 +96,12 @@ def standing(journal: TuningJournal) -> tuple[int, ...]:
     batch, where the choice is made there, only another one at that batch counts, and only one that may be chosen; one
     that is out by an answer that later turns out to be none is in again.
     """
-    found, floor = measured(journal), noise(journal)
+    figures, floor = measured(journal), noise(journal)
     gone = _gone(journal)
-    unseen = [place for place in range(len(journal.candidates)) if place not in found and place not in gone]
+    unseen = [place for place in range(len(journal.candidates)) if place not in figures and place not in gone]
     # What a first short look says of throughput is not believed to the last share either.
     margin, slack = (_FAR, _NEAR) if floor is None else (floor, 0.0)
-    rivals = [each for each in found.values() if each.place != CONTROL]
+    rivals = [each for each in figures.values() if each.place != CONTROL]
     at_batch = _choosable(rivals, journal, floor) if _at_default_batch(journal) else []
     kept = [
         each.place
@@ -119,12 +119,12 @@ def _at_default_batch(journal: TuningJournal) -> bool:
     return journal.at_default_batch or journal.tuned_for is Performance.LATENCY
 
 
-def _choosable(found: Iterable[Figures], journal: TuningJournal, floor: float | None) -> list[Figures]:
+def _choosable(candidates: Iterable[Figures], journal: TuningJournal, floor: float | None) -> list[Figures]:
     """Those among which the choice is: at the default's batch where it is made there, and for latency without those
     that are slower than the default at worst."""
     return [
         each
-        for each in found
+        for each in candidates
         if (each.point.batch == journal.default_batch or not _at_default_batch(journal))
         and not (
             journal.tuned_for is Performance.LATENCY
@@ -207,14 +207,14 @@ def choose(journal: TuningJournal) -> OperatingPoint | None:
     floor = noise(journal)
     if floor is None:
         return None
-    found = _choosable(_final(journal), journal, floor)
-    default = next(each for each in found if each.place == DEFAULT)
-    gain = {each.place: _worth(each, journal) / _worth(default, journal) for each in found}
-    least = 1 + (noise(journal, among=max(1, len(found) - 1)) or 0.0)
+    choosable = _choosable(_final(journal), journal, floor)
+    default = next(each for each in choosable if each.place == DEFAULT)
+    gain = {each.place: _worth(each, journal) / _worth(default, journal) for each in choosable}
+    least = 1 + (noise(journal, among=max(1, len(choosable) - 1)) or 0.0)
     best = max(gain.values())
     if best <= least:
         return None
-    alike = [each for each in found if gain[each.place] * (1 + floor) >= best and gain[each.place] > least]
+    alike = [each for each in choosable if gain[each.place] * (1 + floor) >= best and gain[each.place] > least]
     return min(alike, key=_from_default(journal)).point
 
 
@@ -276,11 +276,11 @@ def _spread(front: Sequence[Figures]) -> list[Figures]:
 
 def _rounds(journal: TuningJournal) -> dict[int, dict[int, tuple[float, ...]]]:
     """Rounds by candidate and pass."""
-    found: dict[int, dict[int, tuple[float, ...]]] = {}
+    rounds: dict[int, dict[int, tuple[float, ...]]] = {}
     for number, taken in enumerate(journal.passes):
         for piece in taken:
-            found.setdefault(piece.candidate, {})[number] = piece.rounds_ms
-    return found
+            rounds.setdefault(piece.candidate, {})[number] = piece.rounds_ms
+    return rounds
 
 
 def _gone(journal: TuningJournal) -> set[int]:

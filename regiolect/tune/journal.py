@@ -85,27 +85,26 @@ def resumable(
         batches: the batch sizes that would be.
     """
     key = journal_key(artifact, device)
-    found = store.get_record(TUNINGS, key, TuningJournal)
-    if found is None:
+    journal = store.get_record(TUNINGS, key, TuningJournal)
+    if journal is None:
         _tell_of_others(artifact, device, key, store, say)
         return None
-    tried: list[TuningCandidate | DroppedCandidate] = [*found.candidates, *found.dropped]
+    tried: list[TuningCandidate | DroppedCandidate] = [*journal.candidates, *journal.dropped]
     wanted = {
-        "engine": (found.engine, engine_digest(artifact)),
-        "device": (dict(found.device), dict(device)),
-        "version of Regiolect": (found.regiolect, own_code()),
-        "aim": ((found.tuned_for, found.at_default_batch), (tuned_for, at_default_batch)),
-        "default batch": (found.default_batch, artifact.request.profile.opt),
+        "engine": (journal.engine, engine_digest(artifact)),
+        "device": (dict(journal.device), dict(device)),
+        "version of Regiolect": (journal.regiolect, own_code()),
+        "aim": ((journal.tuned_for, journal.at_default_batch), (tuned_for, at_default_batch)),
+        "default batch": (journal.default_batch, artifact.request.profile.opt),
         "set of configurations": (_sorted(each.configuration for each in tried), _sorted(offered)),
         "set of batches": (sorted({each.batch for each in tried if each.batch}), sorted(batches)),
     }
     differs = [name for name, (before, now) in wanted.items() if before != now]
     if differs:
-        say(
-            f"a journal of {found.started:%Y-%m-%d %H:%M} UTC is of another {' and another '.join(differs)}: begun anew"
-        )
+        another = " and another ".join(differs)
+        say(f"a journal of {journal.started:%Y-%m-%d %H:%M} UTC is of another {another}: begun anew")
         return None
-    return found
+    return journal
 
 
 def _tell_of_others(artifact: EngineArtifact, device: Mapping[str, str], key: str, store: Store, say: Say) -> None:
@@ -113,14 +112,16 @@ def _tell_of_others(artifact: EngineArtifact, device: Mapping[str, str], key: st
     for other in store.record_keys(TUNINGS):
         if not other.startswith(f"{build_key}{_BETWEEN}") or other == key:
             continue
-        found = store.get_record(TUNINGS, other, TuningJournal)
-        if found is None:
+        journal = store.get_record(TUNINGS, other, TuningJournal)
+        if journal is None:
             continue
-        what = "another engine of this build key" if found.engine != engine_digest(artifact) else "another device"
-        names = [*dict.fromkeys([*found.device, *device])]
-        told = [f"{name} {found.device.get(name)}" for name in names if found.device.get(name) != device.get(name)]
-        detail = f" ({', '.join(told)})" if told else ""
-        say(f"a journal of {found.started:%Y-%m-%d %H:%M} UTC is of {what}{detail}: not gone on from")
+        what = "another engine of this build key" if journal.engine != engine_digest(artifact) else "another device"
+        names = [*dict.fromkeys([*journal.device, *device])]
+        differences = [
+            f"{name} {journal.device.get(name)}" for name in names if journal.device.get(name) != device.get(name)
+        ]
+        detail = f" ({', '.join(differences)})" if differences else ""
+        say(f"a journal of {journal.started:%Y-%m-%d %H:%M} UTC is of {what}{detail}: not gone on from")
 
 
 def _sorted(configurations: Iterable[Configuration]) -> list[tuple[tuple[str, str], ...]]:

@@ -67,7 +67,7 @@ def tune_region(
         tuned_for=aim(request.policy),
         at_default_batch=judged_at_opt(request.policy),
         force=force,
-        say=lambda told: say(f"{request.region} {request.place}: {told}"),
+        say=lambda line: say(f"{request.region} {request.place}: {line}"),
     )
 
 

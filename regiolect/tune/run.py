@@ -47,7 +47,7 @@ def tune_engine(
     tuned_for: Performance,
     at_default_batch: bool = False,
     force: bool = False,
-    say: Say = lambda told: None,
+    say: Say = lambda line: None,
     load: Load | None = None,
 ) -> TunedEngine:
     """Find the operating points of an engine on this machine, which it has to itself while it measures.
@@ -75,20 +75,20 @@ def tune_engine(
     device, request = dict(backend.device()), artifact.request
     offered, batches = backend.configurations(request), batch_sizes(request.profile)
     key = journal_key(artifact, device)
-    known = None if force else resumable(artifact, device, tuned_for, at_default_batch, offered, batches, store, say)
-    if known is not None:
-        known = _with_more_time(known, minutes)
+    so_far = None if force else resumable(artifact, device, tuned_for, at_default_batch, offered, batches, store, say)
+    if so_far is not None:
+        so_far = _with_more_time(so_far, minutes)
     bench = Bench(load or partial(backend.load, artifact, store), inputs)
-    run = _Run(bench, key, store, minutes, 0.0 if known is None else known.seconds)
-    if known is not None and not run.goes_on(known):
-        return tuned_engine(known, store.put_bytes(canonical_json(known)))
-    if known is None:
+    run = _Run(bench, key, store, minutes, 0.0 if so_far is None else so_far.seconds)
+    if so_far is not None and not run.goes_on(so_far):
+        return tuned_engine(so_far, store.put_bytes(canonical_json(so_far)))
+    if so_far is None:
         with sharing_machine(), run.timed():
             candidates, dropped = bench.candidates(offered, batches, request.profile.opt)
-        known = begun(artifact, device, tuned_for, at_default_batch, candidates, dropped)
+        so_far = begun(artifact, device, tuned_for, at_default_batch, candidates, dropped)
         # What an older journal held is gone from here on, also where this call is stopped before its first pass.
-        keep(known, key, store)
-    journal = run.measured(known)
+        keep(so_far, key, store)
+    journal = run.measured(so_far)
     return tuned_engine(journal, store.put_bytes(canonical_json(journal)))
 
 
@@ -187,7 +187,7 @@ class _Run:
             for place in standing(journal)
             if not self.bench.not_ready(journal.candidates, [place])
         }
-        found = []
+        dropped = []
         # What the default is compared with at its own batch is given up last.
         givable = sorted(
             (unmeasured & costs.keys()) - {DEFAULT, CONTROL},
@@ -196,8 +196,8 @@ class _Run:
         while givable and LEAST_PASSES * sum(costs.values()) > self.left:
             place = givable.pop()
             reason = f"too long for {self.minutes:g} minutes: {costs.pop(place):.2f} s in each pass"
-            found.append(left_out(journal.candidates[place], reason, self.minutes))
-        return found
+            dropped.append(left_out(journal.candidates[place], reason, self.minutes))
+        return dropped
 
     def _pass(self, journal: TuningJournal) -> tuple[tuple[TuningSlice, ...] | None, list[DroppedCandidate]]:
         """Each standing candidate's slice, None if the time is up before the last of them; and what does not run."""

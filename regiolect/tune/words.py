@@ -11,11 +11,11 @@ HEAD = ("", "batch", "at once", "settings", "p50", "p99", "throughput", "against
 
 def rows(tuned: TunedEngine) -> tuple[tuple[str, ...], ...]:
     """A row for the default, one for each operating point, and one for what was chosen where that is none of them."""
-    found = [("default", tuned.default)]
-    found += [("chosen" if point == tuned.chosen else "point", point) for point in tuned.points]
+    points = [("default", tuned.default)]
+    points += [("chosen" if point == tuned.chosen else "point", point) for point in tuned.points]
     if tuned.chosen is not None and tuned.chosen not in tuned.points:
-        found.append(("chosen", tuned.chosen))
-    return tuple(_row(name, point, tuned.default) for name, point in found)
+        points.append(("chosen", tuned.chosen))
+    return tuple(_row(name, point, tuned.default) for name, point in points)
 
 
 def _row(name: str, point: OperatingPoint, default: OperatingPoint) -> tuple[str, ...]:
@@ -45,12 +45,12 @@ def line(tuned: TunedEngine) -> str:
     """What tuning found, in a line."""
     default, point = tuned.default, tuned.point
     if tuned.chosen is None:
-        found = f"nothing faster than the default by more than the noise ({default.p50_ms:.3g} ms"
+        text = f"nothing faster than the default by more than the noise ({default.p50_ms:.3g} ms"
     else:
-        found = f"{settings(point.configuration)} at batch {point.batch} ({point.p50_ms:.3g} ms"
-        found += f", {point.throughput:,.0f}/s; default {default.p50_ms:.3g} ms"
+        text = f"{settings(point.configuration)} at batch {point.batch} ({point.p50_ms:.3g} ms"
+        text += f", {point.throughput:,.0f}/s; default {default.p50_ms:.3g} ms"
     most = tuned.points[-1].throughput
     return (
-        f"{found}, {default.throughput:,.0f}/s); {len(tuned.points)} operating point"
+        f"{text}, {default.throughput:,.0f}/s); {len(tuned.points)} operating point"
         f"{'s' if len(tuned.points) > 1 else ''} up to {most:,.0f}/s; noise {tuned.noise:.1%}"
     )

@@ -16,7 +16,8 @@ from regiolect.contracts import DeclaredStatistics, Preprocessing, TensorSpec
 from regiolect.data import FolderSource
 from regiolect.errors import ChangedMeanwhile, InvalidModelSpec, UnknownModel, UnknownRegion
 from regiolect.evaluate.metrics import top1
-from regiolect.model import Measure, ModelSpec, address_of, load_model_spec, require_current
+from regiolect.model import Measure, ModelSpec
+from regiolect.planning import address_of, load_model_spec, require_current
 
 IMAGE = TensorSpec(name="image", shape=("batch", 1, 4, 4))
 SOURCE = FolderSource("eu", Path("data/eu"), DeclaredStatistics(mean=(0, 1), std=(0, 1)))

@@ -49,8 +49,8 @@ class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
 
     def fingerprint(self) -> Mapping[str, str]:
         """The library, and the GPU of this machine: an engine runs on others too, but nobody measured it there."""
-        found = gpu()
-        here = found.fingerprint() if found is not None else {"gpu": "none"}
+        device = gpu()
+        here = device.fingerprint() if device is not None else {"gpu": "none"}
         return {"backend": self.name, "version": self.version(), **here}
 
     def device(self) -> Mapping[str, str]:

@@ -77,12 +77,12 @@ class CudaEngine(OnnxRuntimeEngine):
         Where TF32 is allowed every FP32 kernel counts as TF32: which of them take it is not told.
         """
         with lost_if_gone(self.artifact.request.target.name, (AttestationFailed, *self._vendor_errors())):
-            told = super().layers()
+            reports = super().layers()
         if not self.artifact.request.tf32:
-            return told
+            return reports
         return tuple(
             layer.model_copy(update={"precision": Execution.TF32}) if layer.precision is Execution.FP32 else layer
-            for layer in told
+            for layer in reports
         )
 
     def bound(self, inputs: Arrays) -> BoundBatch:
@@ -92,20 +92,20 @@ class CudaEngine(OnnxRuntimeEngine):
         """
         names = [tensor.name for tensor in self.artifact.request.inputs]
         shapes = tuple(inputs[name].shape for name in names)
-        found = self._bound.get(shapes)
-        if found is None:
+        batch = self._bound.get(shapes)
+        if batch is None:
             full = len(self._bound) >= _KEPT
             if full and not self._captures:
                 self._bound.popitem(last=False)
             # A capture holds its buffers for good: the first shapes are captured, and any other runs as it comes.
             graph = (_NO_GRAPH if full else str(len(self._bound) + 1)) if self._captures else None
             given = {name: inputs[name] for name in names}
-            found = BoundBatch(self._session, given, self.artifact.request.outputs, graph)
+            batch = BoundBatch(self._session, given, self.artifact.request.outputs, graph)
             if graph == _NO_GRAPH:
-                return found
-            self._bound[shapes] = found
+                return batch
+            self._bound[shapes] = batch
         self._bound.move_to_end(shapes)
-        return found
+        return batch
 
     def _telling(self) -> Configuration:
         # A graph that is replayed tells of no kernel.

@@ -58,7 +58,7 @@ _NO_COMPUTE = frozenset(
 _TOKEN = re.compile(r"_token_\d+$")
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_nchwc|_token_\d+|/duplicated)+$")
 
-_Seen = Mapping[tuple[str, str], list[dict[str, Any]]]
+_Events = Mapping[tuple[str, str], list[dict[str, Any]]]
 
 
 def layers_of(optimized: Path, profile: Path, provider: str) -> tuple[LayerReport, ...]:
@@ -75,24 +75,24 @@ def layers_of(optimized: Path, profile: Path, provider: str) -> tuple[LayerRepor
     """
     graph = onnx.load(optimized)
     nodes = list(_nodes(graph.graph))
-    known = {(node.name, node.op_type) for node in nodes}
-    seen: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    kernels = {(node.name, node.op_type) for node in nodes}
+    events: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for event in json.loads(profile.read_text(encoding="utf-8")):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name, operator = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
-            if (name, operator) not in known and re.fullmatch(rf"{operator}_\d+", name):
+            if (name, operator) not in kernels and re.fullmatch(rf"{operator}_\d+", name):
                 # A node without a name. Several of one operator are not told apart: each counts as the coarsest.
                 name = ""
-            seen.setdefault((name, operator), []).append(event["args"])
-    strange = sorted(seen.keys() - known)
+            events.setdefault((name, operator), []).append(event["args"])
+    strange = sorted(events.keys() - kernels)
     if strange:
         raise AttestationFailed(
             expected="a profile of kernels that are in the optimised graph",
             found=f"kernel {strange[0][0]!r} ({strange[0][1]})",
             remedy="use the ONNX Runtime version in the constraints file",
         )
-    inferred = _inferred(graph, seen) if any((node.name, node.op_type) not in seen for node in nodes) else {}
-    return tuple(_report(place, node, seen, inferred, provider) for place, node in enumerate(nodes))
+    inferred = _inferred(graph, events) if any((node.name, node.op_type) not in events for node in nodes) else {}
+    return tuple(_report(place, node, events, inferred, provider) for place, node in enumerate(nodes))
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -103,8 +103,8 @@ def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
         yield node
 
 
-def _report(place: int, node: NodeProto, seen: _Seen, inferred: Mapping[str, str], provider: str) -> LayerReport:
-    events = seen.get((node.name, node.op_type))
+def _report(place: int, node: NodeProto, events_of: _Events, inferred: Mapping[str, str], provider: str) -> LayerReport:
+    events = events_of.get((node.name, node.op_type))
     if events is not None:
         types = {
             kind
@@ -135,34 +135,34 @@ def _report(place: int, node: NodeProto, seen: _Seen, inferred: Mapping[str, str
 def _precision(name: str, operator: str, types: set[str]) -> Execution | None:
     if operator in _NO_COMPUTE or types <= _INDICES:
         return None
-    found = [execution for names, execution in _EXECUTIONS if types & names]
-    if not found or types - _INDICES - frozenset().union(*(names for names, _ in _EXECUTIONS)):
+    executions = [execution for names, execution in _EXECUTIONS if types & names]
+    if not executions or types - _INDICES - frozenset().union(*(names for names, _ in _EXECUTIONS)):
         raise AttestationFailed(
             expected=f"kernel {operator} {name!r} on known element types",
             found=", ".join(sorted(types - {""})) or "no type that the run or the graph tells",
             remedy="use the ONNX Runtime version in the constraints file, or report the operator",
         )
-    return found[0]
+    return executions[0]
 
 
-def _inferred(model: ModelProto, seen: _Seen) -> dict[str, str]:
+def _inferred(model: ModelProto, events: _Events) -> dict[str, str]:
     """Element types for what the run did not reach, by ONNX's inference from what it saw.
 
     Names of different branches may be the same; inference then has to agree, or the name gets no type.
     """
-    told = ModelProto()
-    told.CopyFrom(model)
+    typed = ModelProto()
+    typed.CopyFrom(model)
     for node in model.graph.node:
-        for event in seen.get((node.name, node.op_type), ())[:1]:
+        for event in events.get((node.name, node.op_type), ())[:1]:
             kinds = [kind for tensor in event["output_type_shape"] for kind in tensor]
             outputs = [name for name in node.output if name]
             if len(kinds) == len(outputs):
-                told.graph.value_info.extend(
+                typed.graph.value_info.extend(
                     onnx.helper.make_tensor_value_info(name, _element_type(kind), None)
                     for name, kind in zip(outputs, kinds, strict=True)
                 )
     types: dict[str, set[int]] = {}
-    _collect(onnx.shape_inference.infer_shapes(told).graph, types)
+    _collect(onnx.shape_inference.infer_shapes(typed).graph, types)
     return {name: _runtime_name(next(iter(kinds))) for name, kinds in types.items() if len(kinds) == 1 and kinds != {0}}
 
 

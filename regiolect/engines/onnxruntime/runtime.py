@@ -102,9 +102,11 @@ class OnnxRuntimeEngine(Engine):
         )
 
     def metadata(self) -> Mapping[str, str]:
-        found = self._session.get_modelmeta().custom_metadata_map
+        properties = self._session.get_modelmeta().custom_metadata_map
         return {
-            key.removeprefix(METADATA_PREFIX): value for key, value in found.items() if key.startswith(METADATA_PREFIX)
+            key.removeprefix(METADATA_PREFIX): value
+            for key, value in properties.items()
+            if key.startswith(METADATA_PREFIX)
         }
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:

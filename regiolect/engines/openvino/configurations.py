@@ -33,7 +33,7 @@ def configurations(performance: Performance) -> tuple[Configuration, ...]:
     """
     other = next(hint for kind, hint in HINTS.items() if kind is not performance)
     streams = processor_counts()[-_MOST_STREAMS:]
-    found: list[Configuration] = [
+    offered: list[Configuration] = [
         {},
         {"PERFORMANCE_HINT": other},
         *({"NUM_STREAMS": str(count)} for count in streams),
@@ -42,9 +42,9 @@ def configurations(performance: Performance) -> tuple[Configuration, ...]:
     ]
     if processors() > 2:
         # A processor that is left to the caller: it prepares inputs and copies outputs meanwhile.
-        found.append({THREADS: str(processors() - 1)})
+        offered.append({THREADS: str(processors() - 1)})
     if _SIBLINGS.is_file() and _SIBLINGS.read_text().strip() == "1":
-        found.append({"ENABLE_HYPER_THREADING": "NO"})
+        offered.append({"ENABLE_HYPER_THREADING": "NO"})
     if _SMALL_CORES.exists():
-        found.append({"SCHEDULING_CORE_TYPE": "PCORE_ONLY"})
-    return tuple(found)
+        offered.append({"SCHEDULING_CORE_TYPE": "PCORE_ONLY"})
+    return tuple(offered)

@@ -83,12 +83,12 @@ def _told(layer: openvino.Node) -> dict[str, str]:
 def _report(layer: openvino.Node, info: Mapping[str, str], operators: Mapping[str, str]) -> LayerReport:
     kind, runtime, written = info["layerType"], info["runtimePrecision"], info["outputPrecisions"]
     origins = [name for name in info["originalLayersNames"].split(",") if name]
-    known = [name for name in origins if name in operators]
+    named = [name for name in origins if name in operators]
     return LayerReport(
         # Names that OpenVINO makes up end in a counter of the whole process: the place in the order is used instead.
-        name=known[0] if known else f"{kind} {info['execOrder']}",
+        name=named[0] if named else f"{kind} {info['execOrder']}",
         kind=kind,
-        precision=_precision(layer, info, operators[known[0]] if known else ""),
+        precision=_precision(layer, info, operators[named[0]] if named else ""),
         told=f"{runtime}, {info['primitiveType']}" + ("" if written == runtime else f", writes {written}"),
         nodes=tuple(origins),
     )
@@ -126,7 +126,7 @@ def _known(*names: str) -> list[Execution]:
     return [_EXECUTIONS[name] for name in names if name in _EXECUTIONS]
 
 
-def _coarsest(said: Iterable[Execution]) -> Execution | None:
+def _coarsest(executions: Iterable[Execution]) -> Execution | None:
     """BF16 if it is said at all: no policy that takes what is coarser still must miss it. None if nothing is said."""
-    found = set(said)
-    return Execution.BF16 if Execution.BF16 in found else max(found, key=WIDEST_FIRST.index, default=None)
+    distinct = set(executions)
+    return Execution.BF16 if Execution.BF16 in distinct else max(distinct, key=WIDEST_FIRST.index, default=None)

@@ -53,8 +53,8 @@ class _TensorRt(Backend):
     def device(self) -> Mapping[str, str]:
         """The fingerprint, and this machine's GPU, which a plan of TensorRT-RTX may run on without being built for it
         alone."""
-        found = gpu()
-        return {**self.fingerprint(), **({} if found is None else found.fingerprint())}
+        gpu_here = gpu()
+        return {**self.fingerprint(), **({} if gpu_here is None else gpu_here.fingerprint())}
 
     def misfits(self, artifact: EngineArtifact) -> tuple[Misfit, ...]:
         foreign = other_flavour(artifact, self.flavour)
@@ -161,17 +161,17 @@ class TensorRtBackend(_TensorRt):
 
     def origin(self, request: BuildRequest) -> Mapping[str, str]:
         """A refittable plan does not tell a build key: it is taken over by those that change its weights alone."""
-        told = metadata_of(request)
+        metadata = metadata_of(request)
         if request.target.options.get("refittable"):
-            del told["build_key"]
-        return told
+            del metadata["build_key"]
+        return metadata
 
     def _build(self, graph: Path, request: BuildRequest, folder: Path) -> None:
-        found = self._outdated() or self._no_gpu("TensorRT builds plans on the GPU that they are for")
-        if found is not None:
+        obstacle = self._outdated() or self._no_gpu("TensorRT builds plans on the GPU that they are for")
+        if obstacle is not None:
             raise BuildFailed(
                 expected=f"a machine that builds plans of TensorRT for {request.target.name!r}",
-                found=found.found,
+                found=obstacle.found,
                 remedy=f"start a worker of the pool {request.target.name!r} on such a machine; "
                 "the backend tensorrt-rtx builds without a GPU",
             )

@@ -147,7 +147,7 @@ def _require_within(
 
 def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour) -> BuildFailed:
     errors = [parser.get_error(place) for place in range(min(parser.num_errors, _TOLD))]
-    told = [
+    messages = [
         (f"node {error.node_name()!r} ({error.node_operator()}): " if error.node_operator() else "")
         + excerpt(error.desc(), 300)
         for error in errors
@@ -155,29 +155,29 @@ def _refused_by(parser: trt.OnnxParser, request: BuildRequest, flavour: Flavour)
     operators = ", ".join(dict.fromkeys(error.node_operator() for error in errors if error.node_operator()))
     return BuildFailed(
         expected=f"a graph of {request.model!r} ({request.precision}) that {flavour.title} {flavour.version} parses",
-        found="; ".join(told) or "no message",
+        found="; ".join(messages) or "no message",
         remedy=f"replace {operators or 'that operator'} in the model, or name another backend in the policy's targets",
     )
 
 
-def _refused_profile(request: BuildRequest, told: str) -> BuildFailed:
+def _refused_profile(request: BuildRequest, message: str) -> BuildFailed:
     return BuildFailed(
         expected=f"a profile that {request.model!r} can be built for",
-        found=told,
+        found=message,
         remedy=f"mend `batch` and `shapes` in the policy of {request.region!r}: min <= opt <= max, all of them sizes "
         "that the model takes",
     )
 
 
 def _refused(
-    request: BuildRequest, told: str, flavour: Flavour, workspace: int | None, otherwise: str = REPLACE
+    request: BuildRequest, message: str, flavour: Flavour, workspace: int | None, otherwise: str = REPLACE
 ) -> BuildFailed:
-    remedy = remedy_for(told, otherwise)
-    if workspace is not None and any(word in told.lower() for word in _OF_MEMORY):
+    remedy = remedy_for(message, otherwise)
+    if workspace is not None and any(word in message.lower() for word in _OF_MEMORY):
         remedy = f"raise or remove `options.workspace_mib` of target {request.target.name!r}, which is {workspace}"
     return BuildFailed(
         expected=f"a {request.precision} graph of {request.model!r} that {flavour.title} "
         f"{flavour.version} builds for {request.target.name!r}",
-        found=told,
+        found=message,
         remedy=remedy,
     )

@@ -59,15 +59,15 @@ class MachineCache:
             return None
         header, separator, data = content.partition(b"\n")
         try:
-            told = parse_json(header) if separator else None
+            head = parse_json(header) if separator else None
         except ValueError:
-            told = None
-        if not isinstance(told, dict) or told.get("format") != _FORMAT:
+            head = None
+        if not isinstance(head, dict) or head.get("format") != _FORMAT:
             self._move("corrupt", "it has no header", content)
-        elif told.get("digest") != digest_bytes(data):
-            self._move("corrupt", f"its content has {digest_bytes(data)}, it names {told.get('digest')}", content)
-        elif told.get("kind") != self.kind or told.get("key") != self.key:
-            self._move("foreign", f"it was kept for {told.get('key')}, and this is {self.key}", content)
+        elif head.get("digest") != digest_bytes(data):
+            self._move("corrupt", f"its content has {digest_bytes(data)}, it names {head.get('digest')}", content)
+        elif head.get("kind") != self.kind or head.get("key") != self.key:
+            self._move("foreign", f"it was kept for {head.get('key')}, and this is {self.key}", content)
         else:
             return data
         return None
@@ -86,23 +86,23 @@ class MachineCache:
         self._move(what, why, self._file(data))
 
     def _file(self, data: bytes) -> bytes:
-        told = {"format": _FORMAT, "kind": self.kind, "key": self.key, "digest": digest_bytes(data)}
-        return canonical_json(told) + b"\n" + data
+        head = {"format": _FORMAT, "kind": self.kind, "key": self.key, "digest": digest_bytes(data)}
+        return canonical_json(head) + b"\n" + data
 
     def _move(self, what: str, why: str, content: bytes) -> None:
         """Unless another process has moved or replaced that content already: what is there now may be good."""
         aside = self.path.with_name(f"{self.path.name}.{what}-{hashlib.sha256(content).hexdigest()[:8]}")
-        said = f"{self.kind} cache {self.path} is {what}, {why}"
+        fault = f"{self.kind} cache {self.path} is {what}, {why}"
         try:
             with self.alone():
                 if read_file(self.path, RECORD) != content:
-                    note(f"{said}: not used, and another process has replaced it")
+                    note(f"{fault}: not used, and another process has replaced it")
                     return
                 self.path.replace(aside)
         except OSError as error:
-            note(f"{said}: not used, and not set aside: {excerpt(error)}")
+            note(f"{fault}: not used, and not set aside: {excerpt(error)}")
         else:
-            note(f"{said}: set aside as {aside.name} and not used")
+            note(f"{fault}: set aside as {aside.name} and not used")
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -41,14 +41,14 @@ def checked(answer: tuple[Any, ...]) -> Any:
     """
     status, *results = answer
     if status != cudart.cudaError_t.cudaSuccess:
-        told = f"{status.name}: {cudart.cudaGetErrorString(status)[1].decode()}"
+        message = f"{status.name}: {cudart.cudaGetErrorString(status)[1].decode()}"
         if status.name in _LOST:
             raise DeviceLost(
                 expected="an NVIDIA GPU that answers",
-                found=told,
+                found=message,
                 remedy="look at `nvidia-smi` and at the kernel's log, then load the engine again or on another machine",
             )
-        raise CudaFailed(told)
+        raise CudaFailed(message)
     return results[0] if results else None
 
 

@@ -22,8 +22,8 @@ def other_flavour(artifact: EngineArtifact, flavour: str) -> Misfit | None:
 
     Before there were two, `tensorrt` meant TensorRT-RTX; its plans say so in their fingerprint.
     """
-    told = artifact.fingerprint.get("flavour", UNKNOWN)
-    return None if told == flavour else Misfit(what="flavour", engine=told, host=flavour, blocks=True)
+    own = artifact.fingerprint.get("flavour", UNKNOWN)
+    return None if own == flavour else Misfit(what="flavour", engine=own, host=flavour, blocks=True)
 
 
 def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str], lean: bool = False) -> tuple[Misfit, ...]:
@@ -39,17 +39,17 @@ def plain_misfits(artifact: EngineArtifact, host: Mapping[str, str], lean: bool 
     options = _options(PlainOptions, artifact)
     if isinstance(options, Misfit):
         return (options,)
-    told = _told(artifact)
-    built_on, here = told.get("compute capability", UNKNOWN), host.get("compute capability", UNKNOWN)
-    known = UNKNOWN not in (built_on, here)
-    same = known and built_on == here
-    newer = known and min(_major(built_on), _major(here)) >= _FIRST_AMPERE
+    built = _told(artifact)
+    built_on, here = built.get("compute capability", UNKNOWN), host.get("compute capability", UNKNOWN)
+    both_known = UNKNOWN not in (built_on, here)
+    same = both_known and built_on == here
+    newer = both_known and min(_major(built_on), _major(here)) >= _FIRST_AMPERE
     anywhere = options.hardware_compatibility
-    through = options.version_compatible and _later(host.get("version", UNKNOWN), told["version"])
+    through = options.version_compatible and _later(host.get("version", UNKNOWN), built["version"])
     if through and not lean:
-        told["version"] += f" or its lean runtime in {LEAN}"
+        built["version"] += f" or its lean runtime in {LEAN}"
     return _differing(
-        told,
+        built,
         host,
         {
             "version": not (through and lean),
@@ -74,15 +74,15 @@ def rtx_misfits(artifact: EngineArtifact, host: Mapping[str, str]) -> tuple[Misf
     options = _options(RtxOptions, artifact)
     if isinstance(options, Misfit):
         return (options,)
-    request, told = artifact.request, _told(artifact)
-    stated: tuple[str, ...] = options.compute_capabilities or tuple(told.get(f"gpus {request.precision}", "").split())
+    request, built = artifact.request, _told(artifact)
+    stated: tuple[str, ...] = options.compute_capabilities or tuple(built.get(f"gpus {request.precision}", "").split())
     listed = [dotted(name) for name in stated]
     here = host.get("compute capability", UNKNOWN)
-    found = _differing(told, host, {"version": True, "system": True, "machine": True, "gpu": False})
+    differing = _differing(built, host, {"version": True, "system": True, "machine": True, "gpu": False})
     if here in listed:
-        return found
+        return differing
     return (
-        *found,
+        *differing,
         Misfit(what="compute capability", engine=", ".join(listed) or UNKNOWN, host=here, blocks=True),
     )
 
@@ -94,8 +94,8 @@ def _options(kind: type[_Options], artifact: EngineArtifact) -> _Options | Misfi
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, ("options", *first["loc"])))
-        known = ", ".join(sorted(kind.model_fields))
-        host = f"{first['msg']} (known: {known})"
+        options = ", ".join(sorted(kind.model_fields))
+        host = f"{first['msg']} (known: {options})"
         return Misfit(what=name, engine=str(first["input"]), host=host, blocks=True, remedy=OTHER_VERSION)
 
 
@@ -103,12 +103,12 @@ def _told(artifact: EngineArtifact) -> dict[str, str]:
     return {**artifact.fingerprint, "version": artifact.backend_version}
 
 
-def _differing(told: Mapping[str, str], host: Mapping[str, str], blocks: Mapping[str, bool]) -> tuple[Misfit, ...]:
+def _differing(built: Mapping[str, str], host: Mapping[str, str], blocks: Mapping[str, bool]) -> tuple[Misfit, ...]:
     """What both tell differently. What one of them does not tell is a difference, as in `Backend.misfits`."""
     return tuple(
         Misfit(what=name, engine=theirs, host=ours, blocks=blocking)
         for name, blocking in blocks.items()
-        for theirs, ours in [(told.get(name, UNKNOWN), host.get(name, UNKNOWN))]
+        for theirs, ours in [(built.get(name, UNKNOWN), host.get(name, UNKNOWN))]
         if theirs != ours or theirs == UNKNOWN
     )
 

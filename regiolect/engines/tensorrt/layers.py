@@ -55,21 +55,21 @@ _HALVES = (Execution.FP16, Execution.BF16)
 _ORIGIN = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]+)\]")
 
 
-def layers_of(told: str, tensors: Iterable[str]) -> tuple[LayerReport, ...]:
+def layers_of(information: str, tensors: Iterable[str]) -> tuple[LayerReport, ...]:
     """Every layer of an engine, in the inspector's order.
 
     A layer counts as coarse as the coarsest of its inputs, its outputs and the types in its kernel's name; one that
     only moves or converts values counts only where it rounds them to a half type.
 
     Args:
-        told: the inspector's JSON of the whole engine.
+        information: the inspector's JSON of the whole engine.
         tensors: the engine's inputs and outputs, which that JSON must name: as `Bindings` (10.x) or `I/O Tensors` (11).
 
     Raises:
         AttestationFailed: it is no such JSON, is of other tensors, or a layer is without detail or of an unknown type.
     """
     try:
-        engine = json.loads(told)
+        engine = json.loads(information)
     except ValueError as error:
         raise _unreadable("what is no JSON") from error
     if not isinstance(engine, Mapping) or not isinstance(engine.get("Layers"), list):
@@ -95,12 +95,12 @@ def _report(place: int, layer: Any) -> LayerReport:
     name, kind, kernel = str(layer["Name"]), str(layer["LayerType"]), str(layer.get("TacticName", ""))
     # A format may repeat the datatype beside it: what both say is read.
     reads, writes = ([_formats(tensor) for tensor in layer[side]] for side in ("Inputs", "Outputs"))
-    told = f"{', '.join(dict.fromkeys(reads)) or 'nothing'} -> {', '.join(dict.fromkeys(writes)) or 'nothing'}"
+    formats = f"{', '.join(dict.fromkeys(reads)) or 'nothing'} -> {', '.join(dict.fromkeys(writes)) or 'nothing'}"
     return LayerReport(
         name=name,
         kind=kind,
         precision=_precision(name, kind, kernel, reads, writes),
-        told=f"{told}, {kernel}" if kernel else told,
+        told=f"{formats}, {kernel}" if kernel else formats,
         nodes=tuple(dict.fromkeys(_ORIGIN.findall(str(layer.get("Metadata", ""))))),
     )
 
@@ -113,34 +113,34 @@ def _formats(tensor: Any) -> str:
 
 def _precision(name: str, kind: str, kernel: str, reads: list[str], writes: list[str]) -> Execution | None:
     if kind.lower() in _NO_COMPUTE:
-        found = [known for each in [*reads, *writes] for known in _known(each) if known in _HALVES]
-        return max(found, key=WIDEST_FIRST.index, default=None)
-    types = [known for each in [*reads, *writes] for known in _typed(name, kind, each)]
-    floats = [known for known in types if known is not None]
+        executions = [one for each in [*reads, *writes] for one in _known(each) if one in _HALVES]
+        return max(executions, key=WIDEST_FIRST.index, default=None)
+    types = [one for each in [*reads, *writes] for one in _typed(name, kind, each)]
+    floats = [one for one in types if one is not None]
     if types and not floats:
         # Arithmetic on shapes and indices.
         return None
     by_kernel = [execution for pattern, execution in _KERNELS if re.search(pattern, kernel.lower())]
     if not floats and not by_kernel:
         raise _unreadable(f"layer {name!r} ({kind}) with no type of its own")
-    found = [*floats, *by_kernel]
+    executions = [*floats, *by_kernel]
     # BF16 if it is said at all: no policy that takes what is coarser still must miss it.
-    return Execution.BF16 if Execution.BF16 in found else max(found, key=WIDEST_FIRST.index)
+    return Execution.BF16 if Execution.BF16 in executions else max(executions, key=WIDEST_FIRST.index)
 
 
-def _typed(name: str, kind: str, told: str) -> list[Execution | None]:
-    known = _known(told)
-    if not known:
-        raise _unreadable(f"layer {name!r} ({kind}) on {told or 'a tensor without a type'}")
-    return known
+def _typed(name: str, kind: str, tensor: str) -> list[Execution | None]:
+    executions = _known(tensor)
+    if not executions:
+        raise _unreadable(f"layer {name!r} ({kind}) on {tensor or 'a tensor without a type'}")
+    return executions
 
 
-def _known(told: str) -> list[Execution | None]:
+def _known(tensor: str) -> list[Execution | None]:
     """The types that a tensor's format names: letters and digits around a word make it another word."""
     return [
         execution
         for words, execution in _TYPES
-        if re.search(rf"(?<![A-Z0-9])(?:K?)(?:{words})(?![A-Z0-9])", told.upper())
+        if re.search(rf"(?<![A-Z0-9])(?:K?)(?:{words})(?![A-Z0-9])", tensor.upper())
     ]
 
 

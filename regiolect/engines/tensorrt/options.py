@@ -51,13 +51,13 @@ class RtxOptions(Options):
         return given
 
     def without_kernels(self, precision: Precision) -> str | None:
-        known = COMPUTE_CAPABILITIES[precision]
-        without = [name for name in self.compute_capabilities or () if name not in known]
+        capabilities = COMPUTE_CAPABILITIES[precision]
+        without = [name for name in self.compute_capabilities or () if name not in capabilities]
         if not without:
             return None
         return (
             f"compute_capabilities: TensorRT-RTX lacks {precision} kernels for {', '.join(without)}, and has them all "
-            f"for {', '.join(known)}"
+            f"for {', '.join(capabilities)}"
         )
 
     def listed(self, precision: Precision) -> tuple[ComputeCapability, ...]:

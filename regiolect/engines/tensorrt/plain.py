@@ -157,12 +157,12 @@ def _built(
 ) -> bytes | None:
     """Build with the timings that are known on this machine, and add what was learnt to them."""
     cache = MachineCache("timing", machine)
-    known = cache.load()
-    timings = config.create_timing_cache(known or b"")
-    if known is not None and (timings is None or not config.set_timing_cache(timings, ignore_mismatch=False)):
-        cache.set_aside("foreign", "TensorRT does not take it", known)
-        known, timings = None, config.create_timing_cache(b"")
-    if known is None and timings is not None:
+    kept = cache.load()
+    timings = config.create_timing_cache(kept or b"")
+    if kept is not None and (timings is None or not config.set_timing_cache(timings, ignore_mismatch=False)):
+        cache.set_aside("foreign", "TensorRT does not take it", kept)
+        kept, timings = None, config.create_timing_cache(b"")
+    if kept is None and timings is not None:
         config.set_timing_cache(timings, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -172,7 +172,7 @@ def _built(
         return bytes(plan)
     with cache.alone():
         meanwhile = cache.load()
-        if meanwhile is not None and meanwhile != known:
+        if meanwhile is not None and meanwhile != kept:
             others = config.create_timing_cache(meanwhile)
             if others is not None:
                 learnt.combine(others, ignore_mismatch=False)

@@ -28,9 +28,9 @@ class _Contexts(Contexts):
         self._engine = engine
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
-        known = cache.load()
-        if known is not None and not self._cache.deserialize(known):
-            cache.set_aside("foreign", "TensorRT-RTX does not take it", known)
+        kept = cache.load()
+        if kept is not None and not self._cache.deserialize(kept):
+            cache.set_aside("foreign", "TensorRT-RTX does not take it", kept)
             self._cache.reset()
         self._config.set_runtime_cache(self._cache)
         compiled = self._cache

@@ -52,12 +52,12 @@ def _deserialized(
     runtimes = flavour.runtimes(logger, artifact)
     engine = runtimes[-1].deserialize_cuda_engine(plan)
     if engine is None:
-        told = messages.told()
+        message = messages.told()
         again = "build the engine again on its target with --force; a plan belongs to one version of its library"
         raise EngineLoadFailed(
             expected=f"a plan that {flavour.title} {flavour.version} deserializes on this GPU",
-            found=told,
-            remedy=remedy_for(told, again),
+            found=message,
+            remedy=remedy_for(message, again),
         )
     return TensorRtEngine(artifact, flavour, (logger, *runtimes), engine, messages, configuration)
 
@@ -119,10 +119,10 @@ class TensorRtEngine(Engine):
 
     def metadata(self) -> Mapping[str, str]:
         try:
-            told = json.loads(self._engine.name)
+            metadata = json.loads(self._engine.name)
         except ValueError:
             return {}
-        return {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+        return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
 
     def _run(self, pieces: Sequence[Arrays]) -> Sequence[Arrays]:
         # A thread that never spoke to CUDA would be given a device of its own choice.

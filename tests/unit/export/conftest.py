@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -81,3 +82,20 @@ def make_spec() -> Callable[..., ModelSpec]:
         return ModelSpec(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture
+def spec_of(make_spec: Callable[..., ModelSpec], tmp_path: Path) -> Callable[..., ModelSpec]:
+    """The spec of a file with the interface of `onnx_files.conv_net`."""
+
+    def spec(model: onnx.ModelProto | bytes, **changes: Any) -> ModelSpec:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+        settings = {
+            "inputs": (TensorSpec(name="x", shape=("batch", 2, 6, 6)),),
+            "outputs": ("y",),
+            "preprocessing": Preprocessing(),
+        }
+        return make_spec(path, **{**settings, **changes})
+
+    return spec

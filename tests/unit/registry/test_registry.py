@@ -5,57 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.entities import FileInfo
 
 from regiolect import orchestrator
 from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
 from regiolect.bundle.verify import verify_bundle
 from regiolect.cli.promote import promote
 from regiolect.contracts import RegisteredEngine
-from regiolect.errors import IntegrityError, RegistryError, UnusableFile
+from regiolect.errors import IntegrityError, RegistryError
 from regiolect.integrity import digest_file
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
-from regiolect.registry.fetching import fetch_bytes, fetch_folder
-from regiolect.registry.live import stored_at
-
-Register = Callable[..., RegisteredEngine]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("registry")
-
-
-@pytest.fixture(scope="module")
-def registry(home) -> Registry:
-    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
-    return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
-
-
-@pytest.fixture
-def register(registry, bundles, tmp_path) -> Register:
-    count = itertools.count()
-
-    def call(region: str, content: bytes, champion: bool = True, by: Registry = registry) -> RegisteredEngine:
-        folder = tmp_path / f"{region}-{next(count)}"
-        manifest = bundles.write(folder, bundles.artifact(region, content=content), region=region)
-        return by.register(folder, manifest, champion)
-
-    return call
-
-
-def _client(registry: Registry):
-    from mlflow import MlflowClient
-
-    return MlflowClient(registry.tracking_uri, registry.tracking_uri)
+from tests.unit.registry.store import client_of
 
 
 def _kept(home: Path, region: str, path: str) -> Path:
@@ -66,7 +31,7 @@ def _kept(home: Path, region: str, path: str) -> Path:
 
 def _state(registry: Registry, region: str) -> dict[str, Any]:
     """All that a person could see of a region, less what names the region, the time or a random id."""
-    client, name = _client(registry), f"tiny-{region}"
+    client, name = client_of(registry), f"tiny-{region}"
     own = ("region", "bundle", "build_key", "policy")
     versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
     experiment = client.get_experiment_by_name("regiolect/tiny")
@@ -89,7 +54,7 @@ def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register
     made = register("first", b"one")
     assert (made.name, made.version, made.uri, made.champion) == ("tiny-first", 1, "models:/tiny-first/1", True)
     assert registry.champion("tiny", "first") == registry.by_alias("tiny-first", CHAMPION) == made
-    client = _client(registry)
+    client = client_of(registry)
     assert dict(client.get_registered_model("tiny-first").aliases) == {CHAMPION: 1}
     tags = client.get_model_version("tiny-first", "1").tags
     with registry.downloaded(made) as folder:
@@ -111,7 +76,7 @@ def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register
 def test_the_former_champion_is_kept_as_previous(registry, register):
     versions = [register("line", content).version for content in (b"one", b"two", b"three")]
     assert versions == [1, 2, 3]
-    assert dict(_client(registry).get_registered_model("tiny-line").aliases) == {CHAMPION: 3, PREVIOUS: 2}
+    assert dict(client_of(registry).get_registered_model("tiny-line").aliases) == {CHAMPION: 3, PREVIOUS: 2}
 
 
 def test_a_challenger_stays_one_until_it_is_asked_to_be_champion(registry, register):
@@ -122,7 +87,7 @@ def test_a_challenger_stays_one_until_it_is_asked_to_be_champion(registry, regis
     assert registry.by_alias("tiny-wait", CHALLENGER) == waiting
     promoted = register("wait", b"two")
     assert (promoted.version, promoted.champion) == (2, True)
-    assert dict(_client(registry).get_registered_model("tiny-wait").aliases) == {CHAMPION: 2, PREVIOUS: 1}
+    assert dict(client_of(registry).get_registered_model("tiny-wait").aliases) == {CHAMPION: 2, PREVIOUS: 1}
 
 
 def test_the_same_bundle_is_registered_once(registry, register):
@@ -138,7 +103,7 @@ def test_registering_an_older_bundle_again_rolls_back(registry, register):
     for content in (b"one", b"two"):
         register("back", content)
     assert register("back", b"one").version == 1
-    assert dict(_client(registry).get_registered_model("tiny-back").aliases) == {CHAMPION: 1, PREVIOUS: 2}
+    assert dict(client_of(registry).get_registered_model("tiny-back").aliases) == {CHAMPION: 1, PREVIOUS: 2}
 
 
 def test_a_lost_artifact_is_mended_by_registering_again(home, register):
@@ -179,7 +144,7 @@ def test_the_engines_of_a_version_are_told_in_the_order_of_its_targets(registry,
 
 def test_tags_that_somebody_rewrote_are_refused(registry, register):
     register("retagged", b"one")
-    _client(registry).set_model_version_tag("tiny-retagged", "1", "policy", "whatever")
+    client_of(registry).set_model_version_tag("tiny-retagged", "1", "policy", "whatever")
     with pytest.raises(RegistryError, match="'whatever' in 'policy'"):
         registry.by_alias("tiny-retagged", CHAMPION)
 
@@ -188,8 +153,8 @@ def test_why_a_version_was_held_back_is_told_without_what_a_terminal_obeys(
     registry, register, home, monkeypatch, capsys
 ):
     made = register("held", b"one", champion=False)
-    _client(registry).set_registered_model_alias(made.name, CHALLENGER, str(made.version))
-    _client(registry).set_model_version_tag(made.name, str(made.version), "held", "worse\r\x1b[2Kall is well\n")
+    client_of(registry).set_registered_model_alias(made.name, CHALLENGER, str(made.version))
+    client_of(registry).set_model_version_tag(made.name, str(made.version), "held", "worse\r\x1b[2Kall is well\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)
     monkeypatch.setenv("REGIOLECT_HOME", str(home / "own"))
     monkeypatch.setattr(orchestrator, "registration_lock", lambda settings: lambda name: nullcontext())
@@ -207,7 +172,7 @@ def test_two_models_whose_names_meet_do_not_mix(registry, bundles, tmp_path):
         registry.register(tmp_path / "second", other, champion=True)
     with pytest.raises(RegistryError, match="rename"):
         registry.champion("meet-eu", "west")
-    client = _client(registry)
+    client = client_of(registry)
     assert registry.champion("meet", "eu-west") == made
     assert len(client.search_model_versions("name = 'meet-eu-west'")) == 1
     assert client.get_experiment_by_name("regiolect/meet-eu") is None, "nothing was written"
@@ -253,7 +218,7 @@ def test_a_crash_at_any_call_leaves_a_champion_and_the_next_run_completes(home, 
         register(region, b"one")
 
         def faulty(uri: str, fatal: int = fatal) -> Any:
-            return Faulty(_client(registry), fatal)
+            return Faulty(client_of(registry), fatal)
 
         try:
             register(region, b"two", by=Registry(registry.tracking_uri, home / "artifacts", faulty))
@@ -275,7 +240,7 @@ def test_a_crash_in_the_middle_of_the_upload_is_completed(home, registry, regist
             self._client.log_artifacts(run_id, f"{folder}/data/bundle/engines", f"{path}/data/bundle/engines")
             raise Killed
 
-    torn = Registry(registry.tracking_uri, home / "artifacts", lambda uri: Torn(_client(registry), 0))
+    torn = Registry(registry.tracking_uri, home / "artifacts", lambda uri: Torn(client_of(registry), 0))
     with pytest.raises(Killed):
         register("torn", b"one", by=torn)
     assert registry.champion("tiny", "torn") is None
@@ -288,7 +253,7 @@ def test_a_crash_in_the_middle_of_the_upload_is_completed(home, registry, regist
 def test_what_two_registrations_at_once_left_is_tidied_by_the_next(registry, register):
     register("twice", b"one")
     before = _state(registry, "twice")
-    client = _client(registry)
+    client = client_of(registry)
     first = client.get_model_version("tiny-twice", "1")
     experiment = client.get_run(first.run_id).info.experiment_id
     second = client.create_run(experiment, tags={"bundle": first.tags["bundle"], "region": "twice"}).info.run_id
@@ -302,7 +267,7 @@ def test_what_two_registrations_at_once_left_is_tidied_by_the_next(registry, reg
 
 def test_a_version_that_an_alias_points_at_is_not_removed(registry, register):
     register("pinned", b"one")
-    client = _client(registry)
+    client = client_of(registry)
     first = client.get_model_version("tiny-pinned", "1")
     experiment = client.get_run(first.run_id).info.experiment_id
     run = client.create_run(experiment, tags={"bundle": first.tags["bundle"], "region": "pinned"}).info.run_id
@@ -352,67 +317,3 @@ def test_telemetry_is_off_once_mlflow_is_loaded(registry):
     registry.champion("tiny", "eu")
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert os.environ["DO_NOT_TRACK"]
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("put", ["sparse", "device", "pipe"])
-def test_what_is_no_file_of_the_bundle_is_not_copied(registry, register, put: str) -> None:
-    made = register(f"large{put}", b"engine")
-    source = _client(registry).get_model_version(made.name, str(made.version)).source
-    (results,) = Path(source.removeprefix("file://")).glob("data/bundle/results/*.csv")
-    results.chmod(0o600)
-    results.unlink()
-    if put == "sparse":
-        results.touch()
-        os.truncate(results, 10 << 30)
-    elif put == "pipe":
-        os.mkfifo(results)
-    else:
-        results.symlink_to("/dev/zero")
-    with pytest.raises(RegistryError, match=r"10,737,418,240 bytes|a device|a named pipe"):
-        registry.read(made, f"results/{results.name}")
-    with pytest.raises(RegistryError, match=r"10,737,418,240 bytes|a device|a named pipe"), registry.downloaded(made):
-        pytest.fail("it was copied")
-
-
-def test_what_a_server_tells_to_be_too_large_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Server:
-        def list_artifacts(self, path: str | None) -> list[FileInfo]:
-            return [FileInfo("data/bundle/results/cpu.csv", False, 10 << 30)] if path == "data/bundle/results" else []
-
-        def download_artifacts(self, artifact_path: str, dst_path: str) -> str:
-            raise AssertionError("it was fetched")
-
-    monkeypatch.setattr("regiolect.registry.fetching.artifacts_at", lambda *_: Server())
-    with pytest.raises(UnusableFile, match="10,737,418,240 bytes"):
-        fetch_bytes("s3://bucket/model", "http://server", "data/bundle/results/cpu.csv", tmp_path, 1 << 28)
-    with pytest.raises(UnusableFile, match="at most 7 bytes at data/bundle/results/cpu"):
-        fetch_folder("s3://bucket/model", "http://server", "data/bundle/results", tmp_path, lambda path: 7)
-
-
-def test_an_audit_fetches_nothing_of_a_version_with_a_file_larger_than_its_manifest_says(
-    bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundles.write(tmp_path / "model" / "data" / "bundle")
-
-    class Server:
-        def list_artifacts(self, path: str | None) -> list[FileInfo]:
-            return [
-                FileInfo(each.relative_to(tmp_path / "model").as_posix(), each.is_dir(), self.size(each))
-                for each in (tmp_path / "model" / (path or "")).iterdir()
-            ]
-
-        def size(self, file: Path) -> int:
-            return file.stat().st_size + (file.suffix == ".csv")
-
-        def download_artifacts(self, artifact_path: str, dst_path: str) -> str:
-            assert artifact_path == "data/bundle/manifest.json", "more was fetched"
-            return str(shutil.copy(tmp_path / "model" / artifact_path, dst_path))
-
-    for module in ("fetching", "live"):
-        monkeypatch.setattr(f"regiolect.registry.{module}.artifacts_at", lambda *_: Server())
-    with (
-        pytest.raises(UnusableFile, match=r"at data/bundle/results/cpu\.csv; found"),
-        stored_at("s3://bucket/model", "http://server"),
-    ):
-        pytest.fail("it was fetched")

@@ -16,7 +16,7 @@ from examples.fashion.cameras import CAMERA_DIGEST, CAMERAS
 from examples.fashion.data import originals
 from regiolect.contracts import Split
 from regiolect.data import model_inputs, preprocess
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 
 pytestmark = pytest.mark.slow
 

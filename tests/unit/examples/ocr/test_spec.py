@@ -27,7 +27,7 @@ from regiolect.engines.onnxruntime.session import open_session
 from regiolect.errors import ShapeOutsideProfile
 from regiolect.export import export_model
 from regiolect.integrity import digest_bytes
-from regiolect.model import load_model_spec
+from regiolect.planning import load_model_spec
 from regiolect.policy import PolicyBook
 from regiolect.storage import LocalStore
 
