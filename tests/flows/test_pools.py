@@ -6,13 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -24,24 +22,21 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
-from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events import emit_event
-from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.states import Completed, Running
+from prefect.states import Running
 from prefect.workers.process import ProcessWorker
 
 from flows import dispatch
 from flows.deploy.deployments import TAG, deployments, prefect_yaml
-from flows.deploy.pools import WATCH, Change, apply, watch
+from flows.deploy.pools import WATCH, Change, apply
 from flows.dispatch import deployment_name, in_pool
 from regiolect.errors import DeadlineExceeded, InvalidSetting, NoDeployment, OrchestratorError
 from regiolect.planning import BuildOrder, RegionRequest
 from regiolect.policy import PolicyBook
 from regiolect.settings import Settings
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 POLICY = """
@@ -370,33 +365,6 @@ def test_a_refusal_of_the_server_is_an_error_of_ours(
         apply(PolicyBook(tmp_path), Settings(), "process", tmp_path)
 
 
-def test_a_run_that_falls_silent_has_crashed_and_one_that_ended_has_not(client: SyncPrefectClient) -> None:
-    watching = watch(timedelta(seconds=10)).model_copy(update={"name": f"quick {uuid4()}"})
-    client.create_automation(watching)
-    silent, ended = (beating(client) for _ in range(2))
-    client.set_flow_run_state(ended.id, Completed())
-    until(lambda: state_of(client, silent) == "Crashed")
-    assert state_of(client, ended) == "Completed"
-
-
-def beating(client: SyncPrefectClient) -> FlowRun:
-    """A run that has told once that it lives."""
-    flow_id = client.create_flow_from_name("silent")
-    response = client.request(
-        "POST", "/flow_runs/", json={"flow_id": str(flow_id), "tags": [TAG], "state": {"type": "PENDING"}}
-    )
-    run = FlowRun.model_validate(response.json())
-    client.set_flow_run_state(run.id, Running())
-    emit_event(
-        "prefect.flow-run.heartbeat",
-        occurred=datetime.now(UTC),
-        resource={"prefect.resource.id": f"prefect.flow-run.{run.id}"},
-        related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
-    )
-    EventsWorker.instance().wait_until_empty()
-    return run
-
-
 def asked(folder: Path, target: str) -> RegionRequest:
     """Fjord's engine for a target."""
     policy = PolicyBook(folder).load("fjord")
@@ -417,17 +385,5 @@ def mark_running(deployment: UUID) -> None:
         "flow_run_filter": FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"]))),
     }
     with get_client(sync_client=True) as client:
-        until(lambda: bool(client.read_flow_runs(**filters)), 5)
+        until(lambda: client.read_flow_runs(**filters))
         client.set_flow_run_state(client.read_flow_runs(**filters)[0].id, Running(), force=True)
-
-
-def state_of(client: SyncPrefectClient, run: FlowRun) -> str | None:
-    state = client.read_flow_run(run.id).state
-    return None if state is None else state.name
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"
-        time.sleep(0.5)

@@ -22,7 +22,7 @@ from regiolect.host.lock import WAIT_VARIABLE, sharing_machine, whole_machine
 from regiolect.host.waiting import alone, others
 from regiolect.registry import Registry
 from regiolect.signing.keyring import Keyring
-from tests.patience import PATIENCE
+from tests.patience import until
 
 pytestmark = pytest.mark.slow
 
@@ -70,13 +70,6 @@ def in_a_thread(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     ("hold", "wait", "doing"), [(SHARES, whole_machine, "works"), (TAKES, sharing_machine, "times")]
 )
@@ -96,7 +89,7 @@ def test_who_waits_says_for_which_process_since_when_and_says_it_again(
             passed.set()
 
     in_a_thread(work)
-    until(lambda: len(caplog.messages) >= 2)
+    until(lambda: len(caplog.messages) >= 2, every=0.01)
     for said in caplog.messages[:2]:
         assert f"process {process.pid} (-c at work) {doing} since " in said
         assert " UTC, for " in said
@@ -160,7 +153,7 @@ def test_timings_one_after_another_let_work_in(other: Other) -> None:
 def test_work_inside_of_work_does_not_wait_for_a_timing_that_waits_for_it(other: Other, tmp_path: Path) -> None:
     with sharing_machine():
         other("lock.TURN_SECONDS = 0.0\n" + HOLDS, first="", hold=TAKES)
-        until(lambda: any("nothing new begins" in path.read_text() for path in tmp_path.glob("*/*.holder")))
+        until(lambda: any("nothing new begins" in path.read_text() for path in tmp_path.glob("*/*.holder")), every=0.01)
         begin = time.monotonic()
         with sharing_machine():
             assert time.monotonic() - begin < 5

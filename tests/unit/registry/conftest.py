@@ -13,13 +13,13 @@ from tests.unit.registry.store import Register
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("registry")
+def home(registry_home: Path) -> Path:
+    return registry_home
 
 
 @pytest.fixture(scope="module")
 def registry(home) -> Registry:
-    """One store for the module, as making a cold one takes seconds; each test has a region of its own."""
+    """Each test has a region of its own."""
     return Registry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
 
 

@@ -14,6 +14,8 @@ from regiolect.registry.fetching import fetch_bytes, fetch_folder
 from regiolect.registry.live import stored_at
 from tests.unit.registry.store import client_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("put", ["sparse", "device", "pipe"])

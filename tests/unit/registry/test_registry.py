@@ -22,6 +22,8 @@ from regiolect.integrity import digest_file
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from tests.unit.registry.store import client_of
 
+pytestmark = pytest.mark.slow
+
 
 def _kept(home: Path, region: str, path: str) -> Path:
     """A file of the one version of a region, where the store itself keeps it."""
