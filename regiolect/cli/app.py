@@ -1,8 +1,4 @@
-"""The command line. Commands that answer at once import nothing heavy and start no server.
-
-Exit codes: 0 all well; 1 a region was refused, failed, left inconclusive or could not be registered, or a drill got
-through; 2 the request itself was wrong; 3 `plan --exit-code` found work; 130 interrupted, 143 by SIGTERM.
-"""
+"""The command line. Commands that answer at once import nothing heavy and start no server."""
 
 from __future__ import annotations
 
