@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
@@ -17,6 +16,7 @@ from regiolect.errors import InvalidOnnx, UnsupportedOperator
 from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
     MOVES_ONE_INPUT,
+    attributes,
     checked_types,
     constants,
     dequantizer_of,
@@ -132,14 +132,14 @@ def _scaled_along_sum(
         return True
     # Which scale each value has, moved as the values are.
     shape = [1] * len(packed.dims)
-    shape[_attributes(made).get("axis", 1)] = -1
+    shape[attributes(made).get("axis", 1)] = -1
     which = np.broadcast_to(np.arange(np.prod(scale.dims), dtype=np.int32).reshape(shape), packed.dims)
     for move in reversed(moves):
         moved = known.get(move.output[0])
         if moved is None:
             return True
         turned = move.op_type == "Transpose"
-        which = which.transpose(_attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
+        which = which.transpose(attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
     channel = _channel_axis(node, position, which.ndim, recipe)
     first = which[tuple(slice(None if axis == channel else 1) for axis in range(which.ndim))]
     return not np.array_equal(which, np.broadcast_to(first, which.shape))
@@ -147,7 +147,7 @@ def _scaled_along_sum(
 
 def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:
     dequantize = dequantizer_of(name, made_by)
-    return dequantize is not None and bool(_attributes(dequantize).get("block_size", 0))
+    return dequantize is not None and bool(attributes(dequantize).get("block_size", 0))
 
 
 def _channel_axis(node: NodeProto, position: int, rank: int, recipe: Recipe) -> int | None:
@@ -157,7 +157,7 @@ def _channel_axis(node: NodeProto, position: int, rank: int, recipe: Recipe) -> 
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
-        return 0 if _attributes(node).get("transB", 0) else 1
+        return 0 if attributes(node).get("transB", 0) else 1
     return rank - 1 if node.op_type == "MatMul" and (rank == 2 or recipe.columns_of_batches) else None
 
 
@@ -319,13 +319,9 @@ def _least(
 
 def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: Writer) -> None:
     """Give a Gemm whose operands this pass quantized an int32 bias, where it is one value per output channel."""
-    attributes = _attributes(node)
-    plain = attributes.get("alpha", 1.0) == 1.0 == attributes.get("beta", 1.0) and not attributes.get("transA", 0)
+    given = attributes(node)
+    plain = given.get("alpha", 1.0) == 1.0 == given.get("beta", 1.0) and not given.get("transA", 0)
     if node.op_type != "Gemm" or not plain or len(node.input) < 3 or node.input[2] not in held:
         return
     if node.input[0] in writer.scales and node.input[1] in writer.scales:
         node.input[2] = writer.bias(held[node.input[2]], node.input[2], node.input[0], node.input[1])
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
