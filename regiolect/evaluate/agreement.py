@@ -175,7 +175,8 @@ def distances(answers: Arrays, graph: Arrays, allowed: float, in_fp32: Callable[
         if actual.shape != expected.shape:
             found.append(Distance(name, np.inf, allowed))
             continue
-        share, bound, most, measure = _share(actual, expected), allowed, np.inf, _share
+        share = _share(actual, expected) if expected.dtype.kind in "biufc" else np.inf
+        bound, most, measure = allowed, np.inf, _share
         if share > allowed and expected.dtype.kind not in "fc":
             # Where quantization leaves no label as it was, its own distance is no measure.
             share, bound, most, measure = _others(actual, expected), _WHOLE, 1.0, _others

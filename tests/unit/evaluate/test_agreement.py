@@ -317,6 +317,13 @@ def test_labels_may_differ_where_scores_are_close_but_not_most_of_them() -> None
     assert wrong.share > wrong.allowed
 
 
+def test_labels_may_be_words() -> None:
+    words = np.asarray(["left", "right", "left", "up"], object)
+    assert shares(words, words).share == 0.0
+    wrong = shares(np.asarray(["down"] * 4, object), words, words)
+    assert wrong.share > wrong.allowed
+
+
 def test_where_quantization_changes_labels_rounding_may_change_twice_as_many_but_not_all() -> None:
     graph, fp32 = np.arange(10), np.arange(10)
     fp32[:4] += 100
