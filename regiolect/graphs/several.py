@@ -4,6 +4,9 @@ It fuses what lies between DequantizeLinear and QuantizeLinear nodes whatever sc
 several for the output channels of a weight alone. With others, on any processor, a session does not open, each run
 fails, or the answer is another: a MatMul whose weight has a scale for each row was 50 % away, a convolution with one
 for each input channel 71 % (ONNX Runtime 1.31).
+
+One scale for a tensor may be written as a vector of one value. Beside an addition, a product of two tensors or an
+average pool no session opens then.
 """
 
 from __future__ import annotations
@@ -44,8 +47,35 @@ def one_by_one(model: ModelProto) -> ModelProto:
     """The same model in which such scales are arithmetic in float32, or floats where a constant has them; itself if
     there are none. Every value stays what it was.
 
-    Scales by blocks stay, and scales that are computed. Control flow is not looked into.
+    Scales by blocks stay, and scales that are computed; vectors of one value become scalars. Control flow is not looked
+    into.
     """
+    return _several_written(_scalars(model))
+
+
+def _scalars(model: ModelProto) -> ModelProto:
+    """The same model in which a vector of one scale, or zero point, is a scalar; itself if there is none."""
+    held = constants(model.graph)
+    found = [place for place, node in enumerate(model.graph.node) if _is_vector_of_one(node, held)]
+    if not found:
+        return model
+    result = ModelProto()
+    result.CopyFrom(model)
+    names, scalars = Names(result.graph), dict[str, str]()
+    for node in (result.graph.node[place] for place in found):
+        for place in range(1, len(node.input)):
+            name = node.input[place]
+            if name and name not in scalars:
+                scalars[name] = names.new(f"{name}_scalar")
+                value = numpy_helper.to_array(held[name]).reshape(())
+                result.graph.initializer.append(numpy_helper.from_array(value, scalars[name]))
+            node.input[place] = scalars.get(name, name)
+    drop_unread(result.graph)
+    return result
+
+
+def _several_written(model: ModelProto) -> ModelProto:
+    """The same model in which scales of channels are as `one_by_one` says."""
     held = constants(model.graph)
     if not any(_has_several(node, held) for node in model.graph.node):
         return model
@@ -182,6 +212,16 @@ def _channels(product: NodeProto, place: int, rank: int) -> int | None:
     if product.op_type == "Gemm":
         return 0 if attributes(product).get("transB", 0) else 1
     return 1 if rank == 2 else None
+
+
+def _is_vector_of_one(node: NodeProto, held: Mapping[str, TensorProto]) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear has one constant scale and zero point, but not as scalars."""
+    if node.op_type not in _PAIR or not is_standard(node) or attributes(node).get("block_size", 0):
+        return False
+    given = [held.get(name) for name in node.input[1:] if name]
+    return any(each is not None and each.dims for each in given) and all(
+        each is not None and list(each.dims) in ([], [1]) for each in given
+    )
 
 
 def _has_several(node: NodeProto, held: Mapping[str, TensorProto]) -> bool:

@@ -19,6 +19,8 @@ X = RNG.normal(size=(2, 8, 8)).astype(np.float32)
 GIVEN: dict[str, Any] = {
     "one": np.float32(0.03),
     "middle": np.uint8(128),
+    "single": np.asarray([0.03], np.float32),
+    "central": np.asarray([128], np.uint8),
     "nought": np.int8(0),
     "scales": np.linspace(0.01, 0.03, 8).astype(np.float32),
     "points": np.arange(120, 136, 2).astype(np.uint8),
@@ -52,6 +54,7 @@ def weight(name: str, axis: int, *points: str) -> NodeProto:
 ONE = pair("x", "d", "one", "middle")
 EACH = pair("x", "d", "scales", "points", axis=1)
 LAST = pair("x", "d", "scales", "points", axis=-1)
+SINGLE = pair("x", "d", "single", "central")
 SCALAR = node("DequantizeLinear", ["w", "one", "nought"], ["wd"])
 TURNED = [
     *ONE,
@@ -83,6 +86,15 @@ FUSED: dict[str, list[NodeProto]] = {
     "a summand": [*ONE, weight("w", 0), node("Add", ["d", "wd"], ["o"])],
     "two summands": [*EACH, node("Add", ["d", "d"], ["o"])],
     "one tensor": [*EACH, node("Sigmoid", ["d"], ["o"])],
+    "a vector of one": [*SINGLE, node("Add", ["d", "d"], ["o"])],
+    "a vector of one, and a weight's": [
+        *SINGLE,
+        node("DequantizeLinear", ["w", "single"], ["wd"]),
+        node("MatMul", ["d", "wd"], ["m"]),
+        *pair("m", "a", "ys", "middle"),
+        node("AveragePool", ["d"], ["b"], kernel_shape=[1]),
+        node("Add", ["a", "b"], ["o"]),
+    ],
     "an answer": [*ONE, node("Sigmoid", ["d"], ["s"]), *pair("s", "o", "scales", "points", axis=1)],
     "an answer in int8": [*ONE, node("Sigmoid", ["d"], ["s"]), *pair("s", "o", "scales", "noughts", axis=-1)],
 }
