@@ -131,6 +131,8 @@ class Recipe(Contract):
     integer_bias: the kernels add biases as int32, so those of quantized Gemms are written as such all the same, and a
         channel's scale is one at which its bias is exact; with a remainder of FP32 only.
     residual_add: quantize the inputs of Add where a quantized operator feeds it, so that backends can fuse it.
+    columns_of_batches: a weight of a MatMul that is a batch of matrices has a scale for each column too; otherwise one
+        scale in all, where the kernels take scales of columns beside two dimensions alone.
     pairs_in_int16: keep weights so small that the products of any two weights of an output channel with uint8 values
         fit into int16 together, as kernels need that add such products in pairs.
     """
@@ -140,6 +142,7 @@ class Recipe(Contract):
     operators: Annotated[tuple[str, ...], Field(description="ONNX operator types")] = ()
     residual_add: bool = False
     integer_bias: bool = False
+    columns_of_batches: bool = True
     pairs_in_int16: bool = False
 
 

@@ -30,8 +30,12 @@ SAMPLES = 8
 # Two engines that round otherwise at every step are as far from FP32 as each other, and up to the root of 2 times that
 # from each other.
 _OF_ITS_OWN = 2.0
-# Of whole numbers, labels and indices, one step is as far as any: half of them may be others where scores are close.
+# Of labels and indices one step is as far as any: half of them may be others where scores are close. Where most are one
+# label, as in masks, half of the rest, which is taken for a hundredth of all at least.
 _WHOLE = 0.5
+_REST = 0.01
+# Differences below are those of a vendor that flushes to zero what float32 does not hold exactly.
+_FLUSHED = float(np.finfo(np.float32).tiny)
 # What ONNX's reference raises where it does not compute a node.
 _NOT_COMPUTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -41,8 +45,9 @@ class Distance:
     """How far an engine's answers lie from its graph's, in one output.
 
     Attributes:
-        share: root of the mean squared difference, over that of the graph's answers, or over 1 where these are zero; of
-            whole numbers, the share of them that differ. Infinite where the engine alone answers NaN or infinity.
+        share: root of the mean squared difference, over that of the graph's answers, or over 1 where these are zero.
+            Of whole numbers for which that is too large, the number of those that differ, over the number of those that
+            are not the most frequent one. Infinite where the engine alone answers NaN or infinity.
         allowed: the largest share that is taken for another way of rounding.
     """
 
@@ -169,12 +174,16 @@ def distances(answers: Arrays, graph: Arrays, allowed: float, in_fp32: Callable[
         actual = answers[name]
         if actual.shape != expected.shape:
             found.append(Distance(name, np.inf, allowed))
-        elif expected.dtype.kind not in "fc":
-            found.append(Distance(name, float(np.mean(actual != expected)) if expected.size else 0.0, _WHOLE))
-        else:
-            share = _share(actual, expected)
-            own = allowed if share <= allowed else max(allowed, _OF_ITS_OWN * _share(in_fp32()[name], expected))
-            found.append(Distance(name, share, own if np.isfinite(own) else allowed))
+            continue
+        share = _share(actual, expected) if expected.dtype.kind in "biufc" else np.inf
+        bound, most, measure = allowed, np.inf, _share
+        if share > allowed and expected.dtype.kind not in "fc":
+            # Where quantization leaves no label as it was, its own distance is no measure.
+            share, bound, most, measure = _others(actual, expected), _WHOLE, 1.0, _others
+        if share > bound:
+            own = _OF_ITS_OWN * measure(in_fp32()[name], expected)
+            bound = max(bound, own) if own < most else bound
+        found.append(Distance(name, share, bound))
     return tuple(found)
 
 
@@ -190,9 +199,19 @@ def _share(actual: NDArray[Any], expected: NDArray[Any]) -> float:
         return np.inf if np.isfinite(actual).any() else 0.0
     right = expected[finite].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.linalg.norm(actual[finite].astype(np.float64) - right)
+        difference = actual[finite].astype(np.float64) - right
+        apart = np.linalg.norm(np.where(np.abs(difference) < _FLUSHED, 0.0, difference))
     size = np.linalg.norm(right) or np.sqrt(max(right.size, 1))
     return float(apart / size) if np.isfinite(apart) else np.inf
+
+
+def _others(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """How many whole numbers differ, over those that are not the most frequent one; infinite in another shape."""
+    if actual.shape != expected.shape:
+        return np.inf
+    rest = expected.size - int(np.unique(expected, return_counts=True)[1].max(initial=0))
+    of = min(expected.size, max(rest, len(expected), _REST * expected.size))
+    return np.count_nonzero(actual != expected) / of if of else 0.0
 
 
 def _allowed(request: BuildRequest) -> float:

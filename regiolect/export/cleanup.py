@@ -79,6 +79,7 @@ def _optimise(model: ModelProto) -> ModelProto:
     from onnxscript import optimizer, rewriter
 
     graph = ir.from_proto(model)
+    outputs = [value.name for value in graph.graph.outputs]
     quantized = any(node.op_type in QUANTIZATION for node in graph.graph)
     for _ in range(2):
         # Two rounds, as folding opens fusions and fusing opens folds.
@@ -99,6 +100,9 @@ def _optimise(model: ModelProto) -> ModelProto:
     common.RemoveUnusedNodesPass()(graph)
     common.RemoveUnusedOpsetsPass()(graph)
     common.OutputFixPass()(graph)
+    # Two outputs of one tensor were given one name, and another beside it.
+    for value, name in zip(graph.graph.outputs, outputs, strict=True):
+        value.name = name
     common.NameFixPass()(graph)
     common.TopologicalSortPass()(graph)
     return ir.to_proto(graph)

@@ -26,6 +26,7 @@ from regiolect.export.cleanup import (
     set_interface,
 )
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
+from regiolect.export.sparse import make_dense
 from regiolect.host.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
@@ -68,6 +69,7 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     refuse_foreign_operators(model)
     refuse_control_flow(model)
     _check(path, model)
+    make_dense(model)
     _drop_initializers_from_inputs(model)
     original = model.SerializeToString()
     fixed = _fixed_batch(spec, model)

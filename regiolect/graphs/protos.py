@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,6 +103,14 @@ def inferred_types(model: ModelProto) -> dict[str, int]:
     return tensor_types(onnx.shape_inference.infer_shapes(_without_weights(model)[0]).graph)
 
 
+def inferred_ranks(model: ModelProto) -> dict[str, int]:
+    """Numbers of dimensions of what a model's nodes read and make, by name, as far as ONNX tells them."""
+    graph = onnx.shape_inference.infer_shapes(_without_weights(model)[0]).graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    found = {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
+    return {name: len(kind.shape.dim) for name, kind in found.items() if kind.HasField("shape")}
+
+
 def _without_weights(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
     """The model with its large weights as inputs, and these. Small ones stay: shapes are computed from them."""
     large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_WEIGHT]
@@ -182,6 +191,11 @@ def _holds_floats(node: NodeProto) -> bool:
 def is_standard(node: NodeProto) -> bool:
     """Whether a node is of ONNX's own domain."""
     return node.domain in _DEFAULT_DOMAINS
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes by name, as Python's own types, NumPy's or ONNX's."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def attribute_graphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
@@ -17,6 +16,7 @@ from regiolect.errors import InvalidOnnx, UnsupportedOperator
 from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
     MOVES_ONE_INPUT,
+    attributes,
     checked_types,
     constants,
     dequantizer_of,
@@ -79,8 +79,9 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
     Subgraphs of control flow and operators of other domains stay as they are.
 
     No integer kernel takes scales that differ along what an operator sums: with the other operand quantized runtimes
-    fail, or answer wrongly. Weights that arrive with a scale for each row are quantized anew; an operator that reads
-    anything else of the kind, such as scales by blocks, is left out with all its operands.
+    fail, or answer wrongly. Weights that arrive with a scale for each row are quantized anew, and so are batches of
+    matrices with one for each column where the recipe wants them with one in all; an operator that reads anything else
+    of the kind, such as scales by blocks, is left out with all its operands.
 
     Raises:
         InvalidOnnx: the model fails the full check.
@@ -95,7 +96,7 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
         inputs = [(position, node.input[position]) for position in _OPERANDS if position < len(node.input)]
         wanted, remade = node.op_type in recipe.operators, set[str]()
         if wanted and all(types.get(name) == TensorProto.FLOAT for _, name in inputs):
-            remade = {name for position, name in inputs if _scaled_along_sum(node, position, made_by, known)}
+            remade = {name for position, name in inputs if _scaled_along_sum(node, position, made_by, known, recipe)}
             if any(_has_blocks(name, made_by) or known.get(name) is None for name in remade):
                 continue
             quantized_outputs.update(node.output)
@@ -107,12 +108,14 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
         for position, name in inputs if wanted else ():
             if name in remade or dequantizer_of(name, made_by) is None:
                 weight = known.get(name)
-                axis = _channel_axis(node, position, len(weight.dims)) if weight is not None else None
+                axis = _channel_axis(node, position, len(weight.dims), recipe) if weight is not None else None
                 found.append(Operand(index, position, name, weight is not None, axis))
     return tuple(found)
 
 
-def _scaled_along_sum(node: NodeProto, position: int, made_by: dict[str, NodeProto], known: Known) -> bool:
+def _scaled_along_sum(
+    node: NodeProto, position: int, made_by: dict[str, NodeProto], known: Known, recipe: Recipe
+) -> bool:
     """Whether an operand comes from a DequantizeLinear with several scales that are not those of output channels."""
     moves, made = [], made_by.get(node.input[position])
     while made is not None and made.op_type in MOVES_ONE_INPUT and is_standard(made):
@@ -129,33 +132,33 @@ def _scaled_along_sum(node: NodeProto, position: int, made_by: dict[str, NodePro
         return True
     # Which scale each value has, moved as the values are.
     shape = [1] * len(packed.dims)
-    shape[_attributes(made).get("axis", 1)] = -1
+    shape[attributes(made).get("axis", 1)] = -1
     which = np.broadcast_to(np.arange(np.prod(scale.dims), dtype=np.int32).reshape(shape), packed.dims)
     for move in reversed(moves):
         moved = known.get(move.output[0])
         if moved is None:
             return True
         turned = move.op_type == "Transpose"
-        which = which.transpose(_attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
-    channel = _channel_axis(node, position, which.ndim)
+        which = which.transpose(attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
+    channel = _channel_axis(node, position, which.ndim, recipe)
     first = which[tuple(slice(None if axis == channel else 1) for axis in range(which.ndim))]
     return not np.array_equal(which, np.broadcast_to(first, which.shape))
 
 
 def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:
     dequantize = dequantizer_of(name, made_by)
-    return dequantize is not None and bool(_attributes(dequantize).get("block_size", 0))
+    return dequantize is not None and bool(attributes(dequantize).get("block_size", 0))
 
 
-def _channel_axis(node: NodeProto, position: int, rank: int) -> int | None:
+def _channel_axis(node: NodeProto, position: int, rank: int, recipe: Recipe) -> int | None:
     """Axis of the output channels of a constant operand; None where one scale must serve for all of it."""
     if position != 1 or rank < 2:
         return None
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
-        return 0 if _attributes(node).get("transB", 0) else 1
-    return rank - 1 if node.op_type == "MatMul" else None
+        return 0 if attributes(node).get("transB", 0) else 1
+    return rank - 1 if node.op_type == "MatMul" and (rank == 2 or recipe.columns_of_batches) else None
 
 
 def quantized(
@@ -164,11 +167,12 @@ def quantized(
     """A normalized FP32 model with the recipe's operands quantized; the rest stays float32.
 
     One Q/DQ pair per activation serves all its quantized readers; every other reader keeps the float tensor. Weights
-    become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), more where an
-    integer bias needs it (`qdq.least_for_bias`). Scales are float32; where the recipe's remainder is FP16 each is one
-    that float16 holds exactly, rounded up so that nothing in range is clipped. Q/DQ nodes that the model arrives with
-    are rewritten where the recipe asks for pairs that fit into int16 (`refit`, `unsigned`), and there no second factor
-    of a product is one that OpenVINO would take for int8 (`off_middle`).
+    become int8 with a DequantizeLinear, symmetric, one scale per output channel (`qdq.weight_scales`), or in all where
+    the recipe wants that of batches of matrices, and larger where an integer bias needs it (`qdq.least_for_bias`).
+    Scales are float32; where the recipe's remainder is FP16 each is one that float16 holds exactly, rounded up so that
+    nothing in range is clipped. Q/DQ nodes that the model arrives with are rewritten where the recipe asks for pairs
+    that fit into int16 (`refit`, `unsigned`), and there no second factor of a product is one that OpenVINO would take
+    for int8 (`off_middle`).
 
     Args:
         model: a normalized model.
@@ -315,13 +319,9 @@ def _least(
 
 def _quantize_bias(node: NodeProto, held: Mapping[str, TensorProto], writer: Writer) -> None:
     """Give a Gemm whose operands this pass quantized an int32 bias, where it is one value per output channel."""
-    attributes = _attributes(node)
-    plain = attributes.get("alpha", 1.0) == 1.0 == attributes.get("beta", 1.0) and not attributes.get("transA", 0)
+    given = attributes(node)
+    plain = given.get("alpha", 1.0) == 1.0 == given.get("beta", 1.0) and not given.get("transA", 0)
     if node.op_type != "Gemm" or not plain or len(node.input) < 3 or node.input[2] not in held:
         return
     if node.input[0] in writer.scales and node.input[1] in writer.scales:
         node.input[2] = writer.bias(held[node.input[2]], node.input[2], node.input[0], node.input[1])
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

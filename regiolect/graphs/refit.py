@@ -16,6 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
     MOVES_ONE_INPUT,
+    attributes,
     drop_unread,
     inferred_types,
     is_standard,
@@ -106,15 +107,15 @@ class _Constants(_Graph):
         packed, scale = self.value(dequantize, 0), self.value(dequantize, 1)
         if packed is None or packed.dtype not in (np.int8, np.uint8) or not packed.size:
             return
-        attributes = _attributes(dequantize)
-        if scale is None or scale.ndim > 1 or attributes.get("block_size", 0):
+        given = attributes(dequantize)
+        if scale is None or scale.ndim > 1 or given.get("block_size", 0):
             return
         point = self.value(dequantize, 2)
         if point is None:
             if any(dequantize.input[2:]):
                 return
             point = np.zeros(scale.shape, packed.dtype)
-        axis = attributes.get("axis", 1) % packed.ndim if scale.size > 1 else None
+        axis = given.get("axis", 1) % packed.ndim if scale.size > 1 else None
         steps = packed.astype(np.float32) - _along(axis, packed, point.astype(np.float32))
         # OpenVINO takes scales that are all alike for one, whichever axis they were for.
         apart = axis if np.ptp(scale.astype(np.float32)) else None
@@ -202,7 +203,7 @@ class _SecondFactors(_Graph):
     def _widen(self, cast: NodeProto) -> None:
         """int32 between 8 bits and floats."""
         self.types = self.types or inferred_types(self.model)
-        made = _attributes(cast)["to"]
+        made = attributes(cast)["to"]
         if self.types.get(cast.input[0]) in _BITS and made in _FLOATS:
             wide = self.names.new(f"{cast.input[0]}_wide")
             node = helper.make_node(
@@ -268,10 +269,6 @@ def _is(node: NodeProto, *operators: str) -> bool:
 
 def _moves(node: NodeProto) -> bool:
     return node.op_type in MOVES_ONE_INPUT and is_standard(node)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _along(axis: int | None, values: NDArray[Any], of_channel: NDArray[Any]) -> NDArray[Any]:

@@ -1,9 +1,14 @@
-"""Computed int8 tensors as uint8 with the same values: what ONNX Runtime needs where 8 x 8 bits saturate.
+"""int8 tensors as uint8 with the same values: what ONNX Runtime needs where 8 x 8 bits saturate.
 
 With its exact kernels asked for it makes constant weights unsigned, and what a QuantizeLinear makes for one
 DequantizeLinear with one reader. Any other int8 tensor stays as it is, and as the second factor of a uint8 one, in a
 MatMul, Gemm, Conv or MatMulInteger, it saturates (ONNX Runtime 1.31): one that was moved in its 8 bits, is read twice,
-observed or handed in, or has a scale for each column.
+observed or handed in, or has a scale for each column. So do constant weights of a MatMulInteger in sessions with basic
+optimizations or none, which rewrite no weight.
+
+From opset 21 on it opens no graph on x86, whatever the class, in which an int8 tensor that a QuantizeLinear makes is
+moved after its DequantizeLinear: it makes another QuantizeLinear behind the move, with int8 as its `output_dtype`, and
+then a uint8 zero point for that.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from regiolect.graphs.protos import (
     drop_unread,
     inferred_types,
     is_standard,
+    opset,
     producers,
     reads,
     sort_nodes,
@@ -30,11 +36,13 @@ from regiolect.graphs.qdq import Names
 # By operator: the input that may be int8, and its zero point. Which first factors a product has makes no difference.
 _READERS = {"DequantizeLinear": (0, 2), "MatMulInteger": (1, 3)}
 _OFFSET = 128
+# The first opset in which a QuantizeLinear may name its type.
+NAMED_TYPES = 21
 
 
 def unsigned(model: ModelProto, *, every: bool = False) -> ModelProto:
-    """The same model in which products read no computed int8 tensor that ONNX Runtime would leave as it is, or none at
-    all with `every`; itself if there is none.
+    """The same model in which products read no int8 tensor that ONNX Runtime would leave as it is or fail at, or, with
+    `every`, none that is computed; itself if there is none.
 
     Scales stay; steps and zero points move by 128 alike, so every value is what it was. Nodes inside of control flow
     are left as they are; an export has none.
@@ -57,6 +65,7 @@ def unsigned(model: ModelProto, *, every: bool = False) -> ModelProto:
 
 def _found(model: ModelProto, every: bool) -> list[int]:
     """Places of the nodes that read such a tensor."""
+    fails = opset(model) >= NAMED_TYPES
     known, made_by = Known(model), producers(model.graph)
     uses = Counter(name for node in model.graph.node for name in (*node.input, *(reads(node) - set(node.input))))
     uses.update(value.name for value in model.graph.output)
@@ -66,7 +75,7 @@ def _found(model: ModelProto, every: bool) -> list[int]:
         if node.op_type not in _READERS or not is_standard(node):
             continue
         name, point = (_input(node, each) for each in _READERS[node.op_type])
-        if name in known:
+        if name in known and (every or node.op_type != "MatMulInteger"):
             continue
         zero = known.get(point)
         if zero is None:
@@ -76,7 +85,7 @@ def _found(model: ModelProto, every: bool) -> list[int]:
         quantize = made_by.get(name)
         # ONNX Runtime makes the two uint8 by itself.
         beside = quantize is not None and node.op_type == "DequantizeLinear" and _is(quantize, "QuantizeLinear")
-        alike = not every and beside and quantize is not None and quantize.input[1:] == node.input[1:]
+        alike = not every and not fails and beside and quantize is not None and quantize.input[1:] == node.input[1:]
         if alike and zero is not None and np.prod(zero.dims) == 1 and uses[name] == 1 == uses[node.output[0]]:
             continue
         found.append(place)
@@ -103,7 +112,7 @@ class _Rewriting:
 
     def _twin(self, name: str) -> str:
         moves = []
-        while name not in self.twins and name in self.made_by and _moves(self.made_by[name]):
+        while not (name in self.twins or name in self.known) and name in self.made_by and _moves(self.made_by[name]):
             moves.append(name)
             name = self.made_by[name].input[0]
         if name not in self.twins:
@@ -116,6 +125,9 @@ class _Rewriting:
         return self.twins[name]
 
     def _made(self, name: str) -> str:
+        constant = self.known.get(name)
+        if constant is not None:
+            return self._constant(f"{name}_unsigned", _moved(constant))
         source = self.made_by.get(name)
         if source is not None and _is(source, "QuantizeLinear"):
             node = self._copy(source, name)
@@ -135,8 +147,7 @@ class _Rewriting:
             tensor = self.known.get(name)
             if tensor is None:
                 return self._twin(name)
-            moved = numpy_helper.to_array(tensor).astype(np.int16) + _OFFSET
-            return self._constant(f"{name}_unsigned", moved.astype(np.uint8))
+            return self._constant(f"{name}_unsigned", _moved(tensor))
         if node.op_type == "MatMulInteger":
             return self._constant("zero_point_unsigned", np.uint8(_OFFSET))
         scale = self.known.get(node.input[1])
@@ -162,6 +173,11 @@ class _Rewriting:
         name = self.names.new(wanted)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
+
+
+def _moved(tensor: TensorProto) -> NDArray[np.uint8]:
+    """int8 steps as uint8 ones."""
+    return (numpy_helper.to_array(tensor).astype(np.int16) + _OFFSET).astype(np.uint8)
 
 
 def _is(node: NodeProto, operator: str) -> bool:

@@ -62,6 +62,9 @@ LAYERS: dict[str, Callable[[], ModelProto]] = {
         helper.make_node("MatMul", ["r", "w"], ["y"]),
         w=heavy(64, 64),
     ),
+    "MatMul of a batch of matrices": lambda: network(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], (4, 8, 64), {"w": heavy(4, 64, 32)}
+    ),
     "MatMul of a constant": lambda: product(helper.make_node("MatMul", ["w", "x"], ["y"]), w=heavy(4, 8)),
     "MatMul of two activations": lambda: product(
         helper.make_node("Mul", ["x", "k"], ["a"]),

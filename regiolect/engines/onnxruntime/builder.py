@@ -13,7 +13,7 @@ from regiolect.engines.onnxruntime.runtime import METADATA_PREFIX
 from regiolect.engines.onnxruntime.session import open_session
 from regiolect.engines.origin import metadata_of, require_interface
 from regiolect.errors import BuildFailed
-from regiolect.graphs.exact import summed_exactly
+from regiolect.graphs.exact import openable, summed_exactly
 from regiolect.graphs.unshared import unshared
 from regiolect.host.arithmetic import sums_in_int32
 
@@ -40,8 +40,10 @@ def build(graph: Path, request: BuildRequest, folder: Path, *, classed: bool = T
             found=excerpt(error),
             remedy="export the model again; the file is truncated or is no ONNX file",
         ) from error
-    if not sums_in_int32(request.arithmetic):
-        model = summed_exactly(model) if classed else unshared(model)
+    if sums_in_int32(request.arithmetic):
+        model = openable(model)
+    else:
+        model = summed_exactly(model) if classed else unshared(openable(model))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     own = {f"{METADATA_PREFIX}{key}": value for key, value in metadata_of(request).items()}
     onnx.helper.set_model_props(model, {**kept, **own})

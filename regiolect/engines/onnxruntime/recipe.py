@@ -11,6 +11,8 @@ from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 # It holds for every arithmetic class: where 8 x 8 bit products saturate, the session takes exact kernels
 # (`session.CPU`), so that weights keep their 8 bits (docs/adr/0019).
 # Without an integer bias a Gemm stays float and has its weights dequantized in every run.
+# Its integer products take a scale for each column in the shape of the weight, which no DequantizeLinear has where that
+# is a batch of matrices: the session opens, and every run fails (ONNX Runtime 1.31).
 RECIPES = {
     **FLOAT_RECIPES,
     Precision.INT8: Recipe(
@@ -19,6 +21,7 @@ RECIPES = {
         operators=QUANTIZED_OPERATORS,
         residual_add=True,
         integer_bias=True,
+        columns_of_batches=False,
     ),
 }
 

@@ -94,8 +94,8 @@ def open_session(
 def open_graph(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """A session on the processor, of a graph that is no engine: the model as it was exported, or one that observes it.
 
-    Where 8 x 8 bits saturate, it is put so that ONNX Runtime sums them exactly (`regiolect.graphs.exact`), as engines
-    are.
+    It is put in a form that ONNX Runtime opens, and where 8 x 8 bits saturate so that it sums them exactly
+    (`regiolect.graphs.exact`), as engines are.
 
     Args:
         model: an ONNX file's bytes, or its path, beside which its external data lie.
@@ -105,26 +105,25 @@ def open_graph(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnx
         UnsupportedOperator, InvalidOnnx: there, as of `regiolect.graphs.exact.summed_exactly`.
         One of `ERRORS`: ONNX Runtime cannot read or run it.
     """
-    if EXACT[_UNSIGNED] == "1":
-        model = _summed_exactly(model)
+    model = _rewritten(model, EXACT[_UNSIGNED] == "1")
     given = str(model) if isinstance(model, Path) else model
     return onnxruntime.InferenceSession(given, options, providers=[CPU.name])
 
 
-def _summed_exactly(model: bytes | Path) -> bytes | Path:
+def _rewritten(model: bytes | Path, exactly: bool) -> bytes | Path:
     # Whoever only runs engines does not have onnx.
     from google.protobuf.message import DecodeError
     from onnx import ModelProto, load_model
     from onnx.checker import ValidationError
 
-    from regiolect.graphs.exact import summed_exactly
+    from regiolect.graphs.exact import openable, summed_exactly
 
     try:
         read = load_model(model) if isinstance(model, Path) else ModelProto.FromString(model)
     except (DecodeError, OSError, ValidationError):
         # ONNX Runtime says what is wrong with it.
         return model
-    own = summed_exactly(read)
+    own = summed_exactly(read) if exactly else openable(read)
     return model if own is read else own.SerializeToString()
 
 

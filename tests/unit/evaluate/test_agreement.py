@@ -313,7 +313,54 @@ def test_labels_may_differ_where_scores_are_close_but_not_most_of_them() -> None
     assert shares(np.arange(8) // 5, np.zeros(8, np.int64)).share == pytest.approx(3 / 8)
     right = shares(np.arange(8) // 5, np.zeros(8, np.int64))
     assert right.share <= right.allowed
-    wrong = shares(np.ones(8, np.int64), np.zeros(8, np.int64))
+    wrong = shares(np.ones(8, np.int64), np.zeros(8, np.int64), np.zeros(8, np.int64))
+    assert wrong.share > wrong.allowed
+
+
+def test_labels_may_be_words() -> None:
+    words = np.asarray(["left", "right", "left", "up"], object)
+    assert shares(words, words).share == 0.0
+    wrong = shares(np.asarray(["down"] * 4, object), words, words)
+    assert wrong.share > wrong.allowed
+
+
+def test_where_quantization_changes_labels_rounding_may_change_twice_as_many_but_not_all() -> None:
+    graph, fp32 = np.arange(10), np.arange(10)
+    fp32[:4] += 100
+    assert shares(graph + 50 * (np.arange(10) > 2), graph, fp32).allowed == pytest.approx(0.8)
+    assert shares(graph + 50, graph, graph + 100).allowed == 0.5
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.uint8])
+def test_a_mask_that_lost_what_it_shows_is_not_alike_though_most_of_it_is(kind: type) -> None:
+    """An engine that answered background alone was taken for right."""
+    graph: NDArray[Any] = np.zeros((2, 100, 100), kind)
+    graph[:, 20:50, 20:50] = 1
+    wrong = shares(np.zeros_like(graph), graph, graph)
+    assert wrong.share == pytest.approx(1.0) and wrong.share > wrong.allowed
+    moved = np.roll(graph, 1, axis=2)
+    right = shares(moved, graph)
+    assert right.share <= right.allowed, "edges may be others"
+
+
+def test_a_mask_that_shows_nothing_may_have_a_few_values_that_are_others() -> None:
+    few = np.zeros((2, 100, 100), bool)
+    few[0, 5, :90] = True
+    right = shares(few, np.zeros_like(few))
+    assert right.share <= right.allowed
+
+
+def test_numbers_that_are_written_as_whole_ones_may_all_be_a_little_others() -> None:
+    """Every one of them is another by a step or two, in FP32 too: the engine was refused."""
+    graph = np.random.default_rng(0).integers(-(10**6), 10**6, (8, 5))
+    assert shares(graph + 3, graph, allowed=0.001).share < 0.001
+    wrong = shares(graph[::-1], graph, graph)
+    assert wrong.share > wrong.allowed
+
+
+def test_what_float32_does_not_hold_exactly_may_be_zero() -> None:
+    assert shares(np.zeros((4, 2)), np.full((4, 2), 1e-39, np.float32)).share == 0.0
+    wrong = shares(np.zeros((4, 2)), np.full((4, 2), 1e-37, np.float32), np.full((4, 2), 1e-37))
     assert wrong.share > wrong.allowed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -67,6 +68,8 @@ def network(
         "fw": RNG.normal(0, 0.2, (16, 16)).astype(np.float32),
         "fv": RNG.normal(0, 0.2, (16, 16)).astype(np.float32),
         "square": np.array([16, 16]),
+        "unit": np.float32(1),
+        "nought": np.float32(0),
     }
     read = {name for each in nodes for name in each.input}
     graph = helper.make_graph(
@@ -114,15 +117,28 @@ SHARED = {
         ("w2", "ws", "wz"), ("w2", "ws", "vz"), before=made(("Identity", ["w"], ["w2"]))
     ),
     "a weight of one value": lambda: network(("wq", "ws", "wz"), ("wq", "ws", "vz"), before=[ONE_VALUE]),
-    "a dequantized weight through another name": lambda: renamed(network(("w", "ws", "wz"), None)),
+    "a dequantized weight through another name": lambda: through(("Identity", ["first"], ["one"])),
+    "a dequantized weight times 1": lambda: through(("Mul", ["first", "unit"], ["one"])),
+    "1 times a dequantized weight": lambda: through(("Mul", ["unit", "first"], ["one"])),
+    "a dequantized weight by 1": lambda: through(("Div", ["first", "unit"], ["one"])),
+    "a dequantized weight and 0": lambda: through(("Add", ["first", "nought"], ["one"])),
+    "a dequantized weight less 0": lambda: through(("Sub", ["first", "nought"], ["one"])),
+    "a dequantized weight that is expanded to its shape": lambda: through(("Expand", ["first", "square"], ["one"])),
+    "a dequantized weight that is turned and turned back": lambda: through(
+        ("Transpose", ["first"], ["turned"]), ("Transpose", ["turned"], ["one"]), perm=[1, 0]
+    ),
 }
 
 
-def renamed(model: ModelProto) -> ModelProto:
-    """What the products read as `one` is an Identity of it."""
-    (place,) = (place for place, node in enumerate(model.graph.node) if node.output[0] == "one")
-    model.graph.node[place].output[0] = "first"
-    model.graph.node.insert(place + 1, helper.make_node("Identity", ["first"], ["one"]))
+def through(*nodes: tuple[str, list[str], list[str]], **attributes: Any) -> ModelProto:
+    """Both products read `one`, which nodes make of `first`, a dequantized weight."""
+    first = helper.make_node(DEQUANTIZE, ["w", "ws", "wz"], ["first"])
+    then = [helper.make_node(*each, **attributes) for each in nodes]
+    model = network(("w", "ws", "wz"), None, before=[first, *then])
+    (place,) = (
+        place for place, node in enumerate(model.graph.node) if node.input[0] == "w" and node.output[0] == "one"
+    )
+    del model.graph.node[place]
     return model
 
 
@@ -152,6 +168,33 @@ def test_a_graph_in_which_nothing_is_shared_is_itself() -> None:
     assert unshared(model) is model
     model = network(("wq", "ws", "wz"), ("v", "ws", "vz"), before=FLOATS[:1])
     assert unshared(model) is model
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("opset", [20, 21])
+@pytest.mark.parametrize("before", [[], made((DEQUANTIZE, ["v", "columns"], ["more"]))])
+def test_scales_of_channels_without_a_zero_point_get_one(before: list[NodeProto], opset: int) -> None:
+    """Two weights with one scale too: ONNX Runtime gave them one zero point in all, and failed at every run."""
+    node = helper.make_node
+    summed = [node("Add", ["wide", "more"], ["y"])] if before else [node("Identity", ["wide"], ["y"])]
+    nodes = [*before, node(DEQUANTIZE, ["w", "columns"], ["d"]), node("MatMul", ["x", "d"], ["wide"]), *summed]
+    given = {"w": RNG.integers(-127, 128, (16, 16)).astype(np.int8), "columns": np.linspace(0.002, 0.004, 16)}
+    given = {**given, "v": given["w"][::-1], "columns": given["columns"].astype(np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "channels",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [16, 16])],
+        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in given.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    x = RNG.normal(0, 1, (16, 16)).astype(np.float32)
+    (found,) = session.open_graph(model.SerializeToString(), session.session_options()).run(None, {"x": x})
+    (right,) = ReferenceEvaluator(model).run(None, {"x": x})
+    # A product of its own quantizes x in eight bits.
+    assert np.abs(found - np.asarray(right)).max() < 0.02 * np.abs(np.asarray(right)).max()
+    complete = unshared(model)
+    assert unshared(complete) is complete
 
 
 def test_floats_that_int8_weights_are_made_of_are_not_kept_beside_them() -> None:

@@ -5,18 +5,31 @@ Where they do not saturate, each of these tests passes whatever is done; `test_h
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from regiolect.engines.onnxruntime import session
+from regiolect.contracts import (
+    Arithmetic,
+    BatchProfile,
+    BuildRequest,
+    Performance,
+    Precision,
+    Target,
+    TensorSpec,
+)
+from regiolect.engines.onnxruntime import builder, session
 from regiolect.graphs import protos
-from regiolect.graphs.exact import summed_exactly
+from regiolect.graphs.exact import openable, summed_exactly
 from regiolect.graphs.unsigned import unsigned
+from regiolect.integrity import digest_bytes
+from regiolect.storage import LocalStore
 
 pytestmark = pytest.mark.arithmetic
 node = helper.make_node
@@ -100,6 +113,7 @@ GIVEN = {
     "end": np.array([16]),
     "rows": np.arange(16),
     "nothing": np.float32(0),
+    "w": np.random.default_rng(1).integers(90, 128, (16, 16)).astype(np.int8),
     "kernel": np.array([16, 16, 1, 1]),
     "image": np.array([-1, 16, 1, 1]),
 }
@@ -132,9 +146,11 @@ def feeds(model: ModelProto) -> dict[str, Any]:
     return {value.name: values[value.name] for value in model.graph.input}
 
 
-def require_exact(model: ModelProto) -> None:
-    given = feeds(model)
-    found = session.open_graph(model.SerializeToString(), session.session_options()).run(None, given)
+def require_exact(model: ModelProto, level: onnxruntime.GraphOptimizationLevel | None = None) -> None:
+    given, options = feeds(model), session.session_options()
+    if level is not None:
+        options.graph_optimization_level = level
+    found = session.open_graph(model.SerializeToString(), options).run(None, given)
     for value, right in zip(found, ReferenceEvaluator(model).run(None, given), strict=True):
         # A step of the answer, where a sum is halfway between two.
         np.testing.assert_allclose(value.astype(float), np.asarray(right, float), rtol=1e-5, atol=3.01)
@@ -178,6 +194,78 @@ def test_so_is_a_product_of_integers(points: list[str]) -> None:
         node("Cast", ["whole"], ["y"], to=TensorProto.FLOAT),
     ]
     require_exact(network(nodes))
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
+@pytest.mark.parametrize("points", [["uz", "z"], ["uz", "zeros"], ["uz"]])
+@pytest.mark.parametrize("moved", [False, True])
+def test_so_is_one_with_a_weight_whatever_is_optimized(moved: bool, points: list[str], level: str) -> None:
+    """Only from extended optimizations on did ONNX Runtime make such a weight unsigned: up to 77 % away."""
+    turned = [node("Transpose", ["w"], ["t"], perm=[1, 0])] if moved else []
+    nodes = [
+        *turned,
+        quantize("x", "xq", "us", "uz"),
+        node("MatMulInteger", ["xq", "t" if moved else "w", *points], ["whole"]),
+        node("Cast", ["whole"], ["y"], to=TensorProto.FLOAT),
+    ]
+    model = network(nodes)
+    require_exact(model, getattr(onnxruntime.GraphOptimizationLevel, level))
+    found = unsigned(model)
+    assert unsigned(found) is found
+    assert TensorProto.INT8 not in {each.data_type for each in found.graph.initializer}
+
+
+MOVED = {
+    "reshaped": [node("Reshape", ["d", "line"], ["m"]), node("Reshape", ["m", "square"], ["bd"])],
+    "transposed": [node("Transpose", ["d"], ["bd"], perm=[1, 0])],
+    "cut": [node("Slice", ["d", "one", "end"], ["bd"])],
+    "deepened": [node("Unsqueeze", ["d", "one"], ["m"]), node("Squeeze", ["m", "one"], ["bd"])],
+}
+
+
+@pytest.mark.parametrize("exact", ["0", "1"])
+@pytest.mark.parametrize("moved", MOVED)
+def test_floats_of_int8_that_are_moved_are_opened_in_newer_opsets(
+    moved: str, exact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime gave what it made behind the move two types, in every class of x86."""
+    monkeypatch.setattr(session, "EXACT", dict.fromkeys(session.EXACT, exact))
+    model = network(
+        [*FIRST["uint8"], quantize("b", "q"), dequantize("q", "d"), *MOVED[moved], node("MatMul", ["xd", "bd"], ["y"])],
+        opset=21,
+    )
+    session.open_graph(model.SerializeToString(), session.session_options())
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic.SATURATING, Arithmetic.VNNI])
+@pytest.mark.parametrize("classed", [True, False])
+def test_an_engine_of_theirs_is_built(arithmetic: Arithmetic, classed: bool, tmp_path: Path) -> None:
+    nodes = [quantize("x", "q"), dequantize("q", "d"), node("Reshape", ["d", "wide"], ["xd"])]
+    weight = [dequantize("w", "bd")]
+    onnx.save(network([*nodes, *weight, node("MatMul", ["xd", "bd"], ["y"])], opset=21), tmp_path / "graph.onnx")
+    request = BuildRequest(
+        model="moved",
+        region="eu",
+        target=Target(name="here", backend="onnxruntime"),
+        precision=Precision.INT8,
+        graph=LocalStore(tmp_path / "store").put_bytes((tmp_path / "graph.onnx").read_bytes()),
+        inputs=(TensorSpec(name="x", shape=("batch", 16)),),
+        outputs=("y",),
+        profile=BatchProfile(min=1, opt=2, max=2),
+        performance=Performance.LATENCY,
+        policy=digest_bytes(b"policy"),
+        build_key=digest_bytes(b"key"),
+        arithmetic=arithmetic,
+    )
+    builder.build(tmp_path / "graph.onnx", request, tmp_path, classed=classed)
+    assert (tmp_path / "engine.onnx").exists()
+
+
+def test_older_graphs_are_themselves_where_nothing_saturates() -> None:
+    nodes = [*FIRST["int8"], *SECOND["transposed"], node("MatMul", ["xd", "bd"], ["o"]), *LAST]
+    for opset in (20, 21):
+        model = network(nodes, opset)
+        assert (openable(model) is model) == (opset == 20)
 
 
 def test_so_is_an_operator_that_holds_its_quantization_and_one_in_a_function() -> None:
