@@ -42,15 +42,14 @@ from typing import Any
 
 import numpy as np
 
+from regiolect.identity.arrays import array_text, number_text
 from regiolect.identity.defined_in import Piece, bare, is_made, lineage, namespace, place_of, wrapped_in
 from regiolect.identity.kinds import SHOWN, Kind, attributes, content, globals_of, kept
 from regiolect.identity.named import named
 from regiolect.identity.values import (
     PLAIN,
-    bytes_of,
     digest,
     folders_of,
-    is_filled_up,
     listed,
     path_text,
     represented,
@@ -205,8 +204,7 @@ class _Reading:
         if issubclass(kind, zoneinfo.ZoneInfo):
             return f"zone {value.key!r}"
         if issubclass(kind, np.generic) and value.dtype.names is None:
-            long = value.dtype.char in "gG"
-            return f"{value.dtype.str} {digest(bytes_of(np.asarray(value)) if long else value.tobytes())}"
+            return number_text(value)
         if issubclass(kind, str):
             found = text_of(str.__str__(value), self.folders)
         else:
@@ -366,31 +364,12 @@ class _Reading:
 
     def _arrayed(self, value: Any) -> str:
         kind = type(value)
-        found = self._array(value)
+        found = array_text(value, self.text)
         if self._kind(kind).extends:
             return self._listed(value, [found])
         # A matrix multiplies in another way; what maps a file is as good as an array.
         plain = kind is np.ndarray or kind is np.ma.MaskedArray or issubclass(kind, (np.void, np.memmap))
         return found if plain else f"{self._name(kind)} {found}"
-
-    def _array(self, value: Any) -> str:
-        if issubclass(type(value), np.ma.MaskedArray):
-            masked = f"masked {self._array(np.ma.getdata(value))} {self._array(np.ma.getmaskarray(value))}"
-            usual = np.ma.MaskedArray(np.empty(0, value.dtype))
-            fill, default = (self._array(np.asarray(each.fill_value, value.dtype)) for each in (value, usual))
-            return masked if fill == default else f"{masked} filled with {fill}"
-        given = np.asarray(value)
-        if given.dtype.hasobject:
-            fields = f"{given.dtype.descr} " if given.dtype.names else ""
-            return f"array {fields}{given.shape} {self.text(given.tolist())}"
-        try:
-            kind = str(given.dtype.descr)
-        except ValueError:
-            # Fields that lie upon each other, or in another order.
-            kind = repr(given.dtype)
-        if given.dtype.names and is_filled_up(given.dtype):
-            return listed(f"array {kind} {given.shape}", [self._array(given[name]) for name in given.dtype.names])
-        return f"array {kind} {given.shape} {digest(bytes_of(given))}"
 
     def _viewed(self, view: memoryview) -> str:
         # One that was let go shows nothing.
