@@ -16,7 +16,7 @@ import numpy as np
 # Those of which `repr` says all, the narrower first.
 PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
-_LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
+LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
 
 
 def represented(base: Any, value: Any) -> str:
@@ -34,7 +34,7 @@ def represented(base: Any, value: Any) -> str:
 
 
 def short(text: str) -> str:
-    return text if len(text) <= _LONGEST else digest(text.encode(errors="surrogateescape"))
+    return text if len(text) <= LONGEST else digest(text.encode(errors="surrogateescape"))
 
 
 def listed(name: str, texts: Iterable[str]) -> str:
