@@ -68,7 +68,7 @@ _NAMES_OF_TORCH = frozenset({"torch:dtype", "torch:device", "torch:layout"})
 _OF_DATACLASSES = "__create_fn__."  # where methods are made that fields say all of
 _DEEPEST = 40  # things within things that are looked into
 _MOST_NAMES = 1_000  # texts with a dot or a colon that may name modules; more of them are data
-_MOST_AGAIN = 200_000  # readings of objects in sets that know each other, of which each has to be the first
+_MOST_AGAIN = 50_000  # readings of objects in sets that know each other, of which each has to be the first
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
