@@ -24,6 +24,22 @@ from urllib.parse import unquote, unquote_plus
 
 from regiolect.errors.family import family, printed
 from regiolect.errors.known import Known, Span, united
+from regiolect.errors.secret_forms import (
+    BARE,
+    ELEMENT,
+    ENCODED,
+    FAR,
+    GAP,
+    HEADER,
+    HEADERS_VALUE,
+    KEYS_LINES,
+    KNOWN_BY_LOOK,
+    NEAR,
+    PRIVATE_KEY,
+    TEXT,
+    WORD,
+    named,
+)
 
 HIDDEN = "***"
 _DEEPEST = 4
@@ -31,100 +47,56 @@ _DEEPEST = 4
 
 # No scheme is longer; without a bound a text of one long word would take minutes.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,30}"
-# Signs between which an `@` is looked for: longer than any password, for the same reason; and than what is left of one
-# behind a quote in it, each of which is looked at.
-_FAR, _NEAR = 2_000, 300
-_GAP = r"[^\S\n]"
-_QUOTE = r"\\*['\"]"
-_KEY = r"(?:api|access|account|private|subscription)[_-]?key"
-# What must not stand before is looked for behind the word: few places of a text have the word at all.
-# What a text model's tokens do, `pad_token` and the like.
-_TOKEN = "token" + "".join(
-    rf"(?<!(?:{names})[_-]token)"
-    for names in ("bos|cls|eos|eot|pad|sep|unk", "mask|stop|next|text|word", "image|audio|video|start", "special")
-)
-# What a secret is called, in a text, in a query and in the environment.
-_WORD = (
-    rf"passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|{_TOKEN}|{_KEY}|access[_-]?signature|credentials?"
-    r"|auth[_-]?string|pa(?<=[_-]pa)(?:ss|t)(?![a-z])|pw(?<![a-z0-9]pw)(?![a-z0-9])|sig(?<=[&?]sig)(?:nature)?"
-)
-# What colours a terminal's text, also where it was written down.
-_COLOUR = r"(?:(?:\x1b|\\x1b|\\u001b|\\033)\[[\d;]{0,20}m)"
 _REST = (
     # Several addresses may stand in a list without a space. A quote or a bracket before a letter is a password's, if
     # there is an `@` to come.
     rf"(?! [,;|]{_SCHEME}:// ) (?: [^\s'\"<>`] | ['\"<>`](?= \w"
-    rf" [^\s:@]{{0,{_NEAR}}}+ (?: :(?!//)[^\s:@]{{0,{_NEAR}}}+ ){{0,9}}+ @ ) )"
+    rf" [^\s:@]{{0,{NEAR}}}+ (?: :(?!//)[^\s:@]{{0,{NEAR}}}+ ){{0,9}}+ @ ) )"
 )
-# What comes before a secret: an address, a path of a host with user and password, or a query; a name; a header.
+# What comes before a secret: an address, a path of a host with user and password, or a query.
 _ADDRESS = rf"""(?:
         {_SCHEME}://
-      | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]{{1,{_FAR}}} : [^\s'"]{{1,{_FAR}}} @ )
+      | (?: {_SCHEME}:/ | (?<![:/\w])// ) (?= [^\s/:@'"]{{1,{FAR}}} : [^\s'"]{{1,{FAR}}} @ )
       | (?= \?[^\s=&?'"]+= )
     ) (?= {_REST} )"""
-_NAMED = rf"""(?:
-        (?i: {_WORD} ) (?:
-            (?:{_QUOTE})? {_GAP}*(?: :?=>? | : ){_GAP}* (?=[bru]{{0,2}}{_QUOTE})
-          # A number; a short one counts tokens.
-          | {_QUOTE}{_GAP}*:{_GAP}+ (?=-?\d{{4}})
-          # Several; `tokens` are a text model's.
-          | (?:(?<![nN])s)? (?:{_QUOTE})? {_GAP}*:?[:=]{_GAP}* (?=[\[({{]{_GAP}*[bru]{{0,2}}['"])
-          | {_COLOUR}{{1,4}}={_COLOUR}{{0,4}} | ={_COLOUR}{{1,4}}
-          | ['"]?=(?: (?!=) | {_GAP}+(?=[^\s=]+=*(?!\S)) )
-          | {_GAP}+(?: => | :?=(?![=>]) ){_GAP}*
-          | ['"]?:(?!/)
-          | (?: (?<=[kK][eE][yY]) | (?<=[_-][sS][eE][cC][rR][eE][tT]) ):{_GAP}+
-        )
-        # As an option of a command, in a line and in a list.
-      | -(?<![\w\-]-)-?(?=[a-zA-Z])[\w\-]{{0,30}}? (?i: {_WORD} | pass )
-        (?: {_GAP}+(?! - | (?:and|as|for|from|in|is|of|on|option|or|to|with)\b ) | ['"],{_GAP}*(?=[bru]{{0,2}}['"]) )
-      | -(?<![\w\-]-)(?: u | -(?:proxy-)?user ) (?: {_GAP}*= | {_GAP}+ | ['"],{_GAP}*[bru]{{0,2}}['"] )
-        (?!\d+:\d) [^\s:'"/]{{1,60}}:
-        # As `('password', ...)`, of two alone: a list of names tells nothing.
-      | \( [bru]{{0,2}}['"] [\w\-]{{0,60}}? (?i: {_WORD} ) ['"],{_GAP}* (?=[bru]{{0,2}}['"])
-    ) (?=\S)"""
-_HEADER = rf"""(?:
-        (?i: authorization | cookie | \b private-token
-          | \b x-(?:[\w\-]{{0,30}}[_-])? (?: (?:api|auth|access)?key | token )
-        )
-        (?: (?:{_QUOTE})? {_GAP}*[:=] | ['"],(?={_GAP}*[bru]{{0,2}}['"]) ) {_GAP}* (?: [bru]{{0,2}}{_QUOTE} )?
-    ) (?=[^\s'"])"""
-# Credentials without their header, and an element of XML.
-_BARE = r"[bB](?<!\w[bB])(?:earer|asic)[^\S\n]+ (?=[\w\-.~+/]{8}) (?=[a-zA-Z\-.~+/_]{0,60}\d)"
-_ELEMENT = rf"<[\w:.\-]{{0,40}}? (?i: {_WORD} )> (?=[^<\n]{{1,{_FAR}}}</)"
-_OPENING = re.compile(rf"{_ADDRESS}|{_NAMED}|{_HEADER}|{_BARE}|{_ELEMENT}", re.VERBOSE)
+_OPENING = re.compile(rf"{_ADDRESS}|{named()}|{HEADER}|{BARE}|{ELEMENT}|{KNOWN_BY_LOOK}|{PRIVATE_KEY}", re.VERBOSE)
 _SINGLE, _DOUBLE = r"(?: \\. | [^\\'\n] )*+", r'(?: \\. | [^\\"\n] )*+'
+# What Python would join to a text, as what it prints in several lines.
+_JOIN = rf"{GAP}*\n?{GAP}*[bru]{{0,2}}"
 # Where secrets stand in a text, with what comes before them.
 _PLACE = re.compile(
     rf"""
     (?P<opening> {_ADDRESS} ) (?P<rest> (?: {_REST} )+ )
-  | {_NAMED}
+  | {named(*ENCODED)}
     (?P<value>
         [bru]{{0,2}} (?P<fence>'{{3}}|"{{3}}) (?P<fenced> (?: (?!(?P=fence))[\s\S] )* (?=(?P=fence)) | [^\n]* )
-        # With what Python would join to it.
-      | [bru]{{0,2}}'(?P<single> {_SINGLE} (?: '{_GAP}*[bru]{{0,2}}'{_SINGLE} )* )'?
-      | [bru]{{0,2}}"(?P<double> {_DOUBLE} (?: "{_GAP}*[bru]{{0,2}}"{_DOUBLE} )* )"?
-      | [\[({{](?={_GAP}*[bru]{{0,2}}['"]|\*{{3}}) (?P<listed> (?: '{_SINGLE}'? | "{_DOUBLE}"? | [^'"\])}}\n]+ )*+ )
+      | [bru]{{0,2}}'(?P<single> {_SINGLE} (?: '{_JOIN}'{_SINGLE} )* )'?
+      | [bru]{{0,2}}"(?P<double> {_DOUBLE} (?: "{_JOIN}"{_DOUBLE} )* )"?
+      | [\[({{](?=[\[({{\s]{{0,40}}{TEXT}|\*{{3}}) (?P<listed> (?: '{_SINGLE}'? | "{_DOUBLE}"? | [^'"\])}}\n]+ )*+ )
         # JSON within JSON: its quotes have as many backslashes at the end as at the beginning.
       | (?P<slashes>\\+)(?P<quote>['"])
         (?P<nested> (?: (?!(?P=quote))[^\\\n] | (?!(?P=slashes)(?P=quote))\\+['"]? )* )
         # What closes brackets, quotes and sentences around it stays.
       | \S* [^\s'"),;.\]}}>] | \S
     )
-  | {_HEADER} (?P<header> [^\s'"][^\n'"]* )
-  | {_BARE} (?P<bare> [\w\-.~+/=]+ )
-  | {_ELEMENT} (?P<element> [^<\n]+ )
+  | {HEADER} (?P<header> {HEADERS_VALUE} )
+  | {BARE} (?P<bare> [\w\-.~+/=]+ )
+  | {ELEMENT} (?P<element> [^<\n]+ )
+  | (?P<token> {KNOWN_BY_LOOK} )
+  | {PRIVATE_KEY} (?P<key> {KEYS_LINES} )
     """,
     re.VERBOSE,
 )
-_KINDS = ("fenced", "single", "double", "listed", "nested", "header", "bare", "element", "value")
+# Steps through brackets within brackets.
+_STEP = re.compile(rf"""'{_SINGLE}'? | "{_DOUBLE}"? | [\[({{] | [\])}}] | [^'"\[\](){{}}]+""", re.VERBOSE)
+_KINDS = ("fenced", "single", "double", "listed", "nested", "header", "bare", "element", "token", "key", "value")
 _WHOLE = re.compile(rf"\s*({_SCHEME})(?:://|:/?(?=[^/\s].*@))(.*)", re.DOTALL)
 _NAME = re.compile(r"(?<=[?&;#])([^=&;#?\s]+)=")
 # A driver takes all signs but one for its password's.
 _END, _END_IN_DATABASES = re.compile(r"&|[;#](?=[^=&;#?\s]+=)"), re.compile("&")
-_SECRET_NAME = re.compile(rf"{_WORD}|pass|sig(nature)?$|credential|auth|odbc_connect|^(key|code|jwt)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{WORD}|pass|sig(nature)?$|credential|auth|odbc_connect|^(key|code|jwt)$", re.IGNORECASE)
 # `PWD` is a shell's folder.
-_SECRET_VARIABLE = re.compile(rf"(?!(?:OLD)?PWD$).*(?:{_WORD})(?!.*_(?:FILE|PATH|DIR)$)", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(rf"(?!(?:OLD)?PWD$).*(?:{WORD})(?!.*_(?:FILE|PATH|DIR)$)", re.IGNORECASE)
 _DATABASES = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", "redshift")
 # What stands beside a token that is given as the user.
 _NO_PASSWORD = ("", "x-oauth-basic", "x-token-auth")
@@ -187,7 +159,18 @@ def secrets_of(address: str) -> frozenset[str]:
 
 
 def _places(text: str) -> Iterator[Span]:
-    return (span for place in _PLACE.finditer(text) for span in _secrets(place))
+    return united(span for place in _PLACE.finditer(text) for span in (_in_brackets(place) or _secrets(place)))
+
+
+def _in_brackets(place: re.Match[str]) -> list[Span]:
+    """What brackets hold where others are within them, up to their own end, if that is near."""
+    if place["opening"] is None and place["listed"] is not None:
+        depth = 1
+        for step in _STEP.finditer(place.string, place.start("listed"), place.start("listed") + FAR):
+            depth += (step[0] in "[({") - (step[0] in "])}")
+            if not depth:
+                return [(place.start("listed"), step.start())]
+    return []
 
 
 def _without(text: str, secrets: Iterator[Span]) -> str:
