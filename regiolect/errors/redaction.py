@@ -101,6 +101,10 @@ _DATABASES = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", 
 # What stands beside a token that is given as the user.
 _NO_PASSWORD = ("", "x-oauth-basic", "x-token-auth")
 _SIGNS = re.compile(r"[@/?#:,\[\]]")
+_LINES = re.compile(r"[\r\n]+|\\[rn]")
+_SHORTEST_LINE = 16
+# Signs of a variable that is searched: a program's longest ones hold no settings of a driver.
+_LONGEST_VALUE = 20_000
 
 
 def redacted(text: str) -> str:
@@ -268,11 +272,30 @@ def _known(environment: tuple[tuple[str, str], ...]) -> Known:
         # Where a file is named, what is secret is in it. A value may be too long for a path.
         if _SECRET_VARIABLE.match(name) and "://" not in value and not os.path.isfile(value):  # noqa: PTH113
             # One of them is a user and a password.
-            whole |= {value, value.partition(":")[2]}
-        elif "://" in value:
+            whole |= {value, value.partition(":")[2], *_lines(value), *_secrets_in(value)}
+        elif value.count("://") != 1 or _WHOLE.fullmatch(value) is None:
+            whole |= _secrets_in(value)
+        else:
             # What an address shows anyhow, as `postgres` for both user and password, would be cut out of every text.
             shown = _parsed(value)
             for secret in secrets_of(value):
                 whole |= {secret} if secret not in shown else set()
                 parts |= {part for part in (secret, *_SIGNS.split(secret)) if part not in shown}
     return Known.of(whole, parts)
+
+
+def _secrets_in(value: str) -> set[str]:
+    """The secrets of a value of several parts: settings of a driver, JSON, addresses in a list."""
+    spans = list(_places(value)) if len(value) <= _LONGEST_VALUE else []
+    shown = _without(value, iter(spans))
+    found = {value[start:end] for start, end in spans if not _is_host(value[start:end])}
+    # What comes after it, an unquoted one hides as well.
+    found |= {each.partition(sign)[0] for each in found for sign in ";&"}
+    found = {form for each in found for form in (each, unquote(each), unquote_plus(each), *_lines(each))}
+    return {each for each in found if each not in shown}
+
+
+def _lines(secret: str) -> set[str]:
+    """Those of a private key, which may be told one by one."""
+    lines = (line.strip() for line in _LINES.split(secret))
+    return {line for line in lines if len(line) >= _SHORTEST_LINE and not line.startswith("-----")}

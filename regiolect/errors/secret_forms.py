@@ -44,7 +44,7 @@ _ALONE = rf"(?!{GAP}*['\"])"
 _NOTHING = rf"(?: '[^\w\s']{{0,2}}'{_ALONE} | \"[^\w\s\"]{{0,2}}\"{_ALONE} )"
 # What stands there in a help, in a script and where there is none.
 _STANDS_FOR_ONE = (
-    r"(?: (?:None|True|False|null|true|false)\b(?![\w.(]) | \.\.\. | \$\{?[A-Z_]{2,40}\}?(?!\S)"
+    r"(?: (?:None|True|False|null|true|false)\b(?![\w.(]) | \.\.\. | \$\{?[A-Z_]{2,40}\}?(?=[\s'\"\])},;]|\Z)"
     r" | <[a-z]+(?:[ _-][a-z]+)*> )"
 )
 _METAVARIABLE = r"(?:DIRECTORY|FILE|FILENAME|FOLDER|INTEGER|KEY|NAME|PASSWORD|PATH|SECRET|STRING|TEXT|TOKEN|VALUE)\b"
