@@ -42,6 +42,9 @@ from regiolect.errors.secret_forms import (
 )
 
 HIDDEN = "***"
+MOST_SIGNS = 100_000
+"""Signs of a text of others that are read; some drivers print all that they were given."""
+_NOTE_SIGNS = 100
 _DEEPEST = 4
 """Addresses in the query of one another that are taken apart; what is deeper is left out whole."""
 
@@ -116,6 +119,16 @@ def redacted(text: str) -> str:
     return _without(text, _places(text))
 
 
+def shortened(text: str) -> str:
+    """A text, or the beginning of one that is too long to be read, up to a space: what is cut in two would not be known
+    for a secret."""
+    if len(text) <= MOST_SIGNS + _NOTE_SIGNS:
+        return text
+    end = max(text.rfind(space, 0, MOST_SIGNS) for space in (" ", "\n"))
+    begins = text[: max(end, 0)]
+    return f"{begins} [{len(text) - len(begins)} more signs]"
+
+
 def redacted_address(address: str) -> str:
     """As `redacted`, of an address alone: a password may have spaces, and the slashes after the scheme be missing."""
     return redacted(_parsed(address))
@@ -131,7 +144,7 @@ def showable(error: BaseException) -> BaseException | None:
     # It is the error's own code.
     except Exception:  # noqa: BLE001
         return None
-    return error if redacted(told) == told else None
+    return error if redacted(shortened(told)) == told else None
 
 
 def _parsed(address: str) -> str:
