@@ -103,6 +103,11 @@ _SECRET_VARIABLE = re.compile(rf"(?!(?:OLD)?PWD$).*(?:{WORD})(?!.*_(?:FILE|PATH|
 _DATABASES = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", "redshift")
 # What stands beside a token that is given as the user.
 _NO_PASSWORD = ("", "x-oauth-basic", "x-token-auth")
+# A host with a dot and then a path; what a container's image is named by.
+_DOTTED_HOST, _DIGEST = (
+    re.compile(r"[\w\-]+(?:\.[\w\-]+)+(?::\d+)?/"),
+    re.compile(r"@sha(?:256|512):[0-9a-f]{12,}(?!\w)"),
+)
 _SIGNS = re.compile(r"[@/?#:,\[\]]")
 _LINES = re.compile(r"[\r\n]+|\\[rn]")
 _SHORTEST_LINE = 16
@@ -152,13 +157,13 @@ def _parsed(address: str) -> str:
     if whole is None:
         return address
     scheme, rest = whole[1], whole[2]
-    return f"{address[: whole.start(2)]}{_without(rest, _of_address(scheme, rest, _userinfo(rest)))}".strip()
+    return f"{address[: whole.start(2)]}{_without(rest, _of_address(scheme, rest, _userinfo(scheme, rest)))}".strip()
 
 
 def without_userinfo(address: str) -> str:
     """An address without user and password."""
     whole = _WHOLE.fullmatch(address)
-    return address if whole is None else f"{whole[1]}://{whole[2][_userinfo(whole[2]) :]}"
+    return address if whole is None else f"{whole[1]}://{whole[2][_userinfo(whole[1], whole[2]) :]}"
 
 
 def secrets_of(address: str) -> frozenset[str]:
@@ -168,7 +173,7 @@ def secrets_of(address: str) -> frozenset[str]:
         return frozenset()
     scheme, rest = whole[1], whole[2]
     # With a host before it, an `@` is as likely as not a path's.
-    end = 0 if _is_host(rest) else _userinfo(rest)
+    end = 0 if _is_host(rest) else _userinfo(scheme, rest)
     found = {rest[start:stop] for start, stop in _of_address(scheme, rest, end)}
     # What is put beside a token stands for no password.
     found |= {value.partition(":")[0] for value in found if value.partition(":")[2] in _NO_PASSWORD}
@@ -208,7 +213,7 @@ def _secrets(place: re.Match[str], depth: int = 0) -> Iterator[Span]:
         yield place.span(kind)
         return
     at, rest = place.start("rest"), place["rest"]
-    for start, end in _of_address(place["opening"], rest, _userinfo(rest), depth):
+    for start, end in _of_address(place["opening"], rest, _userinfo(place["opening"], rest), depth):
         yield at + start, at + end
 
 
@@ -253,15 +258,17 @@ def _tells(text: str, depth: int) -> bool:
     return any(True for place in _PLACE.finditer(text) for _ in _secrets(place, depth))
 
 
-def _userinfo(rest: str) -> int:
+def _userinfo(scheme: str, rest: str) -> int:
     """Where user and password end in what follows a scheme, behind their `@`; 0 where there are none.
 
     Slashes, `?`, `#` and `@` in a password should have been encoded, and often are not: all up to the last `@` is taken
     for it, unless that stands in a value of the query, which comes after a host and a slash.
     """
-    if rest.startswith(("/", "?")):
-        # A file's path, or a query alone.
+    # A file's path, or a query alone; what pip installs at a version.
+    if rest.startswith(("/", "?")) or (scheme.lower().startswith("git+") and _DOTTED_HOST.match(rest)):
         return 0
+    if image := _DIGEST.search(rest):
+        rest = rest[: image.start()]
     # The first `?` with a `=` behind it and no other sign of these between.
     query = re.search(r"(?:\A|(?<=[@=]))[^?@=]*(\?)[^@=]*=", rest)
     if query is None:
