@@ -2,13 +2,14 @@
 
 An address may hold a password, a token in place of a user, or either in its query, with slashes and other signs in it
 that should have been encoded; or another address. A library that takes such an address apart prints the parts, and a
-driver prints its settings one by one. So text is searched for places where secrets stand (addresses, queries,
-`password=...`, headers with credentials, options of commands), and for what this process's environment holds, in
-whatever way a program writes it: its passwords and tokens, and those of the addresses in it, in parts too. One list of
-names serves all of these. Where it is not certain what is secret, too much is left out: a `token` is one, unless its
-name says what it does in a text model, as `pad_token` and `eos_token` do; a header `x-...` counts where its last word
-is `key` or `token`, so `x-monkey` does not. A name with a colon and a space is prose, `password: set one`, but for
-names of keys, `api-key: ...`, which are headers.
+driver prints its settings one by one. So text is searched for places where secrets stand (addresses here; what has a
+name, a header or a look of its own in `regiolect.errors.secret_forms`), and for what this process's environment holds,
+in whatever way a program writes it: its passwords and tokens, and those of the addresses and settings in it, in parts
+too. One list of names serves all of these. Where it is not certain what is secret, too much is left out: a `token` is
+one, unless its name says what it does in a text model, as `pad_token` and `eos_token` do; a header `x-...` counts where
+its last word is `key` or `token`, so `x-monkey` does not. A name with a colon and a space is prose, `password: set
+one`, but for names of keys, `api-key: ...`, which are headers, and for the rest of a line that is no word, as YAML has
+it.
 
 Every error of ours is made of such text; `regiolect.errors.output` does the same for whatever else a process of ours
 says. Looking takes time in proportion to the text.

@@ -40,14 +40,16 @@ WORD = (
 # What colours a terminal's text, also where it was written down.
 _COLOUR = r"(?:(?:\x1b|\\x1b|\\u001b|\\033)\[[\d;]{0,20}m)"
 # Of what Python would join to it, something is left.
-_ALONE = rf"(?!{GAP}*['\"])"
+_ALONE = r"(?!\s{0,99}['\"])"
 _NOTHING = rf"(?: '[^\w\s']{{0,2}}'{_ALONE} | \"[^\w\s\"]{{0,2}}\"{_ALONE} )"
 # What stands there in a help, in a script and where there is none.
 _STANDS_FOR_ONE = (
-    r"(?: (?:None|True|False|null|true|false)\b(?![\w.(]) | \.\.\. | \$\{?[A-Z_]{2,40}\}?(?=[\s'\"\])},;]|\Z)"
-    r" | <[a-z]+(?:[ _-][a-z]+)*> )"
+    r"(?: (?: None|True|False|null|true|false | \.\.\. | \$\{?[A-Z_]{2,40}\}? | <[a-z]+(?:[ _-][a-z]+)*> )"
+    r" (?=[\s'\"\])},;] | \Z) )"
 )
-_METAVARIABLE = r"(?:DIRECTORY|FILE|FILENAME|FOLDER|INTEGER|KEY|NAME|PASSWORD|PATH|SECRET|STRING|TEXT|TOKEN|VALUE)\b"
+_METAVARIABLE = (
+    r"(?:DIRECTORY|FILE|FILENAME|FOLDER|INTEGER|KEY|NAME|PASSWORD|PATH|SECRET|STRING|TEXT|TOKEN|VALUE)(?=[\s\])|,.]|\Z)"
+)
 _END_OF_LINE = r"(?: [\n\r] | \\[nr] | \Z )"
 
 
@@ -105,7 +107,17 @@ BEHIND_A_NAME = (
     # In a setting, a query and a form.
     Form(
         rf"['\"]?=(?!{_STANDS_FOR_ONE} | {_NOTHING}) (?: (?!=) | {GAP}+(?=[^\s=]+=*(?!\S)) )",
-        ("host=db password=s3cret user=me", "PWD=s3cret;", "?token=s3cret", "access_key= s3cret", "'password'=s3cret"),
+        (
+            "host=db password=s3cret user=me",
+            "PWD=s3cret;",
+            "?token=s3cret",
+            "access_key= s3cret",
+            "'password'=s3cret",
+            "pwd=true-s3cret",
+            "pwd=...s3cret",
+            "pwd=<a>s3cret",
+            "pwd=$A-s3cret",
+        ),
         ("if password == expected", "password=None, token=False", "PASSWORD=$DB_PASSWORD", "PASSWORD=<your password>"),
     ),
     # With spaces around what stands between.
@@ -141,7 +153,7 @@ BY_ITSELF = (
         rf"-(?<![\w\-]-)-?(?=[a-zA-Z])[\w\-]{{0,30}}? (?i: {WORD} | pass )"
         rf"(?: {GAP}+(?! - | (?:and|as|for|from|in|is|of|on|option|or|to|with)\b | {_METAVARIABLE} )"
         rf" | ['\"],{GAP}*(?={TEXT}) )",
-        ("mysql --password s3cret -h x", "['x', '--api-key', 's3cret']"),
+        ("mysql --password s3cret -h x", "x --password KEY-s3cret", "['x', '--api-key', 's3cret']"),
         ("--token-file x", "--password to be set", "--password TEXT  of the user", "--private-key FILE"),
     ),
     Form(
