@@ -13,8 +13,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ from typing import Any, Unpack
 
 from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorError, UnknownModel, UsageError
+from regiolect.errors.output import printable_repr
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
 from regiolect.host.room import require_room
@@ -149,7 +150,7 @@ def run(
         force: build again what did not change.
         drills: also try three engines that must be refused.
         progress: print a line per engine to stderr while it works, in a notebook below the cell.
-        verbose: print every step as well, and what the libraries log.
+        verbose: print every step as well, and what the libraries log; without it they are silent.
 
     Returns:
         A row per engine with its decision, figures and the name under which it is served. `complete` says whether all
@@ -161,8 +162,8 @@ def run(
         OrchestratorError: the server does not answer, or cannot be started.
         RegiolectError: the request itself is wrong, as for `plan`, or what stopped the release as a whole.
     """
-    address, watched = _address(model), watching(verbose) if progress else nullcontext()
-    with _settings(run, policies, settings) as here, watched:
+    address = _address(model)
+    with _settings(run, policies, settings) as here, watching(verbose, progress):
         named, wanted = _names("regions", regions), _names("targets", targets)
         if here.isolation == "off" or is_answered():
             return run_release(here, address, named, targets=wanted, force=force, drills=drills)
@@ -208,6 +209,12 @@ def _settings(
 
 def _address(model: ModelSpec | str) -> str:
     address = address_of(model) if isinstance(model, ModelSpec) else model
+    if not isinstance(address, str):
+        raise UnknownModel(
+            expected="a ModelSpec, its address package.module:NAME, or the name of an entry point",
+            found=f"{printable_repr(model)}, of type {type(model).__name__}",
+            remedy="write a ModelSpec into a file, models.py for one, and name it: regiolect.plan('models:MODEL')",
+        )
     require_current(address)
     return address
 
@@ -216,7 +223,15 @@ def _names(what: str, given: Names) -> list[str] | None:
     """The names that were given; None: all are meant, which an empty list does not say."""
     if given is None:
         return None
-    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    several = given.split(",") if isinstance(given, str) else given
+    listed = list(several) if isinstance(several, Iterable) else [several]
+    if not all(isinstance(name, str) for name in listed):
+        raise UsageError(
+            expected=f"names in {what}, each a text, or None for all",
+            found=printable_repr(given),
+            remedy=f'name them as on the command line: {what}=["eu", "na"], or {what}="eu,na"',
+        )
+    names = [name.strip() for name in listed]
     if not any(names):
         raise UsageError(
             expected=f"names in {what}, or None for all",

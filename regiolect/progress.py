@@ -7,10 +7,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 logger = logging.getLogger("regiolect.progress")
 # A run on a server shows these lines in its own log; nobody there asks for a level.
 logger.setLevel(logging.INFO)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as `logging` calls it
+        """Nothing: a line that cannot be printed, for stderr was closed or its disk is full, ends no release."""
 
 
 def note(what: str) -> None:
@@ -19,16 +25,20 @@ def note(what: str) -> None:
 
 
 @contextmanager
-def watching(verbose: bool = False) -> Iterator[None]:
+def watching(verbose: bool = False, progress: bool = True) -> Iterator[None]:
     """Print progress to stderr, in a terminal, a script and a notebook alike, while the block lasts.
 
     Args:
         verbose: every step as well, and what the libraries log; they are silent otherwise.
+        progress: False: print no line; the libraries are as `verbose` says.
     """
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if not progress:
+        yield
+        return
     # A notebook has a stderr of its own for each cell.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     before = logger.level, logger.propagate
     logger.addHandler(handler)

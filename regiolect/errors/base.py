@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from regiolect.errors.redaction import redacted
+from regiolect.errors.redaction import redacted, shortened
 
 
 class RegiolectError(Exception):
-    """Base of the tree. Secrets of addresses are left out of what it says.
+    """Base of the tree. Secrets of addresses are left out of what it says, and what is too long to be read.
 
     Args:
         expected: what would have been right.
@@ -18,7 +18,7 @@ class RegiolectError(Exception):
 
     def __init__(self, expected: str, found: str, remedy: str) -> None:
         # Errors are printed, logged and kept in reports and records.
-        self.expected, self.found, self.remedy = map(redacted, (expected, found, remedy))
+        self.expected, self.found, self.remedy = map(redacted, map(shortened, (expected, found, remedy)))
         super().__init__(f"expected {self.expected}; found {self.found}. Remedy: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -6,6 +6,8 @@ deep: `traceback` prints a few members of a group alone, and walks all causes fo
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def members(error: BaseException) -> list[BaseException]:
     """An error and, of a group, what is in it and in the groups within, each once."""
@@ -19,7 +21,13 @@ def family(error: BaseException) -> list[BaseException]:
 
 def cause_of(error: BaseException) -> BaseException | None:
     """What Python prints as the cause of an error."""
-    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    cause: BaseException | None = kept(error, "__cause__")
+    return cause or (None if kept(error, "__suppress_context__") else kept(error, "__context__"))
+
+
+def kept(error: BaseException, name: str) -> Any:
+    """What Python keeps with an error, whatever its class answers to the name."""
+    return vars(BaseException)[name].__get__(error)
 
 
 def printed(error: BaseException) -> str:
@@ -53,8 +61,8 @@ def _reached(error: BaseException, *, causes: bool) -> list[BaseException]:
         if each is None or id(each) in found:
             continue
         found[id(each)] = each
-        if isinstance(each, BaseExceptionGroup):
-            waiting += reversed(each.exceptions)
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += reversed(each.exceptions)  # type: ignore[attr-defined]
         if causes:
             waiting.append(cause_of(each))
     return list(found.values())

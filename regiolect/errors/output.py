@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from regiolect.errors.base import RegiolectError
-from regiolect.errors.family import cause_of, family, members, said
-from regiolect.errors.redaction import redacted
+from regiolect.errors.family import cause_of, family, kept, members, said
+from regiolect.errors.redaction import redacted, shortened
 
 MOST_CAUSES = 100
 """Causes of one error that are told; code that retries may heap up thousands."""
@@ -84,7 +84,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _at_least(error: BaseException) -> str:
-    raised = "".join(traceback.format_tb(error.__traceback__))
+    raised = "".join(traceback.format_tb(kept(error, "__traceback__")))
     return f"{raised}{type(error).__name__}: {text_of(error)}\n"
 
 
@@ -102,7 +102,7 @@ def causes(error: BaseException) -> list[BaseException]:
 def text_of(error: BaseException) -> str:
     """What an error says, without secrets. It is the error's own code, and an error of that must not hide this one."""
     try:
-        return redacted(str(error))
+        return redacted(shortened(str(error)))
     except Exception as other:  # noqa: BLE001
         return f"its text cannot be read: {type(other).__name__}"
 
@@ -115,7 +115,7 @@ def texts_of(error: BaseException) -> list[tuple[str, str, str]]:
 def printable_repr(value: object) -> str:
     """A value as it prints in a line, without secrets; by the name of its type where its own code cannot say."""
     try:
-        return printable(redacted(repr(value)))
+        return printable(redacted(shortened(repr(value))))
     except Exception:  # noqa: BLE001
         return f"<{type(value).__name__}>"
 
@@ -134,7 +134,7 @@ def without_secrets(error: BaseException) -> BaseException:
         if isinstance(error, BaseExceptionGroup):
             return _group_without_secrets(error)
         told = said(error)
-        return error if redacted(told) == told else named(type(error).__name__, redacted(str(error)))
+        return error if redacted(shortened(told)) == told else named(type(error).__name__, text_of(error))
     # As in `text_of`.
     except Exception as other:  # noqa: BLE001
         return named(type(error).__name__, f"its text cannot be read: {type(other).__name__}")
@@ -158,7 +158,7 @@ def _member(error: BaseException) -> BaseException:
     where it was raised and by what."""
     with suppress(Exception):
         told_by_all = "\n".join(map(said, family(error)))
-        if redacted(told_by_all) == told_by_all:
+        if redacted(shortened(told_by_all)) == told_by_all:
             return error
         if isinstance(error, BaseExceptionGroup) and cause_of(error) is None:
             return _group_without_secrets(error)
@@ -194,7 +194,7 @@ def named(kind: str, text: str) -> BaseException:
 
 
 def _clean(text: str) -> str:
-    return printable(redacted(text), LAYOUT)
+    return printable(redacted(shortened(text)), LAYOUT)
 
 
 def _record(*args: object, **kwargs: object) -> logging.LogRecord:

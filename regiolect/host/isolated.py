@@ -121,6 +121,7 @@ class Child:
     limits: Limits
     farewell: float = 0.0
     _process: _Process | None = field(default=None, init=False)
+    _serving: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     def __enter__(self) -> Child:
         return self
@@ -131,6 +132,8 @@ class Child:
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function returns or raises in the child; its log records and warnings come out of this process.
 
+        Where another thread has called, this call waits until that one has its answer.
+
         Args:
             function: of a module that the child can import; its arguments and its answer can be pickled.
 
@@ -140,16 +143,17 @@ class Child:
             Exception: whatever the function raised, with its causes; by its name alone what would end this process as
                 well, as KeyboardInterrupt and `sys.exit("why")` do. A function that leaves by a number crashed.
         """
-        try:
-            process = self._started()
-            _called.add(process.pid)
-            process.end_of_pipe.put(ForkingPickler.dumps((function, args, kwargs)))
-            answer: T | Raised = self._answer(function.__name__, process)
-            _called.discard(process.pid)
-        # Whatever ends the wait ends the child, a deadline or Ctrl-C as well; what the function raised is an answer.
-        except BaseException as error:
-            self._interrupt(isinstance(error, KeyboardInterrupt))
-            raise
+        with self._alone():
+            try:
+                process = self._started()
+                _called.add(process.pid)
+                process.end_of_pipe.put(ForkingPickler.dumps((function, args, kwargs)))
+                answer: T | Raised = self._answer(function.__name__, process)
+                _called.discard(process.pid)
+            # Whatever ends the wait ends the child, a deadline or Ctrl-C too; what the function raised is an answer.
+            except BaseException as error:
+                self._interrupt(isinstance(error, KeyboardInterrupt))
+                raise
         if isinstance(answer, Raised):
             raise answer.error()
         return answer
@@ -163,6 +167,18 @@ class Child:
     def kill(self) -> None:
         """End the child now, and the processes that it started."""
         self._end(0.0)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # An answer does not say whose it is. In pieces, so that an exception that another thread sends gets through.
+        try:
+            while not self._serving.acquire(timeout=_LOOK_SECONDS):
+                pass
+            yield
+        finally:
+            # That exception may have come first.
+            with suppress(RuntimeError):
+                self._serving.release()
 
     def _interrupt(self, by_a_person: bool) -> None:
         """End the child; by itself first, where a person interrupted and it has the time for it."""
@@ -190,7 +206,7 @@ class Child:
         while True:
             try:
                 pickled = process.end_of_pipe.turn(_LOOK_SECONDS)
-            except (EOFError, OSError):
+            except EOFError:
                 raise self._died(stage, process) from None
             if pickled is not None:
                 message = pickle.loads(pickled)  # noqa: S301 - of the child

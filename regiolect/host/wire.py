@@ -6,15 +6,20 @@ in the middle of one, a process that it had forked may hold the pipe open, and n
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 _LENGTH = struct.Struct("!Q")
 # What is read or written at once; between two of them the parent looks at its limits.
 _PIECE = 1 << 20
+# What a pipe answers when the other end is gone, or this one was closed by another thread.
+_GONE = (errno.ECONNRESET, errno.EPIPE, errno.EBADF)
 
 
 def send(pipe: int, message: Any) -> None:
@@ -68,7 +73,8 @@ class ParentsEnd:
         """The next message; None where none is complete after so many seconds, or after a piece of one.
 
         Raises:
-            EOFError, OSError: the child is gone, and all that it sent was read.
+            EOFError: the child is gone, and all that it sent was read.
+            Exception: what a signal's handler of the caller's raises meanwhile, an OSError as TimeoutError too.
         """
         message = self._complete()
         if message is not None:
@@ -78,7 +84,8 @@ class ParentsEnd:
         poll.register(self.sentinel, select.POLLIN)
         ready = dict(poll.poll(seconds * 1000))
         if ready.get(self.pipe, 0) & ~select.POLLOUT:
-            piece = os.read(self.pipe, _PIECE)
+            with _gone_is_the_end():
+                piece = os.read(self.pipe, _PIECE)
             if not piece:
                 raise EOFError
             self._coming += piece
@@ -86,7 +93,8 @@ class ParentsEnd:
         if self.sentinel in ready:
             raise EOFError
         if self.pipe in ready:
-            self._write()
+            with _gone_is_the_end():
+                self._write()
         return None
 
     def _write(self) -> None:
@@ -107,3 +115,13 @@ class ParentsEnd:
         # It may be most of the memory that there is: no second time.
         message, self._coming = self._coming, self._coming[end:]
         return memoryview(message)[_LENGTH.size : end]
+
+
+@contextmanager
+def _gone_is_the_end() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _GONE:
+            raise EOFError from None
+        raise

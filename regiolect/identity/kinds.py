@@ -1,17 +1,31 @@
-"""What a class says of its objects, and what an object keeps: read without running any code of theirs."""
+"""Which kinds of things are read in which way; what a class says of its objects, and what an object keeps: read without
+running any code of theirs."""
 
 from __future__ import annotations
 
+import datetime
 import enum
+import functools
+import operator
 import statistics
 import string
 import struct
 import sys
 import uuid
-from collections import ChainMap, UserDict, UserList, UserString
+from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from types import CellType, CodeType, FunctionType, MemberDescriptorType
+from types import (
+    CellType,
+    ClassMethodDescriptorType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from regiolect.identity.defined_in import (
@@ -25,6 +39,23 @@ from regiolect.identity.defined_in import (
     static,
 )
 
+MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
+# The narrower first: an ordered dict keeps its order by itself.
+HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
+_DICTS: tuple[dict[str, str], ...] = ({}, OrderedDict())
+HOLDERS += tuple(type(view) for each in _DICTS for view in (each.keys(), each.values(), each.items()))
+# Methods of classes that are written in C, as `str.lower` is.
+METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
+# Those that call what they hold.
+CALLS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("partial", functools.partial, ("func", "args", "keywords")),
+    ("partial method", functools.partialmethod, ("func", "args", "keywords")),
+    ("method", MethodType, ("__func__", "__self__")),
+    ("property", property, ("fget", "fset", "fdel")),
+    ("property", functools.cached_property, ("func",)),
+)
+# Those that say by themselves what they are made again from.
+MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # Classes of the standard library that keep there what they are made with. Others may keep what they do just now.
 SHOWN: tuple[tuple[type, tuple[str, ...]], ...] = (
     (ChainMap, ("maps",)),

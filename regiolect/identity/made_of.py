@@ -14,43 +14,48 @@ import array
 import dataclasses
 import datetime
 import enum
-import functools
 import io
-import operator
 import re
 import sys
 import zoneinfo
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import PurePath
 from types import (
     BuiltinMethodType,
-    ClassMethodDescriptorType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
-    MappingProxyType,
-    MethodDescriptorType,
-    MethodType,
     MethodWrapperType,
     ModuleType,
     SimpleNamespace,
-    WrapperDescriptorType,
 )
 from typing import Any
 
 import numpy as np
 
+from regiolect.identity.arrays import array_text, number_text
 from regiolect.identity.defined_in import Piece, bare, is_made, lineage, namespace, place_of, wrapped_in
-from regiolect.identity.kinds import SHOWN, Kind, attributes, content, globals_of, kept
+from regiolect.identity.kinds import (
+    CALLS,
+    HOLDERS,
+    MADE_AGAIN,
+    METHODS,
+    MOMENTS,
+    SHOWN,
+    Kind,
+    attributes,
+    content,
+    globals_of,
+    kept,
+)
 from regiolect.identity.named import named
 from regiolect.identity.values import (
+    LONGEST,
     PLAIN,
-    bytes_of,
     digest,
     folders_of,
-    is_filled_up,
     listed,
     path_text,
     represented,
@@ -58,27 +63,12 @@ from regiolect.identity.values import (
     text_of,
 )
 
-_MOMENTS: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
-# The narrower first here too: an ordered dict keeps its order by itself.
-_HOLDERS: tuple[Any, ...] = (tuple, list, deque, set, frozenset, OrderedDict, dict, MappingProxyType)
-_DICTS: tuple[dict[str, str], ...] = ({}, OrderedDict())
-_HOLDERS += tuple(type(view) for each in _DICTS for view in (each.keys(), each.values(), each.items()))
-# Methods of classes that are written in C, as `str.lower` is.
-_METHODS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
-# Those that call what they hold.
-_CALLS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
-    ("partial", functools.partial, ("func", "args", "keywords")),
-    ("partial method", functools.partialmethod, ("func", "args", "keywords")),
-    ("method", MethodType, ("__func__", "__self__")),
-    ("property", property, ("fget", "fset", "fdel")),
-    ("property", functools.cached_property, ("func",)),
-)
-# Those that say by themselves what they are made again from.
-_MADE_AGAIN = (slice, operator.itemgetter, operator.attrgetter, operator.methodcaller)
 # What their `repr` says is all that they are, and they show it in no other way.
 _NAMES_OF_TORCH = frozenset({"torch:dtype", "torch:device", "torch:layout"})
 _OF_DATACLASSES = "__create_fn__."  # where methods are made that fields say all of
 _DEEPEST = 40  # things within things that are looked into
+_MOST_NAMES = 1_000  # texts with a dot or a colon that may name modules; more of them are data
+_MOST_AGAIN = 50_000  # readings of objects in sets that know each other, of which each has to be the first
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,12 +80,14 @@ class Made:
         name: `module:name` of the function or class that it is, or is an object of; empty where there is none.
         pieces: functions, classes and modules that it holds, itself included.
         settings: as text, what it was made with; empty for a function or class that was made with nothing.
+        names: texts in that, with a dot or a colon, which may name modules: `shop.net.Net`.
     """
 
     thing: object
     name: str
     pieces: tuple[Piece, ...]
     settings: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 def made_of(thing: object, search: Iterable[str]) -> Made:
@@ -111,11 +103,15 @@ def made_of(thing: object, search: Iterable[str]) -> Made:
 
     Args:
         search: folders in which modules are looked for, so that a project is in one of them.
+
+    Raises:
+        Exception: what code of the user's raises meanwhile; a ValueError of ours for what sets make too many to read.
     """
     reading, whole = _Reading(search), bare(thing)
     text = reading.text(thing)
     name = named(whole) if issubclass(type(whole), (FunctionType, type)) else ""  # type: ignore[arg-type]
-    return Made(thing, name, tuple(reading.pieces), () if text == name else (text,))
+    names = () if len(reading.words) > _MOST_NAMES else tuple(sorted(reading.words))
+    return Made(thing, name, tuple(reading.pieces), () if text == name else (text,), names)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,7 +139,8 @@ class _Reading:
         self.texts: dict[int, _Read] = {}
         # Those of `texts` that are not whole, with what was there before.
         self.partial: list[tuple[int, _Read | None]] = []
-        self.rings = self.cuts = 0
+        self.rings = self.cuts = self.again = 0
+        self.words: set[str] = set()
         # Of what is gone another thing may get the identity.
         self.alive: list[object] = []
         self.depth = 0
@@ -153,7 +150,7 @@ class _Reading:
         kind = type(value)
         # Large tables are made of these.
         if kind is str:
-            return short(text_of(value, self.folders))
+            return self._words(value)
         if kind is int or kind is float:
             return short(represented(kind, value))
         plain = self._plain(value)
@@ -185,6 +182,9 @@ class _Reading:
         texts, start = [], len(self.partial)
         for each in values:
             texts.append(self.text(each))
+            self.again += len(self.partial) - start
+            if self.again > _MOST_AGAIN:
+                raise ValueError("objects in sets know each other in too many ways: a list or a dict has an order")
             while len(self.partial) > start:
                 key, before = self.partial.pop()
                 if before is None:
@@ -200,22 +200,22 @@ class _Reading:
         kind = type(value)
         if issubclass(kind, enum.Enum):
             return self._member(value)
-        if issubclass(kind, _MOMENTS):
+        if issubclass(kind, MOMENTS):
             return self._moment(value)
         if issubclass(kind, zoneinfo.ZoneInfo):
             return f"zone {value.key!r}"
         if issubclass(kind, np.generic) and value.dtype.names is None:
-            long = value.dtype.char in "gG"
-            return f"{value.dtype.str} {digest(bytes_of(np.asarray(value)) if long else value.tobytes())}"
+            return number_text(value)
         if issubclass(kind, str):
-            found = text_of(str.__str__(value), self.folders)
-        else:
-            # `Fraction` is an abstract class, which would ask for the hash of a metaclass.
-            base = next((each for each in PLAIN if type.__subclasscheck__(each, kind)), None)
-            if base is None:
-                return None
-            found = represented(base, value)
-        return short(found)
+            return self._words(str.__str__(value))
+        # `Fraction` is an abstract class, which would ask for the hash of a metaclass.
+        base = next((each for each in PLAIN if type.__subclasscheck__(each, kind)), None)
+        return None if base is None else short(represented(base, value))
+
+    def _words(self, value: str) -> str:
+        if len(value) <= LONGEST and ("." in value or ":" in value):
+            self.words.add(value)
+        return short(text_of(value, self.folders))
 
     def _member(self, value: Any) -> str:
         kind = type(value)
@@ -225,7 +225,7 @@ class _Reading:
 
     def _moment(self, value: Any) -> str:
         kind, zone = type(value), getattr(value, "tzinfo", None)
-        base = next(each for each in _MOMENTS if issubclass(kind, each))
+        base = next(each for each in MOMENTS if issubclass(kind, each))
         # Those of other packages may be finer: pandas tells nanoseconds.
         found = value.isoformat() if kind is not base and self._kind(kind).others else base.isoformat(value)
         # An offset is all that the plain one is; two others may have it in common today.
@@ -245,12 +245,12 @@ class _Reading:
             return self._listed(value, () if value.closed else (self.text(value.getvalue()),))
         if issubclass(kind, re.Pattern):
             return f"pattern({self.text(value.pattern)}, {value.flags})"
-        base = next((each for each in _HOLDERS if issubclass(kind, each)), None)
+        base = next((each for each in HOLDERS if issubclass(kind, each)), None)
         if base is not None:
             return self._listed(value, self._held(base, value))
         if issubclass(kind, (SimpleNamespace, argparse.Namespace)):
             return self._listed(value, ())
-        if issubclass(kind, _MADE_AGAIN):
+        if issubclass(kind, MADE_AGAIN):
             return self.text(value.__reduce__())
         return self._code(value)
 
@@ -267,14 +267,14 @@ class _Reading:
 
     def _code(self, value: Any) -> str:
         kind = type(value)
-        for name, base, names in _CALLS:
+        for name, base, names in CALLS:
             if issubclass(kind, base):
                 return name + self.text(tuple(kept(value, base, each) for each in names))
         if issubclass(kind, (BuiltinMethodType, MethodWrapperType)):
             own = value.__self__
             given = own.__name__ if issubclass(type(own), ModuleType) else self.text(own)
             return f"{value.__qualname__}({given})"
-        if issubclass(kind, _METHODS):
+        if issubclass(kind, METHODS):
             return f"{self.text(value.__objclass__)}.{value.__name__}"
         if issubclass(kind, np.ufunc):
             return f"ufunc {value.__name__}"
@@ -366,31 +366,12 @@ class _Reading:
 
     def _arrayed(self, value: Any) -> str:
         kind = type(value)
-        found = self._array(value)
+        found = array_text(value, self.text)
         if self._kind(kind).extends:
             return self._listed(value, [found])
         # A matrix multiplies in another way; what maps a file is as good as an array.
         plain = kind is np.ndarray or kind is np.ma.MaskedArray or issubclass(kind, (np.void, np.memmap))
         return found if plain else f"{self._name(kind)} {found}"
-
-    def _array(self, value: Any) -> str:
-        if issubclass(type(value), np.ma.MaskedArray):
-            masked = f"masked {self._array(np.ma.getdata(value))} {self._array(np.ma.getmaskarray(value))}"
-            usual = np.ma.MaskedArray(np.empty(0, value.dtype))
-            fill, default = (self._array(np.asarray(each.fill_value, value.dtype)) for each in (value, usual))
-            return masked if fill == default else f"{masked} filled with {fill}"
-        given = np.asarray(value)
-        if given.dtype.hasobject:
-            fields = f"{given.dtype.descr} " if given.dtype.names else ""
-            return f"array {fields}{given.shape} {self.text(given.tolist())}"
-        try:
-            kind = str(given.dtype.descr)
-        except ValueError:
-            # Fields that lie upon each other, or in another order.
-            kind = repr(given.dtype)
-        if given.dtype.names and is_filled_up(given.dtype):
-            return listed(f"array {kind} {given.shape}", [self._array(given[name]) for name in given.dtype.names])
-        return f"array {kind} {given.shape} {digest(bytes_of(given))}"
 
     def _viewed(self, view: memoryview) -> str:
         # One that was let go shows nothing.

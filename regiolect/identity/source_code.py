@@ -5,7 +5,7 @@ what they import in turn. Of `from package import *` the modules that `__all__` 
 name that is text (`importlib.import_module`, `__import__`, `runpy.run_module`, `pkgutil.resolve_name`,
 `pydoc.locate`, `importlib.util.find_spec`), every text in it that is the name of a module, or of what is in one,
 counts: as it stands, within the file's own package, and within those that it names. So do, in the other files, texts
-with a dot or a colon (`"shop.net.Net"`): a helper may be given them.
+with a dot or a colon (`"shop.net.Net"`), and those that a thing was made with: a helper may be given them.
 
 Files of the standard library, of installed packages and of Regiolect are left out; an installed package that defines
 the thing itself is told by its version. An archive on `sys.path` counts as a whole, without what it imports. Not seen
@@ -66,9 +66,10 @@ def code_of(things: Iterable[Made], search: Iterable[str]) -> Code:
     """
     files: dict[str, Path] = {}
     settings: list[str] = []
-    folders, seen = tuple(search), dict[str, Path]()
+    folders, seen, held = tuple(search), dict[str, Path](), dict[str, None]()
     for each in things:
         settings += each.settings
+        held |= dict.fromkeys(each.names)
         for name, path in _roots(each):
             if is_installed(path):
                 files[_called(name, path)] = path
@@ -76,7 +77,7 @@ def code_of(things: Iterable[Made], search: Iterable[str]) -> Code:
             else:
                 _follow(name, path, folders, files, seen)
     # What is found so may import by text as well, and name others.
-    while more := _named_to_helpers(seen, folders):
+    while more := _named_to_helpers(seen, folders, held):
         for name, path in more:
             _follow(name, path, folders, files, seen)
     return Code(dict(sorted(files.items())), tuple(settings))
@@ -144,16 +145,18 @@ def _meant(texts: list[str], package: str, search: tuple[str, ...]) -> Iterator[
         yield from _absolute((text if text.startswith(".") else f".{text}" for text in texts), home)
 
 
-def _named_to_helpers(seen: Mapping[str, Path], search: tuple[str, ...]) -> list[Module]:
-    """Modules that no file imports and that a file names, where another one imports by text."""
+def _named_to_helpers(seen: Mapping[str, Path], search: tuple[str, ...], held: Iterable[str]) -> list[Module]:
+    """Modules that no file imports and that a file, or a text that a thing holds, names, where another imports by
+    text."""
     looks = {name: once(("helpers", name, path), functools.partial(_for_helpers, path)) for name, path in seen.items()}
     if not any(imports for imports, _ in looks.values()):
         return []
+    given = [
+        (_names_among(held), ""),
+        *((list(texts), _package_of(name, seen[name])) for name, (_, texts) in looks.items()),
+    ]
     named = [
-        part
-        for name, (_, texts) in looks.items()
-        for each in _meant(list(texts), _package_of(name, seen[name]), search)
-        for part in (*_packages(each), each)
+        part for texts, package in given for each in _meant(texts, package, search) for part in (*_packages(each), each)
     ]
     return [found for found in _found(dict.fromkeys(named), search) if found[0] not in seen]
 

@@ -16,16 +16,14 @@ import numpy as np
 # Those of which `repr` says all, the narrower first.
 PLAIN: tuple[Any, ...] = (bool, int, float, complex, bytes, bytearray, type(None), type(...), range, np.dtype)
 PLAIN += (decimal.Decimal, fractions.Fraction, datetime.timedelta, datetime.timezone)
-_LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
-# Bytes of a number of x87, which lie in front of what fills it up to a multiple of a word.
-_X87 = 10 if np.finfo(np.longdouble).nmant == 63 else None
+LONGEST = 200  # characters of a value that are kept as they are; the digest of a longer one stands for it
 
 
 def represented(base: Any, value: Any) -> str:
     """By what the base says: a class that is made of it may say anything."""
     if base is int:
         # Of how many digits Python makes text is a setting of the process, at least 640.
-        return int.__repr__(value) if value.bit_length() < 2_100 else hex(value)
+        return int.__repr__(value) if int.bit_length(value) < 2_100 else hex(value)
     if base is range:
         given = (value.start, value.stop, *((value.step,) if value.step != 1 else ()))
     elif base is fractions.Fraction:
@@ -36,7 +34,7 @@ def represented(base: Any, value: Any) -> str:
 
 
 def short(text: str) -> str:
-    return text if len(text) <= _LONGEST else digest(text.encode(errors="surrogateescape"))
+    return text if len(text) <= LONGEST else digest(text.encode(errors="surrogateescape"))
 
 
 def listed(name: str, texts: Iterable[str]) -> str:
@@ -47,31 +45,6 @@ def listed(name: str, texts: Iterable[str]) -> str:
 
 def digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-# ----------------------------------------------------------------------------------------------------- arrays
-
-
-def bytes_of(array: np.ndarray[Any, Any]) -> bytes | memoryview:
-    """The bytes of an array's values, in their order; what fills up a number is zero."""
-    if not array.nbytes:
-        return b""
-    if array.dtype.char in "gG" and _X87:
-        native = array.astype(array.dtype.newbyteorder("="), copy=True).reshape(-1).view(np.longdouble)
-        cells = native.view(np.uint8).reshape(-1, native.itemsize)
-        cells[:, _X87:] = 0
-        return cells.reshape(-1).data
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def is_filled_up(kind: np.dtype[Any]) -> bool:
-    """Whether fields have bytes between or within them that belong to no value."""
-    kind = kind.base
-    if kind.names is None:
-        return bool(_X87) and kind.char in "gG"
-    fields = [kind.fields[name] for name in kind.names] if kind.fields else []
-    owned = {byte for own, start, *_ in fields for byte in range(start, start + own.itemsize)}
-    return len(owned) < kind.itemsize or any(is_filled_up(own) for own, *_ in fields)
 
 
 # ------------------------------------------------------------------------------------------------------ paths

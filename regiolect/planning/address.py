@@ -95,7 +95,9 @@ def _installed() -> dict[str, str]:
 
 def _import(address: str, module_name: str) -> ModuleType:
     try:
-        exists = bool(module_name) and importlib.util.find_spec(module_name) is not None
+        # With a dot before it a name is relative to a package, and here there is none.
+        named = bool(module_name) and not module_name.startswith(".")
+        exists = named and importlib.util.find_spec(module_name) is not None
     except (ModuleNotFoundError, ValueError):
         exists = False
     if not exists:

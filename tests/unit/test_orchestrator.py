@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import regiolect
-from regiolect.errors import InvalidSetting, OrchestratorError, StorageError, UsageError
+from regiolect.errors import InvalidSetting, OrchestratorError, StorageError, UnknownModel, UsageError
 from regiolect.orchestrator import run_release
 from regiolect.settings import Settings
 
@@ -58,6 +58,9 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path) -> None:
         ({"hom": "runs"}, InvalidSetting, "did you mean home=?"),
         ({"regions": []}, UsageError, "leave regions out for all"),
         ({"targets": " , "}, UsageError, "leave targets out for all"),
+        ({"regions": b"eu"}, UsageError, 'regions="eu,na"'),
+        ({"regions": ["eu", None]}, UsageError, 'regions="eu,na"'),
+        ({"targets": 5}, UsageError, "names in targets, each a text"),
     ],
 )
 def test_a_misspelt_option_or_an_empty_list_does_not_mean_all(
@@ -72,3 +75,13 @@ def test_a_misspelt_option_or_an_empty_list_does_not_mean_all(
     with pytest.raises(error, match=re.escape(told)):
         call("no.such:MODEL", **option)
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("call", [regiolect.plan, regiolect.run])
+@pytest.mark.parametrize("model", [Path("model.onnx"), None, 5, "..models:MODEL"])
+def test_what_is_no_model_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, model: Any
+) -> None:
+    monkeypatch.setenv("REGIOLECT_HOME", str(tmp_path / "home"))
+    with pytest.raises(UnknownModel, match="Remedy: "):
+        call(model)

@@ -9,13 +9,14 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from regiolect.cli import app as cli
 from regiolect.contracts import failure_of
 from regiolect.errors import RegistryError
-from regiolect.errors.output import raising_no_secret, redact_output, without_secrets
+from regiolect.errors.output import causes, raising_no_secret, redact_output, text_of, traceback_of, without_secrets
 
 PLANTED = "planted-0815"
 ADDRESS = f"https://bot:{PLANTED}@data.example/eu.npz?token={PLANTED}"
@@ -221,3 +222,39 @@ def test_an_error_of_which_python_cannot_print_is_told_all_the_same(
         assert f"{type(error).__name__}: https://bot:***@data.example" in told
         assert "in test_an_error_of_which" in told
         assert PLANTED not in told
+
+
+class AnswersToNothing(Exception):
+    """As a proxy that stands for something that is gone."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_what_python_keeps_with_an_error_is_read_whatever_the_error_answers() -> None:
+    error = AnswersToNothing("first")
+    vars(BaseException)["__cause__"].__set__(error, ValueError("no disk"))
+    told = traceback_of(error)
+    assert "ValueError: no disk" in told and "AnswersToNothing: first" in told
+    assert [type(each).__name__ for each in causes(error)] == ["AnswersToNothing", "ValueError"]
+    assert type(without_secrets(error)).__name__ == "AnswersToNothing"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", ["x", "a:/secretkey", "'x@?a=:/ ", "password='a' "])
+def test_of_an_error_of_many_megabytes_the_beginning_is_told(piece: str) -> None:
+    text = "refused " + piece * (10_000_000 // len(piece))
+    for told in (
+        text_of(ValueError(text)),
+        traceback_of(ValueError(text)),
+        RegistryError(text, text, "renew it").found,
+    ):
+        assert "refused" in told and "more signs]" in told
+        assert len(told) < 400_000
+    assert len(str(without_secrets(ValueError(text)))) < 400_000
+
+
+def test_a_secret_where_a_text_is_cut_off_is_not_told_in_part() -> None:
+    for before in range(99_950, 100_010, 2):
+        told = text_of(ValueError(f"{'x ' * (before // 2)}at {ADDRESS} {'y' * 1_000}"))
+        assert PLANTED[:4] not in told and "more signs]" in told

@@ -64,6 +64,11 @@ def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ("file:///home/me@corp/reports", "file:///home/me@corp/reports"),
         ("s3://bucket/prefix", "s3://bucket/prefix"),
         ("models:/fashion-eu@champion", "models:/fashion-eu@champion"),
+        ("git+https://host.example/a/b.git@v1#egg=b", "git+https://host.example/a/b.git@v1#egg=b"),
+        ("git+https://me:s3/cret@host.example/a.git@v1", "git+https://me:***@v1"),
+        ("git+https://to/ken=@host.example/a", "git+https://***@host.example/a"),
+        ("oci://h:5000/a:1@sha256:0f3a0f3a0f3a", "oci://h:5000/a:1@sha256:0f3a0f3a0f3a"),
+        ("oci://me:s3@cret@h/a:1@sha256:0f3a0f3a0f3a", "oci://me:***@h/a:1@sha256:0f3a0f3a0f3a"),
     ],
 )  # fmt: skip
 def test_secrets_are_left_out_and_the_rest_is_not(address: str, shown: str) -> None:

@@ -211,6 +211,22 @@ def test_a_call_answers_and_the_next_one_finds_the_same_child(child: Child) -> N
     assert child.run(pid) == child.run(pid) != os.getpid()
 
 
+def test_each_of_the_threads_that_call_a_child_gets_its_own_answer(child: Child) -> None:
+    answers: list[bool] = []
+
+    def call(one: int) -> None:
+        for two in range(20):
+            answer = child.run(add, one, two)
+            answers.append(answer == one + two)
+
+    callers = [threading.Thread(target=call, args=(number * 1000,)) for number in range(3)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join(120)
+    assert answers == [True] * 60
+
+
 def test_a_child_sees_what_its_parent_set_after_the_fork_server_started(
     child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,19 +412,21 @@ class Deadline(Exception):
     """As the orchestrator sends it into the thread that waits."""
 
 
-def test_an_exception_from_outside_ends_the_wait_and_the_child(child: Child) -> None:
+# A script's own alarm raises the other one, which is an OSError, as what a broken pipe answers is.
+@pytest.mark.parametrize("kind", [Deadline, TimeoutError])
+def test_an_exception_from_outside_ends_the_wait_and_the_child(child: Child, kind: type[Exception]) -> None:
     ended: list[BaseException] = []
     at_work = child.run(pid)
 
     def wait() -> None:
         try:
             child.run(hang)
-        except Deadline as error:
+        except kind as error:
             ended.append(error)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident or 0), ctypes.py_object(Deadline))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident or 0), ctypes.py_object(kind))
     waiting.join(60)
     assert len(ended) == 1
     assert_gone(at_work)

@@ -568,3 +568,20 @@ def test_what_wraps_itself_comes_to_an_end() -> None:
 
     itself.__wrapped__ = itself  # type: ignore[attr-defined]
     assert made_of(itself, ()).name.endswith("itself")
+
+
+@pytest.mark.timeout(60)
+def test_objects_in_sets_that_know_each_other_in_too_many_ways_are_refused_in_seconds() -> None:
+    class Node:
+        next: set[Node]
+
+    def ring(length: int) -> Node:
+        nodes = [Node() for _ in range(length)]
+        for number, node in enumerate(nodes):
+            node.next = {nodes[(number + step) % length] for step in (1, 2)}
+        return nodes[0]
+
+    # Each of a set is read as if it were the first, and so is each that it holds.
+    assert made_of(ring(8), ()).settings == made_of(ring(8), ()).settings
+    with pytest.raises(ValueError, match="a list or a dict has an order"):
+        made_of(ring(40), ())

@@ -182,6 +182,29 @@ def test_what_a_helper_in_another_file_is_given_to_import_counts(write: Write, t
 
 
 @pytest.mark.parametrize(
+    "made",
+    [
+        "functools.partial(helpers.get, 'shop.net')",
+        "functools.partial(helpers.get, **{'target': [{'_target_': 'shop.net:Net'}]})",
+        "helpers.Get(Text('shop.net.Net'))",
+    ],
+)
+def test_what_a_helper_is_given_to_import_counts_where_no_file_that_is_read_says_it(write: Write, made: str) -> None:
+    modules = {"shop.__init__": "", "shop.net": "Net = 1", "shop.other": ""}
+    helper = f"{HELPER}\nclass Get:\n    def __init__(self, name): self.name = name\n    __call__ = get\n"
+    text = f"import functools, helpers\nclass Text(str): ...\nmade = {made}\n"
+    spec = write({"spec": text, "helpers": helper, **modules})
+    assert sorted({*names(spec.made)} - {"spec.py"}) == ["helpers.py", "shop/__init__.py", "shop/net.py"]
+
+
+def test_a_thousand_names_with_dots_are_data(write: Write) -> None:
+    modules = {"shop.__init__": "", "shop.net": ""}
+    spec = write({"spec": "import helpers, functools", "helpers": HELPER, **modules})
+    table = [f"image_{number}.png" for number in range(1_000)]
+    assert names(functools.partial(spec.helpers.get, table, "shop.net")) == ["helpers.py"]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "def load(): return __import__('one', globals(), level=1)",
