@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from regiolect.contracts import NightlyResult, ReleaseResult
-from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorError, UnknownModel, UsageError
+from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorError, UnknownModel
 from regiolect.errors.output import printable_repr
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
@@ -32,9 +32,11 @@ from regiolect.model import ModelSpec
 from regiolect.network import require_prefect
 from regiolect.planning import (
     ModelPlan,
+    Names,
     Plan,
     ReleaseRequest,
     address_of,
+    names_given,
     plan_here,
     plan_models_here,
     planned_ahead,
@@ -48,9 +50,6 @@ from regiolect.tune.result import TuningResult, untried
 
 # What a command says in its last seconds, and what it takes to end the processes that it started.
 _FAREWELL_SECONDS = FAREWELL_SECONDS + 2.0
-
-Names = Sequence[str] | str | None
-"""Names of regions or targets: several, one, or several separated by commas as on the command line; None: all."""
 
 
 def plan(
@@ -117,8 +116,8 @@ def plan_all(
         return plan_models_here(
             here,
             [_address(model) for model in models],
-            _names("regions", regions),
-            targets=_names("targets", targets),
+            names_given("regions", regions),
+            targets=names_given("targets", targets),
             force=force,
             champions=Registry.of(here).champions,
         )
@@ -164,7 +163,7 @@ def run(
     """
     address = _address(model)
     with _settings(run, policies, settings) as here, watching(verbose, progress):
-        named, wanted = _names("regions", regions), _names("targets", targets)
+        named, wanted = names_given("regions", regions), names_given("targets", targets)
         if here.isolation == "off" or is_answered():
             return run_release(here, address, named, targets=wanted, force=force, drills=drills)
         from regiolect.host.isolated import Child, Limits
@@ -217,28 +216,6 @@ def _address(model: ModelSpec | str) -> str:
         )
     require_current(address)
     return address
-
-
-def _names(what: str, given: Names) -> list[str] | None:
-    """The names that were given; None: all are meant, which an empty list does not say."""
-    if given is None:
-        return None
-    several = given.split(",") if isinstance(given, str) else given
-    listed = list(several) if isinstance(several, Iterable) else [several]
-    if not all(isinstance(name, str) for name in listed):
-        raise UsageError(
-            expected=f"names in {what}, each a text, or None for all",
-            found=printable_repr(given),
-            remedy=f'name them as on the command line: {what}=["eu", "na"], or {what}="eu,na"',
-        )
-    names = [name.strip() for name in listed]
-    if not any(names):
-        raise UsageError(
-            expected=f"names in {what}, or None for all",
-            found=repr(given),
-            remedy=f"leave {what} out for all, or do not call it when there are none",
-        )
-    return [name for name in names if name]
 
 
 def run_release(

@@ -9,7 +9,7 @@ machine is told to do, `plan` and `document` say it. Import from here.
 
 from regiolect.planning.address import address_of, load_model_spec, require_current
 from regiolect.planning.ahead import planned_ahead, take_plan
-from regiolect.planning.asked import Installation, ReleaseRequest, Stores
+from regiolect.planning.asked import Installation, Names, ReleaseRequest, Stores, names_given
 from regiolect.planning.changes import Difference, differences, policy_changes
 from regiolect.planning.document import EngineEntry, ModelEntry, PlanDocument, document_of, engines_of
 from regiolect.planning.kept import (
@@ -63,6 +63,7 @@ __all__ = [
     "Installation",
     "ModelEntry",
     "ModelPlan",
+    "Names",
     "Plan",
     "PlanDocument",
     "PlannedEngine",
@@ -87,6 +88,7 @@ __all__ = [
     "keep",
     "keep_held",
     "latest_key",
+    "names_given",
     "latest_of",
     "load_model_spec",
     "machine_parts",

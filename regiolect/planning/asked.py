@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from regiolect.contracts import Contract
+from regiolect.errors import UsageError
+from regiolect.errors.output import printable_repr
 from regiolect.planning.retired import FindStore
 from regiolect.planning.served import Champions
 from regiolect.policy import PolicyBook
@@ -16,6 +18,9 @@ from regiolect.storage import Store
 
 Stores = Callable[[str], Store]
 """A region's store, by the region's name."""
+
+Names = Sequence[str] | str | None
+"""Names of regions or targets: several, one, or several separated by commas as on the command line; None: all."""
 
 
 class ReleaseRequest(Contract):
@@ -77,3 +82,32 @@ class Installation:
             elsewhere=settings.find_store if everywhere else None,
             champions=champions,
         )
+
+
+def names_given(what: str, given: Names) -> list[str] | None:
+    """The names that were given from Python; None: all are meant, which an empty list does not say.
+
+    Args:
+        what: the option that has them.
+
+    Raises:
+        UsageError: there are none, or something that is no text.
+    """
+    if given is None:
+        return None
+    several = given.split(",") if isinstance(given, str) else given
+    listed = list(several) if isinstance(several, Iterable) else [several]
+    if not all(isinstance(name, str) for name in listed):
+        raise UsageError(
+            expected=f"names in {what}, each a text, or None for all",
+            found=printable_repr(given),
+            remedy=f'name them as on the command line: {what}=["eu", "na"], or {what}="eu,na"',
+        )
+    names = [name.strip() for name in listed]
+    if not any(names):
+        raise UsageError(
+            expected=f"names in {what}, or None for all",
+            found=repr(given),
+            remedy=f"leave {what} out for all, or do not call it when there are none",
+        )
+    return [name for name in names if name]
