@@ -101,3 +101,12 @@ def test_a_slice_that_would_not_pass_is_named():
     assert forecast(wide, sliced, 2000).slice is None
     expecting = SliceRules(by=("device",), limit=30, expected={"device": ("tablet",)})
     assert forecast(rule.model_copy(update={"slices": expecting}), sliced, 2000).slice == "device=tablet"
+
+
+@pytest.mark.parametrize(("unit", "worst"), [(LossUnit.ABSOLUTE_POINTS, None), (LossUnit.RELATIVE_PERCENT, "device=b")])
+def test_a_slice_that_the_reference_never_gets_right_is_the_worst_where_losses_are_relative(unit, worst):
+    made = rows(0, 0, 400, 400)
+    devices = np.repeat(["a", "b"], 400)
+    sliced = PairedResults(made.sample_ids, made.reference, made.engine, {"device": devices})
+    rule = AccuracyLimit(metric="accuracy", limit=5.0, unit=unit, slices=SliceRules(by=("device",)))
+    assert forecast(rule, sliced, 8000).slice == worst

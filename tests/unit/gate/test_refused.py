@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regiolect.contracts import Attestation, Execution, LossUnit, Precision
+from regiolect.contracts import Arithmetic, Attestation, Decision, Execution, LossUnit, Precision
 from regiolect.errors import GateRefused, InvalidResults
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
@@ -24,6 +24,28 @@ def test_an_engine_that_was_not_attested_is_refused() -> None:
     ):
         with pytest.raises(GateRefused, match="an attestation of"):
             decide(rows, proof=proof)
+
+
+@pytest.mark.parametrize(
+    ("built_for", "ran_on", "found"),
+    [
+        (Arithmetic.VNNI, Arithmetic.VNNI, None),
+        (Arithmetic.VNNI, Arithmetic.AMX, "one of class amx"),
+        (Arithmetic.VNNI, None, "one that does not tell its class"),
+        (None, Arithmetic.AMX, None),
+    ],
+)
+def test_int8_that_ran_in_another_class_than_it_was_built_for_is_refused(
+    built_for: Arithmetic | None, ran_on: Arithmetic | None, found: str | None
+) -> None:
+    rows, rules = table(4000), policy(precision=Precision.INT8)
+    built = engine(precision=Precision.INT8, arithmetic=built_for)
+    proof = attestation({Execution.INT8: 9}, INT8=9).model_copy(update={"arithmetic": ran_on})
+    if found is None:
+        assert decide_gate(built, rules, proof, evaluation(rows), rows).verdict is Decision.APPROVED
+    else:
+        with pytest.raises(GateRefused, match=found):
+            decide_gate(built, rules, proof, evaluation(rows), rows)
 
 
 def test_another_region_s_policy_is_refused() -> None:

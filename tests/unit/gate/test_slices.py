@@ -149,3 +149,9 @@ def test_order_changes_nothing_and_one_more_lost_answer_never_helps(
     assert severity.index(worse.outcome) >= severity.index(before.outcome)
     for then, now in zip(before.slices, worse.slices, strict=True):
         assert now.loss_upper > then.loss_upper if now.value == name else now == then
+
+
+def test_three_more_slices_are_all_named(decide: Any, by_device: Any) -> None:
+    counts = {f"d{i}": (400, 10 * i, 0) for i in range(7)}
+    decision = decide(by_device(counts), {"limit": 20.0, "slices": DEVICES})
+    assert decision.reasons[3] == "slices: 3 more of 7 are not within their limit: device=d3, device=d2, device=d1"
