@@ -43,6 +43,7 @@ def test_a_score_that_is_surely_the_lowest_allowed_is_enough_and_one_that_may_be
     rule = AccuracyLimit(metric="accuracy", limit=0.5, least=losses.score_bounds(0.95)[bound])
     _, (ruling,) = least_ruling(rule, losses)
     assert ruling.verdict is verdict
+    assert ruling.reason.endswith(", so inconclusive") == (verdict is Decision.INCONCLUSIVE)
 
 
 def test_as_many_samples_as_any_proof_takes_are_not_told_as_too_few() -> None:
