@@ -30,8 +30,10 @@ SAMPLES = 8
 # Two engines that round otherwise at every step are as far from FP32 as each other, and up to the root of 2 times that
 # from each other.
 _OF_ITS_OWN = 2.0
-# Of labels and indices one step is as far as any: half of them may be others where scores are close. Where most are one
-# label, as in masks, half of the rest, which is taken for a hundredth of all at least.
+# Whole numbers as close as this, whatever the precision, are rounded quantities. Of labels and indices one step is as
+# far as any: half of them may be others where scores are close. Where most are one label, as in masks, half of the
+# rest, which is taken for a hundredth of all at least.
+_NEAR = traits(Precision.FP32).faithful
 _WHOLE = 0.5
 _REST = 0.01
 # Differences below are those of a vendor that flushes to zero what float32 does not hold exactly.
@@ -46,8 +48,8 @@ class Distance:
 
     Attributes:
         share: root of the mean squared difference, over that of the graph's answers, or over 1 where these are zero.
-            Of whole numbers for which that is too large, the number of those that differ, over the number of those that
-            are not the most frequent one. Infinite where the engine alone answers NaN or infinity.
+            Of whole numbers for which that is more than FP32's, the number of those that differ, over the number of
+            those that are not the most frequent one. Infinite where the engine alone answers NaN or infinity.
         allowed: the largest share that is taken for another way of rounding.
     """
 
@@ -177,9 +179,11 @@ def distances(answers: Arrays, graph: Arrays, allowed: float, in_fp32: Callable[
             continue
         share = _share(actual, expected) if expected.dtype.kind in "biufc" else np.inf
         bound, most, measure = allowed, np.inf, _share
-        if share > allowed and expected.dtype.kind not in "fc":
-            # Where quantization leaves no label as it was, its own distance is no measure.
-            share, bound, most, measure = _others(actual, expected), _WHOLE, 1.0, _others
+        if share > min(allowed, _NEAR) and expected.dtype.kind not in "fc":
+            # Where quantization leaves no label as it was, its own distance is no measure; and where most labels are
+            # others, nothing is.
+            half = np.count_nonzero(actual != expected) <= _WHOLE * expected.size
+            share, bound, most, measure = _others(actual, expected), _WHOLE, 1.0 if half else 0.0, _others
         if share > bound:
             own = _OF_ITS_OWN * measure(in_fp32()[name], expected)
             bound = max(bound, own) if own < most else bound

@@ -198,6 +198,24 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def channel_axis(node: NodeProto, place: int, rank: int, of_batches: bool) -> int | None:
+    """Axis of the output channels of a Conv's, Gemm's or MatMul's constant operand; None where one scale must serve for
+    all of it.
+
+    Args:
+        place: of the operand among the node's inputs.
+        rank: of the operand.
+        of_batches: whether the columns of a batch of matrices count.
+    """
+    if place != 1 or rank < 2:
+        return None
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if attributes(node).get("transB", 0) else 1
+    return rank - 1 if node.op_type == "MatMul" and (rank == 2 or of_batches) else None
+
+
 def attribute_graphs(node: NodeProto) -> Iterator[GraphProto]:
     """The subgraphs that a node holds: branches of If, bodies of Loop and Scan."""
     for attribute in node.attribute:

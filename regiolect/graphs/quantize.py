@@ -17,6 +17,7 @@ from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
     MOVES_ONE_INPUT,
     attributes,
+    channel_axis,
     checked_types,
     constants,
     dequantizer_of,
@@ -108,7 +109,11 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
         for position, name in inputs if wanted else ():
             if name in remade or dequantizer_of(name, made_by) is None:
                 weight = known.get(name)
-                axis = _channel_axis(node, position, len(weight.dims), recipe) if weight is not None else None
+                axis = (
+                    channel_axis(node, position, len(weight.dims), recipe.columns_of_batches)
+                    if weight is not None
+                    else None
+                )
                 found.append(Operand(index, position, name, weight is not None, axis))
     return tuple(found)
 
@@ -140,7 +145,7 @@ def _scaled_along_sum(
             return True
         turned = move.op_type == "Transpose"
         which = which.transpose(attributes(move).get("perm")) if turned else which.reshape(tuple(moved.dims))
-    channel = _channel_axis(node, position, which.ndim, recipe)
+    channel = channel_axis(node, position, which.ndim, recipe.columns_of_batches)
     first = which[tuple(slice(None if axis == channel else 1) for axis in range(which.ndim))]
     return not np.array_equal(which, np.broadcast_to(first, which.shape))
 
@@ -148,17 +153,6 @@ def _scaled_along_sum(
 def _has_blocks(name: str, made_by: dict[str, NodeProto]) -> bool:
     dequantize = dequantizer_of(name, made_by)
     return dequantize is not None and bool(attributes(dequantize).get("block_size", 0))
-
-
-def _channel_axis(node: NodeProto, position: int, rank: int, recipe: Recipe) -> int | None:
-    """Axis of the output channels of a constant operand; None where one scale must serve for all of it."""
-    if position != 1 or rank < 2:
-        return None
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "Gemm":
-        return 0 if attributes(node).get("transB", 0) else 1
-    return rank - 1 if node.op_type == "MatMul" and (rank == 2 or recipe.columns_of_batches) else None
 
 
 def quantized(

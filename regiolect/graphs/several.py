@@ -23,6 +23,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from regiolect.graphs.known import Known
 from regiolect.graphs.protos import (
     attributes,
+    channel_axis,
     constants,
     dequantizer_of,
     drop_unread,
@@ -176,7 +177,7 @@ class _Writing:
                     order = list(attributes(reader).get("perm", range(rank)[::-1]))
                     waiting.append((reader.output[0], order.index(axis)))
                 elif kind in _PRODUCTS:
-                    if axis != _channels(reader, place, rank):
+                    if axis != channel_axis(reader, place, rank, of_batches=False):
                         return False
                 elif kind in _TOGETHER or not constant:
                     return False
@@ -201,17 +202,6 @@ class _Writing:
         name = self.names.new(f"{node.output[0]}_channels")
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
         return name
-
-
-def _channels(product: NodeProto, place: int, rank: int) -> int | None:
-    """Axis of the output channels of a product's operand, as ONNX Runtime takes their scales; None for none."""
-    if place != 1:
-        return None
-    if product.op_type == "Conv":
-        return 0
-    if product.op_type == "Gemm":
-        return 0 if attributes(product).get("transB", 0) else 1
-    return 1 if rank == 2 else None
 
 
 def _is_vector_of_one(node: NodeProto, held: Mapping[str, TensorProto]) -> bool:

@@ -325,10 +325,19 @@ def test_labels_may_be_words() -> None:
 
 
 def test_where_quantization_changes_labels_rounding_may_change_twice_as_many_but_not_all() -> None:
-    graph, fp32 = np.arange(10), np.arange(10)
-    fp32[:4] += 100
-    assert shares(graph + 50 * (np.arange(10) > 2), graph, fp32).allowed == pytest.approx(0.8)
-    assert shares(graph + 50, graph, graph + 100).allowed == 0.5
+    graph, fp32, engine = (np.zeros((1, 100), np.int64) for _ in range(3))
+    graph[:, :10], fp32[:, 4:10], engine[:, 7:10] = 1, 1, 1
+    right = shares(engine, graph, fp32)
+    assert (right.share, right.allowed) == pytest.approx((0.7, 0.8))
+    assert shares(np.zeros_like(graph), graph, np.zeros_like(graph)).allowed == 0.5
+    most = np.arange(10)
+    assert shares(most + 50 * (most > 2), most, most + 100 * (most < 4)).allowed == 0.5, "most are others"
+
+
+def test_labels_that_are_all_others_are_not_alike_however_near_their_numbers() -> None:
+    words = np.random.default_rng(0).integers(10_000, 30_000, (8, 5))
+    wrong = shares(words + 400, words, words)
+    assert wrong.share > wrong.allowed
 
 
 @pytest.mark.parametrize("kind", [bool, np.int64, np.uint8])
