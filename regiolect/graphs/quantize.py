@@ -109,11 +109,8 @@ def plan_operands(model: ModelProto, recipe: Recipe, wider: Collection[str] = ()
         for position, name in inputs if wanted else ():
             if name in remade or dequantizer_of(name, made_by) is None:
                 weight = known.get(name)
-                axis = (
-                    channel_axis(node, position, len(weight.dims), recipe.columns_of_batches)
-                    if weight is not None
-                    else None
-                )
+                rank = 0 if weight is None else len(weight.dims)
+                axis = channel_axis(node, position, rank, recipe.columns_of_batches)
                 found.append(Operand(index, position, name, weight is not None, axis))
     return tuple(found)
 
