@@ -8,10 +8,16 @@ from regiolect.precision import FLOAT_RECIPES, QUANTIZED_OPERATORS, Recipe
 
 # Unsigned activations and quantized residual additions: 3.4 times FP32 on a ResNet-50-sized network at batch 1, against
 # 3.1 with signed activations and 3.2 with float additions, with AVX512-VNNI (benchmarks/results/recipes.md).
+# With a scale for each column of a weight that is a batch of matrices, OpenVINO 2026.4 computes the first product alone
+# where it uses AMX (docs/adr/0031).
 RECIPES = {
     **FLOAT_RECIPES,
     Precision.INT8: Recipe(
-        activation="uint8", remainder=Precision.FP32, operators=QUANTIZED_OPERATORS, residual_add=True
+        activation="uint8",
+        remainder=Precision.FP32,
+        operators=QUANTIZED_OPERATORS,
+        residual_add=True,
+        columns_of_batches=False,
     ),
 }
 
