@@ -1,4 +1,4 @@
-"""A region's samples: how a user hands them in, and how they are kept and read back.
+"""A region's samples: how a user hands them in, what is refused of missing sets, how they are kept and read back.
 
 A `RegionSource` is what a user brings: three disjoint sets of labelled samples. `FolderSource` reads them from
 `<folder>/calibration.npz`, `selection.npz` and `gate.npz`, as written by `save_samples`.

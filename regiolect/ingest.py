@@ -1,4 +1,4 @@
-"""A region's samples from the user's source into the store, refused when they cannot be used."""
+"""A region's samples from the user's source into the store, refused when they do not fit the model's inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ModelSpec: what a user writes to bring a model."""
+"""ModelSpec: what a user writes to bring a model; a region that it has no data for is refused here."""
 
 from __future__ import annotations
 
