@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -42,8 +43,9 @@ from regiolect.planning import (
     planned_ahead,
     require_current,
 )
-from regiolect.progress import logger, watching
+from regiolect.progress import logger, note, watching
 from regiolect.registry import Exclusively, Registry
+from regiolect.release.unchanged import unchanged
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import GivenSettings, Settings, load_settings, settings_for
 from regiolect.tune.result import TuningResult, untried
@@ -239,9 +241,16 @@ def run_release(
         RegiolectError: the request itself is wrong, or what stopped the release as a whole.
     """
     _require_ready(settings)
+    started, champions = datetime.now(UTC), Registry.of(settings).champions
     # A wrong request is answered at once: no server is started to find it out.
     asked = ReleaseRequest.of(address, regions, targets, force=force)
-    planned = plan_here(settings, asked, champions=Registry.of(settings).champions)
+    planned = plan_here(settings, asked, champions=champions)
+    if not (drills or settings.has_server or _server_of_prefect()):
+        # A server shows every release that was asked for; without one nobody misses a run that did nothing.
+        done = unchanged(settings, planned, champions, started)
+        if done is not None:
+            note(planned.summary())
+            return done
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
         from regiolect.host.isolated import start_fork_server
