@@ -90,7 +90,7 @@ def run(
 
     Example: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
     """
-    from regiolect.cli.tables import print_release
+    from regiolect.cli.releases import print_release
     from regiolect.integrity import write_atomic
 
     if json_file is not None:
@@ -124,7 +124,7 @@ def nightly(
 
     A Prefect server runs it by itself, in each region's own night, once `regiolect pools apply` was said.
     """
-    from regiolect.cli.tables import print_nightly
+    from regiolect.cli.releases import print_nightly
     from regiolect.integrity import write_atomic
     from regiolect.orchestrator import run_nightly
     from regiolect.progress import watching

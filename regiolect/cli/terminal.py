@@ -11,6 +11,7 @@ would style, link or lose what stands in brackets. So no text has markup here: a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,16 @@ class Terminal(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text, LAYOUT), **how)
+
+
+def out() -> Terminal:
+    """Where results go. Piped output gets room for whole rows instead of a table folded to 80 columns."""
+    return Terminal(width=None if sys.stdout.isatty() else 200)
+
+
+def err() -> Terminal:
+    """Where errors go: lines as long as they are."""
+    return Terminal(stderr=True, soft_wrap=True)
 
 
 def shown(text: object) -> str:

@@ -65,8 +65,8 @@ def notes(published: Published) -> dict[str, str | None]:
     against = {
         f"against.{each.slot}": each.reason
         if each.loss is None
-        else f"loss {each.loss:+.2f}, {each.loss_lower:+.2f} to {each.loss_upper:+.2f} at {100 * each.confidence:g} %, "
-        f"limit {each.limit:g} ({each.unit})"
+        else f"loss {each.loss:+z.2f}, {each.loss_lower:+z.2f} to {each.loss_upper:+z.2f} "
+        f"at {100 * each.confidence:g} %, limit {each.limit:g} ({each.unit})"
         for each in published.comparisons
     }
     held = published.held

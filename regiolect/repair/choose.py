@@ -122,7 +122,7 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     if not kept.accepted and kept.loss > policy.accuracy.limit:
         error = NothingWithinLimit(
             expected=f"a graph that loses at most {policy.accuracy.limit:g} on the selection set of {policy.region!r}",
-            found=f"{len(steps)} tried, the best of them ({kept.choice.summary()}) loses {kept.loss:.2f}",
+            found=f"{len(steps)} tried, the best of them ({kept.choice.summary()}) loses {kept.loss:z.2f}",
             remedy="allow a wider precision in `repair.fallback` or a larger loss in `accuracy.limit`, or retrain the "
             "model with quantization",
         )
@@ -194,7 +194,7 @@ def _why(
 ) -> str:
     first = kept.choice == policy.stated_choice()
     unit = _UNIT[policy.accuracy.unit]
-    why = f"{kept.choice.summary()}: loss {kept.loss:.2f} {unit}, at most {kept.loss_upper:.2f} expected at the gate"
+    why = f"{kept.choice.summary()}: loss {kept.loss:z.2f} {unit}, at most {kept.loss_upper:z.2f} expected at the gate"
     if surely_better(kept.loss_upper, policy.accuracy.limit):
         why += "; suspicious: surely better than the reference by more than the limit"
     for precision, error in miscomputed.items():
@@ -210,8 +210,8 @@ def _said(step: RepairStep, policy: RegionPolicy) -> str:
         return f"{step.choice.summary()}: {step.failure}"
     verdict = "accepted" if step.accepted else f"not enough in {step.slice}" if step.slice else "not enough"
     return (
-        f"{step.choice.summary()}: loss {step.loss:.2f} {_UNIT[policy.accuracy.unit]} on the selection set, at most "
-        f"{step.loss_upper:.2f} expected, "
+        f"{step.choice.summary()}: loss {step.loss:z.2f} {_UNIT[policy.accuracy.unit]} on the selection set, at most "
+        f"{step.loss_upper:z.2f} expected, "
         f"limit {policy.accuracy.limit:g}: {verdict}"
     )
 

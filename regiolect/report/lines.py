@@ -17,7 +17,7 @@ def done(outcome: RegionOutcome) -> None:
     elif decision is not None:
         unit = UNITS[decision.unit]
         detail = (
-            f"loss {decision.loss:.2f} {unit}, at most {decision.loss_upper:.2f} at {decision.confidence:.0%}, "
+            f"loss {decision.loss:z.2f} {unit}, at most {decision.loss_upper:z.2f} at {decision.confidence:.0%}, "
             f"limit {decision.threshold:.2f}"
         )
     elif outcome.failure is not None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.table import Table
 
-from regiolect.cli import audit, tables
+from regiolect.cli import audit, releases
 from regiolect.cli.engine_facts import EngineView
 from regiolect.cli.tables import print_engine, print_error, print_policy, print_unforeseen
 from regiolect.cli.terminal import Terminal, coloured, print_failure
@@ -97,7 +97,7 @@ def test_brackets_are_no_markup_on_one_line_or_on_several(found: str) -> None:
 def test_texts_that_meet_in_a_line_make_no_markup_together() -> None:
     told = io.StringIO()
     drill = Drill(name="a", region="eu", attempt="x[link=http://evil.example", by="gate", refused=True, detail="] ok")
-    tables._print_drills(Terminal(file=told, force_terminal=True, width=200), (drill,))
+    releases._print_drills(Terminal(file=told, force_terminal=True, width=200), (drill,))
     assert "\x1b]8" not in told.getvalue()
     assert "x[link=http://evil.example\n    ] ok\n" in told.getvalue()
 
