@@ -1,7 +1,7 @@
 """Prefect's and MLflow's databases, migrated and empty, made once for all processes of a test session.
 
 To make Prefect's takes a processor 10 s, MLflow's 2, to copy one nothing. What a first run makes by itself is tested
-where a home is not given its databases: tests/e2e/test_own_model.py, tests/unit/servers/test_temporary.py.
+where a home is not given its databases: tests/e2e/test_own_model.py.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class Sites:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "-n", name],
                 cwd=site.folder,
-                env={**site.environment, "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"},
+                env={**site.environment, "PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_LOGGING_LEVEL": "INFO"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

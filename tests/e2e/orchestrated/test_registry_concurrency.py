@@ -1,4 +1,4 @@
-"""One MLflow server on one PostgreSQL, used by four processes at once, and a cold PostgreSQL opened by four at once."""
+"""Four processes at once: they open a cold PostgreSQL, and register by way of one MLflow server."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PROCESSES = 4
 # Which bundle each process registers in every region: the first two have the same one.
 BUNDLES = ("shared", "shared", "third", "fourth")
 
-# Registers one bundle per region when told to begin. In regions called "locked-..." the processes exclude each other at
-# the aliases and write down who is champion at the end of their turn.
+# Opens a cold database as soon as it can; registers one bundle per region when told to begin. In regions called
+# "locked-..." the processes exclude each other at the aliases and write down who is champion at the end of their turn.
 WORKER = """
 import contextlib, json, os, sys
 from pathlib import Path
@@ -37,7 +37,8 @@ from filelock import FileLock
 from regiolect.bundle.manifest import read_bundle
 from regiolect.registry import Registry
 
-uri, folder, bundle = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+uri, cold, folder, bundle = *sys.argv[1:3], Path(sys.argv[3]), sys.argv[4]
+assert Registry(cold).by_alias("nobody", "champion") is None
 plain = Registry(uri)
 
 @contextlib.contextmanager
@@ -123,15 +124,18 @@ def _kept(uri: str, regions: Sequence[str]) -> dict[str, Kept]:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(6, marks=pytest.mark.acceptance)])
-def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_twice(server, bundles, tmp_path, count):
+def test_four_processes_open_a_cold_postgresql_at_once_and_register_at_once_and_lose_nothing(
+    server, postgres, bundles, tmp_path, count
+):
     regions = [f"{'locked' if number % 2 else 'free'}-{number}-of-{count}" for number in range(count)]
     for bundle in sorted(set(BUNDLES)):
         for region in regions:
             artifact = bundles.artifact(region, content=bundle.encode())
             bundles.write(tmp_path / region / bundle, artifact, region=region)
+    cold = _database(postgres, f"cold_{count}")
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, server, str(tmp_path), bundle],
+            [sys.executable, "-c", WORKER, server, cold, str(tmp_path), bundle],
             env={**os.environ, "REGIONS": json.dumps(regions)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -142,6 +146,9 @@ def test_registrations_by_four_processes_at_once_lose_nothing_and_make_nothing_t
     ]
     for worker in workers:
         assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
+    manifest = bundles.write(tmp_path / "bundle")
+    assert Registry(cold, tmp_path / "artifacts").register(tmp_path / "bundle", manifest, True).champion
+    assert list((tmp_path / "artifacts").rglob(MANIFEST)), "the folder that was asked for"
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
@@ -297,25 +304,6 @@ def test_a_bundle_is_not_both_champion_and_challenger(server, bundles, tmp_path)
     )
     assert slow.register(tmp_path / "bundle", manifest, False).champion
     assert _kept(server, ["both"])["both"].aliases == {CHAMPION: 1}
-
-
-OPENING = """
-import sys
-from regiolect.registry import Registry
-assert Registry(sys.argv[1]).by_alias("nobody", "champion") is None
-"""
-
-
-def test_four_processes_open_a_cold_postgresql_at_once(postgres, bundles, tmp_path):
-    uri = _database(postgres, "cold")
-    command = [sys.executable, "-c", OPENING, uri]
-    opening = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
-    said = [process.communicate(timeout=PATIENCE)[1] for process in opening]
-    assert [process.returncode for process in opening] == [0] * PROCESSES, said
-    manifest = bundles.write(tmp_path / "bundle")
-    made = Registry(uri, tmp_path / "artifacts").register(tmp_path / "bundle", manifest, True)
-    assert made.champion
-    assert list((tmp_path / "artifacts").rglob(MANIFEST)), "the folder that was asked for"
 
 
 def test_who_holds_a_cold_postgresql_too_long_is_named(postgres, caplog):

@@ -240,8 +240,8 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
 @pytest.mark.usefixtures("first")
 def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers) -> None:
     """Registered in PostgreSQL by its own address, with a password that should have been encoded and one in the query;
-    and once more where nothing answers; then with samples and a model whose loading fails with errors that no library
-    of ours foresaw. Then homes, reports, logs, databases and buckets are searched."""
+    and once more where nothing answers, with samples whose loading fails with an error that no library of ours foresaw;
+    then with a model whose loading does. Then homes, reports, logs, databases and buckets are searched."""
     environment = plant.control.servers
     port = read_state(servers.root / "state.json").servers["postgres"].ports["sql"]
     own = keep_credentials(servers.root / "credentials.json").database_password
@@ -254,23 +254,25 @@ def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: Loc
             cursor.execute("CREATE DATABASE planted OWNER planted")
     query = f"sslpassword={planted[1]}&application_name=regiolect"
     address = f"postgresql+psycopg2://planted:{planted[0]}@127.0.0.1:{{port}}/planted?{query}"
-    release = ("run", "tests.flows.tiny_models:TINY", "--regions", "south")
+    release = ("run", "tests.flows.tiny_models:TINY", "-v", "--regions", "south")
     there = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=port)}
     nowhere = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=1)}
     token = {"REGIOLECT_MLFLOW_TRACKING_URI": f"http://{planted[2]}@127.0.0.1:1"}
-    said = plant.control.command(*release, "-v", **there)
+    said = plant.control.command(*release, **there)
     assert "postgresql+psycopg2://planted:***@127.0.0.1" in said
     commands = (("audit",), ("show", "tiny-south"), ("doctor",), ("plan", release[1]))
-    for command, elsewhere in [((*release, "-v"), nowhere), *zip(commands, (token, nowhere) * 2, strict=True)]:
+    for command, elsewhere in zip(commands, (token, nowhere) * 2, strict=True):
         said += plant.control.command(*command, code=None, **elsewhere)
     assert "http://***@127.0.0.1:1" in said
     plant.control.workshop.write_data("south", seed=9)
     plant.deploy_everywhere()
     plant.at["cpu"].workshop.set_fault("data of south", "tell")
-    of_data = plant.control.command(*release, "-v", code=1)
+    # North is as it was, and only its registration fails.
+    of_data = plant.control.command(*release, "north", code=1, **nowhere)
+    assert "RegistryError\n  expected  an MLflow registry at postgresql+psycopg2://planted:***@127.0.0.1:1/" in of_data
     plant.control.workshop.write_model(seed=9)
     plant.control.workshop.set_fault(ADDRESS, "tell")
-    of_model = plant.control.command(*release, "-v", code=1)
+    of_model = plant.control.command(*release, code=1)
     for told in (of_data, of_model):
         assert "401 for url: https://bot:***@data.example/x.npz?key=***" in told
         said += told

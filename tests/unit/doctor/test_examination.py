@@ -19,7 +19,7 @@ from regiolect.doctor import installation
 from regiolect.doctor.finding import Check, Diagnosis, Finding, ok
 from regiolect.engines.catalog import backend
 from regiolect.errors import DeviceLost
-from regiolect.registry import Registry
+from tests.databases import Databases
 from tests.flows.tiny_models import CPU, GPU, Workshop
 from tests.patience import PATIENCE
 
@@ -45,10 +45,9 @@ def verdicts(findings: Mapping[str, Finding]) -> dict[str, str]:
 # --------------------------------------------------------------------------------------------------- all is well
 
 
-def test_a_healthy_setup_is_told_so_and_its_findings_are_kept_as_json(workshop: Workshop) -> None:
+def test_a_healthy_setup_is_told_so_and_its_findings_are_kept_as_json(workshop: Workshop, databases: Databases) -> None:
     home = workshop.folder / "home"
-    home.mkdir()
-    Registry(f"sqlite:///{home / 'mlflow.db'}").champion("nobody", "nowhere")
+    databases.put_mlflow(home)
     done = doctor("--json", str(workshop.folder / "found.json"))
     assert done.returncode == 0, done.stdout
     assert done.stderr == ""

@@ -210,13 +210,14 @@ class Faulty:
         return call
 
 
-def test_a_crash_at_any_call_leaves_a_champion_and_the_next_run_completes(home, registry, register):
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.acceptance)])
+def test_a_crash_at_any_call_leaves_a_champion_and_the_next_run_completes(home, registry, register, every):
     for content in (b"one", b"two"):
-        register("calm", content)
-    undisturbed = _state(registry, "calm")
+        register(f"calm-{every}", content)
+    undisturbed = _state(registry, f"calm-{every}")
     assert undisturbed["aliases"] == {CHAMPION: 2, PREVIOUS: 1}
-    for fatal in itertools.count(1):
-        region = f"crash-{fatal}"
+    for fatal in itertools.count(1, every):
+        region = f"crash-{fatal}-of-{every}"
         register(region, b"one")
 
         def faulty(uri: str, fatal: int = fatal) -> Any:

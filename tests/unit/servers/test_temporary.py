@@ -17,6 +17,7 @@ from regiolect.servers import processes, temporary
 from regiolect.servers.processes import is_alive
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import Settings
+from tests.databases import Databases
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +39,12 @@ def process_of(server: TemporaryServer) -> int:
 
 
 def test_one_that_hangs_or_is_killed_is_started_again_and_says_so(
-    server: TemporaryServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: TemporaryServer,
+    databases: Databases,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    databases.put_prefect(server.folder)
     monkeypatch.setattr(processes, "SAY_SECONDS", 0.5)
     monkeypatch.setattr(temporary, "IDLE_SECONDS", 5.0)
     server.begin()

@@ -88,7 +88,9 @@ def poisson(rate: float, count: int, seed: int, begin: float = 0.0) -> list[floa
 
 
 @pytest.mark.parametrize("points", [PROCESSOR, GPU], ids=["processor", "gpu"])
-@pytest.mark.parametrize("load", [0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize(
+    "load", [0.2, *(pytest.param(load, marks=pytest.mark.acceptance) for load in (0.5, 0.8)), 0.95]
+)
 def test_at_every_load_switching_keeps_up_with_the_best_fixed_point(points: tuple[Point, ...], load: float) -> None:
     arrivals = poisson(load * max(point.rate for point in points), 6000, seed=3)
     best = min(simulate(Dispatcher([point], 1e6), arrivals).p99() for point in points)

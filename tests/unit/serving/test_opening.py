@@ -191,12 +191,9 @@ def test_an_engine_that_was_tuned_on_another_device_is_served_as_it_comes_and_bo
         assert [point.batch for point in model.points] == [1, 2, 4]
 
 
-def test_an_engine_that_was_tuned_is_opened_at_its_points(write: Write, as_tuned: TunedEngine) -> None:
-    with load_adaptive(write(as_tuned)) as model:
-        assert [(point.engine, point.batch) for point in model.points] == [(0, 1), (1, 1), (1, 4)]
-
-
-def test_no_configuration_is_loaded_twice(write: Write, as_tuned: TunedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_was_tuned_is_opened_at_its_points_and_no_configuration_is_loaded_twice(
+    write: Write, as_tuned: TunedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded, original = [], Backend.load_from
 
     def load_from(self: Backend, *given: Any) -> Engine:
@@ -204,19 +201,17 @@ def test_no_configuration_is_loaded_twice(write: Write, as_tuned: TunedEngine, m
         return original(self, *given)
 
     monkeypatch.setattr(Backend, "load_from", load_from)
-    with load_adaptive(write(as_tuned.model_copy(update={"chosen": POINTS[2]}))):
+    with load_adaptive(write(as_tuned.model_copy(update={"chosen": POINTS[2]}))) as model:
         assert loaded == [{"NUM_STREAMS": "2"}, {"NUM_STREAMS": "1"}]
+        assert [(point.engine, point.batch) for point in model.points] == [(0, 1), (1, 1), (1, 4)]
 
 
-def test_a_bundle_may_be_named_from_where_it_lies(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(write().parent)
-    with load_adaptive(Path("bundle")) as model:
-        assert model.target == "here"
-
-
-def test_a_bundle_answers_many_callers_as_it_answers_one(bundle: Path) -> None:
+def test_a_bundle_named_from_where_it_lies_answers_many_callers_as_it_answers_one(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = load_bundle(bundle).predict(IMAGES)
-    with load_adaptive(bundle) as model:
+    monkeypatch.chdir(bundle.parent)
+    with load_adaptive(Path(bundle.name)) as model:
         assert (model.name, model.target, model.patience) == ("sums-me", "here", 1.0)
         assert [point.batch for point in model.points] == [1, 2, 4]
         futures = [model.submit(IMAGES[place : place + 1]) for place in range(3)]

@@ -22,6 +22,7 @@ from regiolect.errors import (
 )
 from regiolect.registry import CHAMPION, Registry
 from regiolect.registry.connection import mlflow_client
+from tests.databases import Databases
 from tests.tiny_graph import dense
 
 pytestmark = pytest.mark.slow
@@ -39,8 +40,10 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 @pytest.fixture
-def register(registry, bundles, tmp_path) -> Callable[..., None]:
+def register(registry, bundles, databases: Databases, tmp_path) -> Callable[..., None]:
     def call(target: str, champion: bool = True) -> None:
+        if not (tmp_path / "home").exists():
+            databases.put_mlflow(tmp_path / "home")
         graph = dense(np.ones((16, 3), np.float32))
         engine = catalog.backend("onnxruntime").build(
             bundles.request("eu", target, "onnxruntime", graph), bundles.store

@@ -87,7 +87,9 @@ def test_the_weights_reach_their_recorded_accuracy_on_clean_images(predict, accu
     assert reached == pytest.approx(accuracy["clean"], abs=2.7)
 
 
-@pytest.mark.parametrize("region", ["eu", "sea", "hk"])
+@pytest.mark.parametrize(
+    "region", ["hk", *(pytest.param(name, marks=pytest.mark.acceptance) for name in ("eu", "sea"))]
+)
 def test_the_weights_reach_their_recorded_accuracy_in_a_region(predict, accuracy, region):
     samples = MODEL.region_data(region).load(Split.SELECTION)
     outputs = predict(model_inputs(samples, MODEL.preprocessing)["image"])
