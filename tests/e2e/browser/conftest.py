@@ -47,7 +47,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             "DO_NOT_TRACK": "1",
             "PREFECT_HOME": str(home / "prefect"),
             # By itself a worker looks for runs every 10 s.
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PYTHONPATH": str(ROOT),
             "REGIOLECT_BUILD_ON": "here",
             "REGIOLECT_HOME": str(home),

@@ -66,7 +66,7 @@ class Office:
             state = self.ask(f"/flow_runs/{run}")["state"]
             assert state["type"] not in ("COMPLETED", "FAILED", "CRASHED"), state
             assert time.monotonic() < deadline, f"nobody was asked within {seconds:g} s; the release is {state['name']}"
-            time.sleep(0.2)
+            time.sleep(1.0)
 
     @staticmethod
     def _told(response: httpx.Response) -> Any:

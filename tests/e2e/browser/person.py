@@ -30,7 +30,7 @@ BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 WIDTH, HEIGHT = 1240, 1400
 MARGIN = 24
 _SECONDS = PATIENCE
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25
 _PATIENCE_SECONDS = 10.0
 _NAMED = (
     "//*[self::a or self::button or @role='tab' or @role='menuitem' or @role='option']"

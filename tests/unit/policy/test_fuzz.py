@@ -13,7 +13,6 @@ from regiolect.policy import PolicyBook, builtin_policies
 
 pytestmark = pytest.mark.slow
 
-CASES = 1_000
 REAL = {path.stem: path.read_text() for path in sorted(builtin_policies().glob("*.yaml"))}
 # What YAML and JSON read as something else than it looks like, or cannot hold.
 ODD = [
@@ -126,9 +125,10 @@ def test_what_was_once_wrong_with_a_file_is_refused_with_its_line(folder: Path, 
 
 
 @pytest.mark.timeout(300)
-def test_a_mutated_policy_is_loaded_or_refused_with_its_line(folder: Path) -> None:
+@pytest.mark.parametrize("cases", [1_000, pytest.param(3_000, marks=pytest.mark.acceptance)])
+def test_a_mutated_policy_is_loaded_or_refused_with_its_line(folder: Path, cases: int) -> None:
     counts = {"loaded": 0, "refused": 0}
-    for seed in range(CASES):
+    for seed in range(cases):
         region, data = mutated(random.Random(seed))  # noqa: S311
         try:
             counts[outcome(folder, region, data)] += 1
@@ -137,4 +137,4 @@ def test_a_mutated_policy_is_loaded_or_refused_with_its_line(folder: Path) -> No
             error.add_note(f"seed {seed}: {data[:2_000]!r}")
             raise
     # A fuzz that only ever breaks the file, or never does, tries nothing.
-    assert min(counts.values()) > CASES / 20, counts
+    assert min(counts.values()) > cases / 20, counts
