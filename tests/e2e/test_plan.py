@@ -58,16 +58,16 @@ def test_json_is_the_whole_plan_and_nothing_else(terminal: Terminal) -> None:
         ("north", "cpu", "openvino", "build"),
         ("north", "gpu", "tensorrt-rtx", "build"),
     ]
-    assert terminal("plan", ADDRESS, "--json").stdout == said.stdout, "the same state of things, the same bytes"
+    assert terminal.here("plan", ADDRESS, "--json").stdout == said.stdout, "the same state of things, the same bytes"
 
 
 def test_a_request_that_is_wrong_leaves_stdout_to_no_half_document(terminal: Terminal) -> None:
-    assert_refused(terminal("plan", NOWHERE, "--json"), 2, "UnknownModel")
+    assert_refused(terminal.here("plan", NOWHERE, "--json"), 2, "UnknownModel")
 
 
 def test_an_unusable_region_is_told_beside_the_others_and_a_script_learns_of_it(terminal: Terminal) -> None:
     break_north(terminal)
-    said = terminal("plan", ADDRESS)
+    said = terminal.here("plan", ADDRESS)
     assert said.returncode == 1
     assert said.stdout.splitlines()[-1] == "1 to build, 0 to rebuild, 0 unchanged, 1 refused, 0 to retire"
     assert "north: InvalidPolicy" in said.stdout
@@ -78,17 +78,17 @@ def test_an_unusable_region_is_told_beside_the_others_and_a_script_learns_of_it(
 def test_with_exit_code_work_has_a_code_that_no_error_has(
     terminal: Terminal, arguments: tuple[str, ...], code: int
 ) -> None:
-    assert terminal("plan", ADDRESS, "--exit-code", *arguments).returncode == code
+    assert terminal.here("plan", ADDRESS, "--exit-code", *arguments).returncode == code
 
 
 def test_with_exit_code_a_refusal_hides_no_work_and_is_no_work(terminal: Terminal) -> None:
     break_north(terminal)
     assert terminal("plan", ADDRESS, "--exit-code").returncode == 3
-    assert terminal("plan", ADDRESS, "--exit-code", "--regions", "north").returncode == 1
+    assert terminal.here("plan", ADDRESS, "--exit-code", "--regions", "north").returncode == 1
 
 
 def test_the_exit_codes_are_explained_where_they_are_asked_for(terminal: Terminal) -> None:
-    told = " ".join(terminal("plan", "--help").stdout.split())
+    told = " ".join(terminal.here("plan", "--help").stdout.split())
     assert "Exit code 0; 1 if something is refused" in told
     assert "With --exit-code, 3 if there is work" in told
 
@@ -97,14 +97,14 @@ def test_the_exit_codes_are_explained_where_they_are_asked_for(terminal: Termina
 
 
 def test_several_models_are_planned_in_their_order_and_one_that_fails_stops_no_other(terminal: Terminal) -> None:
-    said = terminal("plan", ADDRESS, NOWHERE, FLOAT, "--json")
+    said = terminal.here("plan", ADDRESS, NOWHERE, FLOAT, "--json")
     assert said.returncode == 1
     models = PlanDocument.model_validate_json(said.stdout).models
     assert [model.model for model in models] == [ADDRESS, NOWHERE, FLOAT]
     assert [len(model.engines) for model in models] == [3, 0, 3]
     assert models[1].failure is not None
     assert models[1].failure.kind == "UnknownModel"
-    table = terminal("plan", ADDRESS, NOWHERE, FLOAT).stdout
+    table = terminal.here("plan", ADDRESS, NOWHERE, FLOAT).stdout
     assert f"{NOWHERE}: UnknownModel" in table
     assert table.splitlines()[-1] == (
         "3 models: 6 to build, 0 to rebuild, 0 unchanged, 0 refused, 0 to retire; 1 of 3 models cannot be planned"
@@ -112,13 +112,21 @@ def test_several_models_are_planned_in_their_order_and_one_that_fails_stops_no_o
 
 
 def test_without_a_name_all_known_models_are_planned(terminal: Terminal) -> None:
-    assert_refused(terminal("plan"), 2, "UnknownModel", "REGIOLECT_MODELS")
+    assert_refused(terminal.here("plan"), 2, "UnknownModel", "REGIOLECT_MODELS")
     known = Terminal(terminal.workshop, {"REGIOLECT_MODELS": f"{ADDRESS},{FLOAT}"})
-    assert known("plan").stdout.splitlines()[-1].startswith("2 models: 6 to build")
+    assert known.here("plan").stdout.splitlines()[-1].startswith("2 models: 6 to build")
 
 
-def test_a_region_or_target_that_no_model_has_is_a_wrong_request(terminal: Terminal) -> None:
-    assert_refused(terminal("plan", ADDRESS, FLOAT, "--regions", "nort"), 2, "UnknownRegion", "did you mean 'north'?")
-    assert_refused(terminal("plan", ADDRESS, FLOAT, "--targets", "gpus"), 2, "UnknownTarget", "did you mean 'gpu'?")
+@pytest.mark.parametrize(
+    ("option", "name", "error", "told"),
+    [
+        ("--regions", "nort", "UnknownRegion", "did you mean 'north'?"),
+        ("--targets", "gpus", "UnknownTarget", "did you mean 'gpu'?"),
+        ("--regions", "dry", "UnknownRegion", "none of which has any"),
+    ],
+)
+def test_a_region_or_target_that_no_model_has_is_a_wrong_request(
+    terminal: Terminal, option: str, name: str, error: str, told: str
+) -> None:
     terminal.workshop.write_policy("dry")
-    assert_refused(terminal("plan", ADDRESS, FLOAT, "--regions", "dry"), 2, "UnknownRegion", "none of which has any")
+    assert_refused(terminal.here("plan", ADDRESS, FLOAT, option, name), 2, error, told)
