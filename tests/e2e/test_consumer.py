@@ -16,7 +16,7 @@ import pytest
 
 from regiolect.data import preprocess
 from regiolect.engines import catalog
-from regiolect.errors import IntegrityError, InvalidSamples, NotRunnableHere, RegistryError
+from regiolect.errors import AliasMoved, IntegrityError, InvalidSamples, NotRunnableHere, NoTrust, RegistryError
 from regiolect.registry import CHAMPION, Registry
 from regiolect.registry.connection import mlflow_client
 from regiolect.serving import load_bundle
@@ -62,18 +62,42 @@ def real(bundles, weights):
     return build
 
 
-def _consume(tracking_uri: str, folder: Path, images: np.ndarray, **variables: str) -> tuple[np.ndarray, str]:
+@pytest.fixture
+def registry(databases, tmp_path) -> Registry:
+    databases.put_mlflow(tmp_path)
+    return Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+
+
+@pytest.fixture
+def consumer(monkeypatch):
+    """What a consumer's process does, in this one."""
+    import mlflow
+
+    def load(tracking_uri: str, **variables: str):
+        with monkeypatch.context() as patch:
+            for name, value in {**_consumers(tracking_uri), **variables}.items():
+                patch.setenv(name, value)
+            return mlflow.pyfunc.load_model("models:/tiny-eu@champion")
+
+    return load
+
+
+def _consumers(tracking_uri: str) -> dict[str, str]:
+    """What is set where a consumer runs."""
+    return {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _consume(tracking_uri: str, folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
     np.save(folder / "in.npy", images)
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", **variables}
+    environment = {**os.environ, **_consumers(tracking_uri)}
     command = [sys.executable, "-c", CONSUMER, str(folder / "in.npy"), str(folder / "out.npy")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return np.load(folder / "out.npy"), done.stdout
 
 
-def test_a_fresh_process_loads_the_champion_and_predicts(bundles, real, images, expected, tmp_path):
+def test_a_fresh_process_loads_the_champion_and_predicts(bundles, real, images, expected, registry, tmp_path):
     manifest = bundles.write(tmp_path / "bundle", real("cpu", "openvino"), real("portable", "onnxruntime"))
-    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
     registry.register(tmp_path / "bundle", manifest, champion=True)
     answer, said = _consume(registry.tracking_uri, tmp_path, images)
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
@@ -87,22 +111,22 @@ def test_a_fresh_process_loads_the_champion_and_predicts(bundles, real, images, 
     assert names == {"mlflow", "regiolect[onnxruntime,openvino]", "openvino", "onnxruntime"}
 
 
-def test_a_champion_that_no_release_made_or_nobody_trusts_is_refused(bundles, real, images, tmp_path):
-    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+def test_a_champion_that_no_release_made_or_nobody_trusts_is_refused(bundles, real, registry, consumer, tmp_path):
     for number, target in enumerate(("first", "second")):
         manifest = bundles.write(tmp_path / target, real(target, "onnxruntime"))
         registry.register(tmp_path / target, manifest, champion=number == 0)
     client = mlflow_client(registry.tracking_uri)
     client.set_registered_model_alias("tiny-eu", CHAMPION, "2")
-    with pytest.raises(AssertionError, match="AliasMoved"):
-        _consume(registry.tracking_uri, tmp_path, images)
+    with pytest.raises(AliasMoved):
+        consumer(registry.tracking_uri)
     client.set_registered_model_alias("tiny-eu", CHAMPION, "1")
-    nobody = {"REGIOLECT_TRUST": str(tmp_path / "absent.json")}
-    with pytest.raises(AssertionError, match="NoTrust"):
-        _consume(registry.tracking_uri, tmp_path, images, **nobody)
+    assert consumer(registry.tracking_uri).metadata.signature is not None
+    with pytest.raises(NoTrust):
+        consumer(registry.tracking_uri, REGIOLECT_TRUST=str(tmp_path / "absent.json"))
 
 
-def test_the_same_through_a_server(bundles, real, images, expected, tmp_path):
+def test_the_same_through_a_server(bundles, real, images, expected, databases, consumer, tmp_path):
+    databases.put_mlflow(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -113,7 +137,7 @@ def test_the_same_through_a_server(bundles, real, images, expected, tmp_path):
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(tmp_path / "kept")]
     with (tmp_path / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
@@ -127,8 +151,7 @@ def test_the_same_through_a_server(bundles, real, images, expected, tmp_path):
         assert registry.champion("tiny", "eu") == made
         with registry.downloaded(made) as folder:
             assert load_bundle(folder).target == "cpu"
-        answer, _ = _consume(uri, tmp_path, images)
-        np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(consumer(uri).predict(images)["logits"], expected, rtol=1e-4, atol=1e-4)
         report = tmp_path / "report.html"
         report.write_text("<p>done</p>")
         assert registry.log_report("tiny", report, {"regions": 1}).endswith("report.html")
