@@ -30,6 +30,46 @@ from tests.flows.tiny_models import Workshop
 MODEL = replace(Workshop(Path(os.environ["{WORKSHOP}"])).spec(), name="shop")
 """
 HEAVY = ("great_expectations", "mlflow", "onnx", "prefect", "torch")
+WRONG_BEGINS = "what is wrong"
+WRONG = """
+import sys
+from pathlib import Path
+import regiolect
+from regiolect.errors import RegiolectError
+from shop.models import MODEL
+
+def refused(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except RegiolectError as error:
+        print(f"{type(error).__name__}: {error.found} -> {error.remedy}")
+    else:
+        print("not refused")
+
+known = {"policies": "policies"}
+plan = regiolect.plan(MODEL, **known)
+print(plan.address, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
+for function in (regiolect.plan, regiolect.run):
+    refused(function, "shop.nowhere:MODEL", **known)
+    refused(function, "shop.models:MODEL", regions=["eu", "nna"], **known)
+    refused(function, "shop.models:MODEL", regions=[], **known)
+    refused(function, "shop.models:MODEL", region="eu", **known)
+    refused(function, "shop.models:MODEL", targets="gpu", **known)
+    refused(function, "shop.models:MODEL", isolation="maybe", **known)
+    own = __import__("dataclasses").replace(MODEL, name="own")
+    refused(function, own, **known)
+print("load")
+for name in ("shop-na@champion", "shop-eu@challenger", "shop-eu/7", "shop_eu"):
+    refused(regiolect.load, name)
+refused(regiolect.load, "shop-eu@champion", home="elsewhere")
+refused(regiolect.load, "shop-eu@champion", region="na")
+refused(regiolect.load, "shop-eu@champion", trust="nobody.json")
+print(Path("elsewhere").exists(), regiolect.load("models:/shop-eu/1").target, regiolect.load("shop-eu").target)
+print("changed")
+Path("shop/models.py").write_text(Path("shop/models.py").read_text() + "# corrected\\n")
+refused(regiolect.plan, "shop.models:MODEL", **known)
+refused(regiolect.run, MODEL, **known)
+"""
 
 
 @dataclass(frozen=True)
@@ -80,77 +120,43 @@ def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Desk
 
 
 @pytest.fixture(scope="module")
-def page(desk: Desk) -> Said:
-    """The page as one script, which says at its end what it has in its environment and memory."""
+def script(desk: Desk) -> Said:
+    """The page as one script, which then says what it has in its environment and memory, and goes on to what is wrong:
+    to import anew what it has imported would take seconds."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     ours = f"sorted(name for name in os.environ if name.startswith({OURS[:2]!r}) and 'API' in name)"
     loaded = f"sorted({set(HEAVY) - {'mlflow'}!r} & set(sys.modules))"
-    return desk("\n".join([*blocks, "import os, sys", f"print({ours}, {loaded})"]))
+    left = f"import os, sys\nprint({ours}, {loaded})\nprint({WRONG_BEGINS!r})"
+    said = desk("\n".join([*blocks, left, WRONG]))
+    assert said.returncode == 0, said.stderr
+    return said
 
 
-def test_the_page_runs_as_it_stands_and_prints_what_it_says(page: Said) -> None:
-    assert page.returncode == 0, page.stderr
+@pytest.fixture(scope="module")
+def page(script: Said) -> list[str]:
+    """The lines that the page printed, and after them what it left."""
+    return script.stdout.partition(f"{WRONG_BEGINS}\n")[0].splitlines()
+
+
+def test_the_page_runs_as_it_stands_and_prints_what_it_says(page: list[str]) -> None:
     printed = re.sub(r"```python\n.*?```\n", "", PAGE.read_text(), flags=re.DOTALL)
     promised = "".join(re.findall(r"```\n(.*?)```\n", printed, re.DOTALL))
-    assert page.stdout.startswith(promised)
+    assert page[:-1] == promised.splitlines()
 
 
-def test_progress_goes_to_stderr_as_in_a_terminal(page: Said) -> None:
-    lines = [line for line in page.stderr.splitlines() if not line.startswith("waits for ")]
+def test_progress_goes_to_stderr_as_in_a_terminal(script: Said) -> None:
+    lines = [line for line in script.stderr.splitlines() if not line.startswith("waits for ")]
     assert lines[0] == "shop: 1 to build, 0 to rebuild, 0 unchanged, 0 refused, 0 to retire"
     assert any(re.match(r"eu +cpu .*approved \(loss ", line) for line in lines)
     assert not any("prefect" in line.lower() for line in lines), "a vendor's logger came through"
 
 
-def test_a_release_leaves_nothing_in_the_process_that_asked_for_it(page: Said) -> None:
-    assert page.stdout.splitlines()[-1] == "[] []", "no server's address, no orchestrator"
+def test_a_release_leaves_nothing_in_the_process_that_asked_for_it(page: list[str]) -> None:
+    assert page[-1] == "[] []", "no server's address, no orchestrator"
 
 
-WRONG = """
-import sys
-from pathlib import Path
-import regiolect
-from regiolect.errors import RegiolectError
-from shop.models import MODEL
-
-def refused(function, *args, **kwargs):
-    try:
-        function(*args, **kwargs)
-    except RegiolectError as error:
-        print(f"{type(error).__name__}: {error.found} -> {error.remedy}")
-    else:
-        print("not refused")
-
-known = {"policies": "policies"}
-plan = regiolect.plan(MODEL, **known)
-print(plan.address, regiolect.plan(MODEL, regions="eu, na", **known) == plan)
-for function in (regiolect.plan, regiolect.run):
-    refused(function, "shop.nowhere:MODEL", **known)
-    refused(function, "shop.models:MODEL", regions=["eu", "nna"], **known)
-    refused(function, "shop.models:MODEL", regions=[], **known)
-    refused(function, "shop.models:MODEL", region="eu", **known)
-    refused(function, "shop.models:MODEL", targets="gpu", **known)
-    refused(function, "shop.models:MODEL", isolation="maybe", **known)
-    own = __import__("dataclasses").replace(MODEL, name="own")
-    refused(function, own, **known)
-print("load")
-for name in ("shop-na@champion", "shop-eu@challenger", "shop-eu/7", "shop_eu"):
-    refused(regiolect.load, name)
-refused(regiolect.load, "shop-eu@champion", home="elsewhere")
-refused(regiolect.load, "shop-eu@champion", region="na")
-refused(regiolect.load, "shop-eu@champion", trust="nobody.json")
-print(Path("elsewhere").exists(), regiolect.load("models:/shop-eu/1").target, regiolect.load("shop-eu").target)
-print("changed")
-Path("shop/models.py").write_text(Path("shop/models.py").read_text() + "# corrected\\n")
-refused(regiolect.plan, "shop.models:MODEL", **known)
-refused(regiolect.run, MODEL, **known)
-"""
-
-
-def test_what_is_wrong_is_named_with_a_remedy(page: Said, desk: Desk) -> None:
-    said = desk(WRONG)
-    assert said.returncode == 0, said.stderr
-    first, *lines = said.stdout.splitlines()
+def test_what_is_wrong_is_named_with_a_remedy(script: Said) -> None:
+    first, *lines = script.stdout.partition(f"{WRONG_BEGINS}\n")[2].splitlines()
     assert first == "shop.models:MODEL True"
     wrong = [
         ("UnknownModel", "no module 'shop.nowhere'", "check the spelling"),
@@ -172,7 +178,7 @@ def test_what_is_wrong_is_named_with_a_remedy(page: Said, desk: Desk) -> None:
     ]
     changed = [("ChangedMeanwhile", ": models.py changed since", "restart")] * 2
     expected = [*wrong, *wrong, ("load",), *load, ("False cpu cpu",), ("changed",), *changed]
-    assert len(lines) == len(expected), said.stdout
+    assert len(lines) == len(expected), lines
     for line, told in zip(lines, expected, strict=True):
         assert all(text in line for text in told), (line, told)
 
