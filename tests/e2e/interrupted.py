@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,8 +15,8 @@ import psutil
 
 from regiolect.host.interrupts import MESSAGE
 from regiolect.servers.temporary import PROGRAM
-from tests.e2e.terminal import COMMAND, OURS, ROOT
-from tests.flows.tiny_models import ADDRESS, WORKSHOP, Workshop
+from tests.e2e.terminal import COMMAND, ROOT, Terminal
+from tests.flows.tiny_models import ADDRESS, Workshop
 from tests.patience import PATIENCE
 
 
@@ -28,7 +27,7 @@ class Running:
     process: subprocess.Popen[bytes]
     output: Path
 
-    def until(self, is_so: Callable[[], bool]) -> None:
+    def until(self, is_so: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not is_so():
             assert self.process.poll() is None, self.said()
@@ -80,14 +79,7 @@ class Desk:
 
     @property
     def environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        return inherited | {
-            WORKSHOP: str(self.workshop.folder),
-            "REGIOLECT_HOME": str(self.home),
-            "REGIOLECT_POLICIES": str(self.workshop.policies),
-            # The lock on the machine is in it: these tests wait for nobody but themselves.
-            "TMPDIR": str(self.workshop.folder),
-        }
+        return Terminal(self.workshop).environment
 
     @contextmanager
     def typed(self, *arguments: str, **variables: str) -> Iterator[Running]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 
 import httpx
 import pytest
 
 from tests.databases import Databases
 from tests.e2e.interrupted import Desk, desk_in, lives
-from tests.e2e.terminal import COMMAND, ROOT
+from tests.e2e.terminal import Terminal
 from tests.flows.tiny_models import ADDRESS, IMPORTS
 from tests.patience import PATIENCE
 
@@ -52,6 +51,8 @@ def test_by_ctrl_c_what_was_finished_is_kept_and_the_server_asked_for_a_password
     assert desk.records == before
 
 
+# One that is killed leaves no more and no less: tests/flows/test_failures.py goes on from that among the other tests.
+@pytest.mark.acceptance
 def test_a_run_goes_on_from_what_is_kept(desk: Desk) -> None:
     before = desk.records
     with desk.typed("run", ADDRESS, "--json", str(desk.workshop.folder / "result.json")) as running:
@@ -92,15 +93,14 @@ def test_in_a_wait_that_names_whom_it_waits_for(desk: Desk) -> None:
 
 def test_killed_alone_its_server_ends_with_it_and_one_that_does_not_is_named_by_the_doctor(desk: Desk) -> None:
     """One that is stopped cannot see that its parent is gone."""
-    with desk.held_at(0, "run", ADDRESS, "--force") as running:
+    with desk.typed("run", ADDRESS, "--force") as running:
+        running.until(running.listening)
         server = running.server()
         server.suspend()
         running.process.kill()
         running.process.wait()
         try:
-            done = subprocess.run(
-                [str(COMMAND), "doctor"], env=desk.environment, cwd=ROOT, capture_output=True, text=True, check=False
-            )
+            done = Terminal(desk.workshop).here("doctor")
             assert lives(server)
         finally:
             server.resume()
