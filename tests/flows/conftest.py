@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.host.isolated import start_fork_server
+from regiolect.release.stages import PRELOADED
 from regiolect.settings import load_settings
 from tests.databases import Databases
 from tests.flows.tiny_models import WORKSHOP, Workshop
@@ -66,7 +68,13 @@ def workshop(prefect_server: str, databases: Databases, tmp_path: Path, monkeypa
     return _open(tmp_path, databases, monkeypatch)
 
 
+# What an export imports: with a home for each test, each of them exports, which a release of something known does not.
+EXPORTING = ("onnxscript.optimizer", "onnxscript.rewriter", "onnx_ir.passes.common")
+
+
 def _open(folder: Path, databases: Databases, patch: pytest.MonkeyPatch) -> Workshop:
+    # While it imports, the test makes what it releases.
+    start_fork_server((*PRELOADED, *EXPORTING))
     made = Workshop(folder)
     made.write_model()
     home = folder / "home"

@@ -143,25 +143,23 @@ def test_a_refused_region_is_tried_again_and_the_good_one_is_not_built_again(
 
 def test_engines_outlive_a_broken_registry_and_are_registered_when_it_is_mended(workshop: Workshop) -> None:
     workshop.add("north", precision="FP32")
-    workshop.add("south", precision="FP32")
     database = load_settings().home / "mlflow.db"
     whole = database.read_bytes()
     database.write_bytes(b"this is no database" * 100)
     broken = release(ADDRESS)
-    for row in broken.rows:
-        assert row.decision is Decision.APPROVED
-        assert row.rebuilt
-        assert row.model_uri is None
-        assert row.failure is not None
-        assert row.failure.kind == "RegistryError"
-        assert str(database) in row.failure.remedy
+    (row,) = broken.rows
+    assert row.decision is Decision.APPROVED
+    assert row.rebuilt
+    assert row.model_uri is None
+    assert row.failure is not None
+    assert row.failure.kind == "RegistryError"
+    assert str(database) in row.failure.remedy
     assert exit_code(broken) == 1
     assert Path(str(broken.report)).is_file()
 
     database.write_bytes(whole)
     mended = release(ADDRESS)
-    assert [row.model_uri for row in mended.rows] == ["models:/tiny-north@champion", "models:/tiny-south@champion"]
-    assert not any(row.rebuilt for row in mended.rows)
+    assert [(row.model_uri, row.rebuilt) for row in mended.rows] == [("models:/tiny-north@champion", False)]
     assert exit_code(mended) == 0
 
 

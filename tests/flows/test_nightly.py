@@ -29,73 +29,6 @@ def _built(result: NightlyResult) -> list[tuple[str, str]]:
     return [(row.region, row.decision) for release in result.releases for row in release.rows if row.rebuilt]
 
 
-@pytest.fixture
-def two_regions(workshop: Workshop) -> Workshop:
-    workshop.add("north", precision="FP32")
-    workshop.add("south", precision="FP32")
-    return workshop
-
-
-def test_a_night_releases_what_changed_and_the_next_leaves_it_alone(two_regions: Workshop) -> None:
-    first = nightly([ADDRESS])
-    assert sorted(_built(first)) == [("north", Decision.APPROVED), ("south", Decision.APPROVED)]
-    assert (first.models, first.engines, first.unchanged, first.troubles) == (1, 2, 0, ())
-
-    second = nightly([ADDRESS])
-    assert (second.releases, second.unchanged, second.engines) == ((), 2, 2)
-    assert second.report is not None
-    assert "nothing had changed" in Path(second.report).read_text()
-
-    two_regions.write_data("south", seed=1)
-    third = nightly([ADDRESS])
-    assert _built(third) == [("south", Decision.APPROVED)], "north did not change"
-
-
-def test_a_dry_run_names_what_waits_and_touches_nothing(two_regions: Workshop) -> None:
-    result = nightly([ADDRESS], dry_run=True)
-    assert result.waiting == (f"{ADDRESS}: north, south",)
-    assert result.releases == ()
-    assert not list((load_settings().home / "store").rglob("outcomes/*"))
-
-
-@pytest.mark.acceptance
-def test_an_engine_that_was_approved_and_never_registered_is_registered_the_next_night(two_regions: Workshop) -> None:
-    nightly([ADDRESS], regions=["north"])
-    client = _registry()
-    before = client.by_alias("tiny-north", CHAMPION)
-    assert before is not None
-    from mlflow import MlflowClient
-
-    MlflowClient(load_settings().tracking_uri).delete_registered_model("tiny-north")
-    result = nightly([ADDRESS], regions=["north"])
-    ((row,),) = [release.rows for release in result.releases]
-    assert (row.rebuilt, row.model_uri) == (False, "models:/tiny-north@champion")
-    assert _registry().by_alias("tiny-north", CHAMPION) is not None
-
-
-def test_troubles_are_told_with_their_remedy_and_stop_nothing_else(two_regions: Workshop) -> None:
-    policy = two_regions.policies / "south.yaml"
-    policy.write_text(policy.read_text().replace("precision", "precison"))
-    result = nightly([ADDRESS, "tests.flows.nowhere:MODEL"])
-    assert _built(result) == [("north", Decision.APPROVED)]
-    kinds = {(trouble.model, trouble.region): trouble.failure.kind for trouble in result.troubles}
-    assert kinds == {("tests.flows.nowhere:MODEL", None): "UnknownModel", ("tiny", "south"): "InvalidPolicy"}
-    page = Path(str(result.report)).read_text()
-    assert "check the spelling" in page
-    assert "regiolect policies validate" in page
-
-
-def test_a_registry_that_cannot_be_asked_is_told_and_what_changed_is_built_all_the_same(two_regions: Workshop) -> None:
-    nightly([ADDRESS], regions=["north"])
-    (load_settings().home / "mlflow.db").write_bytes(b"this is no database" * 100)
-    result = nightly([ADDRESS])
-    assert _built(result) == [("south", Decision.APPROVED)], "north is finished; whether it is served, nobody can say"
-    assert {trouble.failure.kind for trouble in result.troubles} == {"RegistryError"}
-
-
-# ---------------------------------------------------------------------------------------------- notification
-
-
 class _Inbox(http.server.BaseHTTPRequestHandler):
     received: list[dict[str, str]]
 
@@ -126,11 +59,67 @@ def inbox(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
         server.shutdown()
 
 
-def test_the_digest_is_sent_through_a_notification_block(two_regions: Workshop, inbox: list[dict[str, str]]) -> None:
-    nightly([ADDRESS], regions=["north"])
+@pytest.fixture
+def two_regions(workshop: Workshop) -> Workshop:
+    workshop.add("north", precision="FP32")
+    workshop.add("south", precision="FP32")
+    return workshop
+
+
+def test_a_night_releases_what_changed_and_whatever_stands_in_the_way_is_told(
+    two_regions: Workshop, inbox: list[dict[str, str]]
+) -> None:
+    waiting = nightly([ADDRESS], dry_run=True)
+    assert waiting.waiting == (f"{ADDRESS}: north, south",)
+    assert waiting.releases == ()
+    assert not list((load_settings().home / "store").rglob("outcomes/*")), "a dry run touches nothing"
+    inbox.clear()
+
+    first = nightly([ADDRESS])
+    assert sorted(_built(first)) == [("north", Decision.APPROVED), ("south", Decision.APPROVED)]
+    assert (first.models, first.engines, first.unchanged, first.troubles) == (1, 2, 0, ())
     (message,) = inbox
-    assert message["subject"].startswith("nightly: 1 built, 1 served, 0 unchanged of 1 engines of 1 models")
+    assert message["subject"].startswith("nightly: 2 built, 2 served, 0 unchanged of 2 engines of 1 models")
     assert "models:/tiny-north@champion" in message["body"]
+
+    second = nightly([ADDRESS])
+    assert (second.releases, second.unchanged, second.engines) == ((), 2, 2)
+    assert second.report is not None
+    assert "nothing had changed" in Path(second.report).read_text()
+
+    two_regions.write_data("south", seed=1)
+    two_regions.add("west")
+    policy = two_regions.policies / "west.yaml"
+    policy.write_text(policy.read_text().replace("precision", "precison"))
+    third = nightly([ADDRESS, "tests.flows.nowhere:MODEL"])
+    assert _built(third) == [("south", Decision.APPROVED)], "north did not change, and troubles stop nothing else"
+    kinds = {(trouble.model, trouble.region): trouble.failure.kind for trouble in third.troubles}
+    assert kinds == {("tests.flows.nowhere:MODEL", None): "UnknownModel", ("tiny", "west"): "InvalidPolicy"}
+    page = Path(str(third.report)).read_text()
+    assert "check the spelling" in page
+    assert "regiolect policies validate" in page
+
+    policy.unlink()
+    two_regions.write_data("south", seed=2)
+    (load_settings().home / "mlflow.db").write_bytes(b"this is no database" * 100)
+    blind = nightly([ADDRESS])
+    assert _built(blind) == [("south", Decision.APPROVED)], "north is finished; whether it is served, nobody can say"
+    assert {trouble.failure.kind for trouble in blind.troubles} == {"RegistryError"}
+
+
+@pytest.mark.acceptance
+def test_an_engine_that_was_approved_and_never_registered_is_registered_the_next_night(two_regions: Workshop) -> None:
+    nightly([ADDRESS], regions=["north"])
+    client = _registry()
+    before = client.by_alias("tiny-north", CHAMPION)
+    assert before is not None
+    from mlflow import MlflowClient
+
+    MlflowClient(load_settings().tracking_uri).delete_registered_model("tiny-north")
+    result = nightly([ADDRESS], regions=["north"])
+    ((row,),) = [release.rows for release in result.releases]
+    assert (row.rebuilt, row.model_uri) == (False, "models:/tiny-north@champion")
+    assert _registry().by_alias("tiny-north", CHAMPION) is not None
 
 
 @pytest.mark.acceptance

@@ -64,8 +64,12 @@ def approved(workshop: Workshop) -> ReleaseRow:
 
 
 def test_tuned_on_demand_an_engine_is_published_by_the_next_release_and_not_built_again(
-    approved: ReleaseRow,
+    workshop: Workshop,
 ) -> None:
+    workshop.add("north", PORTABLE, precision="FP32", **SMALL)
+    assert not_tuned() == ("TuningError", "never built")
+    (approved,) = release(ADDRESS).rows
+    assert approved.decision is Decision.APPROVED
     before = outcome_of(approved)
     assert waiting() == ()
     (answer,) = tune_all(ADDRESS, minutes=MINUTES)
@@ -100,21 +104,55 @@ def test_tuned_on_demand_an_engine_is_published_by_the_next_release_and_not_buil
     assert found.clean
     assert found.versions[-1].engines[0].tuned is not None, "its second version"
 
+    workshop.write_data("north", seed=5)
+    assert not_tuned() == ("TuningError", "changed: the region's data")
+    assert len(journals()) == 1
 
-def test_a_policy_that_states_it_has_engines_tuned_before_they_are_judged(workshop: Workshop) -> None:
-    workshop.add("north", PORTABLE, precision="FP32", tuning={"minutes": MINUTES}, **SMALL)
+
+def not_tuned() -> tuple[str, str]:
+    """Of the only region: what failed, and why."""
+    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
+    failure = answer.outcome.failure
+    assert failure is not None
+    assert "regiolect run" in failure.remedy
+    return failure.kind, failure.found
+
+
+def test_a_policy_has_engines_tuned_before_they_are_judged_and_no_tuning_spoils_one(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`east` is tuned because its policy says so; `north` on demand, to what the gate would not approve."""
+    workshop.add("east", PORTABLE, precision="FP32", tuning={"minutes": MINUTES}, **SMALL)
+    workshop.add("north", PORTABLE, precision="FP32", latency={"p99_ms": 500.0}, **SMALL)
     result = release(ADDRESS)
-    (row,) = result.rows
-    outcome = outcome_of(row)
-    assert row.decision is Decision.APPROVED
+    east, north = result.rows
+    outcome = outcome_of(east)
+    assert east.decision is Decision.APPROVED
     assert isinstance(outcome.tuning, TunedEngine)
     assert outcome.evaluation is not None
     assert outcome.evaluation.timing.batch == outcome.tuning.point.batch == 2
-    assert aliases("tiny-north") == {"champion": 1}
+    assert aliases("tiny-east") == {"champion": 1}
     assert result.report is not None
     page = Path(result.report).read_text()
     assert "Tuned on the target" in page
     assert outcome.tuning.journal.digest in page
+
+    before = outcome_of(north)
+
+    def slow(*_: object) -> EvaluationResult:
+        assert before.evaluation is not None
+        slower = before.evaluation.timing.model_copy(update={"p99_ms": 900.0, "p99_upper_ms": 900.0})
+        return before.evaluation.model_copy(update={"timing": slower})
+
+    assert [journal.build_key for journal in journals()] == [east.build_key]
+    monkeypatch.setattr(tune_on_target, "time_again", slow)
+    (answer,) = tune_all(ADDRESS, ["north"], minutes=MINUTES)
+    failure = answer.outcome.failure
+    assert failure is not None
+    assert failure.kind == "TuningError"
+    assert "latency" in failure.found
+    assert outcome_of(north) == before
+    assert {journal.build_key for journal in journals()} == {east.build_key, north.build_key}
 
 
 @pytest.mark.acceptance
@@ -129,43 +167,6 @@ def test_where_a_speed_is_asked_for_an_engine_is_tuned_and_timed_at_the_batch_th
     assert outcome.tuning is not None and outcome.evaluation is not None
     assert outcome.tuning.point.batch == outcome.evaluation.timing.batch == WIDE["opt"]
     assert max(point.batch for point in outcome.tuning.points) > WIDE["opt"], "another batch gives more"
-
-
-def test_what_was_never_approved_or_cannot_run_here_is_not_tuned_and_says_why(workshop: Workshop) -> None:
-    workshop.add("north", PORTABLE, precision="FP32", **SMALL)
-    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
-    failure = answer.outcome.failure
-    assert failure is not None
-    assert (failure.kind, failure.found) == ("TuningError", "never built")
-    assert "regiolect run" in failure.remedy
-    release(ADDRESS)
-    workshop.write_data("north", seed=5)
-    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
-    assert answer.outcome.failure is not None
-    assert answer.outcome.failure.found == "changed: the region's data"
-    assert journals() == []
-
-
-def test_a_tuning_that_the_gate_would_not_approve_leaves_the_engine_as_it_was(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workshop.add("north", PORTABLE, precision="FP32", latency={"p99_ms": 500.0}, **SMALL)
-    (row,) = release(ADDRESS).rows
-    before = outcome_of(row)
-
-    def slow(*_: object) -> EvaluationResult:
-        assert before.evaluation is not None
-        slower = before.evaluation.timing.model_copy(update={"p99_ms": 900.0, "p99_upper_ms": 900.0})
-        return before.evaluation.model_copy(update={"timing": slower})
-
-    monkeypatch.setattr(tune_on_target, "time_again", slow)
-    (answer,) = tune_all(ADDRESS, minutes=MINUTES)
-    failure = answer.outcome.failure
-    assert failure is not None
-    assert failure.kind == "TuningError"
-    assert "latency" in failure.found
-    assert outcome_of(row) == before
-    assert len(journals()) == 1
 
 
 @pytest.mark.acceptance
