@@ -7,12 +7,15 @@ from prefect.cache_policies import NO_CACHE
 
 from regiolect import progress
 from regiolect.contracts import (
+    ApprovedEngine,
     Attestation,
+    Blob,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
     GateDecision,
     RegionOutcome,
+    RegisteredEngine,
     TunedEngine,
     ValidatedCalibration,
     approved_engine,
@@ -21,8 +24,10 @@ from regiolect.errors import RegiolectError
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
 from regiolect.planning import RegionRequest
+from regiolect.registry import Registry
 from regiolect.release import stages
-from regiolect.settings import store_of
+from regiolect.release.champion import Champion, meet
+from regiolect.settings import load_settings, store_of
 from tasks.in_child import in_child
 
 
@@ -55,8 +60,13 @@ def meet_champion(request: RegionRequest, outcome: RegionOutcome) -> None:
     new = approved_engine(outcome)
     if new is None or request.champion is None:
         return
+
+    def again(champion: RegisteredEngine, served: ApprovedEngine, new: ApprovedEngine) -> Blob:
+        return in_child(stages.answer_again, request.address, request.policy, champion, served, new)
+
     try:
-        in_child(stages.meet_champion, request, new)
+        # Reading what is registered needs no child, which would import MLflow for it; running it does.
+        meet(Champion(request.champion, request.policy, again, store_of(request), Registry.of(load_settings())), new)
     except RegiolectError as error:
         progress.note(f"{request.region}: {request.champion.uri} was not run beside the new engine here: {error}")
 

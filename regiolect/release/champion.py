@@ -17,6 +17,7 @@ from typing import TypedDict
 
 from pydantic import ValidationError
 
+from regiolect import progress
 from regiolect.bundle.decisions import verify_decisions
 from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle, results_path
 from regiolect.bundle.verify import verify_bundle
@@ -180,6 +181,17 @@ class Champion:
         if digest_bytes(data) != wanted:
             raise IntegrityError(f"the per-sample results of {self.served.uri}, {wanted}", digest_bytes(data), _RELEASE)
         return PairedResults.from_csv(data)
+
+
+def meet(champion: Champion, new: ApprovedEngine) -> None:
+    """Have the engine that is served answer where it runs: the machine that registers the new one may be none for it.
+
+    What it answers is kept in the region's store, if anything had to be run, and why it could not be is noted; what
+    comes of the comparison is for the registering to say.
+    """
+    for beside in champion.against((new,)):
+        if beside.verdict is Decision.INCONCLUSIVE and beside.loss is None:
+            progress.note(f"{champion.policy.region}: {beside.place}: {beside.reason}")
 
 
 def run_again(

@@ -5,8 +5,6 @@ They are given records alone, find model and stores by themselves, and return re
 
 from __future__ import annotations
 
-from functools import partial
-
 from regiolect import attest as attestations
 from regiolect import progress
 from regiolect.build import build_engine
@@ -17,7 +15,6 @@ from regiolect.contracts import (
     Blob,
     CalibrationTable,
     ChosenGraph,
-    Decision,
     EngineArtifact,
     EvaluationResult,
     ExportedModel,
@@ -35,7 +32,7 @@ from regiolect.ingest import ingest as ingest_sets
 from regiolect.planning import RegionRequest, load_model_spec, require_planned
 from regiolect.policy import RegionPolicy
 from regiolect.registry import Registry
-from regiolect.release.champion import Champion, run_again
+from regiolect.release.champion import run_again
 from regiolect.repair import choose_graph
 from regiolect.settings import load_settings, shared_store, store_of
 from regiolect.tune.region import tune_region
@@ -149,17 +146,3 @@ def answer_again(
     registry, spec = Registry.of(load_settings()), load_model_spec(address)
     with registry.downloaded(champion) as folder, sharing_machine():
         return run_again(champion, folder, served, new, policy, spec, store_of(policy), registry.keyring)
-
-
-def meet_champion(request: RegionRequest, new: ApprovedEngine) -> None:
-    """Have the engine that is served answer where it runs: the machine that registers the new one may be none for it.
-
-    What it answers is kept in the region's store, if anything had to be run, and why it could not be is noted; what
-    comes of the comparison is for the registering to say.
-    """
-    if request.champion is not None:
-        again = partial(answer_again, request.address, request.policy)
-        registry = Registry.of(load_settings())
-        for beside in Champion(request.champion, request.policy, again, store_of(request), registry).against((new,)):
-            if beside.verdict is Decision.INCONCLUSIVE and beside.loss is None:
-                progress.note(f"{request.region}: {beside.place}: {beside.reason}")

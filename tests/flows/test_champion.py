@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from regiolect.planning import has_work
 from regiolect.policy import PolicyBook
 from regiolect.registry import Registry
 from regiolect.settings import load_settings
+from tasks import evaluate
 from tests.flows.kept import aliases, client, plan
 from tests.flows.tiny_models import ADDRESS, Workshop
 
@@ -36,8 +39,21 @@ def _registry() -> Registry:
     return Registry(settings.tracking_uri, settings.artifact_root, keyring=settings.keyring())
 
 
+@pytest.fixture
+def in_children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is run in children to judge an engine, and beside what is served."""
+    run, ran = evaluate.in_child, []
+
+    def noted(stage: Callable[..., Any], *given: Any) -> Any:
+        ran.append(stage.__name__)
+        return run(stage, *given)
+
+    monkeypatch.setattr(evaluate, "in_child", noted)
+    return ran
+
+
 def test_a_worse_model_is_held_back_until_a_person_promotes_it(
-    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], in_children: list[str]
 ) -> None:
     workshop.add("north", precision="FP32")
     assert _released().against is None, "there was nothing to compare the first one with"
@@ -50,6 +66,7 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(
     assert "regiolect promote tiny north --because" in held.failure.remedy
     assert held.against is not None
     assert (held.against.champion, held.against.outcome) == (f"models:/{NAME}/1", Decision.FAILED)
+    assert in_children == ["evaluate"] * 2, "its results tell: what is served does not answer again"
     assert held.against.loss_lower is not None
     assert held.against.loss_lower > 70
     assert aliases(NAME) == {"champion": 1, "challenger": 2}
@@ -87,7 +104,7 @@ def test_a_worse_model_is_held_back_until_a_person_promotes_it(
 
 @pytest.mark.acceptance
 def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, in_children: list[str]
 ) -> None:
     workshop.add("north", precision="FP32")
     _released()
@@ -98,6 +115,7 @@ def test_where_the_gate_set_changed_the_served_engine_answers_the_new_one(
         row = _released()
     assert row.against is not None
     assert row.against.again
+    assert in_children == ["evaluate", "evaluate", "answer_again"]
     assert (row.against.loss, row.against.outcome) == (0.0, Decision.APPROVED)
     assert aliases(NAME) == {"champion": 2, "previous": 1}
 
