@@ -158,11 +158,21 @@ def test_who_waits_for_the_slot_says_so_and_for_which_runs(caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("changes", "found", "commands"),
     [
-        ({"active": False}, "1 slot, and it is disabled", ["enable {}"]),
-        ({"limit": 2}, "2 slots", ["update {} --limit 1"]),
-        ({"limit": 2, "active": False}, "2 slots, and it is disabled", ["update {} --limit 1", "enable {}"]),
+        pytest.param(
+            {"active": False},
+            "1 slot, and it is disabled",
+            ["enable {}"],
+            id="disabled",
+            marks=pytest.mark.acceptance,
+        ),
+        pytest.param({"limit": 2}, "2 slots", ["update {} --limit 1"], id="raised", marks=pytest.mark.acceptance),
+        pytest.param(
+            {"limit": 2, "active": False},
+            "2 slots, and it is disabled",
+            ["update {} --limit 1", "enable {}"],
+            id="both",
+        ),
     ],
-    ids=["disabled", "raised", "both"],
 )
 def test_a_limit_that_keeps_no_two_releases_apart_is_refused_until_it_is_mended(
     changes: dict[str, Any], found: str, commands: list[str], prefect_server: str
