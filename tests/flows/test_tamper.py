@@ -17,10 +17,12 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from typer.testing import CliRunner
 
 from flows.audit import audit as audit_flow
 from flows.release import release
-from regiolect.contracts import AuditResult, Decision
+from regiolect.cli.app import app
+from regiolect.contracts import AuditResult, Decision, ReleaseRow
 from regiolect.errors import (
     AliasMoved,
     AuditError,
@@ -146,17 +148,23 @@ def test_refused_under_another_region_s_name(registered: Registered) -> None:
     assert kinds(registered, everything=True) == {"StatementMismatch"}
 
 
+@pytest.fixture(scope="module")
+def unsigned(released: Registered, module_workshop: Workshop) -> dict[str, ReleaseRow]:
+    """What becomes of the cases of `UNSIGNED`, by the name of each."""
+    regions = {case(module_workshop): case.__name__ for case, _ in UNSIGNED}
+    return {regions[row.region]: row for row in release(ADDRESS, regions=list(regions)).rows}
+
+
 @pytest.mark.parametrize(("case", "kind"), UNSIGNED, ids=lambda case: getattr(case, "__name__", ""))
 def test_refused_before_anything_is_signed(
-    case: Callable[[Workshop], str], kind: str, registered: Registered, module_workshop: Workshop
+    case: Callable[[Workshop], str], kind: str, unsigned: dict[str, ReleaseRow], registered: Registered
 ) -> None:
     """What the pipeline itself is handed wrongly becomes no engine, so that there is nothing to load."""
-    region = case(module_workshop)
-    (row,) = release(ADDRESS, regions=[region]).rows
+    row = unsigned[case.__name__]
     assert row.failure is not None
     assert (row.decision, row.failure.kind) == (Decision.REFUSED, kind)
-    with pytest.raises(MlflowException, match=f"tiny-{region}"):
-        mlflow.pyfunc.load_model(f"models:/tiny-{region}@champion")
+    with pytest.raises(MlflowException, match=f"tiny-{row.region}"):
+        mlflow.pyfunc.load_model(f"models:/tiny-{row.region}@champion")
 
 
 def test_the_flow_fails_on_findings_and_lists_them(registered: Registered) -> None:
@@ -175,13 +183,13 @@ def test_the_flow_fails_on_findings_and_lists_them(registered: Registered) -> No
 def test_the_command_says_what_is_wrong_in_its_table_its_json_and_its_exit_code(
     registered: Registered, keyring: Keyring, tmp_path: Path
 ) -> None:
-    command = [str(COMMAND), "audit", "--json", str(tmp_path / "audit.json")]
-    well = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (well.returncode, well.stderr) == (0, "")
-    assert "0 of 3 versions with findings" in well.stdout
+    command = ["audit", "--json", str(tmp_path / "audit.json")]
+    well = CliRunner().invoke(app, command)
+    assert well.exit_code == 0, well.output
+    assert "0 of 3 versions with findings" in well.output
     a_key_revoked(registered, keyring)
-    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
+    wrong = subprocess.run([str(COMMAND), *command], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, "")
     assert "RevokedKey" in wrong.stdout
     assert "a laptop was stolen" in wrong.stdout
     told = AuditResult.model_validate_json((tmp_path / "audit.json").read_text())
