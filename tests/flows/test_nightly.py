@@ -72,6 +72,7 @@ def test_a_night_releases_what_changed_and_whatever_stands_in_the_way_is_told(
     waiting = nightly([ADDRESS], dry_run=True)
     assert waiting.waiting == (f"{ADDRESS}: north, south",)
     assert waiting.releases == ()
+    assert nightly([ADDRESS], regions=["north"], dry_run=True).waiting == (f"{ADDRESS}: north",)
     assert not list((load_settings().home / "store").rglob("outcomes/*")), "a dry run touches nothing"
     inbox.clear()
 
