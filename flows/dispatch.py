@@ -26,7 +26,6 @@ from regiolect.host.waiting import patiently
 from regiolect.network import one_line
 from regiolect.planning import BuildOrder, RegionRequest, answer_of
 from regiolect.release.outcome import is_of_another_class, refuse
-from regiolect.report import lines
 from regiolect.settings import load_settings, store_of
 
 RAISE_DEADLINE = "look into the run's log, or raise nightly.deadline_minutes in the region's policy"
@@ -47,7 +46,6 @@ def dispatch(order: BuildOrder) -> RegionAnswer:
     except RegiolectError as error:
         # Nothing was tried, or nobody knows what came of it: what the store holds stays as it is.
         answer = RegionAnswer(outcome=refuse(order.request, error, seconds=time.perf_counter() - clock), built=False)
-    lines.done(answer.outcome)
     return answer
 
 

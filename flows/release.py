@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.choices import Drills, DryRun, Force, ModelName, Regions, Targets
@@ -22,7 +23,7 @@ from regiolect.contracts import Drill, ExportedModel, RegionAnswer, RegionOutcom
 from regiolect.errors.redaction import redacted_address
 from regiolect.planning import BuildOrder, Plan, RegionRequest, ReleaseRequest, finished, settle
 from regiolect.release.outcome import Publication, refuse, rows_of
-from regiolect.report import markdown_plan
+from regiolect.report import lines, markdown_plan
 from regiolect.settings import load_settings, store_of
 from tasks.export import export
 from tasks.plan import plan
@@ -113,14 +114,15 @@ def _release(planned: Plan, drills: bool, force: bool) -> Released:
 
 def _build(requests: tuple[RegionRequest, ...], model: ExportedModel, force: bool) -> dict[str, RegionAnswer]:
     """Regions side by side, by the build keys they were planned under; whatever happens to one is its own outcome."""
-    futures = [
-        (request, dispatch.submit(BuildOrder(request=request, exported=model, force=force))) for request in requests
-    ]
+    futures = {
+        dispatch.submit(BuildOrder(request=request, exported=model, force=force)): request for request in requests
+    }
     answers = {}
-    for request, future in futures:
-        result = future.result(raise_on_failure=False)
+    for count, future in enumerate(as_completed([*futures]), start=1):
+        request, result = futures[future], future.result(raise_on_failure=False)
         if not isinstance(result, RegionAnswer):
             result = RegionAnswer(outcome=refuse(request, result, seconds=0.0), built=False)
+        lines.done(result.outcome, count, len(futures))
         answers[request.build_key] = result
     return answers
 

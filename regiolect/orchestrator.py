@@ -166,6 +166,7 @@ def run(
     address = _address(model)
     with _settings(run, policies, settings) as here, watching(verbose, progress):
         named, wanted = names_given("regions", regions), names_given("targets", targets)
+        note(f"{address}: looks at policies, data and what is kept")
         if here.isolation == "off" or is_answered():
             return run_release(here, address, named, targets=wanted, force=force, drills=drills)
         from regiolect.host.isolated import Child, Limits

@@ -9,8 +9,8 @@ from regiolect.progress import logger
 from regiolect.tune.words import line
 
 
-def done(outcome: RegionOutcome) -> None:
-    """A region has its answer: one line, with units and the limit beside the figures."""
+def done(outcome: RegionOutcome, count: int, of: int) -> None:
+    """A region has its answer: one line, with units and the limit beside the figures, and how many have one now."""
     decision = outcome.gate
     if decision is not None and decision.verdict is not Decision.APPROVED:
         detail = decision.reasons[0]
@@ -24,7 +24,7 @@ def done(outcome: RegionOutcome) -> None:
         detail = f"{outcome.failure.kind}: {outcome.failure.found}"
     else:
         detail = outcome.reasons[0]
-    _log(outcome, str(outcome.decision), detail)
+    _log(outcome, str(outcome.decision), detail, f"{count} of {of}: ")
 
 
 def tuned(outcome: RegionOutcome) -> None:
@@ -35,11 +35,12 @@ def tuned(outcome: RegionOutcome) -> None:
         _log(outcome, "not tuned", f"{outcome.failure.kind}: {outcome.failure.found}")
 
 
-def _log(outcome: RegionOutcome, what: str, detail: str) -> None:
+def _log(outcome: RegionOutcome, what: str, detail: str, head: str = "") -> None:
     level = logging.INFO if outcome.decision in (Decision.APPROVED, Decision.NOT_ATTESTED) else logging.WARNING
     logger.log(
         level,
-        "%-4s %-8s %s (%s; %.1f s)",
+        "%s%-4s %-8s %s (%s; %.1f s)",
+        head,
         outcome.region,
         outcome.place,
         what,
