@@ -57,10 +57,11 @@ def test_a_run_ends_well_with_a_table_and_where_to_look_next(run: Run) -> None:
 
 def test_progress_goes_to_stderr_a_line_per_engine_and_nothing_from_vendors(run: Run) -> None:
     # On a loaded machine it also says, every 30 s, what it waits for.
-    first, *lines = (line for line in run.said.stderr.splitlines() if not line.startswith("waits for "))
+    begins, first, *lines = (line for line in run.said.stderr.splitlines() if not line.startswith("waits for "))
+    assert begins == f"{ADDRESS}: looks at policies, data and what is kept"
     assert first == "tiny: 3 to build, 0 to rebuild, 0 unchanged, 0 refused, 0 to retire"
-    of_engines = [line for line in lines if re.match(r"(east|north) +(cpu|gpu) ", line)]
-    assert len(of_engines) == 3
+    of_engines = [line for line in lines if re.match(r"\d of 3: (east|north) +(cpu|gpu) ", line)]
+    assert [line[:6] for line in of_engines] == ["1 of 3", "2 of 3", "3 of 3"]
     others = [line for line in lines if line not in of_engines]
     assert all(line.startswith("export: ") for line in others), "a vendor's logger came through"
     assert any(re.search(r"loss -?\d+\.\d\d pt, at most \d+\.\d\d at 95%, limit 5\.00", line) for line in lines)
@@ -90,6 +91,21 @@ def test_a_plan_after_the_run_has_nothing_to_do_and_says_why(run: Run) -> None:
     assert run.terminal.here("plan", ADDRESS, "--exit-code").returncode == 0, "nothing to do"
     key = str(run.rows["east", "cpu"]["build_key"]).removeprefix("sha256:")[:12]
     assert f"unchanged since build {key}" in said.stdout
+
+
+def test_a_run_with_nothing_to_do_says_what_is_kept_and_needs_no_prefect(run: Run) -> None:
+    out = run.terminal.workshop.folder / "out" / "again.json"
+    said = run.terminal.telling("run", ADDRESS, "--json", str(out))
+    assert "tiny: 0 to build, 0 to rebuild, 3 unchanged, 0 refused, 0 to retire" in said.stderr
+    *lines, code, loaded = said.stdout.splitlines()
+    assert code == "exit 0"
+    assert "prefect" not in loaded
+    assert not any(line.startswith("report ") for line in lines)
+    again = Run(run.terminal, said, out).rows
+    timeless = {"rebuilt": False, "reasons": None}
+    assert {place: row | timeless for place, row in again.items()} == {
+        place: row | timeless for place, row in run.rows.items()
+    }
 
 
 def test_show_tells_what_a_champion_is(run: Run) -> None:
