@@ -246,12 +246,11 @@ def run_release(
     # A wrong request is answered at once: no server is started to find it out.
     asked = ReleaseRequest.of(address, regions, targets, force=force)
     planned = plan_here(settings, asked, champions=champions)
-    if not (drills or settings.has_server or _server_of_prefect()):
-        # A server shows every release that was asked for; without one nobody misses a run that did nothing.
-        done = unchanged(settings, planned, champions, started)
-        if done is not None:
-            note(planned.summary())
-            return done
+    # A server shows every release that was asked for; without one nobody misses a run that did nothing.
+    done = None if drills or _has_server(settings) else unchanged(settings, planned, champions, started)
+    if done is not None:
+        note(planned.summary())
+        return done
     if settings.isolation == "on" and planned.requests("build", "rebuild"):
         # Modules are imported there while this process starts the orchestrator.
         from regiolect.host.isolated import start_fork_server
@@ -326,10 +325,12 @@ def registration_lock(settings: Settings) -> Exclusively:
 
 
 def _require_ready(settings: Settings) -> None:
+    if find_spec("prefect") is None:
+        # Told before anything is planned: what is refused for want of a backend would hide it.
+        raise _not_installed("prefect")
     require_room(settings.home)
     require_room(Path(os.environ["PREFECT_HOME"]))
-    server = os.environ.get("PREFECT_API_URL")
-    if server:
+    if server := os.environ.get("PREFECT_API_URL"):
         require_prefect(server, "unset PREFECT_API_URL to run embedded")
 
 
@@ -346,11 +347,15 @@ def _module(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise BackendUnavailable(
-            expected="what a release needs to be installed",
-            found=f"no module named {error.name!r}",
-            remedy="pip install 'regiolect[release]'",
-        ) from error
+        raise _not_installed(error.name) from error
+
+
+def _not_installed(module: str | None) -> BackendUnavailable:
+    return BackendUnavailable(
+        expected="what a release needs to be installed",
+        found=f"no module named {module!r}",
+        remedy="pip install 'regiolect[release]'",
+    )
 
 
 def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
@@ -359,7 +364,7 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
     Both begin at once: Prefect takes seconds to be imported, here as there.
     """
     temporary = None
-    if find_spec("prefect") is not None and not (settings.has_server or _server_of_prefect()):
+    if not _has_server(settings):
         temporary = TemporaryServer(Path(os.environ["PREFECT_HOME"]).expanduser())
         temporary.begin()
     module, _, name = flow.partition(".")
@@ -375,10 +380,10 @@ def _run(settings: Settings, flow: str, *args: object, **how: object) -> Any:
         return _answer(interruption.known(function), *args, **how)
 
 
-def _server_of_prefect() -> str | None:
-    """The server that Prefect was told of by other means than the environment, where it is imported already."""
-    settings = sys.modules.get("prefect.settings")
-    return settings.PREFECT_API_URL.value() if settings is not None else None
+def _has_server(settings: Settings) -> bool:
+    """Whether Prefect was told of a server: by the environment, or by other means where it is imported already."""
+    prefect = sys.modules.get("prefect.settings")
+    return settings.has_server or (prefect is not None and bool(prefect.PREFECT_API_URL.value()))
 
 
 def _answer(flow: Callable[..., Any], *args: object, **how: object) -> Any:
