@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Tests start hundreds of processes: each would compile Regiolect anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check unit test acceptance collected lint format browser emulator benchmarks docs pages schema clean
+.PHONY: help demo check unit test all-tests acceptance collected lint format browser emulator benchmarks docs pages schema clean
 
 help:
 	@echo "make demo        release the example in every region, with three engines that must be refused"
@@ -33,7 +33,9 @@ PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
 
 test:
 	$(MAKE) --jobs 2 --output-sync=target $(READY) emulator
-	$(MAKE) --jobs 2 --output-sync=target lint collected
+	$(MAKE) --jobs 2 lint all-tests
+
+all-tests: collected
 	$(PYTEST) -n $(shell echo $$(( $(CORES) > 4 ? $(CORES) : 4 )))
 
 check: $(READY)
@@ -45,8 +47,8 @@ unit: $(READY)
 acceptance: $(READY) emulator
 	$(BIN)/python -m benchmarks.acceptance
 
-# What pytest makes of a file for its assertions is made once, while types are checked, and not by each process. It says
-# why where a file cannot be read.
+# What pytest makes of a file for its assertions is made once, and not by each process. It says why where a file cannot be
+# read.
 collected: $(READY)
 	@said="$$($(BIN)/pytest --collect-only -qq)" || { echo "$$said"; exit 1; }
 
