@@ -242,12 +242,12 @@ def run_release(
         RegiolectError: the request itself is wrong, or what stopped the release as a whole.
     """
     _require_ready(settings)
-    started, champions = datetime.now(UTC), Registry.of(settings).champions
+    started, registry = datetime.now(UTC), Registry.of(settings)
     # A wrong request is answered at once: no server is started to find it out.
     asked = ReleaseRequest.of(address, regions, targets, force=force)
-    planned = plan_here(settings, asked, champions=champions)
+    planned = plan_here(settings, asked, champions=registry.champions)
     # A server shows every release that was asked for; without one nobody misses a run that did nothing.
-    done = None if drills or _has_server(settings) else unchanged(settings, planned, champions, started)
+    done = None if drills or _has_server(settings) else unchanged(settings, planned, registry, started)
     if done is not None:
         note(planned.summary())
         return done

@@ -2,61 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from regiolect.contracts import Published, RegionOutcome, RegisteredEngine, ReleaseResult
+from regiolect.contracts import Decision, Published, RegionOutcome, ReleaseResult
 from regiolect.errors.redaction import redacted_address
-from regiolect.planning import Champions, Plan, finished, held_of
+from regiolect.planning import Plan, finished
+from regiolect.registry import CHALLENGER, Registry
 from regiolect.release.outcome import rows_of
+from regiolect.release.publish import keep_champion
 from regiolect.settings import Settings, store_of
 
-_WORK = frozenset({"build", "rebuild", "promote", "drop"})
+_DONE = frozenset({"reuse", "carry", "retire"})
 
 
-def unchanged(settings: Settings, planned: Plan, champions: Champions, started: datetime) -> ReleaseResult | None:
-    """What a release of this plan comes to where it would build, promote and ask for nothing; None where it would.
+def unchanged(settings: Settings, planned: Plan, registry: Registry, started: datetime) -> ReleaseResult | None:
+    """What a release of this plan comes to where it would build nothing and serve nothing else; None of any other.
 
-    It changes nothing and writes no report: the one of the release that built the engines tells all of them.
+    So it is where each engine is what is kept, and each region's champion holds those that are approved, no others, and
+    no challenger waits beside it: a release would make that same version. It keeps the champions' promotions as each
+    release does, and writes no report: that of the release that built the engines tells all of them.
 
     Args:
-        champions: asks the registry what is served, by registered name.
         started: when the release began.
 
     Raises:
-        RegistryError: the registry does not answer.
+        RegistryError, StorageError.
     """
-    # What nobody asks for any more is no work of a release; a class that is left out makes another version.
-    if planned.registry is not None or any(engine.action in _WORK for engine in planned.engines):
+    if planned.registry is not None or any(engine.action not in _DONE for engine in planned.engines):
         return None
-    outcomes = _kept(planned)
-    if outcomes is None:
+    requests = planned.requests()
+    kept = {request.build_key: finished(request, store_of(request)) for request in requests}
+    outcomes = {key: outcome for key, outcome in kept.items() if outcome is not None}
+    if not outcomes or len(outcomes) < len(kept):
+        # The store lost one since it was planned.
         return None
+    champions, served = registry.champions(), {}
+    for region in {request.region for request in requests}:
+        champion = champions.get(f"{planned.name}-{region}")
+        if champion is None or set(champion.build_keys) != _approved(outcomes.values(), region):
+            return None
+        if registry.by_alias(champion.name, CHALLENGER) is not None:
+            return None
+        served[region] = Published(champion=champion)
+    for policy in {request.region: request.policy for request in requests}.values():
+        keep_champion(registry, store_of(policy), planned.name, policy.region)
+    return _told(settings, planned, outcomes, served, started)
+
+
+def _approved(outcomes: Iterable[RegionOutcome], region: str) -> set[str]:
+    """Build keys of a region's engines that the gate approved."""
+    return {each.build_key for each in outcomes if each.region == region and each.decision is Decision.APPROVED}
+
+
+def _told(
+    settings: Settings,
+    planned: Plan,
+    outcomes: Mapping[str, RegionOutcome],
+    served: Mapping[str, Published],
+    started: datetime,
+) -> ReleaseResult:
     return ReleaseResult(
         model=planned.name,
         note=planned.note,
         started=started,
         seconds=(datetime.now(UTC) - started).total_seconds(),
-        rows=rows_of(planned, outcomes, (), _served(planned, champions())),
+        rows=rows_of(planned, outcomes, (), served),
         tracking_uri=redacted_address(settings.tracking_uri),
     )
-
-
-def _kept(planned: Plan) -> Mapping[str, RegionOutcome] | None:
-    """The outcome of each request, by build key; None where the store lost one since."""
-    kept = {request.build_key: finished(request, store_of(request)) for request in planned.requests()}
-    outcomes = {key: outcome for key, outcome in kept.items() if outcome is not None}
-    return outcomes if len(outcomes) == len(kept) else None
-
-
-def _served(planned: Plan, champions: Mapping[str, RegisteredEngine]) -> Mapping[str, Published]:
-    """What each region serves, and why not its last version, by region."""
-    served = {}
-    for request in planned.requests():
-        champion = champions.get(f"{planned.name}-{request.region}")
-        held = held_of(planned.name, request.region, store_of(request))
-        if held is not None and champion is not None and held.champion == champion.bundle:
-            served[request.region] = Published(champion=champion, held=held.held, comparisons=held.comparisons)
-        else:
-            served[request.region] = Published(champion=champion)
-    return served
