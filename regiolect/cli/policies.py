@@ -138,7 +138,7 @@ def policies_show(
 
 @policies_app.command("validate")
 def policies_validate(policies: Policies = None) -> None:
-    """Check every policy of the folder; all mistakes are listed."""
+    """Check every policy of the folder; every mistake is listed once, and counted."""
     from regiolect.cli.tables import print_policy_check
 
     raise typer.Exit(print_policy_check(policy_book(policies)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from regiolect.cli.exit_codes import listing_exit_code, validation_exit_code
-from regiolect.cli.terminal import coloured, err, out, print_failure, print_fields, shown
+from regiolect.cli.terminal import Terminal, coloured, counted, err, out, print_failure, print_fields, shown
 from regiolect.contracts import UNITS, failure_of, place_of
 from regiolect.errors import PolicyError, RegiolectError
 from regiolect.errors.output import LAYOUT, printable, traceback_of
@@ -18,6 +18,7 @@ from regiolect.policy import PolicyBook, RegionPolicy
 
 if TYPE_CHECKING:
     from regiolect.cli.engine_facts import EngineView
+    from regiolect.policy.mistakes import Mistake
 
 _ACTIONS: Mapping[Action, str] = {
     "build": "yellow",
@@ -127,26 +128,43 @@ def print_policy(policy: RegionPolicy) -> None:
 
 
 def print_policy_check(book: PolicyBook) -> int:
-    """Every policy's verdict, and every mistake with its file, line and key. Returns 0, or 2 if any is unusable."""
-    unusable, console = list[str](), err()
-    for region in book.regions():
-        mistakes = book.mistakes(region)
+    """Every policy's verdict, every mistake once with its file, line and key; last, how many of how many files.
+
+    All of it is the command's answer and goes where answers go. Returns 0, or 2 if any is unusable.
+    """
+    console, unusable = out(), list[str]()
+    found = book.all_mistakes()
+    for region, mistakes in found.items():
         for mistake in mistakes:
-            console.print(coloured("red", mistake.error.__name__))
-            at = f"{mistake.place} {mistake.key}".rstrip()
-            fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
-            print_fields(console, fields, "  ")
-        if mistakes:
-            unusable.append(region)
-            continue
+            _print_mistake(console, mistake)
         try:
             policy = book.load(region)
         except PolicyError:
             unusable.append(region)
-            out().print(f"{region}: waits for {' and '.join(book.lineage(region)[1:])}, which it extends")
+            if not mistakes:
+                awaited = [each for each in book.lineage(region)[1:] if found[each]]
+                console.print(f"{region}: waits for {' and '.join(awaited)}, which it extends", soft_wrap=True)
         else:
-            out().print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
+            console.print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
+    console.print(_counted_mistakes(list(found.values()), len(unusable)))
     return validation_exit_code(unusable)
+
+
+def _print_mistake(console: Terminal, mistake: Mistake) -> None:
+    console.print(coloured("red", mistake.error.__name__))
+    at = f"{mistake.place} {mistake.key}".rstrip()
+    fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
+    print_fields(console, fields, "  ")
+
+
+def _counted_mistakes(found: Sequence[Sequence[Mistake]], unusable: int) -> str:
+    """`9 files, no mistake`; `4 mistakes in 2 of 3 files`, and how many files wait for those to be mended."""
+    wrong, files = sum(map(bool, found)), counted(len(found), "file")
+    if not unusable:
+        return f"{files}, no mistake"
+    waiting = unusable - wrong
+    wait = f"; {counted(waiting, 'other')} {'waits' if waiting == 1 else 'wait'} for these" if waiting else ""
+    return f"{counted(sum(map(len, found)), 'mistake')} in {wrong} of {files}{wait}"
 
 
 def print_engine(view: EngineView) -> None:

@@ -118,7 +118,7 @@ class PolicyBook:
         Raises:
             InvalidPolicy, PolicyTooNew, PolicyCycle, PolicyLoosens: names every mistake of every file.
         """
-        mistakes = [mistake for region in self.regions() for mistake in self.mistakes(region)]
+        mistakes = [mistake for told in self.all_mistakes().values() for mistake in told]
         if mistakes:
             raise error_of(mistakes)
         return tuple(self.load(region) for region in self.regions())
@@ -129,6 +129,18 @@ class PolicyBook:
         A file without one is still unusable if what it extends is.
         """
         return self._examine(region).mistakes
+
+    def all_mistakes(self) -> Mapping[str, tuple[Mistake, ...]]:
+        """Every region, with what is to be mended in its file: nothing is told twice, so a cycle by the first of its
+        files alone."""
+        told: dict[str, tuple[Mistake, ...]] = {}
+        cycles: set[frozenset[str]] = set()
+        for region in self.regions():
+            mistakes, around = self.mistakes(region), frozenset(self.lineage(region))
+            told[region] = tuple(each for each in mistakes if each.error is not PolicyCycle or around not in cycles)
+            if told[region] != mistakes or any(each.error is PolicyCycle for each in mistakes):
+                cycles.add(around)
+        return told
 
     def origin(self, region: str, key: Key) -> str | None:
         """The region whose file states a field: the region itself, one that it extends, or None for a default."""

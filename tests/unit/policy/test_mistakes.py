@@ -276,16 +276,50 @@ def test_validate_prints_a_block_for_each_mistake_and_a_line_for_each_file_witho
     (folder / "heir.yaml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: base\n")
     assert print_policy_check(PolicyBook(folder)) == 2
     said = capsys.readouterr()
-    assert said.err.splitlines()[:5] == [
+    assert said.err == "", "a mistake and a verdict are told on one stream, in the order of the files"
+    lines = said.out.splitlines()
+    assert lines[:5] == [
         "InvalidPolicy",
         f"  at        {folder}/base.yaml:4 precision",
         f"  expected  a valid policy in {folder}/base.yaml",
         "  found     precision: Input should be 'FP32', 'FP16' or 'INT8', found 'int8'",
         "  remedy    did you mean 'INT8'?",
     ]
-    assert said.err.count("  at        ") == 9
-    assert said.out.splitlines()[0].startswith("good: valid, FP16, sha256:")
-    assert said.out.splitlines()[1] == "heir: waits for base, which it extends"
+    assert said.out.count("  at        ") == 9
+    assert lines[-3].startswith("good: valid, FP16, sha256:")
+    assert lines[-2] == "heir: waits for base, which it extends"
+    assert lines[-1] == "9 mistakes in 1 of 3 files; 1 other waits for these"
+
+
+def test_validate_counts_files_without_a_mistake(folder: Path, capsys) -> None:
+    assert print_policy_check(PolicyBook(folder)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 file, no mistake"
+    (folder / "heir.yaml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: good\n")
+    assert print_policy_check(PolicyBook(folder)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 files, no mistake"
+
+
+def test_a_cycle_is_one_mistake_however_many_files_it_goes_through(folder: Path, capsys) -> None:
+    for region, parent in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("x", "y"), ("y", "x")):
+        text = f"region: {region}\ntitle: Round\n{REASON}\nextends: {parent}\n"
+        (folder / f"{region}.yaml").write_text(text)
+    assert print_policy_check(PolicyBook(folder)) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("  found")] == [
+        "  found     a -> b -> c -> a",
+        "  found     x -> y -> x",
+    ]
+    assert [line for line in lines if "wait" in line] == [
+        "b: waits for a, which it extends",
+        "c: waits for a, which it extends",
+        "d: waits for a, which it extends",
+        "y: waits for x, which it extends",
+        "2 mistakes in 2 of 7 files; 4 others wait for these",
+    ]
+    with pytest.raises(PolicyError) as refused:
+        PolicyBook(folder).all()
+    assert refused.value.found.count("a -> b -> c -> a") == 1
+    assert "b -> c -> a -> b" not in refused.value.found
 
 
 def test_a_region_is_never_inherited(folder: Path) -> None:
