@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from regiolect.errors import PolicyError, RegiolectError
 from regiolect.errors.output import LAYOUT, printable, traceback_of
 from regiolect.planning import Action, ModelPlan, engines_of, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.policy.clock_changes import unclear_times
 
 if TYPE_CHECKING:
     from regiolect.cli.engine_facts import EngineView
@@ -132,7 +134,7 @@ def print_policy_check(book: PolicyBook) -> int:
 
     All of it is the command's answer and goes where answers go. Returns 0, or 2 if any is unusable.
     """
-    console, unusable = out(), list[str]()
+    console, unusable, notes = out(), list[str](), 0
     found = book.all_mistakes()
     for region, mistakes in found.items():
         for mistake in mistakes:
@@ -146,8 +148,19 @@ def print_policy_check(book: PolicyBook) -> int:
                 console.print(f"{region}: waits for {' and '.join(awaited)}, which it extends", soft_wrap=True)
         else:
             console.print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
-    console.print(_counted_mistakes(list(found.values()), len(unusable)))
+            notes += _print_unclear_times(console, policy)
+    noted = f", {notes} to note" if notes else ""
+    console.print(_counted_mistakes(list(found.values()), len(unusable)) + noted)
     return validation_exit_code(unusable)
+
+
+def _print_unclear_times(console: Terminal, policy: RegionPolicy) -> bool:
+    """Whether there is anything to note: a nightly in the hour that a change of the clocks skips or repeats."""
+    times = unclear_times(policy.nightly, datetime.now(UTC))
+    if times:
+        remedy = "state another time in nightly.cron, so that every night has it once"
+        print_fields(console, {"note": "\n".join(times), "remedy": remedy}, "  ")
+    return bool(times)
 
 
 def _print_mistake(console: Terminal, mistake: Mistake) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regiolect.errors import InvalidPolicy, PolicyError
-from regiolect.policy.rules import RegionPolicy
+from regiolect.policy.rules import NO_TIME_ZONE_DATA, RegionPolicy
 
 Key = tuple[str, ...]
 """A field's place in a policy: ("accuracy", "limit"). List items have their index."""
@@ -119,7 +119,7 @@ def explained(error: Any, file: str) -> Iterator[tuple[tuple[Key, ...], Mistake]
         for reason in str(error["msg"]).removeprefix("Value error, ").splitlines():
             yield mentioned(reason), Mistake.of_field(file, None, (), reason)
         return
-    reason, near = str(error["msg"]).removeprefix("Value error, "), None
+    reason, near, expected, remedy = str(error["msg"]).removeprefix("Value error, "), None, "", ""
     found = f"{dotted(key)}: {reason}, found {shown(error['input'])}"
     if error["type"] == "extra_forbidden":
         found, near = f"unknown field {dotted(key)!r}", _nearest_field(key)
@@ -127,11 +127,15 @@ def explained(error: Any, file: str) -> Iterator[tuple[tuple[Key, ...], Mistake]
         found = f"{dotted(key)!r} is missing"
     elif error["type"] in ("enum", "literal_error"):
         near = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(error["ctx"]["expected"])))
+    elif error["type"] == NO_TIME_ZONE_DATA:
+        # The host's mistake, not the file's.
+        expected = f"time zone data on this host, for {dotted(key)} in {file}"
+        remedy = f"pip install tzdata, or the system's package tzdata (Debian: apt install tzdata); then: {VALIDATE}"
     elif isinstance(error["input"], bool):
         found += " (YAML reads yes, no, on and off so: write a text in quotes)"
     elif error["type"] == "string_type" and isinstance(error["input"], int | float):
         found += " (write a text that looks like a number in quotes)"
-    yield (key,), Mistake.of_field(file, None, key, found, near=near)
+    yield (key,), Mistake.of_field(file, None, key, found, expected=expected, remedy=remedy, near=near)
 
 
 def shown(value: object) -> str:

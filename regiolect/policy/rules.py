@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from regiolect.contracts import (
     BatchProfile,
@@ -33,6 +34,9 @@ from regiolect.precision import coarser_than, traits, wider_or_equal, width
 # Up to a century and a year: clocks cannot be set for what is much longer.
 _Days = Annotated[float, Field(gt=0, le=36_525)]
 _Minutes = Annotated[float, Field(gt=0, le=525_600)]
+
+NO_TIME_ZONE_DATA = "no_time_zone_data"
+"""Type of the error of a time zone that may be right, on a host that knows none."""
 
 
 def _unstated(value: object) -> bool:
@@ -184,9 +188,14 @@ class NightlyRules(Contract):
     @field_validator("timezone")
     @classmethod
     def _exists(cls, timezone: str) -> str:
+        # The default, which no host needs data for.
+        if timezone == "UTC":
+            return timezone
         try:
             ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            if not available_timezones():
+                raise PydanticCustomError(NO_TIME_ZONE_DATA, "this host has no time zone data to look it up") from error
             near = difflib.get_close_matches(timezone, available_timezones(), n=1)
             raise ValueError("no time zone" + (f" (did you mean {near[0]!r}?)" if near else "")) from error
         return timezone
