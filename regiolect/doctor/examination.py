@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from regiolect import __version__
-from regiolect.doctor import installation, orchestration, places, project, signing
+from regiolect.doctor import installation, orchestration, places, project, runtimes, signing
 from regiolect.doctor.finding import Check, Diagnosis, Finding, told
 from regiolect.engines import catalog
 from regiolect.errors import PolicyError, RegiolectError
@@ -28,7 +28,8 @@ def examine(regions: Sequence[str] | None = None) -> Iterator[Finding]:
 
     Every check ends within its time. No secret of the environment is part of a finding.
     """
-    for finding in _examine(regions):
+    for each in _examine(regions):
+        finding = each.model_copy(update={"remedy": installation.harmless(each.remedy)}) if each.remedy else each
         texts = {field: redacted(getattr(finding, field)) for field in ("name", "expected", "found", "remedy")}
         yield finding.model_copy(update=texts)
 
@@ -49,16 +50,21 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
         return
     on_s3 = places.location(settings).startswith("s3://")
     needed = installation.NEEDED | ({"s3"} if on_s3 else set())
-    yield from Check("packages", partial(installation.packages, needed)).findings()
-    yield from Check("home", partial(project.home, settings)).findings()
-    yield from Check("signing key", partial(signing.keys, settings)).findings()
     book: PolicyBook | None = None
     usable: tuple[RegionPolicy, ...] = ()
+    without_policies: PolicyError | None = None
     try:
         book = PolicyBook(settings.policies)
         usable = project.usable_policies(book)
     except PolicyError as error:
-        yield told("policies", error)
+        without_policies = error
+    asked = {target.backend for policy in usable for target in policy.targets}
+    yield from Check("packages", partial(installation.packages, needed, asked)).findings()
+    yield from Check(runtimes.NAME, partial(runtimes.beside, asked)).findings()
+    yield from Check("home", partial(project.home, settings)).findings()
+    yield from Check("signing key", partial(signing.keys, settings)).findings()
+    if without_policies is not None:
+        yield told("policies", without_policies)
     if book is not None:
         yield from Check("policies", partial(project.policies, book)).findings()
         yield from Check("regions", partial(project.named_regions, book, regions or ())).findings()

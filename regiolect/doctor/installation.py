@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from regiolect import __version__
 from regiolect.contracts import short
+from regiolect.doctor import runtimes
 from regiolect.doctor.finding import Finding, note, ok, told, wrong
 from regiolect.engines import catalog
 from regiolect.engines.listed import OWN, REFERENCE
@@ -36,11 +37,12 @@ def code() -> Iterator[Finding]:
     )
 
 
-def packages(needed: Collection[str] = NEEDED) -> Iterator[Finding]:
+def packages(needed: Collection[str] = NEEDED, asked: Collection[str] = ()) -> Iterator[Finding]:
     """One finding per extra: what it consists of is installed, in versions that Regiolect supports.
 
     Args:
         needed: extras that must be there; one that is left out and absent is a note.
+        asked: backends that policies ask for. What nobody asks for is no advice.
     """
     try:
         own = metadata.metadata(DISTRIBUTION)
@@ -52,17 +54,31 @@ def packages(needed: Collection[str] = NEEDED) -> Iterator[Finding]:
             remedy="pip install 'regiolect[release]'",
         )
         return
+    extras = _extras(own)
+    told_of: set[str] = set()
+    # Extras that include others come later, and add what is theirs alone.
+    for extra, belonging in sorted(extras.items(), key=lambda item: (item[0] != CORE, len(item[1]))):
+        unnamed = [each for each in belonging if each.name not in told_of]
+        yield _extra(extra, unnamed, is_needed=extra in needed, is_asked=extra in asked)
+        told_of |= {each.name for each in belonging}
+
+
+def harmless(remedy: str) -> str:
+    """A remedy that breaks no ONNX Runtime that is installed."""
+    try:
+        return runtimes.harmless(remedy, _extras(metadata.metadata(DISTRIBUTION)))
+    except metadata.PackageNotFoundError:
+        return remedy
+
+
+def _extras(own: metadata.PackageMetadata) -> dict[str, list[Requirement]]:
+    """What the core and each extra ask for on this machine."""
     requirements = [Requirement(text) for text in own.get_all("Requires-Dist") or ()]
-    extras = {
+    return {
         extra: [each for each in requirements if _belongs(each, extra)]
         for extra in (CORE, *(own.get_all("Provides-Extra") or ()))
         if extra not in _LEFT_OUT
     }
-    told_of: set[str] = set()
-    # Extras that include others come later, and add what is theirs alone.
-    for extra, belonging in sorted(extras.items(), key=lambda item: (item[0] != CORE, len(item[1]))):
-        yield _extra(extra, [each for each in belonging if each.name not in told_of], extra in needed)
-        told_of |= {each.name for each in belonging}
 
 
 def _belongs(requirement: Requirement, extra: str) -> bool:
@@ -76,7 +92,7 @@ def _belongs(requirement: Requirement, extra: str) -> bool:
     return in_core if extra == CORE else not in_core and requirement.marker.evaluate({"extra": extra})
 
 
-def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> Finding:
+def _extra(extra: str, requirements: Sequence[Requirement], *, is_needed: bool, is_asked: bool) -> Finding:
     name = f"packages: {extra or 'core'}"
     backend = catalog.backend(extra) if extra in OWN else None
     present: list[str] = []
@@ -103,7 +119,11 @@ def _extra(extra: str, requirements: Sequence[Requirement], is_needed: bool) -> 
     if not missing and not outside:
         return ok(name, expected, ", ".join(present) or "nothing is needed on this system")
     found = "; ".join([*([f"not installed: {', '.join(missing)}"] if missing else []), *outside])
-    return (wrong if is_needed or outside else note)(name, expected, found, remedy)
+    if is_needed or outside:
+        return wrong(name, expected, found, remedy)
+    return (
+        note(name, expected, found, remedy) if is_asked else note(name, expected, f"{found}; nothing here asks for it")
+    )
 
 
 def backends(targets: Mapping[str, Sequence[str]], *, elsewhere: bool) -> Iterator[Finding]:

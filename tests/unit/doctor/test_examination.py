@@ -285,7 +285,8 @@ def test_what_another_distribution_carries_is_not_missing(monkeypatch: pytest.Mo
 
 
 def test_backends_that_need_more_than_their_name_are_told_with_it() -> None:
-    found = {finding.name: finding for finding in installation.packages()}
+    asked = ("onnxruntime-cuda", "tensorrt")
+    found = {finding.name: finding for finding in installation.packages(asked=asked)}
     cuda = "pip uninstall --yes onnxruntime && pip install 'regiolect[onnxruntime-cuda]'"
     assert found["packages: onnxruntime-cuda"].remedy == cuda
     plain = "pip install 'regiolect[tensorrt]' --extra-index-url https://pypi.nvidia.com"
