@@ -72,12 +72,11 @@ def policies_diff(
 
 
 def _print(reviewed: PolicyReview) -> None:
-    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.cli.terminal import Terminal, counted, shown
 
     console = Terminal(soft_wrap=True)
-    differ = (
-        "nothing differs" if not reviewed.regions else f"{len(reviewed.regions)} of {reviewed.compared} regions differ"
-    )
+    of = f"{len(reviewed.regions)} of {counted(reviewed.compared, 'region')}"
+    differ = f"{of} {'differs' if len(reviewed.regions) == 1 else 'differ'}" if reviewed.regions else "nothing differs"
     console.print(shown(f"{reviewed.old} -> {reviewed.new}: {differ}"))
     for region in reviewed.regions:
         console.print()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from rich.table import Table
 from rich.text import Text
 
 from regiolect.cli.exit_codes import exit_code, nightly_exit_code
-from regiolect.cli.terminal import Terminal, coloured, out, print_failure, shown
+from regiolect.cli.terminal import Terminal, coloured, counted, out, print_failure, shown
 from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
 from regiolect.report.digest import digest_line
 from regiolect.report.words import ChampionFigures, LossFigures, build_words, precision_words, suspicion
@@ -27,8 +28,7 @@ _ANY = 10_000
 def print_release(result: ReleaseResult) -> int:
     """What became of each engine, the drills, and where to look next. Returns the exit code."""
     console = out()
-    engines = f"{len(result.rows)} engine{'' if len(result.rows) == 1 else 's'}"
-    title, table = f"{shown(result.model)}: {engines} in {result.seconds:.0f} s", _table(result)
+    title, table = f"{shown(result.model)}: {counted(len(result.rows), 'engine')}", _table(result)
     if console.measure(table, options=console.options.update(width=_ANY)).maximum <= console.width:
         table.title, table.title_justify = title, "left"
         console.print(table)
@@ -49,7 +49,33 @@ def print_release(result: ReleaseResult) -> int:
     if result.report:
         console.print(f"report   {shown(result.report)}", soft_wrap=True)
     console.print(f"registry {shown(result.tracking_uri)}", soft_wrap=True)
+    console.print(_closing(result), soft_wrap=whole)
     return exit_code(result)
+
+
+def _closing(result: ReleaseResult) -> str:
+    """`tiny: 2 built (1 not approved), 1 kept, 1 refused in 1 min 53 s, 05:06:07 to 05:08:00`.
+
+    An engine that was refused is counted as that alone, whatever was worked on it.
+    """
+    refused = [row for row in result.rows if row.decision is Decision.REFUSED]
+    built = [row for row in result.rows if row.rebuilt and row not in refused]
+    blocked = sum(row.decision in (Decision.FAILED, Decision.INCONCLUSIVE) for row in built)
+    of_built = f" ({blocked} not approved)" if blocked else ""
+    kept = len(result.rows) - len(built) - len(refused)
+    counts = f"{len(built)} built{of_built}, {kept} kept, {len(refused)} refused"
+    begin = result.started.astimezone()
+    end = begin + timedelta(seconds=result.seconds)
+    return f"{shown(result.model)}: {counts} in {_time(result.seconds)}, {begin:%H:%M:%S} to {end:%H:%M:%S}"
+
+
+def _time(seconds: float) -> str:
+    """`43 s`, `1 min 53 s`, `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, of_hour = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {of_hour} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def print_nightly(result: NightlyResult) -> int:

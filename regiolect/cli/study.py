@@ -91,12 +91,13 @@ def _print(result: StudyResult) -> None:
     """The matrix, what it comes to, and where the rest is."""
     from rich.table import Table
 
-    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.cli.terminal import Terminal, counted, shown
     from regiolect.study import words
 
     console: Terminal = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table(
-        title=f"{result.model}: points of {result.metric} lost against FP32, mean of {len(result.seeds)} draws",
+        title=f"{result.model}: points of {result.metric} lost against FP32, "
+        f"mean of {counted(len(result.seeds), 'draw')}",
         title_justify="left",
     )
     table.add_column("calibrated on \\ tested on")

@@ -30,7 +30,11 @@ def policies(book: PolicyBook) -> Iterator[Finding]:
         else:
             usable += 1
     if usable == len(regions):
-        yield ok("policies", f"valid policies in {book.folder}", f"{usable} regions: {', '.join(regions)}")
+        yield ok(
+            "policies",
+            f"valid policies in {book.folder}",
+            f"{usable} region{'' if usable == 1 else 's'}: {', '.join(regions)}",
+        )
 
 
 def named_regions(book: PolicyBook, regions: Sequence[str]) -> Iterator[Finding]:

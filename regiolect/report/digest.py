@@ -17,11 +17,12 @@ def digest_line(result: NightlyResult) -> str:
     """The night in a line, what needs attention first."""
     rows = _rows(result)
     blocked = [row for row in rows if needs_attention(row)]
+    concerns, waiting = len(blocked) + len(result.troubles), len(result.waiting)
     parts = [
-        (len(blocked) + len(result.troubles), "need attention"),
+        (concerns, "needs attention" if concerns == 1 else "need attention"),
         (sum(row.rebuilt for row in rows), "built"),
         (sum(row.model_uri is not None for row in rows), "served"),
-        (len(result.waiting), "models waiting"),
+        (waiting, "model waiting" if waiting == 1 else "models waiting"),
         (result.unchanged, "unchanged"),
     ]
     counts = ", ".join(f"{count} {what}" for count, what in parts if count or what == "unchanged")

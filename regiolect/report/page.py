@@ -173,7 +173,7 @@ def _headline(result: ReleaseResult) -> str:
     regions = len({row.region for row in result.rows})
     decisions = [f"{count} {decision.value}" for decision, count in _counts(result).items()]
     return (
-        f"{_several(len(result.rows), 'engine')} for {_several(regions, 'region')}: {'; '.join(decisions)}. "
+        f"{words.several(len(result.rows), 'engine')} for {words.several(regions, 'region')}: {'; '.join(decisions)}. "
         f"{served} served through the registry."
     )
 
@@ -195,10 +195,6 @@ def _alarms(result: ReleaseResult) -> list[str]:
 
 def _named(rows: Iterable[ReleaseRow]) -> list[str]:
     return [f"{row.region} on {row.place}" if row.place else row.region for row in rows]
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _by_precision(entries: Sequence[Entry]) -> dict[str, dict[str, list[Entry]]]:

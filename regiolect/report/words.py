@@ -138,6 +138,11 @@ class ChampionFigures:
         return self.figures.bounds if self.figures else ""
 
 
+def several(count: int, noun: str) -> str:
+    """`1 engine`, `3 engines`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def suspicion(row: ReleaseRow) -> str | None:
     """A warning of an engine that is surely better than FP32 by more than it may be worse; None of any other."""
     if row.loss_upper is None or row.unit is None or not surely_better(row.loss_upper, row.threshold):

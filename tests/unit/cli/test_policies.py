@@ -95,7 +95,7 @@ def test_files_are_compared_alone_and_only_with_their_own_region(folders: tuple[
     old, new = folders
     change(new, "eu", "limit: 0.5", "limit: 0.4")
     change(new, "jp", "limit: 1.5", "limit: 1.4")
-    assert diff(old / "eu.yaml", new / "eu.yaml")[1].splitlines()[0].endswith(": 1 of 1 regions differ")
+    assert diff(old / "eu.yaml", new / "eu.yaml")[1].splitlines()[0].endswith(": 1 of 1 region differs")
     assert "tightens accuracy.limit: 1.5 -> 1.4" in diff(old, new / "jp.yaml")[1]
     with pytest.raises(UsageError, match=r"'eu'.*'jp'"):
         diff(old / "eu.yaml", new / "jp.yaml")

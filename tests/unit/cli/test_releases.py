@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from regiolect.cli import releases
 from regiolect.cli.releases import print_release
 from regiolect.cli.terminal import Terminal
 from regiolect.contracts import Decision
-from tests.unit.report.pages import release, row
+from tests.unit.report.pages import release, row, unjudged
 
 URI = "models:/a-model-whose-name-is-longer-than-any-other-eu@champion"
 ROWS = (
@@ -62,5 +63,24 @@ def test_where_it_fits_and_in_a_pipe_it_is_a_table(printed) -> None:
 
 
 def test_a_single_engine_is_one(printed) -> None:
-    assert "1 engine in " in printed(80, ROWS[0])[0]
-    assert "2 engines in " in printed(80, *ROWS[:2])[0]
+    assert printed(80, ROWS[0])[0] == "tiny: 1 engine"
+    assert printed(80, *ROWS[:2])[0] == "tiny: 2 engines"
+
+
+def test_the_last_line_counts_built_kept_and_refused_apart_and_tells_the_clock(printed) -> None:
+    begin = release().started.astimezone()
+    clock = f"{begin:%H:%M:%S} to {begin + timedelta(seconds=113.3):%H:%M:%S}"
+    refused = unjudged("sea", Decision.REFUSED, rebuilt=True)
+    assert printed(None, *ROWS, refused)[-1] == (
+        f"tiny: 2 built (1 not approved), 1 kept, 1 refused in 1 min 53 s, {clock}"
+    )
+    assert printed(None, ROWS[1])[-1] == f"tiny: 0 built, 1 kept, 0 refused in 1 min 53 s, {clock}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "0 s"), (43.4, "43 s"), (59.6, "1 min 0 s"), (3599.6, "1 h 0 min"), (7512.0, "2 h 5 min")],
+)
+def test_a_time_is_told_as_clocks_count(capsys: pytest.CaptureFixture[str], seconds: float, told: str) -> None:
+    print_release(release(ROWS[0], seconds=seconds))
+    assert f" in {told}, " in capsys.readouterr().out.splitlines()[-1]
