@@ -8,11 +8,14 @@ from pathlib import Path
 
 from regiolect.attest import read_layers
 from regiolect.bundle.decisions import verify_decision
-from regiolect.bundle.manifest import MANIFEST, BundleManifest, attestation_path, read_bundle
+from regiolect.bundle.manifest import MANIFEST, BundleManifest, attestation_path, calibration_path, read_bundle
 from regiolect.bundle.verify import verify_bundle
+from regiolect.calibrate.archive import table_from_bytes
+from regiolect.cli.graph_facts import of_calibration, of_repair, of_scores
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
+    CalibrationTable,
     EngineArtifact,
     EvaluationResult,
     GateDecision,
@@ -179,8 +182,9 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     timing = approved.evaluation.timing
     layers = attestation_path(approved.engine.request.slot)
     return [
-        *_of_artifact(approved.engine),
+        *_of_artifact(approved.engine, _attached_table(approved.engine, folder)),
         *_of_attestation(approved.attestation, layers, lambda: read_file(folder / layers, RECORD)),
+        *of_scores(approved.evaluation),
         *_of_gate(approved.decision),
         *_of_tuning(approved.tuning),
         (
@@ -191,12 +195,25 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     ]
 
 
+def _attached_table(engine: EngineArtifact, folder: Path) -> CalibrationTable | None:
+    """The calibration table beside an engine, as it was verified; bundles of format 1 have none.
+
+    Raises:
+        InvalidCalibration: it cannot be read.
+    """
+    path = folder / calibration_path(engine.request.slot)
+    if engine.calibration is None or not path.is_file():
+        return None
+    return table_from_bytes(read_file(path, RECORD))
+
+
 def _of_outcome(outcome: RegionOutcome, store: Store, here: str | None) -> list[tuple[str, str]]:
     facts = _of_region(outcome.model, outcome.region, outcome.title, here)
     facts.append(("decision", outcome.decision.value))
     if outcome.engine is not None:
         facts.append(("bytes", _verified(outcome.engine, outcome.evaluation, store)))
-        facts.extend(_of_artifact(outcome.engine))
+        facts.extend(_of_artifact(outcome.engine, outcome.calibration))
+    facts.extend(of_repair(outcome))
     if outcome.attestation is not None:
         blob = outcome.attestation.layers
         facts.extend(
@@ -206,6 +223,7 @@ def _of_outcome(outcome: RegionOutcome, store: Store, here: str | None) -> list[
                 lambda: store.path_of(blob).read_bytes() if blob else b"",
             )
         )
+    facts.extend(of_scores(outcome.evaluation))
     if outcome.gate is not None:
         facts.extend(_of_gate(outcome.gate))
     facts.extend(_of_tuning(outcome.tuning))
@@ -235,7 +253,7 @@ def _verified(engine: EngineArtifact, evaluation: EvaluationResult | None, store
     return "engine and results verified against their digests"
 
 
-def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
+def _of_artifact(engine: EngineArtifact, table: CalibrationTable | None) -> list[tuple[str, str]]:
     request = engine.request
     files = ", ".join(
         f"{file.path} ({file.blob.size / 1e6:.2f} MB, {short(file.blob.digest)})" for file in engine.files
@@ -243,7 +261,7 @@ def _of_artifact(engine: EngineArtifact) -> list[tuple[str, str]]:
     return [
         ("target", f"{request.target.name} through {request.target.backend} {engine.backend_version}"),
         ("precision", request.precision.value),
-        ("calibration", engine.calibration or "none needed"),
+        ("calibration", of_calibration(engine.calibration, table)),
         ("build key", request.build_key),
         ("files", files),
     ]
