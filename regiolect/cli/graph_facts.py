@@ -12,16 +12,15 @@ from regiolect.contracts import (
     RegionOutcome,
     RepairJournal,
     RepairStep,
-    short,
 )
 
 
 def of_calibration(digest: str | None, table: CalibrationTable | None) -> str:
-    """The method, what it saw and when: `entropy on 256 samples of eu, 2026-03-04 05:06 UTC; table 12ab...`."""
+    """The method, what it saw and when: `entropy on 256 samples of eu, 2026-03-04 05:06 UTC; table sha256:12ab...`."""
     if table is None:
         return digest or "none needed"
     seal = table.seal
-    kept = f"; table {short(digest)}" if digest is not None else ""
+    kept = f"; table {digest}" if digest is not None else ""
     made = seal.made.astimezone(UTC)
     return f"{table.method} on {counted(seal.samples, 'sample')} of {seal.region}, {made:%Y-%m-%d %H:%M} UTC{kept}"
 

@@ -23,7 +23,6 @@ from regiolect.contracts import (
     RepairStep,
     Seal,
     TensorRange,
-    short,
 )
 from regiolect.integrity import digest_bytes
 from regiolect.planning import OUTCOMES
@@ -102,7 +101,7 @@ def test_calibration_and_scores_are_told_wherever_the_engine_lies(kept, settings
         outcome = kept.outcome(artifact).model_copy(update={"chosen": ChosenGraph(choice=INT8, table=table)})
         kept.store.put_record(OUTCOMES, outcome.build_key, outcome)
         told = facts(find_engine(outcome.build_key, settings))
-    assert told["calibration"] == f"entropy on 1,200 samples of eu, 2026-03-04 05:06 UTC; table {short(digest)}"
+    assert told["calibration"] == f"entropy on 1,200 samples of eu, 2026-03-04 05:06 UTC; table {digest}"
     scored = kept.evaluation(artifact)
     assert told["scores"] == (
         f"accuracy {100 * scored.engine_score:.2f} %, FP32 reference {100 * scored.reference_score:.2f} %, "
