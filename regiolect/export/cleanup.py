@@ -21,6 +21,7 @@ from regiolect.contracts import TensorSpec
 from regiolect.errors import InvalidModelSpec, InvalidOnnx, UnsupportedOperator
 from regiolect.export.parity import last_line
 from regiolect.graphs.as_qdq import as_qdq
+from regiolect.graphs.protos import infer_shapes
 from regiolect.model import ModelSpec
 
 # 19 is the first opset whose Q/DQ nodes take FP16 scales, 20 the newest that current exporters take by default.
@@ -57,7 +58,7 @@ def clean(spec: ModelSpec, model: ModelProto) -> ModelProto:
     cleaned = as_qdq(cleaned)
     with quiet():
         # Shapes first: they let the optimizer replace computed reshape targets by constants.
-        cleaned = _optimise(onnx.shape_inference.infer_shapes(cleaned, data_prop=True))
+        cleaned = _optimise(infer_shapes(cleaned))
     set_interface(spec, cleaned)
     strip(cleaned)
     cleaned.graph.name = spec.name
@@ -111,7 +112,7 @@ def _optimise(model: ModelProto) -> ModelProto:
 def set_interface(spec: ModelSpec, model: ModelProto) -> None:
     """Check the inputs and outputs against the spec; write its order, fixed extents and symbolic names into the graph.
 
-    Inferred shapes are dropped, for they may bear other names; infer again afterwards.
+    Inferred shapes are dropped, for they may bear other names; infer again afterwards. Outputs keep as many dimensions.
 
     Raises:
         InvalidModelSpec: names, dtypes or shapes differ.
@@ -131,7 +132,8 @@ def set_interface(spec: ModelSpec, model: ModelProto) -> None:
     ordered_inputs = [_copied(inputs[name]) for name in wanted_inputs]
     ordered_outputs = [_copied(outputs[name]) for name in spec.outputs]
     for value in ordered_outputs:
-        value.type.tensor_type.ClearField("shape")
+        for dim in value.type.tensor_type.shape.dim:
+            dim.Clear()
     for field, values in ((model.graph.input, ordered_inputs), (model.graph.output, ordered_outputs)):
         del field[:]
         field.extend(values)
@@ -176,7 +178,7 @@ def infer_and_check(spec: ModelSpec, model: ModelProto) -> ModelProto:
         InvalidModelSpec: an output has lost the batch.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = _inferred(model)
         onnx.checker.check_model(inferred)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
         raise InvalidOnnx(
@@ -196,6 +198,19 @@ def infer_and_check(spec: ModelSpec, model: ModelProto) -> ModelProto:
         if dimensions:
             # Inference loses the name at reshapes; that it is the batch is proved by running, in parity.compare.
             dimensions[0].dim_param = str(batch)
+    return inferred
+
+
+def _inferred(model: ModelProto) -> ModelProto:
+    """The graph with its inferred shapes; an output of which none is told keeps its number of dimensions."""
+    open_shapes = ModelProto()
+    open_shapes.CopyFrom(model)
+    for value in open_shapes.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = infer_shapes(open_shapes, strict=True)
+    for found, declared in zip(inferred.graph.output, model.graph.output, strict=True):
+        if not found.type.tensor_type.HasField("shape") and declared.type.tensor_type.HasField("shape"):
+            found.type.tensor_type.shape.CopyFrom(declared.type.tensor_type.shape)
     return inferred
 
 

@@ -27,6 +27,7 @@ from regiolect.export.cleanup import (
 )
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
 from regiolect.export.sparse import make_dense
+from regiolect.graphs.protos import infer_shapes
 from regiolect.host.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
@@ -227,7 +228,7 @@ def _free_reshapes(model: ModelProto, fixed: int) -> None:
 
     0 in a target shape means just that. Whether it was right to do so is proved by comparing, not here.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    inferred = infer_shapes(model)
     leading = {
         value.name: value.type.tensor_type.shape.dim[0].dim_value
         for value in (*inferred.graph.value_info, *inferred.graph.input)

@@ -78,6 +78,34 @@ def checked_types(model: ModelProto) -> dict[str, int]:
     }
 
 
+def infer_shapes(model: ModelProto, strict: bool = False) -> ModelProto:
+    """A copy of the model with the types and shapes that ONNX tells, behind a GroupNormalization as well.
+
+    Args:
+        model: the model.
+        strict: whether the copy must be right in every node.
+
+    Raises:
+        onnx.shape_inference.InferenceError, ValueError: a node is wrong, or ONNX cannot read the model.
+    """
+    at = [place for place, node in enumerate(model.graph.node) if _is_shapeless(node)]
+    if at:
+        given, model = model, ModelProto()
+        model.CopyFrom(given)
+    for place in at:
+        # It has the same inputs and gives back the shape of the first.
+        model.graph.node[place].op_type = "InstanceNormalization"
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=strict, strict_mode=strict, data_prop=True)
+    for place in at:
+        inferred.graph.node[place].op_type = "GroupNormalization"
+    return inferred
+
+
+def _is_shapeless(node: NodeProto) -> bool:
+    # ONNX tells no shape of its result, and none of anything behind it.
+    return node.op_type == "GroupNormalization" and is_standard(node)
+
+
 def _inferred_without_weights(model: ModelProto) -> ModelProto:
     """The checked and inferred model with its large weights as inputs.
 
@@ -88,7 +116,7 @@ def _inferred_without_weights(model: ModelProto) -> ModelProto:
         for tensor in large:
             _check_weight(tensor)
         onnx.checker.check_model(light, full_check=True)
-        return onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
+        return infer_shapes(light, strict=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InvalidOnnx(
@@ -100,12 +128,12 @@ def _inferred_without_weights(model: ModelProto) -> ModelProto:
 
 def inferred_types(model: ModelProto) -> dict[str, int]:
     """Element types of a model's tensors, by name, as far as ONNX tells them; nothing is checked."""
-    return tensor_types(onnx.shape_inference.infer_shapes(_without_weights(model)[0]).graph)
+    return tensor_types(infer_shapes(_without_weights(model)[0]).graph)
 
 
 def inferred_ranks(model: ModelProto) -> dict[str, int]:
     """Numbers of dimensions of what a model's nodes read and make, by name, as far as ONNX tells them."""
-    graph = onnx.shape_inference.infer_shapes(_without_weights(model)[0]).graph
+    graph = infer_shapes(_without_weights(model)[0]).graph
     values = (*graph.input, *graph.output, *graph.value_info)
     found = {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
     return {name: len(kind.shape.dim) for name, kind in found.items() if kind.HasField("shape")}
