@@ -11,8 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, inliner, numpy_helper, version_converter
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx import ModelProto, numpy_helper, version_converter
 
 from regiolect.errors import InvalidModelSpec, InvalidOnnx, ParityFailed
 from regiolect.export.cleanup import (
@@ -25,9 +24,11 @@ from regiolect.export.cleanup import (
     refuse_foreign_operators,
     set_interface,
 )
+from regiolect.export.external import all_tensors, load_external, not_whole
+from regiolect.export.functions import without_functions
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
 from regiolect.export.sparse import make_dense
-from regiolect.graphs.protos import infer_shapes
+from regiolect.graphs.protos import drop_unread, infer_shapes
 from regiolect.host.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
@@ -64,13 +65,14 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     """
     path = Path(str(spec.loader))
     model = _parse(path)
-    size = path.stat().st_size + _load_external_data(spec, path, model)
-    if model.functions:
-        model = inliner.inline_local_functions(model)
+    size = path.stat().st_size + load_external(spec, path, model)
+    model = without_functions(path, model)
     refuse_foreign_operators(model)
     refuse_control_flow(model)
     _check(path, model)
     make_dense(model)
+    # Thousands that no output needs would cost every step minutes.
+    drop_unread(model.graph)
     _drop_initializers_from_inputs(model)
     original = model.SerializeToString()
     fixed = _fixed_batch(spec, model)
@@ -83,72 +85,28 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     return OnnxSource(_free_batch(spec, model, fixed, run, batch), run, size)
 
 
-def _invalid(path: Path, found: str, remedy: str = "export or copy the file again") -> InvalidOnnx:
-    return InvalidOnnx(expected=f"a complete ONNX model in {path}", found=found, remedy=remedy)
-
-
 def _parse(path: Path) -> ModelProto:
     try:
         with open_file(path, PROTOBUF) as file:
             model = onnx.load_model(file, format="protobuf", load_external_data=False)
     except OSError as error:
-        raise _invalid(path, cannot_read(error)) from error
+        raise not_whole(path, cannot_read(error)) from error
     except DecodeError as error:
-        raise _invalid(path, f"{path.stat().st_size} bytes that do not parse") from error
+        raise not_whole(path, f"{path.stat().st_size} bytes that do not parse") from error
     if not model.graph.node or not opset_of(model):
-        raise _invalid(path, "no nodes or no opset in it")
+        raise not_whole(path, "no nodes or no opset in it")
     return model
-
-
-def _load_external_data(spec: ModelSpec, path: Path, model: ModelProto) -> int:
-    """Bring external weights into the graph; returns the bytes of their files."""
-    folder = path.parent.resolve()
-    listed = {source.resolve() for source in spec.sources}
-    files: set[Path] = set()
-    for tensor in _tensors(model):
-        if not uses_external_data(tensor):
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        file = (folder / entries.get("location", "")).resolve()
-        if not file.is_relative_to(folder):
-            remedy = "save the model again with its weights beside it, or inside it (external_data=False)"
-            raise _invalid(path, f"weights of {tensor.name!r} outside of its folder, at {file}", remedy)
-        if not file.is_file():
-            raise _invalid(path, f"no weights file {file}", "copy it beside the .onnx file")
-        wanted = int(entries.get("offset", 0)) + int(entries.get("length", _tensor_bytes(tensor)))
-        if file.stat().st_size < wanted:
-            raise _invalid(path, f"{file.stat().st_size} of at least {wanted} bytes in {file}")
-        if file not in listed:
-            raise InvalidModelSpec(
-                expected=f"the weights file {file} in `sources` of {spec.name!r}",
-                found="it is not there",
-                remedy="list it: without it a change of weights could not be noticed",
-            )
-        files.add(file)
-    if files:
-        try:
-            load_external_data_for_model(model, str(folder))
-        except (onnx.checker.ValidationError, ValueError, OSError) as error:
-            raise _invalid(path, last_line(error)) from error
-    return sum(file.stat().st_size for file in files)
-
-
-def _tensor_bytes(tensor: TensorProto) -> int:
-    return int(np.prod(tensor.dims)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-
-
-def _tensors(model: ModelProto) -> list[TensorProto]:
-    constants = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
-    return [*model.graph.initializer, *constants]
 
 
 def _check(path: Path, model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
-        for tensor in _tensors(model):
+        for tensor in all_tensors(model):
             numpy_helper.to_array(tensor)
+    except KeyError as error:
+        raise not_whole(path, f"a tensor of data type {error}, which ONNX lacks") from error
     except (onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise _invalid(path, last_line(error)) from error
+        raise not_whole(path, last_line(error)) from error
 
 
 def _drop_initializers_from_inputs(model: ModelProto) -> None:
@@ -164,14 +122,15 @@ def _upgrade(path: Path, model: ModelProto) -> ModelProto:
     opset = opset_of(model)
     remedy = f"export the model again with opset {OPSET}"
     if opset > NEWEST_OPSET:
-        raise _invalid(path, f"opset {opset}; the backends are known to read up to {NEWEST_OPSET}", remedy)
+        raise not_whole(path, f"opset {opset}; the backends are known to read up to {NEWEST_OPSET}", remedy)
     if opset >= OPSET:
         return model
     try:
         with quiet():
             return version_converter.convert_version(model, OPSET)
     except (version_converter.ConvertError, RuntimeError, ValueError) as error:
-        raise _invalid(path, f"opset {opset}, which does not convert to {OPSET}: {last_line(error)}", remedy) from error
+        found = f"opset {opset}, which does not convert to {OPSET}: {last_line(error)}"
+        raise not_whole(path, found, remedy) from error
 
 
 # ------------------------------------------------------------------------------------------------ fixed batch
