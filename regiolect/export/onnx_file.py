@@ -27,13 +27,18 @@ from regiolect.export.cleanup import (
 from regiolect.export.external import all_tensors, load_external, not_whole
 from regiolect.export.functions import without_functions
 from regiolect.export.parity import Batch, Runner, compare, last_line, ort_runner
+from regiolect.export.resized import say_how
 from regiolect.export.sparse import make_dense
-from regiolect.graphs.protos import drop_unread, infer_shapes
+from regiolect.graphs.protos import drop_unread, graphs, infer_shapes
+from regiolect.graphs.qdq import Names
 from regiolect.host.files import PROTOBUF, cannot_read, open_file
 from regiolect.model import ModelSpec
 
 # The IR version from which on weights need not be inputs.
 _WEIGHTS_APART = 4
+# The newest that ONNX Runtime 1.31 reads, and one that runtimes of the last years read.
+_NEWEST_IR = 13
+_WRITTEN = 10
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     # Thousands that no output needs would cost every step minutes.
     drop_unread(model.graph)
     _drop_initializers_from_inputs(model)
+    _name_apart(model)
     original = model.SerializeToString()
     fixed = _fixed_batch(spec, model)
     run = ort_runner(spec, original)
@@ -93,6 +99,12 @@ def _parse(path: Path) -> ModelProto:
         raise not_whole(path, cannot_read(error)) from error
     except DecodeError as error:
         raise not_whole(path, f"{path.stat().st_size} bytes that do not parse") from error
+    if model.ir_version > _NEWEST_IR:
+        raise InvalidOnnx(
+            expected=f"an ONNX model of IR version {_NEWEST_IR} or earlier in {path}",
+            found=f"IR version {model.ir_version}",
+            remedy=f"export it with ir_version={_WRITTEN} and opset {OPSET}; or take a newer Regiolect",
+        )
     if not model.graph.node or not opset_of(model):
         raise not_whole(path, "no nodes or no opset in it")
     return model
@@ -107,6 +119,16 @@ def _check(path: Path, model: ModelProto) -> None:
         raise not_whole(path, f"a tensor of data type {error}, which ONNX lacks") from error
     except (onnx.checker.ValidationError, ValueError, TypeError) as error:
         raise not_whole(path, last_line(error)) from error
+
+
+def _name_apart(model: ModelProto) -> None:
+    """Give nodes of one name names of their own: ONNX allows them, ONNX Runtime and steps that go by names do not."""
+    names, seen = Names(model.graph), set[str]()
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            if node.name in seen:
+                node.name = names.new(node.name)
+            seen.update(filter(None, (node.name,)))
 
 
 def _drop_initializers_from_inputs(model: ModelProto) -> None:
@@ -127,7 +149,9 @@ def _upgrade(path: Path, model: ModelProto) -> ModelProto:
         return model
     try:
         with quiet():
-            return version_converter.convert_version(model, OPSET)
+            raised = version_converter.convert_version(model, OPSET)
+        say_how(model, raised)
+        return raised
     except (version_converter.ConvertError, RuntimeError, ValueError) as error:
         found = f"opset {opset}, which does not convert to {OPSET}: {last_line(error)}"
         raise not_whole(path, found, remedy) from error
@@ -201,13 +225,14 @@ def _free_reshapes(model: ModelProto, fixed: int) -> None:
         for attribute in node.attribute
         if attribute.name == "value"
     }
-    for index, node in enumerate(model.graph.node):
+    names = Names(model.graph)
+    for node in model.graph.node:
         if node.op_type != "Reshape" or node.input[1] not in shapes or leading.get(node.input[0]) != fixed:
             continue
         target = numpy_helper.to_array(shapes[node.input[1]]).copy()
         literal_zero = any(attribute.name == "allowzero" and attribute.i for attribute in node.attribute)
         if target.size and target[0] == fixed and not literal_zero:
             target[0] = 0
-            name = f"{node.input[1]}.batch{index}"
+            name = names.new(f"{node.input[1]}_batch")
             model.graph.initializer.append(numpy_helper.from_array(target, name))
             node.input[1] = name
