@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,3 +68,36 @@ def test_outputs_must_have_a_row_per_sample(spec):
 
     with pytest.raises(ParityFailed, match="one row per sample"):
         compare(spec, mean, mean, rows(9))
+
+
+def scaled(by: float, wrong: float = 0.0):
+    return lambda inputs: [(inputs["x"] + np.float32(1)) * np.float32(by) * (1 + np.float32(wrong))]
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1.0])
+def test_large_outputs_may_differ_by_their_rounding(spec, tolerance):
+    """Boxes of 640 pixels were refused for what FP32 cannot tell apart."""
+    small = replace(spec, parity_tolerance=tolerance)
+    report = compare(small, scaled(320), scaled(320, 5e-6), rows(1))
+    assert report.worst_error > 1e-3
+    assert report.worst_error == pytest.approx(640 * 5e-6, rel=0.1)
+
+
+def test_what_is_more_than_rounding_is_refused_however_large_the_tolerance(spec):
+    with pytest.raises(ParityFailed, match="beside 1e-05 of each value"):
+        compare(replace(spec, parity_tolerance=1e-4), scaled(320), scaled(320, 2e-5), rows(1))
+    with pytest.raises(ParityFailed, match=r"a difference of 6\.4 "):
+        compare(replace(spec, parity_tolerance=1.0), scaled(320), scaled(320, 0.01), rows(1))
+
+
+def test_small_values_beside_large_ones_are_held_to_the_tolerance(spec):
+    def mixed(wrong: float):
+        return lambda inputs: [inputs["x"] * np.float32(0) + np.asarray([640, 0.5 + wrong], np.float32)]
+
+    with pytest.raises(ParityFailed):
+        compare(replace(spec, parity_tolerance=1e-4), mixed(0), mixed(2e-4), rows(3))
+
+
+def test_a_tolerance_of_nothing_leaves_nothing_to_rounding(spec):
+    with pytest.raises(ParityFailed, match="within 0, beside 0"):
+        compare(replace(spec, parity_tolerance=0.0), scaled(320), scaled(320, 1e-6), rows(1))
