@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import onnx
 from onnx import ModelProto, TensorProto
@@ -23,6 +23,9 @@ from regiolect.export.parity import last_line
 from regiolect.graphs.as_qdq import as_qdq
 from regiolect.graphs.protos import infer_shapes
 from regiolect.model import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 # 19 is the first opset whose Q/DQ nodes take FP16 scales, 20 the newest that current exporters take by default.
 # OpenVINO 2026.4, ONNX Runtime 1.31 and TensorRT-RTX 1.7 read 20 to 23.
@@ -77,19 +80,14 @@ def clean(spec: ModelSpec, model: ModelProto) -> ModelProto:
 def _optimise(model: ModelProto) -> ModelProto:
     import onnx_ir as ir
     from onnx_ir.passes import common
-    from onnxscript import optimizer, rewriter
+    from onnxscript import rewriter
 
     graph = ir.from_proto(model)
     outputs = [value.name for value in graph.graph.outputs]
     quantized = any(node.op_type in QUANTIZATION for node in graph.graph)
     for _ in range(2):
         # Two rounds, as folding opens fusions and fusing opens folds.
-        optimizer.fold_constants(
-            graph,
-            onnx_shape_inference=True,
-            input_size_limit=_FOLD_INPUT_LIMIT,
-            output_size_limit=_FOLD_OUTPUT_LIMIT,
-        )
+        fold(graph)
         if not quantized:
             rewriter.rewrite(graph)
         common.RemoveUnusedNodesPass()(graph)
@@ -107,6 +105,18 @@ def _optimise(model: ModelProto) -> ModelProto:
     common.NameFixPass()(graph)
     common.TopologicalSortPass()(graph)
     return ir.to_proto(graph)
+
+
+def fold(graph: ir.Model) -> None:
+    """Fold what follows from constants and fixed shapes, in place; branches of such an If take its place."""
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(
+        graph,
+        onnx_shape_inference=True,
+        input_size_limit=_FOLD_INPUT_LIMIT,
+        output_size_limit=_FOLD_OUTPUT_LIMIT,
+    )
 
 
 def set_interface(spec: ModelSpec, model: ModelProto) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper, version_converter
 
 from regiolect.errors import InvalidModelSpec, InvalidOnnx, ParityFailed
+from regiolect.export.branches import without_settled_branches
 from regiolect.export.cleanup import (
     NEWEST_OPSET,
     OPSET,
@@ -73,7 +74,6 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     size = path.stat().st_size + load_external(spec, path, model)
     model = without_functions(path, model)
     refuse_foreign_operators(model)
-    refuse_control_flow(model)
     _check(path, model)
     make_dense(model)
     # Thousands that no output needs would cost every step minutes.
@@ -81,6 +81,8 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     _drop_initializers_from_inputs(model)
     _name_apart(model)
     original = model.SerializeToString()
+    model = without_settled_branches(model)
+    refuse_control_flow(model)
     fixed = _fixed_batch(spec, model)
     run = ort_runner(spec, original)
     model = _upgrade(path, model)

@@ -115,8 +115,8 @@ def ort_runner(spec: ModelSpec, model: bytes) -> Runner:
 def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> ParityReport:
     """Run both on every sample, in batches of 1, 7 and 16, and compare all outputs.
 
-    A value of hundreds of pixels is rounded in steps that a probability does not have. So beside the spec's tolerance it
-    may differ by 1e-5 of itself, or by a tenth of the tolerance for each 1 that it counts, if that is less.
+    A value of hundreds of pixels is rounded in steps that a probability does not have. So beside the spec's tolerance
+    it may differ by 1e-5 of itself, or by a tenth of the tolerance for each 1 that it counts, if that is less.
 
     Returns:
         The worst sample and its largest absolute difference over all outputs.

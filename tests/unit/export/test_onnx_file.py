@@ -97,7 +97,7 @@ def test_control_flow_is_refused(spec_of, store, samples):
     extra = (
         helper.make_node("ReduceMax", ["m"], ["top"], keepdims=0),
         helper.make_node("Cast", ["top"], ["condition"], to=TensorProto.BOOL),
-        helper.make_node("If", ["condition"], ["y"], "choice", then_branch=branch("a"), else_branch=branch("b")),
+        helper.make_node("If", ["condition"], ["y"], "choice", then_branch=branch("one"), else_branch=branch("other")),
     )
     with pytest.raises(UnsupportedOperator, match="'choice'"):
         export_model(spec_of(conv_net(extra=extra)), store, samples)
