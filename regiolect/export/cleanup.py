@@ -21,6 +21,7 @@ from regiolect.contracts import TensorSpec
 from regiolect.errors import InvalidModelSpec, InvalidOnnx, UnsupportedOperator
 from regiolect.export.parity import last_line
 from regiolect.graphs.as_qdq import as_qdq
+from regiolect.graphs.known import Known
 from regiolect.graphs.protos import infer_shapes
 from regiolect.model import ModelSpec
 
@@ -185,7 +186,7 @@ def infer_and_check(spec: ModelSpec, model: ModelProto) -> ModelProto:
 
     Raises:
         InvalidOnnx: the checker or shape inference refuse the graph.
-        InvalidModelSpec: an output has lost the batch.
+        InvalidModelSpec: an output has lost the batch, has it elsewhere, or depends on no input.
     """
     try:
         inferred = _inferred(model)
@@ -196,6 +197,8 @@ def infer_and_check(spec: ModelSpec, model: ModelProto) -> ModelProto:
             found=last_line(error),
             remedy="export the model again; if the file came from elsewhere, it may be damaged",
         ) from error
+    _refuse_constant_outputs(spec, inferred)
+    refuse_moved_batch(spec, inferred)
     batch = spec.inputs[0].shape[0]
     for value in inferred.graph.output:
         dimensions = value.type.tensor_type.shape.dim
@@ -209,6 +212,31 @@ def infer_and_check(spec: ModelSpec, model: ModelProto) -> ModelProto:
             # Inference loses the name at reshapes; that it is the batch is proved by running, in parity.compare.
             dimensions[0].dim_param = str(batch)
     return inferred
+
+
+def refuse_moved_batch(spec: ModelSpec, inferred: ModelProto) -> None:
+    """Raises InvalidModelSpec for the first output whose batch is another dimension than the first."""
+    batch = spec.inputs[0].shape[0]
+    for value in inferred.graph.output:
+        shape = tuple(dim.dim_param or dim.dim_value or "?" for dim in value.type.tensor_type.shape.dim)
+        if batch in shape[1:] and shape[0] != batch:
+            raise InvalidModelSpec(
+                expected=f"output {value.name!r} of {spec.name!r} with the batch {batch!r} as first dimension",
+                found=f"it as dimension {shape.index(batch)} of ({', '.join(map(str, shape))})",
+                remedy="move the batch to the front at the model's end: `return output.transpose(0, 1)` where time or "
+                "another dimension comes first; and export again",
+            )
+
+
+def _refuse_constant_outputs(spec: ModelSpec, model: ModelProto) -> None:
+    known = Known(model)
+    for value in model.graph.output:
+        if value.name in known:
+            raise InvalidModelSpec(
+                expected=f"output {value.name!r} of {spec.name!r} to depend on the model's inputs",
+                found="a constant, the same for every sample",
+                remedy="export the model without this output, and keep the constant beside it",
+            )
 
 
 def _inferred(model: ModelProto) -> ModelProto:

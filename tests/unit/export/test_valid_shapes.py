@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from regiolect.errors import InvalidModelSpec
 from regiolect.export import export_model
 from regiolect.export.cleanup import quiet
 from regiolect.graphs.protos import check, checked_types, inferred_ranks
@@ -103,3 +104,26 @@ def test_an_output_of_a_shape_that_is_computed_keeps_its_number_of_dimensions(ex
 def test_an_output_that_declares_a_wrong_number_of_dimensions_is_told_by_inference(exported: Exported) -> None:
     model = model_of([helper.make_node("Flatten", ["x"], ["y"])], ["n", 2, 6, 6], 20)
     assert len(exported(model).graph.output[0].type.tensor_type.shape.dim) == 2
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_an_output_that_begins_with_time_is_told_so(exported: Exported, batch: Any) -> None:
+    """With a batch of 1 in the file, that batch was blamed."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "last"], ["flat"], keepdims=0),
+        helper.make_node("Transpose", ["flat"], ["y"], perm=[1, 0, 2]),
+    ]
+    model = model_of(nodes, [2, "n", 6], 20, last=np.asarray([3]))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 2, 6, 6]))
+    with pytest.raises(InvalidModelSpec, match=r"as first dimension; found it as dimension 1 of \(2, batch, 6\)"):
+        exported(model)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_an_output_that_depends_on_no_input_is_told_so(exported: Exported, made: bool) -> None:
+    """An initializer was called a damaged file."""
+    nodes = [helper.make_node("Neg", ["anchors"], ["y"])] if made else []
+    held = {"anchors" if made else "y": np.ones(3, np.float32)}
+    model = model_of([helper.make_node("Relu", ["x"], ["z"]), *nodes], [3], 20, **held)
+    with pytest.raises(InvalidModelSpec, match="a constant, the same for every sample"):
+        exported(model)
