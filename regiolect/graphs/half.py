@@ -19,6 +19,8 @@ _SMALLEST = np.finfo(np.float16).smallest_subnormal
 _HALF = "tensor(float16)"
 # Their output's type is said by an attribute that is rewritten here; others of that kind stay float32.
 _TYPED_BY_ATTRIBUTE = ("Cast", "Constant", "ConstantOfShape")
+# ONNX says that they take float16, and defines them by functions that do not.
+_NEVER_NARROW = ("MeanVarianceNormalization",)
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -131,7 +133,7 @@ class _Halving:
 
     def _narrow(self, node: NodeProto) -> bool | None:
         """Whether a node computes in float16; None for one that takes what it reads as it comes."""
-        if node.output[0] in self.wide:
+        if node.output[0] in self.wide or node.op_type in _NEVER_NARROW:
             return False
         if any(name and name not in self.types for name in (*node.input, *node.output)):
             return False  # A sequence: what is in it stays as it came.

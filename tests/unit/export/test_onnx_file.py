@@ -164,6 +164,23 @@ def test_half_precision_file_is_refused(spec_of, store):
         export_model(spec_of(conv_net(extra=extra)), store, None)
 
 
+def test_weights_that_are_kept_in_half_and_cast_are_widened(spec_of, store, samples):
+    model = conv_net()
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            name, kept = tensor.name, f"{tensor.name}_half"
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), kept))
+            casts.append(helper.make_node("Cast", [kept], [name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+    path = store.path_of(export_model(spec_of(model), store, samples).graph)
+    assert {tensor.data_type for tensor in onnx.load(path).graph.initializer} == {TensorProto.FLOAT, TensorProto.INT64}
+    images = samples.inputs["x"]
+    np.testing.assert_allclose(outputs(str(path), images), outputs(model.SerializeToString(), images), atol=1e-4)
+
+
 def with_external_weights(folder: Path) -> bytes:
     model = conv_net()
     onnx.save(model, folder / "full.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)

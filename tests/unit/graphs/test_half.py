@@ -221,6 +221,34 @@ def test_an_operator_without_float16_in_onnx_and_an_input_without_it_stay_float3
     close(run, model, graph, np.asarray([1, 5, 2, 3], np.float32))
 
 
+def test_an_operator_that_onnx_defines_for_float32_alone_stays_so(make_model, run):
+    """MeanVarianceNormalization is said to take float16, and such a graph failed ONNX's check."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("MeanVarianceNormalization", ["r"], ["m"], axes=[2, 3]),
+        helper.make_node("Sigmoid", ["m"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": ["n", 2, 4, 4]}, {"y": ["n", 2, 4, 4]}, {})
+    graph, types = typed(model)
+    assert types["m"] == TensorProto.FLOAT
+    assert types["r"] == TensorProto.FLOAT16
+    close(run, model, graph, np.random.default_rng(8).normal(size=(3, 2, 4, 4)).astype(np.float32))
+
+
+def test_a_group_norm_and_what_is_behind_it_become_float16(make_model, run):
+    """ONNX tells no shape there."""
+    nodes = [
+        helper.make_node("GroupNormalization", ["x", "g", "b"], ["normal"], num_groups=2),
+        helper.make_node("Sigmoid", ["normal"], ["y"]),
+    ]
+    held = {"g": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}
+    model = make_model(nodes, {"x": ["n", 4, 3, 3]}, {"y": ["n", 4, 3, 3]}, held, 21)
+    model.ir_version = 10
+    graph, types = typed(model)
+    assert types["normal"] == TensorProto.FLOAT16
+    close(run, model, graph, np.random.default_rng(8).normal(size=(3, 4, 3, 3)).astype(np.float32))
+
+
 def test_asking_for_a_shape_costs_no_cast(make_model, run):
     nodes = [
         helper.make_node("Exp", ["x"], ["high"]),
