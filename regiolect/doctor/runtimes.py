@@ -12,18 +12,21 @@ from packaging.requirements import Requirement
 
 from regiolect.doctor.finding import Finding, wrong
 from regiolect.engines import catalog
-from regiolect.engines.listed import REFERENCE
+from regiolect.engines.listed import OWN, REFERENCE
 
 NAME = "ONNX Runtime"
-_CUDA = "onnxruntime-cuda"
-# Each is the module `onnxruntime`, and none of them knows of the others.
-_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+
+
+def _builds() -> Mapping[str, str]:
+    """Distributions that are the same module as the reference's, each with its backend; none knows of the others."""
+    backends = map(catalog.backend, OWN)
+    return {each.distribution: each.name for each in backends if each.module == catalog.backend(REFERENCE).module}
 
 
 def installed() -> Mapping[str, str]:
     """Distributions of the module that are installed, with their versions."""
     versions = {}
-    for name in _BUILDS:
+    for name in _builds():
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -33,7 +36,7 @@ def installed() -> Mapping[str, str]:
 
 def imported() -> str:
     """The distribution and version whose files are imported, as they tell it themselves."""
-    spec = find_spec("onnxruntime")
+    spec = find_spec(catalog.backend(REFERENCE).module)
     if spec is None or spec.origin is None:
         return "none of them, for their files are gone"
     told = Path(spec.origin).parent / "capi" / "build_and_package_info.py"
@@ -54,10 +57,11 @@ def beside(asked: Collection[str]) -> Iterator[Finding]:
     if len(versions) < 2:
         return
     present = " and ".join(f"{name} {version}" for name, version in versions.items())
-    backend = _CUDA if _CUDA in asked else REFERENCE
+    backend = next((name for name in _builds().values() if name in asked and name != REFERENCE), REFERENCE)
     yield wrong(
         NAME,
-        expected=f"one distribution of the module onnxruntime: {catalog.backend(backend).distribution}",
+        expected=f"one distribution of the module {catalog.backend(backend).module}: "
+        f"{catalog.backend(backend).distribution}",
         found=f"{present} overwrite each other's files; imported is {imported()}",
         remedy=f"pip uninstall --yes {' '.join(versions)} && pip install 'regiolect[{backend}]'",
     )

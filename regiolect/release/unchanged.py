@@ -10,7 +10,6 @@ from regiolect.errors.redaction import redacted_address
 from regiolect.planning import Plan, finished
 from regiolect.registry import CHALLENGER, Registry
 from regiolect.release.outcome import rows_of
-from regiolect.release.publish import keep_champion
 from regiolect.settings import Settings, store_of
 
 _DONE = frozenset({"reuse", "carry", "retire"})
@@ -31,6 +30,9 @@ def unchanged(settings: Settings, planned: Plan, registry: Registry, started: da
     """
     if planned.registry is not None or any(engine.action not in _DONE for engine in planned.engines):
         return None
+    # The gate takes time to import.
+    from regiolect.release.publish import keep_champion
+
     requests = planned.requests()
     kept = {request.build_key: finished(request, store_of(request)) for request in requests}
     outcomes = {key: outcome for key, outcome in kept.items() if outcome is not None}
