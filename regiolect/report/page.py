@@ -157,6 +157,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    environment.filters["signed"] = "{:+z.2f}".format
     return environment
 
 

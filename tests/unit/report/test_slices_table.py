@@ -34,5 +34,13 @@ def test_every_slice_is_told_with_its_figures_and_outcome_and_stays_text() -> No
     assert "device = &lt;b&gt;" in page
     assert "+0.10 pt" in page
     assert "inconclusive" in page
+    rounded = gate.slices[0].model_copy(update={"loss": -0.001, "loss_upper": -0.002})
+    nothing = str(
+        templates()
+        .get_template("slices.html.j2")
+        .module.table(gate.model_copy(update={"slices": (rounded,)}), UNITS, SIGNS)
+    )
+    assert "+0.00 pt" in nothing
+    assert "-0.00" not in nothing
     passing = gate.model_copy(update={"slices": gate.slices[:1]})
     assert "<details open>" not in str(templates().get_template("slices.html.j2").module.table(passing, UNITS, SIGNS))
