@@ -45,7 +45,7 @@ class Running:
     def listening(self) -> list[psutil.Process]:
         """All processes of the command that wait for connections of others."""
         family = psutil.Process(self.process.pid).children(recursive=True)
-        return [each for each in family if any(found.status == "LISTEN" for found in each.net_connections("tcp"))]
+        return [each for each in family if _listens(each)]
 
     def interrupted(self, number: signal.Signals) -> float:
         """Seconds from the signal to the prompt. Its exit code is right, its word the last, and no process left."""
@@ -137,6 +137,13 @@ class Desk:
             running.until(self.workshop.held.exists)
             yield running
         self.workshop.hold.unlink()
+
+
+def _listens(process: psutil.Process) -> bool:
+    try:
+        return any(found.status == "LISTEN" for found in process.net_connections("tcp"))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def desk_in(folder: Path) -> Desk:
