@@ -107,7 +107,8 @@ class ModelSpec:
         data: each region's source of samples, under the region's name.
         note: what a reader of any result must know, e.g. that data are simulated; shown wherever results are.
         parity_tolerance: largest absolute difference allowed between outputs of the torch module and of its ONNX graph,
-            in the outputs' own units.
+            in the outputs' own units; a value beyond 1 may differ by its rounding in FP32 as well
+            (`regiolect.export.parity.compare`).
 
     Raises:
         InvalidModelSpec: a field has an unusable value, or a file does not exist.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from regiolect.cli.terminal import counted
 from regiolect.contracts import (
     UNITS,
     CalibrationTable,
@@ -13,6 +12,7 @@ from regiolect.contracts import (
     RepairJournal,
     RepairStep,
 )
+from regiolect.report.words import counted
 
 
 def of_calibration(digest: str | None, table: CalibrationTable | None) -> str:

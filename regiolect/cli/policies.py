@@ -72,7 +72,8 @@ def policies_diff(
 
 
 def _print(reviewed: PolicyReview) -> None:
-    from regiolect.cli.terminal import Terminal, counted, shown
+    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.report.words import counted
 
     console = Terminal(soft_wrap=True)
     of = f"{len(reviewed.regions)} of {counted(reviewed.compared, 'region')}"

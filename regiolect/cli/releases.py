@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from regiolect.cli.exit_codes import exit_code, nightly_exit_code
-from regiolect.cli.terminal import Terminal, coloured, counted, out, print_failure, shown
+from regiolect.cli.terminal import Terminal, coloured, out, print_failure, shown
 from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
 from regiolect.report.digest import digest_line
-from regiolect.report.words import ChampionFigures, LossFigures, build_words, precision_words, suspicion
+from regiolect.report.words import ChampionFigures, LossFigures, build_words, counted, precision_words, suspicion
 
 _COLOURS: Mapping[Decision, str] = {
     Decision.APPROVED: "green",

@@ -91,7 +91,8 @@ def _print(result: StudyResult) -> None:
     """The matrix, what it comes to, and where the rest is."""
     from rich.table import Table
 
-    from regiolect.cli.terminal import Terminal, counted, shown
+    from regiolect.cli.terminal import Terminal, shown
+    from regiolect.report.words import counted
     from regiolect.study import words
 
     console: Terminal = Terminal(width=None if sys.stdout.isatty() else 160)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from regiolect.cli.exit_codes import listing_exit_code, validation_exit_code
-from regiolect.cli.terminal import Terminal, coloured, counted, err, out, print_failure, print_fields, shown
+from regiolect.cli.terminal import Terminal, coloured, err, out, print_failure, print_fields, shown
 from regiolect.contracts import UNITS, failure_of, place_of
 from regiolect.errors import PolicyError, RegiolectError
 from regiolect.errors.output import LAYOUT, printable, traceback_of
 from regiolect.planning import Action, ModelPlan, engines_of, summary_of
 from regiolect.policy import PolicyBook, RegionPolicy
 from regiolect.policy.clock_changes import unclear_times
+from regiolect.report.words import counted
 
 if TYPE_CHECKING:
     from regiolect.cli.engine_facts import EngineView

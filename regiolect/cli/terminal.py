@@ -50,11 +50,6 @@ def shown(text: object) -> str:
     return printable(str(text))
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 engine`, `3 engines`, `4,000 samples`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def coloured(style: str, text: object) -> Text:
     """A piece of a line or a cell of a table, as `shown`, in a style of rich's."""
     return Text(shown(text), style)

@@ -62,7 +62,10 @@ class SourceFiles(Contract):
 
 
 class ParityReport(Contract):
-    """The exported graph against its source on real samples; errors are largest absolute output differences."""
+    """The exported graph against its source on real samples; errors are largest absolute output differences.
+
+    One may be above the tolerance where an output counts more than 1, by its rounding.
+    """
 
     samples: PositiveInt
     tolerance: NonNegativeFloat

@@ -13,6 +13,7 @@ from regiolect.errors import InvalidModelSpec, RegiolectError
 from regiolect.host.room import LEAST_FREE
 from regiolect.planning import load_model_spec
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.report.words import counted
 from regiolect.settings import Settings
 
 _MIB = 1 << 20
@@ -30,11 +31,8 @@ def policies(book: PolicyBook) -> Iterator[Finding]:
         else:
             usable += 1
     if usable == len(regions):
-        yield ok(
-            "policies",
-            f"valid policies in {book.folder}",
-            f"{usable} region{'' if usable == 1 else 's'}: {', '.join(regions)}",
-        )
+        found = f"{counted(usable, 'region')}: {', '.join(regions)}"
+        yield ok("policies", f"valid policies in {book.folder}", found)
 
 
 def named_regions(book: PolicyBook, regions: Sequence[str]) -> Iterator[Finding]:

@@ -116,10 +116,10 @@ def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> 
     """Run both on every sample, in batches of 1, 7 and 16, and compare all outputs.
 
     A value of hundreds of pixels is rounded in steps that a probability does not have. So beside the spec's tolerance
-    it may differ by 1e-5 of itself, or by a tenth of the tolerance for each 1 that it counts, if that is less.
+    it may differ by 1e-5 of what it counts beyond 1, or by a tenth of the tolerance for each 1, if that is less.
 
     Returns:
-        The worst sample and its largest absolute difference over all outputs.
+        The sample with the largest absolute difference over all outputs, and that difference.
 
     Raises:
         ParityFailed: a difference above what is allowed, an output that is NaN or infinite, or outputs of other shapes.
@@ -131,13 +131,13 @@ def compare(spec: ModelSpec, reference: Runner, graph: Runner, batch: Batch) -> 
         ids = [batch.ids[row] for row in index]
         for pair in _paired(spec, reference(rows), graph(rows)):
             difference, size = _differences(spec, ids, *pair)
-            np.maximum.at(beyond, np.asarray(index), _largest(difference - rounding * size))
+            np.maximum.at(beyond, np.asarray(index), _largest(difference - rounding * np.maximum(size - 1, 0)))
             np.maximum.at(errors, np.asarray(index), _largest(difference))
     most = int(np.argmax(beyond))
     if not beyond[most] <= spec.parity_tolerance:
         raise ParityFailed(
             expected=f"outputs of {spec.name!r} and of its ONNX graph within {spec.parity_tolerance:g}, beside "
-            f"{rounding:g} of each value",
+            f"{rounding:g} of what a value counts beyond 1",
             found=f"a difference of {errors[most]:.3g} on sample {batch.ids[most]!r}, the worst of {len(errors)}",
             remedy="look for randomness, state kept between calls or custom operators in the model; "
             "if the difference is harmless, raise parity_tolerance in the ModelSpec",

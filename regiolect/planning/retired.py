@@ -14,6 +14,7 @@ from regiolect.planning.request import engine_key, engine_of_key
 from regiolect.policy import PolicyBook
 from regiolect.scoped_cache import once
 from regiolect.storage import Store
+from regiolect.storage.layout import record_key
 
 FindStore = Callable[[str], Store | None]
 """The store of a region that may never have had one."""
@@ -129,7 +130,7 @@ def _retired(model: str, place: Place, why: str, store: Store) -> PlannedEngine 
         arithmetic=arithmetic,
         precision=engine.precision if engine else None,
         action="retire",
-        reason=f"{why} (kept: records/{LATEST}/{key}.json)",
+        reason=f"{why} (kept: {record_key(LATEST, key)})",
         kept=engine.build_key if engine else None,
         decision=engine.decision if engine else None,
     )

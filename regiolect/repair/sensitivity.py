@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from regiolect.contracts import CalibrationTable, ExportedModel, SensitiveOperator
 from regiolect.data import Samples, model_inputs
 from regiolect.errors import InvalidOnnx, InvalidSamples
+from regiolect.graphs.protos import infer_shapes
 from regiolect.precision import Recipe
 from regiolect.storage import Store
 
@@ -165,7 +166,6 @@ def _feeds(samples: Samples, model: ExportedModel) -> dict[str, NDArray[Any]]:
 
 def _fitting_batch(graph: ModelProto, one: Mapping[str, NDArray[Any]]) -> int:
     """How many samples at a time keep the float tensors, all alive at once, within _BATCH_BYTES."""
-    import onnx
     from onnx import ModelProto
 
     sized = ModelProto()
@@ -175,7 +175,7 @@ def _fitting_batch(graph: ModelProto, one: Mapping[str, NDArray[Any]]) -> int:
         # Samples of another rank are refused when they are run.
         for dim, extent in zip(value.type.tensor_type.shape.dim, one[value.name].shape, strict=False):
             dim.dim_value = extent
-    inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True)
+    inferred = infer_shapes(sized)
     count = sum(
         np.prod([dim.dim_value for dim in value.type.tensor_type.shape.dim], dtype=np.float64)
         for value in inferred.graph.value_info

@@ -174,7 +174,7 @@ def _headline(result: ReleaseResult) -> str:
     regions = len({row.region for row in result.rows})
     decisions = [f"{count} {decision.value}" for decision, count in _counts(result).items()]
     return (
-        f"{words.several(len(result.rows), 'engine')} for {words.several(regions, 'region')}: {'; '.join(decisions)}. "
+        f"{words.counted(len(result.rows), 'engine')} for {words.counted(regions, 'region')}: {'; '.join(decisions)}. "
         f"{served} served through the registry."
     )
 

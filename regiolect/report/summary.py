@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regiolect.contracts import Decision, ReleaseResult, ReleaseRow, place_of
 from regiolect.planning import Plan
-from regiolect.report.words import ChampionFigures, LossFigures, precision_words, several, suspicion
+from regiolect.report.words import ChampionFigures, LossFigures, counted, precision_words, suspicion
 
 # No more than fit on the page that shows them, which hides what is wider than it.
 COLUMNS = ("region", "target", "precision", "decision", "loss", "limit", "vs FP32", "served as")
@@ -32,9 +32,9 @@ def figures(result: ReleaseResult) -> dict[str, float]:
 
 def release_line(result: ReleaseResult) -> str:
     """The release in a line."""
-    counted = figures(result)
-    counts = ", ".join(f"{counted[what]:g} {what}" for what in ("approved", "served"))
-    return f"{result.model}: {several(len(result.rows), 'engine')}, {counts} in {result.seconds:.0f} s"
+    of = figures(result)
+    counts = ", ".join(f"{of[what]:g} {what}" for what in ("approved", "served"))
+    return f"{result.model}: {counted(len(result.rows), 'engine')}, {counts} in {result.seconds:.0f} s"
 
 
 def markdown_table(result: ReleaseResult) -> str:

@@ -138,9 +138,9 @@ class ChampionFigures:
         return self.figures.bounds if self.figures else ""
 
 
-def several(count: int, noun: str) -> str:
-    """`1 engine`, `3 engines`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(number: int, noun: str) -> str:
+    """`1 engine`, `3 engines`, `4,000 samples`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def suspicion(row: ReleaseRow) -> str | None:
@@ -183,9 +183,8 @@ def runs_wider(row: ReleaseRow) -> bool:
 
 def fusion_words(attestation: Attestation) -> str:
     """`54 graph nodes in 22 kernels`; `54 graph nodes` where no engine ran."""
-    nodes = f"{attestation.nodes} graph {'node' if attestation.nodes == 1 else 'nodes'}"
-    kernels = attestation.kernels
-    return nodes if kernels is None else f"{nodes} in {kernels} {'kernel' if kernels == 1 else 'kernels'}"
+    nodes, kernels = counted(attestation.nodes, "graph node"), attestation.kernels
+    return nodes if kernels is None else f"{nodes} in {counted(kernels, 'kernel')}"
 
 
 def build_words(row: ReleaseRow) -> str:

@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from regiolect.contracts import Execution, LayerReport
 from regiolect.errors import AttestationFailed
+from regiolect.graphs.protos import infer_shapes
 
 # ONNX Runtime's names of element types; 8-bit ones are looked for first: a kernel that reads them is an integer kernel,
 # whatever its scales and its output are.
@@ -162,7 +163,7 @@ def _inferred(model: ModelProto, events: _Events) -> dict[str, str]:
                     for name, kind in zip(outputs, kinds, strict=True)
                 )
     types: dict[str, set[int]] = {}
-    _collect(onnx.shape_inference.infer_shapes(typed).graph, types)
+    _collect(infer_shapes(typed).graph, types)
     return {name: _runtime_name(next(iter(kinds))) for name, kinds in types.items() if len(kinds) == 1 and kinds != {0}}
 
 

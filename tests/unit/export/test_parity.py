@@ -84,10 +84,16 @@ def test_large_outputs_may_differ_by_their_rounding(spec, tolerance):
 
 
 def test_what_is_more_than_rounding_is_refused_however_large_the_tolerance(spec):
-    with pytest.raises(ParityFailed, match="beside 1e-05 of each value"):
+    with pytest.raises(ParityFailed, match="beside 1e-05 of what a value counts beyond 1"):
         compare(replace(spec, parity_tolerance=1e-4), scaled(320), scaled(320, 2e-5), rows(1))
     with pytest.raises(ParityFailed, match=r"a difference of 6\.4 "):
         compare(replace(spec, parity_tolerance=1.0), scaled(320), scaled(320, 0.01), rows(1))
+
+
+def test_what_counts_up_to_1_is_held_to_the_tolerance_alone(spec):
+    wrong = replace(spec, parity_tolerance=1e-4)
+    with pytest.raises(ParityFailed):
+        compare(wrong, scaled(0.5), scaled(0.5, 1.02e-4), rows(1))
 
 
 def test_small_values_beside_large_ones_are_held_to_the_tolerance(spec):

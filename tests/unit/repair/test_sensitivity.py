@@ -26,7 +26,7 @@ from regiolect.errors import ForeignCalibration, InvalidSamples, MissingThreshol
 from regiolect.graphs import operators_of, protos, quantize
 from regiolect.integrity import digest_of
 from regiolect.precision import QUANTIZED_OPERATORS, Recipe
-from regiolect.repair.sensitivity import MOST_SAMPLES, rank_operators
+from regiolect.repair.sensitivity import MOST_SAMPLES, _fitting_batch, rank_operators
 from regiolect.storage import LocalStore
 
 U8 = Recipe(activation="uint8", operators=QUANTIZED_OPERATORS, residual_add=True)
@@ -249,3 +249,24 @@ def test_what_does_not_belong_together_is_refused(lab):
         rank_operators(at.model, table, U8, at.samples(image=np.zeros((20, 3, 8), np.uint8)), at.store)
     with pytest.raises(UnsupportedOperator, match="to quantize"):
         rank_operators(at.model, table, U8.model_copy(update={"operators": ("LSTM",)}), samples, at.store)
+
+
+def test_a_group_normalization_takes_as_much_memory_as_one_by_instance() -> None:
+    """ONNX tells no shapes behind the first, and its values were not counted."""
+
+    def fitting(kind: str, **attributes: int) -> int:
+        nodes = [
+            helper.make_node(kind, ["x", "s", "b"], ["n"], **attributes),
+            helper.make_node("Relu", ["n"], ["r"]),
+            helper.make_node("GlobalAveragePool", ["r"], ["y"]),
+        ]
+        held = [numpy_helper.from_array(np.ones(8, np.float32), name) for name in "sb"]
+        shapes = {"x": ["batch", 8, 1024, 1024], "y": ["batch", 8, 1, 1]}
+        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+        graph = helper.make_graph(nodes, "normalized", [x], [y], held)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        return _fitting_batch(model, {"x": np.zeros((1, 8, 1024, 1024), np.float32)})
+
+    by_instance = fitting("InstanceNormalization")
+    assert by_instance < 16, "else nothing is shown"
+    assert fitting("GroupNormalization", num_groups=4) == by_instance
