@@ -247,8 +247,8 @@ def test_a_graph_that_arrives_quantized_is_summed_as_it_says(name: str, how: str
 
 
 def test_a_factor_with_a_scale_for_each_column_is_summed_as_it_says_or_not_taken(store: LocalStore) -> None:
-    """In OpenVINO 35 % away where pairs saturate. With AMX, and with VNNI in AVX512, its kernels leave the second of two
-    samples unwritten, which every build finds out. ONNX Runtime runs no such product of batches."""
+    """In OpenVINO 35 % away where pairs saturate. With AMX, and with VNNI in AVX512, its kernels leave the second of
+    two samples unwritten, which every build finds out. ONNX Runtime runs no such product of batches."""
     columns = node("DequantizeLinear", ["tq", "columns", "middles"], ["second"], axis=2)
     model = arriving([*COMPUTED, columns, PRODUCT], 20)
     graph = quantize.quantized(protos.normalized(model), backend("openvino").recipe_here(Precision.INT8), {})
