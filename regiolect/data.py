@@ -62,8 +62,8 @@ class Samples:
 
     Raises:
         EmptyDataset: no samples, or no inputs.
-        InvalidSamples: lengths differ, ids or regions are not text, an input is neither integer nor float, or an
-            attribute is no printable text for each sample.
+        InvalidSamples: lengths differ, values are masked, ids or regions are not text, an input is neither integer nor
+            float, or an attribute is no printable text for each sample.
     """
 
     ids: NDArray[np.str_]
@@ -92,6 +92,8 @@ class Samples:
                     found=f"{len(array)}",
                     remedy="write ids, regions, inputs and targets from the same list of samples",
                 )
+            require_unmasked(name, array)
+        require_unmasked("ids", self.ids)
         if self.ids.dtype.kind != "U" or self.regions.dtype.kind != "U":
             raise InvalidSamples(
                 expected="ids and regions as text arrays",
@@ -349,6 +351,16 @@ def _readable(path: Path) -> Iterator[None]:
             found=cannot_read(error),
             remedy="write the file again with regiolect.data.save_samples",
         ) from error
+
+
+def require_unmasked(name: str, array: NDArray[Any]) -> None:
+    """Raises InvalidSamples for a masked array: computing takes what lies under a mask for a value like any other."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise InvalidSamples(
+            expected=f"{name!r} as a plain array, every value of which counts",
+            found=f"a masked array, {np.ma.count_masked(array)} of its {array.size} values masked",
+            remedy="leave those samples out, or say what stands in their place: array.filled(0)",
+        )
 
 
 def preprocess(raw: NDArray[Any], how: Preprocessing) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import EngineArtifact, Execution, LayerReport, Strength
 from regiolect.engines.inputs import batches, checked_rows, fed_shapes, padded, padded_size
-from regiolect.errors import EngineError, ShapeOutsideProfile
+from regiolect.errors import EngineError, OtherProcess, ShapeOutsideProfile
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -30,12 +31,13 @@ _NO_DEVICE = re.compile(
 
 
 class Engine(ABC):
-    """A loaded engine. May be called from several threads at once.
+    """A loaded engine. May be called from several threads at once, of the process that loaded it.
 
     Attributes:
         strength: how strongly its `layers` bind what it computes in.
         artifact: what was loaded.
         at_once: batches that it computes side by side, if `run_many` is given so many.
+        process: the id of the process that loaded it.
     """
 
     strength: ClassVar[Strength]
@@ -43,6 +45,7 @@ class Engine(ABC):
     def __init__(self, artifact: EngineArtifact, at_once: int = 1) -> None:
         self.artifact = artifact
         self.at_once = at_once
+        self.process = os.getpid()
 
     @final
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -64,6 +67,7 @@ class Engine(ABC):
         Raises:
             InvalidSamples: a name, dtype or fixed dimension is wrong, or a value is NaN or infinite.
             ShapeOutsideProfile: the batch, or another symbolic dimension, is smaller or larger than the engine takes.
+            OtherProcess: this is a forked child of the process that loaded it.
             EngineError: the vendor's library failed.
         """
         rows = checked_rows(self.artifact.request.inputs, inputs)
@@ -89,6 +93,7 @@ class Engine(ABC):
             InvalidSamples: as for `run`; rows are counted over the whole array.
             ShapeOutsideProfile: no samples, `batch` is larger than the profile, or another symbolic dimension is
                 outside of its own.
+            OtherProcess: as for `run`.
             EngineError: the vendor's library failed.
         """
         rows = checked_rows(self.artifact.request.inputs, inputs)
@@ -104,6 +109,7 @@ class Engine(ABC):
 
     def _padded_runs(self, pieces: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         request = self.artifact.request
+        require_own_process(f"{request.model}-{request.region}", self.process)
         sizes = [len(next(iter(piece.values()))) for piece in pieces]
         shapes = fed_shapes(request.inputs, pieces[0], request.shapes)
         prepared = [
@@ -167,6 +173,21 @@ class Engine(ABC):
     @abstractmethod
     def _vendor_errors(self) -> tuple[type[Exception], ...]:
         """What the vendor's library raises."""
+
+
+def require_own_process(name: str, process: int) -> None:
+    """Raises OtherProcess unless this process is the one that loaded an engine: in another it would never answer.
+
+    Args:
+        name: of the model, for people.
+        process: the id of the process that loaded it.
+    """
+    if os.getpid() != process:
+        raise OtherProcess(
+            expected=f"{name} to be used in the process that loaded it, {process}",
+            found=f"process {os.getpid()}, which was forked from that one and has none of its threads",
+            remedy="load it after the fork, in each worker (gunicorn: no preload_app), or start workers by `spawn`",
+        )
 
 
 def excerpt(message: object, most: int = 600) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.contracts import BuildRequest, DimensionProfile, TensorSpec
+from regiolect.data import require_unmasked
 from regiolect.errors import BuildFailed, InvalidSamples, ShapeOutsideProfile
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -38,11 +39,12 @@ def checked_rows(specs: Sequence[TensorSpec], inputs: Arrays) -> int:
     A symbolic dimension may have any size, the same wherever its name occurs.
 
     Raises:
-        InvalidSamples: names, a dtype, a dimension or the lengths are wrong, or a value is NaN or infinite.
+        InvalidSamples: names, a dtype, a dimension or the lengths are wrong, or a value is NaN, infinite or masked.
     """
     rows = rows_in(specs, {name: array.shape for name, array in inputs.items()})
     for spec in specs:
         array = inputs[spec.name]
+        require_unmasked(spec.name, array)
         if array.dtype != np.dtype(spec.dtype):
             raise InvalidSamples(
                 expected=f"input {spec.name!r} as {spec.dtype}",

@@ -47,6 +47,7 @@ RegiolectError
 │   ├── ForeignArithmetic            a machine of a class that the policy does not take, or that tells none
 │   ├── DeviceLost                   it went away while an engine ran on it
 │   ├── EngineCrashed                the process that it ran in died, hung, or took too much memory
+│   ├── OtherProcess                 a forked child uses what its parent loaded
 │   ├── InvalidConfiguration         a setting that may not be tuned
 │   └── AttestationFailed            an engine says of itself what nobody here can read
 ├── TuningError                      an engine cannot be tuned, or what was found of it cannot be used
@@ -166,6 +167,7 @@ from regiolect.errors.making import (
     NonFiniteOutputs,
     NothingWithinLimit,
     NotRunnableHere,
+    OtherProcess,
     Overloaded,
     ParityFailed,
     PrecisionOverflow,
@@ -285,6 +287,7 @@ __all__ = [
     "NonFiniteOutputs",
     "NotRunnableHere",
     "NothingWithinLimit",
+    "OtherProcess",
     "OrchestratorError",
     "OtherVersion",
     "Overloaded",

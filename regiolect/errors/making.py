@@ -107,6 +107,10 @@ class EngineCrashed(EngineError):
     """The process in which a vendor's library ran died, hung, or took more memory than it may."""
 
 
+class OtherProcess(EngineError):
+    """An engine is used in a process that did not load it: a forked child has none of the threads that compute."""
+
+
 class InvalidConfiguration(EngineError):
     """A configuration holds a setting that may not be tuned."""
 

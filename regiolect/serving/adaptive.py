@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from regiolect.contracts import Preprocessing
 from regiolect.data import preprocess
-from regiolect.engines.engine import Engine
+from regiolect.engines.engine import Engine, require_own_process
 from regiolect.engines.inputs import checked_rows, fed_shapes, padded, rows_in
 from regiolect.errors import ModelClosed, Overloaded, ShapeOutsideProfile
 from regiolect.serving.bundles import raw_inputs
@@ -73,7 +74,7 @@ class _Caller:
 class AdaptiveModel:
     """An engine behind a queue, at several operating points; made by `regiolect.serving.load_adaptive`.
 
-    May be called from any number of threads. A context manager: `close` at its end.
+    May be called from any number of threads of the process that loaded it. A context manager: `close` at its end.
 
     Attributes:
         name: the registry's name, `<model>-<region>`.
@@ -106,11 +107,14 @@ class AdaptiveModel:
         self.target = self._request.target.name
         self.patience = patience
         self._engines = engines
+        self._process = engines[0].process
         self._clock = clock
         self._dispatcher = Dispatcher(points, patience)
         self.points = self._dispatcher.points
         # One more than batches in flight: the next begins while the last one's answers are handed out.
-        self._pool = ThreadPoolExecutor(1 + max(point.slots for point in points), thread_name_prefix="regiolect-serve")
+        threads = 1 + max(point.slots for point in points)
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(threads, "regiolect-serve", initializer=partial(setattr, self._own, "is", True))
         self._lock = threading.Lock()
         self._empty = threading.Condition(self._lock)
         self._tickets = itertools.count()
@@ -143,7 +147,10 @@ class AdaptiveModel:
             InvalidSamples: a name, dtype, fixed dimension or value is wrong; no other request is affected.
             ShapeOutsideProfile: too many samples, none, or another size that the engine was not built for.
             ModelClosed: `close` was called.
+            OtherProcess: this is a forked child of the process that loaded it.
         """
+        # Before any lock: another thread may have held it when this process was forked, and is not here to let go.
+        require_own_process(self.name, self._process)
         specs, most = self._request.inputs, self._request.profile.max
         raw = raw_inputs(self.name, specs, self._preprocessing, model_input)
         rows = rows_in(specs, {name: array.shape for name, array in raw.items()})
@@ -172,7 +179,12 @@ class AdaptiveModel:
         return caller.future
 
     def statistics(self) -> Statistics:
-        """What it did so far, and does now."""
+        """What it did so far, and does now.
+
+        Raises:
+            OtherProcess: as `submit`.
+        """
+        require_own_process(self.name, self._process)
         with self._lock:
             now, latencies = self._clock(), np.array(self._latencies)
             percentiles = np.percentile(latencies, (50, 99), method="higher") * 1e3 if len(latencies) else (None, None)
@@ -192,11 +204,21 @@ class AdaptiveModel:
             )
 
     def close(self) -> None:
-        """Take no more requests, and return when all that were accepted are answered. Twice is as good as once."""
+        """Take no more requests, and return when all that were accepted are answered. Twice is as good as once.
+
+        In a future's callback it returns at once, for the thread that it holds up may be the one that answers. In a
+        forked child nothing is to be done.
+        """
+        if os.getpid() != self._process:
+            return
+        answering = getattr(self._own, "is", False)
         with self._lock:
             self._closed = True
-            self._empty.wait_for(lambda: not self._dispatcher.waiting and not self._dispatcher.flying)
-        self._pool.shutdown()
+            if not answering:
+                self._empty.wait_for(self._idle)
+            idle = self._idle()
+        if idle:
+            self._pool.shutdown(wait=not answering)
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +227,9 @@ class AdaptiveModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _idle(self) -> bool:
+        return not self._dispatcher.waiting and not self._dispatcher.flying
 
     def _require_room(self, rows: int, shape: tuple[object, ...]) -> None:
         if self._closed:
@@ -260,7 +285,11 @@ class AdaptiveModel:
             else:
                 self._failed += len(callers)
             self._empty.notify_all()
+            last = self._closed and self._idle()
         self._start(begun)
+        if last:
+            # Whoever closed it from a callback did not wait.
+            self._pool.shutdown(wait=False)
         if error is not None:
             for caller in callers:
                 caller.future.set_exception(error)

@@ -21,7 +21,7 @@ from regiolect.contracts import (
     TunedEngine,
 )
 from regiolect.contracts.plain_yaml import read_yaml
-from regiolect.data import preprocess
+from regiolect.data import preprocess, require_unmasked
 from regiolect.engines import catalog
 from regiolect.engines.base import AS_IT_COMES
 from regiolect.engines.engine import Engine
@@ -77,7 +77,7 @@ class ServedModel:
             Arrays by the name of the output, one row per sample in the order of the input, as the model answers.
 
         Raises:
-            InvalidSamples: inputs are missing, unknown, or of another dtype.
+            InvalidSamples: inputs are missing, unknown, masked, or of another dtype.
             ShapeOutsideProfile: a shape is not one that the engine was built for.
             EngineError: the vendor's library failed, or its device does not answer any more (DeviceLost).
         """
@@ -96,7 +96,7 @@ def raw_inputs(
     """What `predict` is given, by input name, once names and dtypes are found right.
 
     Raises:
-        InvalidSamples: inputs are missing, unknown, or of another dtype.
+        InvalidSamples: inputs are missing, unknown, masked, or of another dtype.
     """
     names = [tensor.name for tensor in inputs]
     if isinstance(model_input, Mapping):
@@ -117,6 +117,7 @@ def raw_inputs(
                 found=str(getattr(raw, "dtype", type(raw).__name__)),
                 remedy="pass the samples as they were recorded; the engine's preprocessing is applied here",
             )
+        require_unmasked(name, raw)
     return given
 
 

@@ -93,8 +93,14 @@ class Dispatcher:
             patience: seconds from arrival to answer.
 
         Raises:
-            InvalidSetting: not even the smallest batch is answered in that time.
+            InvalidSetting: not even the smallest batch is answered in that time, or it has no end.
         """
+        if not math.isfinite(patience):
+            raise InvalidSetting(
+                expected="a patience of so many seconds: it bounds the queue",
+                found=f"{patience}",
+                remedy="state how long a caller waits for an answer at most",
+            )
         usable = [point for point in points if _two_rounds(point) <= FILLED * patience]
         if not usable:
             least = min(map(_two_rounds, points)) / FILLED

@@ -75,6 +75,12 @@ def test_equal_samples_give_equal_bytes_and_others_do_not() -> None:
         ({"regions": np.full(5, b"eu")}, InvalidSamples, "ids and regions as text"),
         ({"inputs": {"image": np.full((5, 2), "x")}}, InvalidSamples, "integers or floats"),
         ({"inputs": {"image": np.zeros((5, 2), complex)}}, InvalidSamples, "integers or floats"),
+        (
+            {"inputs": {"image": np.ma.masked_less(np.eye(5), 1)}},
+            InvalidSamples,
+            "'image' as a plain.*20 of its 25",
+        ),
+        ({"targets": np.ma.array(np.arange(5))}, InvalidSamples, "'targets' as a plain array"),
     ],
 )
 def test_samples_that_do_not_fit_together_are_refused(changes: dict[str, Any], error: Any, told: str) -> None:

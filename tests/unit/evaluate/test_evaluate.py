@@ -116,6 +116,7 @@ def test_a_set_of_another_size_than_recorded_is_refused(lab) -> None:
         (np.ones((60, 1)), r"shape \(60, 1\)"),
         (np.where(np.arange(60) == 3, np.nan, 1.0), "nan for sample 'eu-003'"),
         ([[1], [1, 0]], "inhomogeneous"),
+        (np.ma.masked_less(np.arange(60) / 60, 0.5), "30 of 60 masked"),
     ],
 )
 def test_a_metric_must_give_one_finite_score_a_sample(lab, always, scores, found) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from regiolect.contracts import EngineArtifact, Preprocessing
 from regiolect.engines.catalog import backend
 from regiolect.engines.engine import Engine
-from regiolect.errors import EngineError, InvalidSamples, ModelClosed, Overloaded, ShapeOutsideProfile
+from regiolect.errors import EngineError, InvalidSamples, ModelClosed, OtherProcess, Overloaded, ShapeOutsideProfile
 from regiolect.serving.adaptive import AdaptiveModel
 from regiolect.serving.forecast import Point
 from regiolect.storage import LocalStore
@@ -137,6 +139,7 @@ def test_with_buckets_shapes_that_are_padded_alike_share_a_batch(
         (np.zeros((1, 2, 4), np.uint8), InvalidSamples, r"shape \(1, 2, 4\)"),
         (np.zeros((1, 3, 4, 1), np.uint8), InvalidSamples, "shape"),
         (np.uint8(3), InvalidSamples, "uint8"),
+        (np.ma.masked_equal(row(1), 1), InvalidSamples, "'x' as a plain array.*12 of its 12"),
         (row(1, width=9), ShapeOutsideProfile, "'width' of input 'x' from 1 to 8"),
         (row(1, rows=9), ShapeOutsideProfile, "1 to 8 samples in a request"),
         (row(1, rows=0), ShapeOutsideProfile, "found 0"),
@@ -240,6 +243,66 @@ def test_a_callers_own_callback_may_ask_again(model: AdaptiveModel) -> None:
     model.submit(row(1)).add_done_callback(again)
     assert asked_again.wait(20)
     assert first(answers[0]) == 28.0
+
+
+def test_who_closes_it_in_a_callback_is_not_held_up_and_what_waits_is_answered(
+    model: AdaptiveModel, held: Held
+) -> None:
+    futures = [model.submit(row(0))]
+    assert held.begun.acquire(timeout=PATIENCE)
+    futures += [model.submit(row(value, width=value)) for value in (1, 2, 3, 4, 5)]
+    closed = threading.Semaphore(0)
+
+    def close(_: Future[dict[str, np.ndarray]]) -> None:
+        model.close()
+        closed.release()
+
+    for future in futures:
+        future.add_done_callback(close)
+    held.let_go()
+    assert [first(future) for future in futures] == [0, 1, 4, 9, 16, 25]
+    for _ in futures:
+        assert closed.acquire(timeout=PATIENCE)
+    with pytest.raises(ModelClosed):
+        model.predict(row(1))
+    model.close()
+
+
+def test_in_a_forked_child_it_is_refused_by_its_process_and_never_waited_for(
+    model: AdaptiveModel, engine: Engine
+) -> None:
+    model.predict(row(1))
+
+    def ask(answers: Connection) -> None:
+        for question in (
+            lambda: model.predict(row(1)),
+            model.statistics,
+            lambda: engine.run({"x": row(1) * np.float32(1)}),
+        ):
+            try:
+                question()
+            except OtherProcess as error:
+                answers.send((error.expected, error.remedy))
+        model.close()
+        answers.send("closed")
+
+    told, answers = multiprocessing.Pipe(duplex=False)
+    # Another thread of the parent may be in the midst of something.
+    with model._lock:
+        child = multiprocessing.get_context("fork").Process(target=ask, args=(answers,))
+        child.start()
+    try:
+        for _ in range(3):
+            assert told.poll(PATIENCE)
+            expected, remedy = told.recv()
+            assert str(multiprocessing.current_process().pid) in expected
+            assert "after the fork" in remedy
+        assert told.poll(PATIENCE)
+        assert told.recv() == "closed"
+    finally:
+        child.kill()
+        child.join()
+    assert model.predict(row(1))["total"][0, 0] == 4.0
 
 
 def test_engines_of_two_points_are_never_asked_side_by_side(

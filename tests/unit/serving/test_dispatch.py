@@ -213,6 +213,12 @@ def test_points_that_outlast_the_patience_are_left_out_and_named_if_none_is_left
         Dispatcher(PROCESSOR, 0.04)
 
 
+@pytest.mark.parametrize("patience", [float("inf"), float("nan")])
+def test_a_patience_without_an_end_would_let_the_queue_grow_for_ever(patience: float) -> None:
+    with pytest.raises(InvalidSetting, match="it bounds the queue"):
+        Dispatcher(PROCESSOR, patience)
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     points=st.sampled_from([PROCESSOR, GPU, PROCESSOR[1:], GPU[2:]]),
