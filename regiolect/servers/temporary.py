@@ -142,6 +142,9 @@ class TemporaryServer:
             # What this process imports, the server imports too, wherever it runs.
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             "PREFECT_UI_ENABLED": "0",
+            # No release uses Prefect's blocks, and to list them the server imports every collection that is installed.
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "0",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
             "PREFECT_SERVER_API_AUTH_STRING": self._password,

@@ -38,6 +38,9 @@ def prefect_server(databases: Databases, tmp_path_factory: pytest.TempPathFactor
         patch.setenv("TMPDIR", str(scratch))
         patch.setenv("PREFECT_HOME", str(scratch / "prefect"))
         patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        # As the server of a command (`regiolect.servers.temporary`): imports of collections are seconds.
+        patch.setenv("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "0")
+        patch.setenv("PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "0")
         load_settings()
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
