@@ -40,12 +40,15 @@ from regiolect.contracts import (
 )
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate import decide_gate
+from regiolect.host.garbage import look_seldom
 from regiolect.integrity import canonical_json, digest_bytes, digest_of
 from regiolect.policy import RegionPolicy
 from regiolect.signing.envelope import Signing
 from regiolect.signing.keyring import Keyring
 from regiolect.storage import LocalStore
 from tests.databases import Databases, databases_of
+
+look_seldom()
 
 POLICY = RegionPolicy.model_validate(
     {

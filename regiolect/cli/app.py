@@ -20,6 +20,7 @@ from regiolect.cli.study import study_app
 from regiolect.cli.tune import tune
 from regiolect.errors import RegiolectError
 from regiolect.errors.output import LAYOUT, printable, redact_output
+from regiolect.host.garbage import look_seldom
 from regiolect.host.interrupts import answering
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command()(down)
 def main() -> None:
     """Entry point of the `regiolect` command."""
     redact_output()
+    look_seldom()
     try:
         answering(app)
     except RegiolectError as error:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from multiprocessing import spawn
 
+from regiolect.host.garbage import look_seldom
+
+look_seldom()
+
 
 def _leave_alone(script: str) -> None:
     """In place of running it."""

@@ -40,10 +40,11 @@ def test_by_ctrl_c_what_was_finished_is_kept_and_the_server_asked_for_a_password
         (listening,) = [found for found in server.net_connections("tcp") if found.status == "LISTEN"]
         assert listening.laddr.ip == "127.0.0.1"
         address = f"http://127.0.0.1:{listening.laddr.port}/api"
-        assert httpx.get(f"{address}/health").status_code == 200
-        assert httpx.post(f"{address}/flow_runs/filter", json={}).status_code == 401
-        assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == 400
-        foreign = httpx.get(f"{address}/health", headers={"Origin": "http://evil.example"})
+        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+            assert client.get("/health").status_code == 200
+            assert client.post("/flow_runs/filter", json={}).status_code == 401
+            assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
+            foreign = client.get("/health", headers={"Origin": "http://evil.example"})
         assert "access-control-allow-origin" not in foreign.headers
         before = desk.records
         assert len([path for path in before if path.parent.name == "outcomes"]) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.flows.tiny_models import ADDRESS
+from tests.patience import PATIENCE
 
 FASHION = "examples.fashion:MODEL"
 # The region that asks a person.
@@ -42,10 +43,12 @@ class Office:
         return self.api.removesuffix("/api")
 
     def ask(self, path: str) -> Any:
-        return self._told(httpx.get(f"{self.api}{path}", auth=self._auth, trust_env=False))
+        return self._told(httpx.get(f"{self.api}{path}", auth=self._auth, trust_env=False, timeout=PATIENCE))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._told(httpx.post(f"{self.api}{path}", json=body, auth=self._auth, trust_env=False))
+        return self._told(
+            httpx.post(f"{self.api}{path}", json=body, auth=self._auth, trust_env=False, timeout=PATIENCE)
+        )
 
     @property
     def _auth(self) -> tuple[str, str]:

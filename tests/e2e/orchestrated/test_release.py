@@ -190,7 +190,7 @@ def test_a_page_from_elsewhere_and_who_has_the_login_run_no_command(plant: Plant
             # As a page sends it without asking the browser's leave, and with it; as one whose name was pointed here.
             for kind in ("text/plain", "application/json"):
                 sent = {"Origin": "http://elsewhere.example", "Content-Type": kind}
-                assert httpx.post(server + path, content=body, headers=sent).status_code == 401
+                assert httpx.post(server + path, content=body, headers=sent, timeout=PATIENCE).status_code == 401
             assert client.post(path, content=body, headers={"Host": "elsewhere.example"}).status_code == 400
             refused = client.post(path, content=body, headers={"Content-Type": "application/json"})
             assert refused.status_code == 422, f"{job}: {refused.text}"

@@ -18,6 +18,7 @@ from regiolect.servers.processes import is_alive
 from regiolect.servers.temporary import TemporaryServer
 from regiolect.settings import Settings
 from tests.databases import Databases
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def test_one_that_hangs_or_is_killed_is_started_again_and_says_so(
     assert caplog.messages[0].startswith(f"waits for the temporary Prefect server to start: process {first}, for ")
     assert "the temporary Prefect server did not start (it did nothing for 5 s); once more" in caplog.messages
     assert process_of(server) != first
-    assert httpx.get(f"{server.address}/api/health").status_code == 200
+    assert httpx.get(f"{server.address}/api/health", timeout=PATIENCE).status_code == 200
 
     known = server.process
     server.stop()
@@ -77,7 +78,8 @@ def test_one_that_dies_each_time_is_named_with_the_end_of_its_log(
     assert "it ended with exit code 3" in caught.value.found
     assert "file is not a database" in caught.value.found
     assert str(server.folder) in caught.value.remedy
-    assert len(caplog.messages) == 1
+    # On a loaded machine it also says, every 30 s, what it waits for.
+    assert len([line for line in caplog.messages if "did not start" in line]) == 1
 
 
 def test_a_disk_that_is_full_by_then_is_told_as_such(server: TemporaryServer, monkeypatch: pytest.MonkeyPatch) -> None:

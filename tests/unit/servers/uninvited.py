@@ -13,6 +13,7 @@ import httpx
 import psutil
 
 from regiolect.servers import certificates
+from tests.patience import PATIENCE
 
 SECONDS = 10.0
 # Beginning of every HTTP/2 connection, and with it of every one of gRPC: the preface and empty settings.
@@ -128,7 +129,7 @@ def answers(address: tuple[str, int] | str) -> dict[tuple[str, str], int]:
     unix = isinstance(address, str)
     transport = httpx.HTTPTransport(uds=address) if isinstance(address, str) else httpx.HTTPTransport()
     site = "http://127.0.0.1" if unix else "http://{}:{}".format(*address)
-    with httpx.Client(transport=transport, trust_env=False, timeout=SECONDS) as client:
+    with httpx.Client(transport=transport, trust_env=False, timeout=PATIENCE) as client:
         for method, path in REQUESTS:
             body = b"{}" if method in ("POST", "PUT") else None
             status = client.request(
