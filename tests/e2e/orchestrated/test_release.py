@@ -237,67 +237,113 @@ def test_a_worker_killed_in_the_middle_of_a_build_costs_that_build_and_nothing_e
     assert all(row.model_uri for row in mended.rows)
 
 
+@dataclass(frozen=True)
+class Planted:
+    """A PostgreSQL with a password that should have been encoded, and another secret in the query.
+
+    secrets: these, and one in the address of a registry.
+    release: the command that releases one region, registering there.
+    """
+
+    port: int
+    own: str
+    secrets: tuple[str, str, str] = ("plan/ted:pass-0815", "planted-in-query-0816", "planted-token-0817")
+    release: tuple[str, ...] = ("run", "tests.flows.tiny_models:TINY", "-v", "--regions", "south")
+
+    @property
+    def dsn(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=regiolect password={self.own}"
+
+    @property
+    def there(self) -> dict[str, str]:
+        return {"REGIOLECT_MLFLOW_TRACKING_URI": self._address(self.port)}
+
+    @property
+    def nowhere(self) -> dict[str, str]:
+        """The same address, where nothing answers."""
+        return {"REGIOLECT_MLFLOW_TRACKING_URI": self._address(1)}
+
+    @property
+    def token(self) -> dict[str, str]:
+        return {"REGIOLECT_MLFLOW_TRACKING_URI": f"http://{self.secrets[2]}@127.0.0.1:1"}
+
+    def _address(self, port: int) -> str:
+        query = f"sslpassword={self.secrets[1]}&application_name=regiolect"
+        return f"postgresql+psycopg2://planted:{self.secrets[0]}@127.0.0.1:{port}/planted?{query}"
+
+    def make(self) -> None:
+        with closing(psycopg2.connect(f"{self.dsn} dbname=postgres")) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE ROLE planted SUPERUSER LOGIN PASSWORD %s", (self.secrets[0],))
+                cursor.execute("CREATE DATABASE planted OWNER planted")
+
+    def assert_nowhere(self, said: str, plant: Plant, servers: LocalServers) -> None:
+        """Neither these secrets nor the servers' are in what was said, homes, reports, logs, databases and buckets."""
+        names = {"AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"}
+        environment = plant.control.servers
+        theirs = {environment[name].rpartition(":")[2] for name in names & environment.keys()}
+        hidden = {self.own, PLANTED, *self.secrets, *theirs}
+        forms = {form.encode() for each in hidden for form in (each, quote(each, safe=""), *each.split("/")[1:])}
+        found = {
+            "what was said": [("the terminal", said.encode())],
+            "homes": leftovers.files(plant.sites.folder),
+            "servers' logs": leftovers.files(servers.root / "logs"),
+            "databases": (row for name in ("mlflow", "prefect", "planted") for row in leftovers.rows(self.dsn, name)),
+            "buckets": leftovers.objects(),
+        }
+        for what, contents in found.items():
+            known = False
+            for place, content in contents:
+                # What Prefect's worker hands to a run it starts; a worker that is killed leaves it behind, for its own
+                # account alone.
+                if "/prefect-workspace-attempt-" in place:
+                    assert Path(place).stat().st_mode & 0o077 == 0
+                    continue
+                known |= b"tiny" in content
+                assert not [form for form in forms if form in content], f"a secret in {place}"
+            assert known, f"{what} are empty of releases: nothing was searched"
+
+
+@pytest.fixture(scope="module")
+def planted(servers: LocalServers) -> Planted:
+    made = Planted(
+        read_state(servers.root / "state.json").servers["postgres"].ports["sql"],
+        keep_credentials(servers.root / "credentials.json").database_password,
+    )
+    made.make()
+    return made
+
+
 @pytest.mark.usefixtures("first")
-def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers) -> None:
-    """Registered in PostgreSQL by its own address, with a password that should have been encoded and one in the query;
-    and once more where nothing answers, with samples whose loading fails with an error that no library of ours foresaw;
-    then with a model whose loading does. Then homes, reports, logs, databases and buckets are searched."""
-    environment = plant.control.servers
-    port = read_state(servers.root / "state.json").servers["postgres"].ports["sql"]
-    own = keep_credentials(servers.root / "credentials.json").database_password
-    planted = ("plan/ted:pass-0815", "planted-in-query-0816", "planted-token-0817")
-    dsn = f"host=127.0.0.1 port={port} user=regiolect password={own}"
-    with closing(psycopg2.connect(f"{dsn} dbname=postgres")) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE ROLE planted SUPERUSER LOGIN PASSWORD %s", (planted[0],))
-            cursor.execute("CREATE DATABASE planted OWNER planted")
-    query = f"sslpassword={planted[1]}&application_name=regiolect"
-    address = f"postgresql+psycopg2://planted:{planted[0]}@127.0.0.1:{{port}}/planted?{query}"
-    release = ("run", "tests.flows.tiny_models:TINY", "-v", "--regions", "south")
-    there = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=port)}
-    nowhere = {"REGIOLECT_MLFLOW_TRACKING_URI": address.format(port=1)}
-    token = {"REGIOLECT_MLFLOW_TRACKING_URI": f"http://{planted[2]}@127.0.0.1:1"}
-    said = plant.control.command(*release, **there)
+def test_nothing_that_a_release_leaves_tells_a_secret(plant: Plant, servers: LocalServers, planted: Planted) -> None:
+    """Registered at the planted address; and once more where nothing answers, with samples whose loading fails with an
+    error that no library of ours foresaw."""
+    said = plant.control.command(*planted.release, **planted.there)
     assert "postgresql+psycopg2://planted:***@127.0.0.1" in said
-    commands = (("audit",), ("show", "tiny-south"), ("doctor",), ("plan", release[1]))
-    for command, elsewhere in zip(commands, (token, nowhere) * 2, strict=True):
-        said += plant.control.command(*command, code=None, **elsewhere)
-    assert "http://***@127.0.0.1:1" in said
     plant.control.workshop.write_data("south", seed=9)
     plant.deploy_everywhere()
     plant.at["cpu"].workshop.set_fault("data of south", "tell")
     # North is as it was, and only its registration fails.
-    of_data = plant.control.command(*release[:-1], "south,north", code=1, **nowhere)
+    of_data = plant.control.command(*planted.release[:-1], "south,north", code=1, **planted.nowhere)
     assert "RegistryError\n  expected  an MLflow registry at postgresql+psycopg2://planted:***@127.0.0.1:1/" in of_data
+    assert "401 for url: https://bot:***@data.example/x.npz?key=***" in of_data
+    planted.assert_nowhere(said + of_data, plant, servers)
+
+
+@pytest.mark.acceptance
+@pytest.mark.usefixtures("first")
+def test_nor_do_other_commands_and_a_model_that_fails(plant: Plant, servers: LocalServers, planted: Planted) -> None:
+    said = ""
+    commands = (("audit",), ("show", "tiny-south"), ("doctor",), ("plan", planted.release[1]))
+    for command, elsewhere in zip(commands, (planted.token, planted.nowhere) * 2, strict=True):
+        said += plant.control.command(*command, code=None, **elsewhere)
+    assert "http://***@127.0.0.1:1" in said
     plant.control.workshop.write_model(seed=9)
     plant.control.workshop.set_fault(ADDRESS, "tell")
-    of_model = plant.control.command(*release, code=1)
-    for told in (of_data, of_model):
-        assert "401 for url: https://bot:***@data.example/x.npz?key=***" in told
-        said += told
-
-    secrets = {"AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD"} & environment.keys()
-    hidden = {own, PLANTED, *planted, *(environment[name].rpartition(":")[2] for name in secrets)}
-    forms = {form.encode() for each in hidden for form in (each, quote(each, safe=""), *each.split("/")[1:])}
-    found = {
-        "what was said": [("the terminal", said.encode())],
-        "homes": leftovers.files(plant.sites.folder),
-        "servers' logs": leftovers.files(servers.root / "logs"),
-        "databases": (row for name in ("mlflow", "prefect", "planted") for row in leftovers.rows(dsn, name)),
-        "buckets": leftovers.objects(),
-    }
-    for what, contents in found.items():
-        known = False
-        for place, content in contents:
-            # What Prefect's worker hands to a run it starts; a worker that is killed leaves it behind, for its own
-            # account alone.
-            if "/prefect-workspace-attempt-" in place:
-                assert Path(place).stat().st_mode & 0o077 == 0
-                continue
-            known |= b"tiny" in content
-            assert not [form for form in forms if form in content], f"a secret in {place}"
-        assert known, f"{what} are empty of releases: nothing was searched"
+    of_model = plant.control.command(*planted.release, code=1)
+    assert "401 for url: https://bot:***@data.example/x.npz?key=***" in of_model
+    planted.assert_nowhere(said + of_model, plant, servers)
 
 
 def _when_over(site: Site, run: str) -> str:

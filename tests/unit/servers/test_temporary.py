@@ -69,17 +69,16 @@ def test_one_that_hangs_or_is_killed_is_started_again_and_says_so(
 def test_one_that_dies_each_time_is_named_with_the_end_of_its_log(
     server: TemporaryServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "ATTEMPTS", 2)
+    monkeypatch.setattr(temporary, "ATTEMPTS", 1)
     (server.folder / "prefect.db").write_bytes(b"This was a database until something else was written to it. " * 100)
     server.begin()
     with pytest.raises(OrchestratorError) as caught:
         server.wait()
-    assert "in 2 attempts" in caught.value.expected
+    assert "in 1 attempts" in caught.value.expected
     assert "it ended with exit code 3" in caught.value.found
     assert "file is not a database" in caught.value.found
     assert str(server.folder) in caught.value.remedy
-    # On a loaded machine it also says, every 30 s, what it waits for.
-    assert len([line for line in caplog.messages if "did not start" in line]) == 1
+    assert not [line for line in caplog.messages if "once more" in line]
 
 
 def test_a_disk_that_is_full_by_then_is_told_as_such(server: TemporaryServer, monkeypatch: pytest.MonkeyPatch) -> None:
