@@ -15,7 +15,7 @@ from regiolect.errors import ForeignCalibration, InvalidSetting
 from regiolect.evaluate.agreement import require_agreement
 from regiolect.graphs import typed_graph
 from regiolect.integrity import digest_of
-from regiolect.planning import RegionRequest
+from regiolect.planning import RegionRequest, as_signed
 from regiolect.precision import wider_or_equal
 from regiolect.storage import Store
 from regiolect.storage.stage_cache import cached
@@ -80,7 +80,7 @@ def build_engine(
         profile=request.policy.batch,
         shapes=request.policy.shapes_for(model.inputs),
         performance=request.policy.performance,
-        policy=request.policy.digest(),
+        policy=as_signed(request.policy, store).digest(),
         build_key=request.build_key,
         tf32=request.policy.allows(Execution.TF32),
         arithmetic=request.arithmetic,

@@ -45,6 +45,7 @@ from regiolect.planning import LATEST, OUTCOMES, Stores, class_parts, engine_key
 from regiolect.policy import RegionPolicy
 from regiolect.policy.difference import RegionChange, differences
 from regiolect.policy.places import PolicyPlace, policies_at
+from regiolect.policy.rules import is_demanded
 from regiolect.provenance import too_old
 from regiolect.registry import Registry
 from regiolect.settings import Settings
@@ -264,7 +265,7 @@ def _decided(
         return "retire", f"the policy of {outcome.region} names target {outcome.target.name} no more"
     if outcome.arithmetic is not None and target.arithmetic and outcome.arithmetic not in target.arithmetic:
         return "retire", f"the policy of {outcome.region} takes class {outcome.arithmetic} for {target.name} no more"
-    if outcome.policy == policy.digest():
+    if policy.has_digest(outcome.key_parts["policy"]):
         return "nothing", "built under the new policy already"
     approved = served or outcome.decision is Decision.APPROVED
     broken, holds = _judged(outcome, policy, store) if approved else (None, f"the last run ended {outcome.decision}")
@@ -277,10 +278,10 @@ def _decided(
 
 def _changed(outcome: RegionOutcome, target: Target, change: RegionChange) -> Iterator[str]:
     """What in the build key changes."""
-    if outcome.policy != change.old_policy:
+    if outcome.key_parts["policy"] != change.old_policy:
         yield "policy (the engine was built under neither of the two)"
     else:
-        names = [each.key for each in change.fields if not each.key.startswith(("nightly.", "extends"))]
+        names = [each.key for each in change.fields if is_demanded(each.key)]
         yield f"policy ({', '.join(names)})" if names else "policy"
     if target.backend != outcome.target.backend:
         yield f"target ({outcome.target.backend} -> {target.backend})"
@@ -333,7 +334,11 @@ def _built_before(outcome: RegionOutcome, policy: RegionPolicy, target: Target, 
     """Whether the store has the engine that the next release would build, all else being as it was for this one."""
     if target.backend != outcome.target.backend or policy.accuracy.metric != _metric(outcome):
         return False
-    asked = {"policy": policy.digest(), **target_parts(target), **class_parts(policy, target, outcome.arithmetic)}
+    asked = {
+        "policy": policy.demands_digest(),
+        **target_parts(target),
+        **class_parts(policy, target, outcome.arithmetic),
+    }
     parts = {**outcome.key_parts, **asked}
     kept = store.get_record(OUTCOMES, digest_of(parts), RegionOutcome)
     return (

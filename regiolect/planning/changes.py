@@ -17,6 +17,7 @@ from regiolect.storage import Store
 _DIGEST = "sha256:"
 _LONGEST = 60
 # How each part of a build key is called among people.
+_STATED = {"None": "not stated", "{}": "stated"}
 _WORDS = {
     "model": "the model",
     "data": "the region's data",
@@ -52,11 +53,16 @@ def differences(before: Mapping[str, str], request: RegionRequest, store: Store)
     return tuple(
         _difference(name, before.get(name), now.get(name), request, store)
         for name in names
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and not (name == "policy" and _demands_the_same(before, request))
     )
 
 
 def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:
+def _demands_the_same(before: Mapping[str, str], request: RegionRequest) -> bool:
+    """Whether an older key holds the digest of the very policy, words and all, as keys once did."""
+    return "policy" in before and request.policy.has_digest(before["policy"])
+
+
     if name == "policy" and before is not None:
         old = once(("policy", request.region, before), lambda: policy_of(before, store))
         detail = "" if old is None else ", ".join(policy_changes(old, request.policy))
@@ -70,15 +76,16 @@ def _difference(name: str, before: str | None, now: str | None, request: RegionR
 
 
 def policy_changes(before: RegionPolicy, now: RegionPolicy) -> Iterator[str]:
-    """`accuracy.limit 5 -> 4` for each field that differs, of those that take part in a policy's digest."""
+    """`accuracy.limit 5 -> 4` for each field that differs, of those that a build key is made of."""
     old, new = (dict(_leaves(policy.demands())) for policy in (before, now))
     for name in dict.fromkeys([*new, *old]):
         if old.get(name) != new.get(name):
             states = [_said(values.get(name)) for values in (old, new)]
             if states[0] == states[1]:
-                # An empty list says something else than none at all: `repair.fallback: []` is no wider precision.
-                states = ["not stated" if values.get(name) is None else "empty" for values in (old, new)]
-            # Whole sentences, as `reason` has them, belong into the policy's own page.
+                # An empty list says something else than none at all: `repair.fallback: []` is no wider precision. So
+                # does a group of which nothing is demanded but that it is there: `approval: {}`.
+                states = [_STATED.get(str(values.get(name)), "empty") for values in (old, new)]
+            # What is as long as a sentence belongs into the policy's own page.
             yield name if max(map(len, states)) > _LONGEST else f"{name} {' -> '.join(states)}"
 
 

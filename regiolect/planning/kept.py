@@ -23,7 +23,7 @@ HELD = "held"
 
 def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
     """The outcome kept under a request's build key, if it came to a decision that stands and the store still has its
-    engine. One whose calibration is older than the policy allows stands no longer."""
+    engine; with the region's title of today. One whose calibration is older than the policy allows stands no longer."""
     outcome = store.get_record(OUTCOMES, request.build_key, RegionOutcome)
     if (
         outcome is None
@@ -34,7 +34,9 @@ def finished(request: RegionRequest, store: Store) -> RegionOutcome | None:
         or outcome.engine is None
     ):
         return None
-    return outcome if all(store.has(blob) for blob in blobs_of(outcome)) else None
+    if not all(store.has(blob) for blob in blobs_of(outcome)):
+        return None
+    return outcome.model_copy(update={"title": request.policy.title})
 
 
 def to_be_timed_again(outcome: RegionOutcome) -> bool:
@@ -53,9 +55,7 @@ def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
     """Keep an outcome as the latest of its region, target and class and, last, under its build key; and the policy and
     the files of model, data and metric, so that a later plan can say what changed in them."""
     stand_still()
-    policy = request.policy.digest()
-    if policy_of(policy, store) is None:
-        store.put_record(POLICIES, policy, request.policy)
+    as_signed(request.policy, store)
     for name, files in request.files.items():
         digest = request.key_parts[name]
         if files and files_of(digest, store) is None:
@@ -125,10 +125,21 @@ def held_of(model: str, region: str, store: Store) -> HeldBack | None:
     return store.get_record(HELD, f"{model}--{region}", HeldBack)
 
 
+def as_signed(policy: RegionPolicy, store: Store) -> RegionPolicy:
+    """A policy in the words, title and reason, that all engines of what it demands are signed with: those that it had
+    when the first of them was built, kept since then. A bundle holds one policy, and new words rebuild nothing."""
+    digest = policy.demands_digest()
+    first = policy_of(digest, store)
+    if first is None:
+        stand_still()
+        store.put_record(POLICIES, digest, policy)
+    return first or policy
+
+
 def policy_of(digest: str, store: Store) -> RegionPolicy | None:
     """The policy of that digest under which something was built; None if it was not kept, or no longer reads as it."""
     policy = store.get_record(POLICIES, digest, RegionPolicy)
-    return policy if policy is not None and policy.digest() == digest else None
+    return policy if policy is not None and policy.has_digest(digest) else None
 
 
 def files_of(digest: str, store: Store) -> Mapping[str, str] | None:

@@ -113,7 +113,7 @@ def parts_of(request: RegionRequest) -> dict[str, SourceFiles]:
 
 def _shared_parts(policy: RegionPolicy, shared: Mapping[str, SourceFiles]) -> dict[str, str]:
     """The parts of a build key that all targets of a region share."""
-    return {**{name: part.digest for name, part in shared.items()}, "policy": policy.digest()}
+    return {**{name: part.digest for name, part in shared.items()}, "policy": policy.demands_digest()}
 
 
 def target_parts(target: Target) -> dict[str, str]:
@@ -198,6 +198,8 @@ def request_like(
         build_key=digest_of(parts),
         key_parts=parts,
         files={name: part.files for name, part in shared.items()},
+    if policy.has_digest(built.key_parts["policy"]):
+        parts["policy"] = built.key_parts["policy"]
     )
 
 
@@ -306,7 +308,7 @@ def _require_as_planned(request: RegionRequest) -> None:
     start runs could send another policy, and what a lax one lets pass is not to be kept under a strict one's key.
     """
     policy, target, parts = request.policy, request.target, request.key_parts
-    own = {"policy": policy.digest(), **target_parts(target)}
+    own = {"policy": policy.demands_digest(), **target_parts(target)}
     wrong = [name for name, value in own.items() if parts.get(name) != value]
     wrong += ["target"] * (target not in policy.targets) + ["build key"] * (request.build_key != digest_of(parts))
     if wrong:

@@ -30,7 +30,7 @@ class FieldChange(Contract):
 class RegionChange(Contract):
     """What becomes of one region's policy. `fields` is empty for a region that is added or removed.
 
-    The digests are what engines are kept under. Where they are equal, no engine is concerned.
+    The digests are of what is demanded, under which engines are kept. Where they are equal, no engine is concerned.
     """
 
     region: RegionId
@@ -67,8 +67,8 @@ def differences(old: PolicyBook, new: PolicyBook, regions: Collection[str]) -> t
                     region=region,
                     title=either.title,
                     change="added" if before is None else "removed" if after is None else "changed",
-                    old_policy=before.digest() if before is not None else None,
-                    new_policy=after.digest() if after is not None else None,
+                    old_policy=before.demands_digest() if before is not None else None,
+                    new_policy=after.demands_digest() if after is not None else None,
                     fields=fields,
                 )
             )

@@ -28,7 +28,7 @@ from regiolect.contracts import (
     TensorSpec,
 )
 from regiolect.errors import MissingProfile
-from regiolect.integrity import canonical_json, digest_bytes
+from regiolect.integrity import canonical_json, digest_bytes, digest_of
 from regiolect.precision import coarser_than, traits, wider_or_equal, width
 
 # Up to a century and a year: clocks cannot be set for what is much longer.
@@ -37,6 +37,24 @@ _Minutes = Annotated[float, Field(gt=0, le=525_600)]
 
 NO_TIME_ZONE_DATA = "no_time_zone_data"
 """Type of the error of a time zone that may be right, on a host that knows none."""
+
+
+# Words for people; where the policy comes from; when engines are made; how long an answer is waited for. That a person
+# is asked at all is demanded.
+_NOT_DEMANDED: Mapping[str, Literal[True] | set[str]] = {
+    "title": True,
+    "reason": True,
+    "extends": True,
+    "nightly": True,
+    "approval": {"wait_minutes"},
+}
+
+
+def is_demanded(key: str) -> bool:
+    """Whether a field, by its full key, is a part of what a policy demands."""
+    head, _, rest = key.partition(".")
+    left_out = _NOT_DEMANDED.get(head, set())
+    return left_out is not True and rest not in left_out
 
 
 def _unstated(value: object) -> bool:
@@ -316,20 +334,32 @@ class RegionPolicy(Contract):
         return profiles
 
     def demands(self) -> dict[str, Any]:
-        """What the resolved policy demands of engines, as JSON; not where it comes from, and not when they are made."""
-        return self.model_dump(mode="json", exclude={"extends", "nightly"})
+        """What the resolved policy demands of engines and of their approval, as JSON; not in which words."""
+        return self.model_dump(mode="json", exclude=_NOT_DEMANDED)
+
+    def demands_digest(self) -> str:
+        """Identity of what is demanded, which a build key holds: engines are kept under it.
+
+        A policy that goes on demanding the same must keep it: a field that comes later has a default that asks for
+        nothing and is left out where it says that (`Field(exclude_if=...)`).
+        """
+        return digest_of(self.demands())
 
     def digest(self) -> str:
-        """Identity of the resolved policy: of what it demands of engines, not of when they are made.
-
-        Engines are kept and signed under it, so a policy that goes on saying the same must keep it: a field that comes
-        later has a default that asks for nothing and is left out where it says that (`Field(exclude_if=...)`).
+        """Identity of the resolved policy with its words, not of when engines are made. Decisions are signed over it,
+        so that it must stay what it was, as `demands_digest`.
         """
         return digest_bytes(self.canonical())
 
     def canonical(self) -> bytes:
-        """`demands` as canonical JSON, which reads back as a policy of the same digest."""
-        return canonical_json(self.demands())
+        """The resolved policy, all of it but `extends` and `nightly`, as canonical JSON, which reads back as a policy
+        of the same digest."""
+        return canonical_json(self.model_dump(mode="json", exclude={"extends", "nightly"}))
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether a digest is this policy's: of its demands, or of all of it, as in build keys from before there was
+        the first."""
+        return digest in (self.demands_digest(), self.digest())
 
     def target(self, name: str) -> Target:
         """The target of that name."""

@@ -20,7 +20,7 @@ from regiolect.contracts import (
 from regiolect.evaluate.results import PairedResults
 from regiolect.gate.again import require_reproduced
 from regiolect.identity.tuning import tuning_digest
-from regiolect.planning import keep_held
+from regiolect.planning import as_signed, keep_held
 from regiolect.policy import RegionPolicy
 from regiolect.progress import note
 from regiolect.registry import Registry
@@ -103,7 +103,8 @@ def publish(
     signing = Signing(registry.keyring.ready(note))
     with tempfile.TemporaryDirectory(prefix="regiolect-bundle-") as folder:
         bundle = Path(folder) / "bundle"
-        manifest = write_bundle(bundle, model, region, outcomes[0].title, policy.canonical(), engines, store, signing)
+        signed = _signed_with(engines, policy, store).canonical()
+        manifest = write_bundle(bundle, model, region, policy.title, signed, engines, store, signing)
         registered = registry.register(bundle, manifest, champion=replaces)
     keep_champion(registry, store, model.name, region)
     before = asked[-1] if asked else Published(champion=None)
@@ -115,6 +116,12 @@ def publish(
         _keep(published, model.name, region, engines, store)
     registry.annotate(registered, notes(published))
     return published
+
+
+def _signed_with(engines: Sequence[ApprovedEngine], policy: RegionPolicy, store: Store) -> RegionPolicy:
+    """The policy in the words that the engines name: today's, or older ones for the same demands."""
+    first = as_signed(policy, store)
+    return first if first.digest() == engines[0].engine.request.policy else policy
 
 
 def keep_champion(registry: Registry, store: Store, model: str, region: str) -> None:

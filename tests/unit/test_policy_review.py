@@ -68,7 +68,7 @@ class Project:
         """Keep an engine as a release under a policy would."""
         policy = policy or self.policy()
         where = Target(name=target, backend="onnxruntime")
-        asked = {"policy": policy.digest(), **target_parts(where), **class_parts(policy, where, None)}
+        asked = {"policy": policy.demands_digest(), **target_parts(where), **class_parts(policy, where, None)}
         key_parts = {"model": "m", **asked}
         outcome: RegionOutcome = self.bundles.outcome(self.bundles.artifact(target=target))
         assert outcome.engine is not None and outcome.evaluation is not None
@@ -157,7 +157,6 @@ def accuracy(limit: float, **more: Any) -> Mapping[str, Any]:
         ({"latency": {"p99_ms": 1.0}}, "latency: p99 1.20 ms"),
         ({"latency": {"p99_ms": 50.0}}, "no bound at 95 %"),
         ({"forbidden": ["BF16"]}, None),
-        ({"reason": "Another reason, which is part of a policy."}, None),
         ({"approval": {}}, None),
     ],
 )
@@ -271,6 +270,12 @@ def test_what_was_built_under_the_new_policy_is_left_alone(project: Project) -> 
     effect = project.effect(**accuracy(0.9))
     assert effect.action == "nothing"
     assert effect.reason.startswith("built under this very policy before, and reused")
+
+
+def test_words_beside_another_demand_are_not_among_what_changes_in_the_key(project: Project) -> None:
+    project.built()
+    effect = project.effect(**accuracy(0.9), title="The Continent")
+    assert effect.reason.startswith("changed: policy (accuracy.limit); still approved")
 
 
 def test_a_policy_that_is_neither_of_the_two_is_told(project: Project) -> None:

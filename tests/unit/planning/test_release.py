@@ -22,6 +22,8 @@ from regiolect.planning import (
     RegionRequest,
     answer,
     answer_of,
+    as_signed,
+    differences,
     finished,
     keep,
     on_this_machine,
@@ -65,17 +67,14 @@ def test_what_did_not_change_is_reused(plan, build) -> None:
         (lambda shop: shop.model.write_bytes(b"other weights"), "changed: the model (model.onnx)"),
         (lambda shop: shop.write_data("north", seed=1), "changed: the region's data"),
         (lambda shop: shop.write_policy("north", limit=4.0), "changed: the policy (accuracy.limit 5 -> 4)"),
-        (
-            lambda shop: shop.write_policy("north", reason="A better reason for the same rule." * 2),
-            "changed: the policy (reason)",
-        ),
+        (lambda shop: shop.write_policy("north", approval={}), "changed: the policy (approval not stated -> stated)"),
         (
             lambda shop: (shop.write_data("north", seed=1), shop.write_policy("north", limit=4.0)),
             "changed: the region's data, the policy (accuracy.limit 5 -> 4)",
         ),
         (lambda shop: shop.write_policy("north", {**CPU, "name": "other"}), "never built"),
     ],
-    ids=["model", "data", "limit", "reason", "two", "target"],
+    ids=["model", "data", "limit", "approval", "two", "target"],
 )
 def test_a_change_is_named_and_nothing_else_is(plan, build, workshop: Workshop, change, reason: str) -> None:
     for region in ("east", "north"):
@@ -88,6 +87,38 @@ def test_a_change_is_named_and_nothing_else_is(plan, build, workshop: Workshop, 
     assert engine.action == ("build" if reason == "never built" else "rebuild")
     assert engine.request.build_key != before.build_key
     assert plan("east").engines[0].action == ("rebuild" if reason == "changed: the model (model.onnx)" else "reuse")
+
+
+NEW_WORDS = {"title": "The Far North", "reason": "A better reason for the very same rule."}
+
+
+@pytest.mark.parametrize("words", [NEW_WORDS, {"approval": {"wait_minutes": 5}}, {"nightly": {"cron": "0 4 * * *"}}])
+def test_what_neither_engine_nor_approval_depends_on_rebuilds_nothing(
+    plan, build, workshop: Workshop, store: LocalStore, words
+) -> None:
+    workshop.write_policy("north", approval={})
+    build(request_of(plan("north")))
+    workshop.write_policy("north", **{"approval": {}} | words)
+    (engine,) = plan("north").engines
+    assert (engine.action, engine.differences) == ("reuse", ())
+    told = finished(engine.request, store)
+    assert told is not None and told.title == engine.title == words.get("title", "North")
+
+
+def test_engines_of_the_same_demands_are_signed_with_the_same_words(plan, workshop: Workshop, store) -> None:
+    first = request_of(plan("north")).policy
+    assert as_signed(first, store) == first
+    workshop.write_policy("north", **NEW_WORDS)
+    assert as_signed(request_of(plan("north")).policy, store) == first
+    workshop.write_policy("north", limit=4.0, **NEW_WORDS)
+    assert as_signed(request_of(plan("north")).policy, store).title == "The Far North"
+
+
+def test_a_key_of_a_policy_with_its_words_says_nothing_of_a_change_that_is_none(plan, store: LocalStore) -> None:
+    """As keys were before words were left out of them."""
+    request = request_of(plan("north"))
+    before = {**request.key_parts, "policy": request.policy.digest(), "toolchain": "older"}
+    assert [each.part for each in differences(before, request, store)] == ["toolchain"]
 
 
 def test_a_change_taken_back_finds_the_old_build(plan, build, workshop: Workshop) -> None:

@@ -47,8 +47,8 @@ def test_a_rebuild_tells_the_part_that_differs_and_what_is_there(plan: Planned, 
     engine = only(plan("north"))
     assert engine.action == "rebuild"
     (difference,) = engine.differences
-    assert (difference.part, difference.before) == ("policy", old.policy)
-    assert difference.now == engine.request.policy.digest()
+    assert (difference.part, difference.before) == ("policy", old.key_parts["policy"])
+    assert difference.now == engine.request.policy.demands_digest()
     assert difference.words == "the policy (accuracy.limit 5 -> 4)"
     assert (engine.kept, engine.decision) == (old.build_key, Decision.APPROVED)
 

@@ -105,11 +105,12 @@ def test_a_change_is_told_by_field_with_its_direction(tmp_path: Path, stated: di
     assert expected in said(change)
 
 
-def test_every_change_of_the_digest_is_told_and_only_the_schedule_leaves_it_alone(tmp_path: Path) -> None:
+def test_every_change_is_told_and_words_and_schedule_leave_the_digest_of_the_demands_alone(tmp_path: Path) -> None:
     assert compared(tmp_path, [PARENT], [PARENT]) == {}
-    change = compared(tmp_path, [PARENT], [PARENT | {"nightly": {"cron": "0 3 * * *"}}])["parent"]
-    assert change.old_policy == change.new_policy
-    change = compared(tmp_path, [PARENT], [PARENT | {"title": "Elder"}])["parent"]
+    for stated in ({"nightly": {"cron": "0 3 * * *"}}, {"title": "Elder"}):
+        change = compared(tmp_path, [PARENT], [PARENT | stated])["parent"]
+        assert change.old_policy == change.new_policy
+    change = compared(tmp_path, [PARENT], [PARENT | {"samples": {"gate": 3000}}])["parent"]
     assert change.old_policy != change.new_policy
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.bundle.manifest import MANIFEST, POLICY, BundleManifest
 from regiolect.contracts import Arithmetic, Blob, Decision, RegisteredEngine
 from regiolect.errors import DecisionNotReproduced, RegistryError
+from regiolect.policy import RegionPolicy
 from regiolect.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from regiolect.release.publish import publish
 
@@ -93,6 +95,20 @@ def test_a_target_that_was_never_served_holds_nothing_back(registry, release):
     release("never", a=YES, b=NO)
     assert release("never", b"new", a=YES, b=NO).version == 2
     assert _versions(registry, "never") == {CHAMPION: 2, PREVIOUS: 1}
+
+
+def test_a_new_title_is_the_versions_and_what_was_signed_before_stays(registry, bundles, release):
+    release("titled", a=YES, b=YES)
+    artifacts = [
+        bundles.artifact("titled", name, content=name.encode() + new) for name, new in (("a", b""), ("b", b"!"))
+    ]
+    renamed = bundles.policy_of("titled").model_copy(update={"title": "The Continent"})
+    outcomes = [bundles.outcome(each) for each in artifacts]
+    made = publish(bundles.exported(), outcomes, renamed, bundles.store, registry, nothing).champion
+    manifest = BundleManifest.model_validate_json(registry.read(made, MANIFEST))
+    assert (made.version, manifest.title) == (2, "The Continent")
+    signed = RegionPolicy.model_validate_json(registry.read(made, POLICY))
+    assert (signed.title, signed.digest()) == ("Europe", manifest.policy)
 
 
 @pytest.fixture
