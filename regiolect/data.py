@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, Split
+from regiolect.contracts import DeclaredStatistics, Preprocessing, RegionId, SourceSet, Split
 from regiolect.errors import EmptyDataset, InvalidSamples
 from regiolect.host.files import cannot_read, open_file
 from regiolect.integrity import digest_of, digest_source, write_atomic
@@ -208,6 +208,18 @@ class FolderSource:
         files = {split.value: digest_source(self._path(split)) for split in Split}
         return digest_of({"files": files, "declared": self.declared.model_dump(), "classes": self.classes})
 
+    def sets(self) -> Mapping[Split, SourceSet]:
+        """Each set's file, so that a change can be told set by set; nothing of a subclass that has an identity of its
+        own, for what its sets are is known when they are loaded.
+
+        Raises:
+            EmptyDataset: a file is missing.
+        """
+        if type(self).identity is not FolderSource.identity:
+            return {}
+        paths = {split: self._path(split) for split in Split}
+        return {split: SourceSet(digest=digest_source(path), samples=_count(path)) for split, path in paths.items()}
+
     def load(self, split: Split) -> Samples:
         return read_samples(self._path(split))
 
@@ -290,6 +302,15 @@ def read_index(path: Path) -> SampleIndex:
         if not len(ids) == len(regions):
             raise ValueError(f"{len(ids)} ids and {len(regions)} regions")
         return SampleIndex(ids, regions, tuple(names))
+
+
+def _count(path: Path) -> int | None:
+    """Samples in a file, by the header of its ids alone; None for one that is damaged, which loading refuses."""
+    try:
+        with _readable(path), open_file(path) as file, zipfile.ZipFile(file) as archive, archive.open("ids.npy") as ids:
+            return _Rows.of(ids).shape[0]
+    except InvalidSamples:
+        return None
 
 
 def read_parts(path: Path, bounds: Sequence[tuple[int, int]]) -> Iterator[Samples]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regiolect.contracts import Preprocessing, SourceFiles, TensorSpec
-from regiolect.data import RegionSource
+from regiolect.data import FolderSource, RegionSource
 from regiolect.errors import InvalidModelSpec, InvalidResults, UnknownRegion
 from regiolect.identity.made_of import Made, made_of
 from regiolect.identity.source_code import Code, code_of, defined
@@ -266,7 +266,9 @@ class ModelSpec:
         # What it was made with is told by its identity.
         files = _digests(self._code(f"data of region {region!r}", self._made_of(source)))
         identity = source.identity()
-        return SourceFiles(digest=digest_of({"identity": identity, "code": files}) if files else identity, files=files)
+        sets = source.sets() if isinstance(source, FolderSource) else {}
+        digest = digest_of({"identity": identity, "code": files}) if files else identity
+        return SourceFiles(digest=digest, files=files, sets=sets)
 
     def outdated(self, *others: Path) -> tuple[str, ...]:
         """Files of its code, and others, that were changed after this object was made of what stood there before."""

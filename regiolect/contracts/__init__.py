@@ -22,6 +22,7 @@ from regiolect.contracts.data import (
     DeclaredStatistics,
     RegionDataset,
     SampleSet,
+    SourceSet,
     Split,
     ValidatedCalibration,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "Observation",
     "OperatingPoint",
     "SourceFiles",
+    "SourceSet",
     "ParityReport",
     "Performance",
     "Precision",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from regiolect.contracts.base import Blob, Contract, RegionId
+from regiolect.contracts.base import Blob, Contract, Digest, RegionId
 
 
 class Split(StrEnum):
@@ -23,6 +23,13 @@ class DeclaredStatistics(Contract):
 
     mean: tuple[float, float]
     std: tuple[float, float]
+
+
+class SourceSet(Contract):
+    """One of a region's sets as its source tells it, before any sample is loaded."""
+
+    digest: Digest = Field(description="of the file in which it lies")
+    samples: NonNegativeInt | None = Field(description="None: the file does not tell")
 
 
 class SampleSet(Contract):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from regiolect.contracts.base import Blob, Contract, Digest
+from regiolect.contracts.data import SourceSet, Split
 
 
 class TensorSpec(Contract):
@@ -59,6 +61,11 @@ class SourceFiles(Contract):
 
     digest: Digest
     files: Mapping[str, Digest]
+    sets: Mapping[Split, SourceSet] = Field(
+        default={},
+        exclude_if=operator.not_,
+        description="of data: each set, where its source tells them one by one; older records lack them",
+    )
 
 
 class ParityReport(Contract):

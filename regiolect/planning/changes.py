@@ -8,16 +8,17 @@ from typing import Any
 from pydantic import Field
 
 from regiolect.contracts import Contract
-from regiolect.planning.kept import files_of, policy_of
-from regiolect.planning.request import RegionRequest, changed_files
+from regiolect.planning.kept import policy_of, source_of
+from regiolect.planning.request import RegionRequest, parts_of
+from regiolect.planning.sources import changed_sources
 from regiolect.policy import RegionPolicy
 from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 _DIGEST = "sha256:"
 _LONGEST = 60
-# How each part of a build key is called among people.
 _STATED = {"None": "not stated", "{}": "stated"}
+# How each part of a build key is called among people.
 _WORDS = {
     "model": "the model",
     "data": "the region's data",
@@ -57,18 +58,18 @@ def differences(before: Mapping[str, str], request: RegionRequest, store: Store)
     )
 
 
-def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:
 def _demands_the_same(before: Mapping[str, str], request: RegionRequest) -> bool:
     """Whether an older key holds the digest of the very policy, words and all, as keys once did."""
     return "policy" in before and request.policy.has_digest(before["policy"])
 
 
+def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:
     if name == "policy" and before is not None:
         old = once(("policy", request.region, before), lambda: policy_of(before, store))
         detail = "" if old is None else ", ".join(policy_changes(old, request.policy))
-    elif request.files.get(name) and before is not None:
-        files = once(("files", request.region, before), lambda: files_of(before, store))
-        detail = ", ".join(changed_files(files, request.files[name]))
+    elif name in request.files and before is not None:
+        was = once(("files", request.region, before), lambda: source_of(before, store))
+        detail = ", ".join(changed_sources(was, parts_of(request)[name]))
     else:
         detail = _change(before, now)
     called = _WORDS.get(name, name)

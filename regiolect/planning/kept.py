@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from regiolect.contracts import Arithmetic, HeldBack, RegionAnswer, RegionOutcome, SourceFiles, Target, slot_of
 from regiolect.host.arithmetic import arithmetic_of
 from regiolect.host.interrupts import stand_still
-from regiolect.planning.request import RegionRequest, engine_key
+from regiolect.planning.request import RegionRequest, engine_key, parts_of
 from regiolect.policy import RegionPolicy
 from regiolect.provenance import too_old
 from regiolect.scoped_cache import once
@@ -53,13 +53,12 @@ def outdated(request: RegionRequest, outcome: RegionOutcome) -> str | None:
 
 def keep(outcome: RegionOutcome, request: RegionRequest, store: Store) -> None:
     """Keep an outcome as the latest of its region, target and class and, last, under its build key; and the policy and
-    the files of model, data and metric, so that a later plan can say what changed in them."""
+    the files and sets of model, data and metric, so that a later plan can say what changed in them."""
     stand_still()
     as_signed(request.policy, store)
-    for name, files in request.files.items():
-        digest = request.key_parts[name]
-        if files and files_of(digest, store) is None:
-            store.put_record(FILES, digest, SourceFiles(digest=digest, files=files))
+    for part in parts_of(request).values():
+        if (part.files or part.sets) and source_of(part.digest, store) != part:
+            store.put_record(FILES, part.digest, part)
     store.put_record(LATEST, latest_key(request), outcome)
     store.put_record(OUTCOMES, outcome.build_key, outcome)
 
@@ -142,10 +141,10 @@ def policy_of(digest: str, store: Store) -> RegionPolicy | None:
     return policy if policy is not None and policy.has_digest(digest) else None
 
 
-def files_of(digest: str, store: Store) -> Mapping[str, str] | None:
-    """Files of the model, data or metric of that digest, as they were when something was built; None: not kept."""
-    kept = store.get_record(FILES, digest, SourceFiles)
-    return None if kept is None else kept.files
+def source_of(digest: str, store: Store) -> SourceFiles | None:
+    """Files and sets of the model, data or metric of that digest, as they were when something was built; None: not
+    kept."""
+    return store.get_record(FILES, digest, SourceFiles)
 
 
 def latest_key(request: RegionRequest) -> str:

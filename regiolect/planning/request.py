@@ -18,6 +18,8 @@ from regiolect.contracts import (
     RegionOutcome,
     RegisteredEngine,
     SourceFiles,
+    SourceSet,
+    Split,
     Target,
     TargetId,
     TargetMachine,
@@ -30,12 +32,14 @@ from regiolect.errors import ChangedMeanwhile, ForeignArithmetic, OrchestratorEr
 from regiolect.identity.toolchain import own_code, toolchain
 from regiolect.integrity import digest_of
 from regiolect.model import ModelSpec
+from regiolect.planning.sources import changed_sources
 from regiolect.policy import RegionPolicy
 from regiolect.precision import traits
 from regiolect.scoped_cache import once
 from regiolect.storage import Store
 
 MACHINES = "machines"
+DATA = "data"
 
 # Joins names that never hold it.
 _BETWEEN = "--"
@@ -61,6 +65,7 @@ class RegionRequest(Contract):
     files: Mapping[str, Mapping[str, Digest]] = Field(
         default={}, description="of each part of the key that is made of files: those files, by name"
     )
+    sets: Mapping[Split, SourceSet] = Field(default={}, description="of the data, where its source tells them")
     champion: RegisteredEngine | None = Field(
         default=None, description="what the region serves as the release starts; no part of the build key"
     )
@@ -101,14 +106,17 @@ def region_parts(spec: ModelSpec, source: SourceFiles, policy: RegionPolicy) -> 
     """
     return {
         "model": source,
-        "data": spec.data_source(policy.region),
+        DATA: spec.data_source(policy.region),
         "metric": spec.metric_source(policy.accuracy.metric),
     }
 
 
 def parts_of(request: RegionRequest) -> dict[str, SourceFiles]:
     """The `region_parts` that a request was made with."""
-    return {name: SourceFiles(digest=request.key_parts[name], files=files) for name, files in request.files.items()}
+    return {
+        name: SourceFiles(digest=request.key_parts[name], files=files, sets=request.sets if name == DATA else {})
+        for name, files in request.files.items()
+    }
 
 
 def _shared_parts(policy: RegionPolicy, shared: Mapping[str, SourceFiles]) -> dict[str, str]:
@@ -174,6 +182,7 @@ def requests_for(
             build_key=digest_of(parts),
             key_parts=parts,
             files={name: part.files for name, part in shared.items()},
+            sets=shared[DATA].sets,
         )
 
     return tuple(request(arithmetic, machine) for arithmetic, machine in machines)
@@ -189,6 +198,8 @@ def request_like(
         shared: the region's `region_parts`.
     """
     parts = {**built.key_parts, **_shared_parts(policy, shared), **target_parts(target)}
+    if policy.has_digest(built.key_parts["policy"]):
+        parts["policy"] = built.key_parts["policy"]
     return RegionRequest(
         address=address,
         name=built.model,
@@ -198,8 +209,7 @@ def request_like(
         build_key=digest_of(parts),
         key_parts=parts,
         files={name: part.files for name, part in shared.items()},
-    if policy.has_digest(built.key_parts["policy"]):
-        parts["policy"] = built.key_parts["policy"]
+        sets=shared[DATA].sets,
     )
 
 
@@ -326,28 +336,16 @@ def require_planned(request: RegionRequest, spec: ModelSpec) -> None:
     Raises:
         DataError, InvalidModelSpec: as `region_parts`.
     """
-    now = region_parts(spec, spec.source(), request.policy)
+    then, now = parts_of(request), region_parts(spec, spec.source(), request.policy)
     changed = [name for name, part in now.items() if request.key_parts[name] != part.digest]
     if changed:
-        files = ", ".join(file for name in changed for file in changed_files(request.files.get(name), now[name].files))
+        files = ", ".join(piece for name in changed for piece in changed_sources(then.get(name), now[name]))
         raise ChangedMeanwhile(
             expected=f"model, data and metric of region {request.region!r} as they were when the release was planned",
             found=f"another {' and another '.join(changed)}{f' ({files})' if files else ''}",
             remedy="run again: the new plan takes what is there now; where engines are built on other machines, bring "
             "their code to the same version first",
         )
-
-
-def changed_files(before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """Names of the files whose content differs, in order, those that are new or gone by such words; none if it is not
-    known what there was before."""
-    if before is None:
-        return []
-    return [
-        name if name in before and name in now else f"{name} {'is new' if name in now else 'is gone'}"
-        for name in sorted({**before, **now})
-        if before.get(name) != now.get(name)
-    ]
 
 
 def engine_key(model: str, region: str, slot: str) -> str:

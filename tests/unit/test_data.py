@@ -225,3 +225,24 @@ def test_a_column_that_samples_lack_is_named() -> None:
         one.column("light")
     with pytest.raises(InvalidSamples, match="integer labels"):
         samples(targets=np.array(["text"] * 5)).column("label")
+
+
+def test_a_folder_tells_its_sets_by_their_headers_and_a_damaged_one_without_a_number(tmp_path: Path) -> None:
+    source = FolderSource("eu", tmp_path, DECLARED)
+    for split, count in zip(Split, (5, 1, 7), strict=True):
+        save_samples(tmp_path / f"{split.value}.npz", samples(count))
+    told = source.sets()
+    assert {split.value: each.samples for split, each in told.items()} == {"calibration": 5, "selection": 1, "gate": 7}
+    (tmp_path / "gate.npz").write_bytes(b"no archive")
+    damaged = source.sets()
+    assert damaged[Split.GATE].samples is None
+    assert damaged[Split.GATE].digest != told[Split.GATE].digest
+    assert damaged[Split.SELECTION] == told[Split.SELECTION]
+
+
+def test_a_folder_with_an_identity_of_its_own_tells_no_sets(tmp_path: Path) -> None:
+    class Elsewhere(FolderSource):
+        def identity(self) -> str:
+            return digest_of("a database")
+
+    assert Elsewhere("eu", tmp_path, DECLARED).sets() == {}

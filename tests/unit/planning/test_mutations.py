@@ -89,9 +89,9 @@ MUTATIONS: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "graph": (lambda shop, patch: _other_operator(shop), ("model",), "the model"),
     # The metric is a method of the workshop, so it is that of another one as well.
     "preprocessing": (lambda shop, patch: replace(shop, raw_dtype="float32"), ("model", "metric"), "the model"),
-    "calibration set": (_data(Split.CALIBRATION), ("data",), "the region's data"),
-    "selection set": (_data(Split.SELECTION), ("data",), "the region's data"),
-    "gate set": (_data(Split.GATE), ("data",), "the region's data"),
+    "calibration set": (_data(Split.CALIBRATION), ("data",), "the region's data (calibration set, still 64 samples)"),
+    "selection set": (_data(Split.SELECTION), ("data",), "the region's data (selection set, still 16 samples)"),
+    "gate set": (_data(Split.GATE), ("data",), "the region's data (gate set, still 400 samples)"),
     "metric": (lambda shop, patch: Stricter(shop.folder), ("metric",), "the metric's code"),
     "accuracy limit": (_rule(limit=4.0), ("policy",), "the policy (accuracy.limit 5 -> 4)"),
     "calibration method": (

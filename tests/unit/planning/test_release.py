@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from regiolect.contracts import Contract, TargetMachine
+from regiolect.contracts import Contract, SourceFiles, TargetMachine
 from regiolect.errors import (
     ChangedMeanwhile,
     EmptyDataset,
@@ -65,12 +65,15 @@ def test_what_did_not_change_is_reused(plan, build) -> None:
     ("change", "reason"),
     [
         (lambda shop: shop.model.write_bytes(b"other weights"), "changed: the model (model.onnx)"),
-        (lambda shop: shop.write_data("north", seed=1), "changed: the region's data"),
+        (
+            lambda shop: shop.write_data("north", gate=420, selection=16, calibration=63),
+            "changed: the region's data (calibration set, 64 -> 63 samples, gate set, 400 -> 420 samples)",
+        ),
         (lambda shop: shop.write_policy("north", limit=4.0), "changed: the policy (accuracy.limit 5 -> 4)"),
         (lambda shop: shop.write_policy("north", approval={}), "changed: the policy (approval not stated -> stated)"),
         (
-            lambda shop: (shop.write_data("north", seed=1), shop.write_policy("north", limit=4.0)),
-            "changed: the region's data, the policy (accuracy.limit 5 -> 4)",
+            lambda shop: (shop.write_data("north", gate=401), shop.write_policy("north", limit=4.0)),
+            "changed: the region's data (gate set, 400 -> 401 samples), the policy (accuracy.limit 5 -> 4)",
         ),
         (lambda shop: shop.write_policy("north", {**CPU, "name": "other"}), "never built"),
     ],
@@ -87,6 +90,17 @@ def test_a_change_is_named_and_nothing_else_is(plan, build, workshop: Workshop, 
     assert engine.action == ("build" if reason == "never built" else "rebuild")
     assert engine.request.build_key != before.build_key
     assert plan("east").engines[0].action == ("rebuild" if reason == "changed: the model (model.onnx)" else "reuse")
+
+
+def test_where_an_older_record_does_not_tell_its_sets_none_is_said_to_have_changed(
+    plan, build, workshop: Workshop, store: LocalStore
+) -> None:
+    request = request_of(plan("north"))
+    build(request)
+    digest = request.key_parts["data"]
+    store.put_record("files", digest, SourceFiles.model_validate({"digest": digest, "files": {}}))
+    workshop.write_data("north", gate=420)
+    assert plan("north").engines[0].reason == "changed: the region's data"
 
 
 NEW_WORDS = {"title": "The Far North", "reason": "A better reason for the very same rule."}
@@ -201,7 +215,7 @@ def test_data_that_change_after_the_plan_are_noticed(plan, workshop: Workshop) -
     request = request_of(plan("north"))
     require_planned(request, workshop.spec())
     workshop.write_data("north", seed=1)
-    with pytest.raises(ChangedMeanwhile, match="another data"):
+    with pytest.raises(ChangedMeanwhile, match=r"another data .*gate set, still 400 samples"):
         require_planned(request, workshop.spec())
 
 
