@@ -14,7 +14,7 @@ from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import write_atomic
-from regiolect.policy.files import PolicyFile, misnamed_file, read_policy
+from regiolect.policy.files import PolicyFile, one_of_several, policy_files, read_policy
 from regiolect.policy.inheritance import loosened
 from regiolect.policy.mistakes import Key, Mistake, error_of, mentioned, nearest, shown
 from regiolect.policy.rules import RegionPolicy
@@ -35,10 +35,11 @@ def copy_builtin(folder: Path) -> list[Path]:
         InvalidPolicy: the folder holds policies already; none is overwritten.
         StorageError: the folder cannot be written.
     """
-    if any(folder.glob("*.yaml")):
+    names = [path.name for paths in policy_files(folder).values() for path in paths]
+    if names:
         raise InvalidPolicy(
             expected=f"no policy in {folder} yet",
-            found=", ".join(sorted(path.name for path in folder.glob("*.yaml"))),
+            found=", ".join(names),
             remedy="choose a new folder, or copy single files from " + str(builtin_policies()),
         )
     originals = sorted(path for path in builtin_policies().iterdir() if path.suffix in (".yaml", ".json"))
@@ -60,16 +61,20 @@ class PolicyBook:
     """All policies of a folder, each read once, on demand: what a book said of a region it says as long as it lives.
 
     Args:
-        folder: holds `<region>.yaml` files; default: the built-in ones.
+        folder: holds a `<region>.yaml` or `<region>.yml` for each region; default: the built-in ones.
         shown: how mistakes name the folder, where it is a copy of what people know by another name.
-        files: stand in for `<region>.yaml` of the folder, by region.
+        files: stand in for those of the folder, by region, each region's as `policy_files` has them.
 
     Raises:
         InvalidPolicy: there is no such folder, or it holds no policy.
     """
 
     def __init__(
-        self, folder: Path | None = None, *, shown: str | None = None, files: Mapping[str, Path] | None = None
+        self,
+        folder: Path | None = None,
+        *,
+        shown: str | None = None,
+        files: Mapping[str, tuple[Path, ...]] | None = None,
     ) -> None:
         self.folder = (folder or builtin_policies()).absolute()
         self.shown = shown or str(self.folder)
@@ -79,15 +84,13 @@ class PolicyBook:
         if not self.folder.is_dir() or not self.regions():
             raise InvalidPolicy(
                 expected=f"region policies (<region>.yaml) in {self.shown}",
-                found="no folder" if not self.folder.is_dir() else "no .yaml file",
+                found="no folder" if not self.folder.is_dir() else "no .yaml or .yml file",
                 remedy="name the folder with --policies or REGIOLECT_POLICIES, or leave it out for the built-in ones",
             )
 
     def regions(self) -> tuple[str, ...]:
         """Every region that has a file, in alphabetical order."""
-        # Another ending is looked at to be told of: a policy that nobody reads is one that nobody obeys.
-        files = {path.stem for ending in ("yaml", "yml") for path in self.folder.glob(f"[!.]*.{ending}")}
-        return tuple(sorted(files | set(self._instead)))
+        return tuple(sorted({*policy_files(self.folder), *self._instead}))
 
     def load(self, region: str) -> RegionPolicy:
         """A region's resolved policy.
@@ -228,16 +231,23 @@ class PolicyBook:
         return [], None, {name: value for name, value in parent.fields.items() if name not in ("extends", "region")}
 
     def _where(self, region: str) -> str:
-        return str(self._instead.get(region, f"{self.shown}/{region}.yaml"))
+        return next(iter(self._paths(region)))
+
+    def _paths(self, region: str) -> Mapping[str, Path]:
+        """A region's file, by how mistakes name it; several where there should be one."""
+        if region in self._instead:
+            return {str(path): path for path in self._instead[region]}
+        files = policy_files(self.folder).get(region, (self.folder / f"{region}.yaml",))
+        return {f"{self.shown}/{path.name}": path for path in files}
 
     def _file(self, region: str) -> PolicyFile:
         if region not in self._files:
-            path = self._instead.get(region, self.folder / f"{region}.yaml")
-            named_else = self.folder / f"{region}.yml"
-            if region not in self._instead and named_else.exists():
-                self._files[region] = misnamed_file(f"{self.shown}/{named_else.name}", self._where(region))
-                return self._files[region]
-            self._files[region] = read_policy(path, self._where(region), like=self._where(self.regions()[0]))
+            (where, path), *others = self._paths(region).items()
+            self._files[region] = (
+                one_of_several(region, [where, *(name for name, _ in others)])
+                if others
+                else read_policy(path, where, like=self._where(self.regions()[0]))
+            )
         return self._files[region]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,8 +12,9 @@ import yaml
 from regiolect.contracts.plain_yaml import compose, refusal, value_of
 from regiolect.errors import PolicyTooNew, UnusableFile
 from regiolect.host.files import NOTE, read_file
-from regiolect.policy.mistakes import Key, Mistake, dotted
+from regiolect.policy.mistakes import VALIDATE, Key, Mistake, dotted
 
+ENDINGS = (".yaml", ".yml")
 FORMAT = 1
 """The newest version of the file format that is read here; see RegionPolicy.format."""
 
@@ -66,7 +67,9 @@ def read_policy(path: Path, where: str, like: str) -> PolicyFile:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
         found = " ".join(filter(None, (error.context, error.problem)))
-        return _unreadable(where, line, f"plain YAML in {where}", found, "mend what stands there")
+        return _unreadable(
+            where, line, f"plain YAML in UTF-8 in {where}", found, f"mend what stands there, then: {VALIDATE}"
+        )
     version = stated.get("format", FORMAT)
     if isinstance(version, int) and version > FORMAT:
         newer = Mistake(
@@ -82,10 +85,19 @@ def read_policy(path: Path, where: str, like: str) -> PolicyFile:
     return PolicyFile(where, stated, written.lines, tuple(written.mistakes))
 
 
-def misnamed_file(where: str, right: str) -> PolicyFile:
-    """What a file says that has another ending than policies have: nothing. `right` is the name that is looked for."""
-    found = f"{PurePath(where).name}, which is not looked for"
-    return _unreadable(where, None, f"a policy named {right}", found, "rename it, or move it out of the folder")
+def policy_files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Each region's file in a folder, `<region>.yaml` or `<region>.yml`; both where somebody wrote both."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(path for ending in ENDINGS for path in folder.glob(f"[!.]*{ending}")):
+        found[path.stem] = (*found.get(path.stem, ()), path)
+    return found
+
+
+def one_of_several(region: str, where: Sequence[str]) -> PolicyFile:
+    """What a region's policy says that stands in several files: nothing, for nobody knows which one is meant."""
+    found = " and ".join(PurePath(each).name for each in where)
+    remedy = "merge them into one and remove the other, or move it out of the folder"
+    return _unreadable(where[0], None, f"the policy of {region!r} in one file", found, remedy)
 
 
 class _Written:

@@ -16,6 +16,7 @@ from regiolect.contracts.plain_yaml import read_yaml
 from regiolect.errors import UsageError
 from regiolect.host.files import NOTE, read_file
 from regiolect.policy.book import PolicyBook, builtin_policies
+from regiolect.policy.files import ENDINGS, policy_files
 
 _GIT_SECONDS = 60.0
 
@@ -49,8 +50,8 @@ def policies_at(place: str, folder: Path | None) -> Iterator[PolicyPlace]:
         yield PolicyPlace(place, PolicyBook(path))
     elif path.is_file():
         region = _region_of(path)
-        beside = {each.stem: each for each in path.absolute().parent.glob("[!.]*.yaml")}
-        yield PolicyPlace(place, PolicyBook(own, files={**beside, region: path.absolute()}), region)
+        beside = policy_files(path.absolute().parent)
+        yield PolicyPlace(place, PolicyBook(own, files={**beside, region: (path.absolute(),)}), region)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch)
@@ -76,7 +77,7 @@ def _extract(revision: str, folder: Path, copy: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         for member in files:
             name, content = PurePosixPath(member.name), files.extractfile(member) if member.isfile() else None
-            if content is not None and name.suffix == ".yaml" and len(name.parts) == 1:
+            if content is not None and name.suffix in ENDINGS and len(name.parts) == 1:
                 (copy / name.name).write_bytes(content.read())
 
 

@@ -138,7 +138,7 @@ def test_a_precision_cannot_be_required_and_forbidden(folder: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPolicy, match=r"no \.yaml file"):
+    with pytest.raises(InvalidPolicy, match=r"no \.yaml or \.yml file"):
         PolicyBook(tmp_path)
 
 

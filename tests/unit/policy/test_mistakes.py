@@ -12,6 +12,7 @@ from regiolect.cli.tables import print_policy_check
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyError, PolicyLoosens, PolicyTooNew
 from regiolect.policy import PolicyBook
 from regiolect.policy.mistakes import nearest
+from regiolect.policy.places import policies_at
 
 REASON = "reason: A policy for trying out what is told of mistakes."
 GOOD = f"""region: good
@@ -234,20 +235,34 @@ def test_a_file_in_another_encoding_is_told_with_the_line_of_its_first_byte(fold
     (folder / "good.yaml").write_bytes(GOOD.replace("Good", "Größe").encode("latin-1"))
     (mistake,) = PolicyBook(folder).mistakes("good")
     assert (mistake.line, "save the file as UTF-8" in mistake.found) == (2, True)
+    assert "in UTF-8" in mistake.expected
     (folder / "good.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert PolicyBook(folder).load("good").title == "Good"
 
 
-def test_a_file_that_is_named_yml_is_told_and_not_overlooked(folder: Path) -> None:
-    (folder / "other.yml").write_text(GOOD.replace("good", "other"))
+def test_a_file_that_is_named_yml_is_read_and_mistakes_of_it_name_it(folder: Path) -> None:
+    (folder / "other.yml").write_text(GOOD.replace("good", "other").replace("Good", "Other"))
     book = PolicyBook(folder)
-    assert book.regions() == ("good", "other")
-    assert book.load("good").title == "Good"
-    with pytest.raises(InvalidPolicy, match=r"expected .*other\.yaml.*found other\.yml.*rename"):
-        book.all()
-    (folder / "other.yml").rename(folder / "good.yml")
-    with pytest.raises(InvalidPolicy, match=r"good\.yml"):
-        PolicyBook(folder).load("good")
+    assert [policy.title for policy in book.all()] == ["Good", "Other"]
+    (folder / "other.yml").write_text(GOOD)
+    (mistake,) = PolicyBook(folder).mistakes("other")
+    assert mistake.place == f"{folder}/other.yml:1"
+
+
+def test_two_files_of_one_region_are_refused_by_name_and_neither_is_taken(folder: Path) -> None:
+    (folder / "good.yml").write_text(GOOD.replace("limit: 0.5", "limit: 5"))
+    (folder / "heir.yml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: good\n")
+    book = PolicyBook(folder)
+    assert book.regions() == ("good", "heir")
+    for region in book.regions():
+        with pytest.raises(
+            InvalidPolicy, match=r"'good' in one file; found good\.yaml and good\.yml\. Remedy: .*remove"
+        ):
+            book.load(region)
+    with policies_at(str(folder / "heir.yml"), None) as place, pytest.raises(InvalidPolicy, match=r"good\.yml"):
+        place.book.load("heir")
+    with policies_at(str(folder / "good.yml"), None) as place:
+        assert place.book.load("good").accuracy.limit == 5
 
 
 def test_what_is_told_of_a_long_value_is_short(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -165,3 +165,35 @@ def test_the_prefect_file_fetches_no_code_and_names_modules() -> None:
     content = yaml.safe_load(prefect_yaml(PolicyBook(), Settings()))
     assert content["pull"] == []
     assert all(":" not in each["entrypoint"] for each in content["deployments"])
+
+
+# Prefect's schedules take seconds to import.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cron", "zone", "night", "begins"),
+    [
+        ("30 2 * * *", "Europe/Brussels", "2025-03-30", "01:30 CET"),
+        ("30 2 * * *", "Europe/Brussels", "2025-10-26", "02:30 CEST"),
+        ("0 1 * * *", "America/New_York", "2025-11-02", "01:00 EDT"),
+        # Half an hour, and a gap at midnight.
+        ("45 1 * * *", "Australia/Lord_Howe", "2025-04-06", "01:45 +11"),
+        ("0 0 * * *", "Africa/Cairo", "2025-04-25", "23:00 EET"),
+    ],
+)
+def test_in_a_night_in_which_clocks_change_one_run_begins(
+    tmp_path: Path, cron: str, zone: str, night: str, begins: str
+) -> None:
+    """Of what Prefect's scheduler asks its schedule for, hour by hour; it inserts a time but once."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    book(tmp_path, fjord="cpu-fjord")
+    with (tmp_path / "fjord.yaml").open("a") as policy:
+        policy.write(f"nightly: {{cron: {cron!r}, timezone: {zone}}}\n")
+    ours = named("nightly/fjord", PolicyBook(tmp_path)).schedule
+    assert ours is not None
+    schedule, here = CronSchedule(cron=ours.cron, timezone=ours.timezone), ZoneInfo(zone)
+    middle = datetime.fromisoformat(night).replace(tzinfo=here).astimezone(UTC)
+    hours = [middle + timedelta(hours=hour) for hour in range(-40, 20)]
+    times = {each.astimezone(UTC) for hour in hours for each in schedule._get_dates_generator(n=3, start=hour)}
+    near = [each.astimezone(here) for each in sorted(times) if abs(each - middle) < timedelta(hours=12)]
+    assert [f"{each:%H:%M %Z}" for each in near] == [begins]
