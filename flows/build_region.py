@@ -68,7 +68,7 @@ def build_region(order: BuildOrder) -> RegionAnswer:
 def _build(request: RegionRequest, order: BuildOrder, clock: float) -> RegionOutcome:
     model, force = order.exported, order.force
     minutes = request.policy.tuning.minutes if request.policy.tuning is not None else 0.0
-    with one_child(f"{request.region} on {request.place}", minutes):
+    with one_child(f"{request.region} on {request.place}", request.policy.stage_minutes()):
         data = validate_data(request, ingest_data(request))
         observed = observe_region(request, model, data, force)
         chosen = choose(request, model, data, observed, force)

@@ -77,7 +77,8 @@ class Settings(BaseSettings):
     isolation: `on` runs every stage of a release in which a vendor's library works in a child process; `off` runs it in
         this process, where a debugger finds it and a crash ends the whole release.
     child_memory_gib: memory that a child may have resident; four fifths of the machine's or container's when unset.
-    child_minutes: how long one stage may work in its child, beside the minutes that a tuning is given; less than others
+    child_minutes: how long one stage may work in its child, beside the minutes that a policy gives tuning or
+        repair; less than others
         wait for the machine, so that what hangs there does not refuse them.
     image, image_gpu: the workers' image on Docker and Kubernetes pools; on pools of GPUs `image_gpu`, if it is set.
     """

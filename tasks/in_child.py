@@ -28,7 +28,7 @@ def one_child(of: str, more_minutes: float = 0.0) -> Iterator[None]:
 
     Args:
         of: whose stages they are, as an error names them: "eu on cpu".
-        more_minutes: that a stage may take on top of what the settings say: what tuning is given.
+        more_minutes: that a stage may take on top of what the settings say: what tuning or repair is given.
     """
     if _apart():
         # While it imports, this process does what comes before the first stage.

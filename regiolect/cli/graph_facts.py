@@ -36,13 +36,15 @@ def of_scores(evaluation: EvaluationResult | None) -> list[tuple[str, str]]:
 
 def of_repair(outcome: RegionOutcome) -> list[tuple[str, str]]:
     """Why the graph is what it is, and each graph that was tried; nothing where there was nothing to choose."""
-    journal = outcome.repair
+    chosen, journal = outcome.chosen, outcome.repair
+    if chosen is not None and chosen.unrepaired is not None:
+        return [("repair", f"{chosen.choice.summary()}: {chosen.unrepaired}")]
     if journal is None:
         return []
     tried = f"{counted(len(journal.steps), 'graph')} tried on {counted(journal.samples, 'selection sample')}"
-    facts = [("repair", f"{journal.reason}; {tried}")]
+    facts = [("repair", f"{journal.told}; {tried}")]
     for step in journal.steps:
-        is_chosen = outcome.chosen is not None and step.choice == journal.chosen
+        is_chosen = chosen is not None and step.choice == journal.chosen
         facts.append(("", f"{step.choice.summary()}: {_step(step, journal)}{', chosen' if is_chosen else ''}"))
     if journal.comparison is not None:
         beside = journal.comparison

@@ -11,6 +11,10 @@ from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable
 from regiolect.contracts.gate import LossUnit
 
 
+def _none(value: object) -> bool:
+    return value is None
+
+
 class GraphChoice(Contract):
     """All that may vary between the graphs of one region's engine.
 
@@ -74,6 +78,16 @@ class RepairJournal(Contract):
     comparison: Comparison | None = None
     chosen: GraphChoice
     reason: Annotated[str, Field(min_length=1)]
+    stopped: str | None = Field(
+        default=None,
+        exclude_if=_none,
+        description="what ended it before its last graph, unaccepted: the policy's time, or that none could do better",
+    )
+
+    @property
+    def told(self) -> str:
+        """The reason, and what ended the repair before its last graph, if anything did."""
+        return self.reason if self.stopped is None else f"{self.reason}; {self.stopped}"
 
     @property
     def kept(self) -> RepairStep | None:
@@ -88,3 +102,6 @@ class ChosenGraph(Contract):
     choice: GraphChoice
     table: CalibrationTable | None = Field(default=None, description="its ranges; None for FP32")
     journal: RepairJournal | None = Field(default=None, description="None where there was nothing to choose")
+    unrepaired: str | None = Field(
+        default=None, exclude_if=_none, description="why no graph could be scored where there was something to choose"
+    )

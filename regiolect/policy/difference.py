@@ -138,6 +138,7 @@ _ABSENT = {
     "tuning": "engines run as they come",
     "extends": "nothing",
     "calibration.max_age_days": "no limit",
+    "repair.minutes": "no limit",
     "repair.fallback": "every wider precision that is not forbidden",
 }
 

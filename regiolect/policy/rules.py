@@ -168,6 +168,12 @@ class RepairRules(Contract):
         description="wider precisions that may be shipped instead, narrowest first; none: the stated one or nothing; "
         "by default every wider one that is not in `forbidden`",
     )
+    minutes: _Minutes | None = Field(
+        default=None,
+        exclude_if=_unstated,
+        description="after so long no further graph of the stated precision is tried, waiting for the machine "
+        "included; by default no limit",
+    )
     least_speedup: PositiveFloat = Field(
         default=1.05, description="an INT8 engine must be so many times faster than one of the next wider precision"
     )
@@ -282,14 +288,20 @@ class RegionPolicy(Contract):
                 mistakes.append(
                     f"repair.fallback lists {precision}, which is not wider than precision {self.precision}"
                 )
-        if self.tuning is not None and self.tuning.minutes >= self.nightly.deadline_minutes:
-            mistakes.append(
-                f"tuning.minutes {self.tuning.minutes:g} leave nothing of nightly.deadline_minutes "
-                f"{self.nightly.deadline_minutes:g} for the build"
-            )
+        stated = {"tuning": self.tuning.minutes if self.tuning else None, "repair": self.repair.minutes}
+        mistakes += [
+            f"{group}.minutes {minutes:g} leave nothing of nightly.deadline_minutes "
+            f"{self.nightly.deadline_minutes:g} for the build"
+            for group, minutes in stated.items()
+            if minutes is not None and minutes >= self.nightly.deadline_minutes
+        ]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
+
+    def stage_minutes(self) -> float:
+        """The longest that a stage of a build may take by what the policy states of it; 0 where it states nothing."""
+        return max(self.tuning.minutes if self.tuning else 0.0, self.repair.minutes or 0.0)
 
     def stated_choice(self) -> GraphChoice:
         """The graph that the policy asks for in the first place."""

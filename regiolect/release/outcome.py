@@ -92,10 +92,13 @@ def is_of_another_class(outcome: RegionOutcome) -> bool:
 
 
 def _repaired(request: RegionRequest, chosen: ChosenGraph) -> tuple[str, ...]:
-    """Why another graph than the stated one was built, if so."""
-    if chosen.journal is None or chosen.choice == request.policy.stated_choice():
+    """Why another graph than the stated one was built, or why repair ended early or never began, if so."""
+    if chosen.unrepaired is not None:
+        return (f"graph: {chosen.choice.summary()}, {chosen.unrepaired}",)
+    journal = chosen.journal
+    if journal is None or (journal.stopped is None and chosen.choice == request.policy.stated_choice()):
         return ()
-    return (f"graph: {chosen.journal.reason}",)
+    return (f"graph: {journal.told}",)
 
 
 def _head(request: RegionRequest, seconds: float) -> dict[str, object]:

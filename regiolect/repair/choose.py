@@ -28,6 +28,7 @@ from regiolect.errors import (
     NonFiniteOutputs,
     NothingWithinLimit,
 )
+from regiolect.gate.forecast import Forecast
 from regiolect.policy import RegionPolicy
 from regiolect.precision import traits
 from regiolect.repair.ladder import best, rungs
@@ -48,12 +49,14 @@ class Workshop:
     build: the engine of a choice; the same one for the same choice.
     rank: operators that INT8 applies to, worst first.
     say: told what is being tried, for people who wait.
+    minutes: how long choosing has taken so far.
     """
 
     tables: Tables
     build: Builder
     rank: Ranker
     say: Callable[[str], None]
+    minutes: Callable[[], float]
     ranked: tuple[SensitiveOperator, ...] = field(default=(), init=False)
 
     def table(self, choice: GraphChoice) -> CalibrationTable | None:
@@ -79,6 +82,10 @@ class Scores(Protocol):
     def count(self) -> int:
         """Samples in the set."""
 
+    @property
+    def reachable(self) -> Forecast:
+        """What an engine that answers as the reference would show there."""
+
     def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
         """What the engine of a choice loses, and what that promises for the gate."""
 
@@ -92,7 +99,8 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     Where none is, but one loses no more than the limit on the selection set itself, the one of the least bound goes to
     the gate, which has more samples to tell by. An INT8 graph must then be faster than one of the next wider precision
     that the policy allows, by the policy's margin, or that one takes its place. Where an engine answers otherwise than
-    its own graph, only wider precisions are tried after it.
+    its own graph, and where the policy's time is up, only wider precisions are tried after it. Where not even an engine
+    that answers as the reference would be accepted, the first that could be no better goes to the gate.
 
     Raises:
         EngineMiscomputes: an engine does, and none that was tried beside it could be scored.
@@ -100,34 +108,22 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
         EngineError, ModelError, CalibrationError: the stated graph cannot be built, or a graph cannot be run.
         InvalidResults: the metric's scores cannot be used.
     """
-    steps: list[RepairStep] = []
-    miscomputed: dict[Precision, EngineMiscomputes] = {}
-    for choice in rungs(policy, steps, workshop.ranking, miscomputed):
-        try:
-            step = _tried(choice, selection, policy, workshop)
-        except EngineMiscomputes as wrong:
-            miscomputed[choice.precision] = wrong
-            step = _failed(choice, f"{type(wrong).__name__}: {wrong.found}")
-        steps.append(step)
-        if step.accepted and len(steps) == 1:
-            # Nothing to repair, nothing to tell.
-            break
-        workshop.say(f"{policy.region}: {_said(step, policy)}")
-        if step.accepted:
-            break
+    end = _End(policy, selection, workshop.minutes)
+    steps, miscomputed = _climbed(selection, policy, workshop, end)
     if miscomputed and all(step.failure is not None for step in steps):
         raise next(iter(miscomputed.values()))
     last = steps[-1]
-    kept = last if last.accepted else best(steps)
+    kept = last if last.accepted or end.reached else best(steps)
     if not kept.accepted and kept.loss > policy.accuracy.limit:
         error = NothingWithinLimit(
             expected=f"a graph that loses at most {policy.accuracy.limit:g} on the selection set of {policy.region!r}",
-            found=f"{len(steps)} tried, the best of them ({kept.choice.summary()}) loses {kept.loss:z.2f}",
-            remedy="allow a wider precision in `repair.fallback` or a larger loss in `accuracy.limit`, or retrain the "
-            "model with quantization",
+            found=f"{len(steps)} tried, the best of them ({kept.choice.summary()}) loses {kept.loss:z.2f}; "
+            f"{end.why or 'none is left'}",
+            remedy="allow a wider precision in `repair.fallback`, a larger loss in `accuracy.limit` or, where they "
+            "were up, more `repair.minutes`: what was built is not built again; or retrain the model with quantization",
         )
         error.journal = _journal(
-            selection, policy, steps, workshop, kept.choice, "every graph loses more than the limit"
+            selection, policy, steps, workshop, kept.choice, "every graph loses more than the limit", end.why
         )
         raise error
     reason, comparison = _why(kept, steps, policy, miscomputed), None
@@ -138,8 +134,71 @@ def choose(selection: Scores, policy: RegionPolicy, workshop: Workshop) -> Chose
     return ChosenGraph(
         choice=choice,
         table=workshop.table(choice),
-        journal=_journal(selection, policy, steps, workshop, choice, reason, comparison),
+        journal=_journal(selection, policy, steps, workshop, choice, reason, end.why, comparison),
     )
+
+
+@dataclass
+class _End:
+    """What ends a repair before its last graph was tried.
+
+    why: says it, once it has.
+    reached: that no graph left could do better than the last one.
+    """
+
+    policy: RegionPolicy
+    selection: Scores
+    minutes: Callable[[], float]
+    why: str | None = field(default=None, init=False)
+    reached: bool = field(default=False, init=False)
+
+    def time_is_up(self, tried: int) -> bool:
+        """Whether the policy's time is over, after so many graphs."""
+        minutes = self.policy.repair.minutes
+        if minutes is None or self.minutes() < minutes:
+            return False
+        graphs = "1 graph" if tried == 1 else f"{tried} graphs"
+        self.why = f"the time was up (repair.minutes {minutes:g}) after {graphs}: with more of it another may be chosen"
+        return True
+
+    def is_reached(self, step: RepairStep) -> bool:
+        """Whether no graph left could do better, though this one is not accepted: one that answers as the reference
+        would not be either."""
+        limit, utmost = self.policy.accuracy.limit, self.selection.reachable
+        hopeless = utmost.upper > limit or utmost.slice is not None
+        as_good = step.loss_upper <= max(limit, utmost.upper) and step.slice in (None, utmost.slice)
+        self.reached = hopeless and as_good
+        if self.reached and self.why is None:
+            where = f" in {utmost.slice}" if utmost.slice else ""
+            self.why = (
+                f"no graph can be surely within the limit{where} by {self.selection.count:,} selection samples: "
+                "not even one that answers as the reference"
+            )
+        return self.reached
+
+
+def _climbed(
+    selection: Scores, policy: RegionPolicy, workshop: Workshop, end: _End
+) -> tuple[list[RepairStep], dict[Precision, EngineMiscomputes]]:
+    """The steps of the ladder until one is accepted or it ends; and the engines that miscompute, by precision."""
+    steps: list[RepairStep] = []
+    miscomputed: dict[Precision, EngineMiscomputes] = {}
+    for choice in rungs(policy, steps, workshop.ranking, miscomputed, lambda: end.time_is_up(len(steps))):
+        try:
+            step = _tried(choice, selection, policy, workshop)
+        except EngineMiscomputes as wrong:
+            miscomputed[choice.precision] = wrong
+            step = _failed(choice, f"{type(wrong).__name__}: {wrong.found}")
+        steps.append(step)
+        if step.accepted and len(steps) == 1:
+            # Nothing to repair, nothing to tell.
+            break
+        workshop.say(_said(step, policy))
+        if step.accepted or end.is_reached(step):
+            break
+    if end.why is not None:
+        workshop.say(end.why)
+    return steps, miscomputed
 
 
 def _tried(choice: GraphChoice, selection: Scores, policy: RegionPolicy, workshop: Workshop) -> RepairStep:
@@ -170,7 +229,7 @@ def _earned(
         try:
             comparison = selection.compare(workshop.engine(kept.choice), workshop.engine(wider))
         except (ModelError, CalibrationError, BuildFailed, EngineMiscomputes) as error:
-            workshop.say(f"{policy.region}: {precision} cannot be built beside {stated}: {error.found}")
+            workshop.say(f"{precision} cannot be built beside {stated}: {error.found}")
             continue
         speed = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
         if comparison.speedup >= comparison.required:
@@ -223,6 +282,7 @@ def _journal(
     workshop: Workshop,
     chosen: GraphChoice,
     reason: str,
+    stopped: str | None,
     comparison: Comparison | None = None,
 ) -> RepairJournal:
     return RepairJournal(
@@ -236,4 +296,5 @@ def _journal(
         comparison=comparison,
         chosen=chosen,
         reason=reason,
+        stopped=stopped,
     )

@@ -5,10 +5,11 @@
     by the best method, the most sensitive operators left out: a sixteenth of them, an eighth, a quarter, a half
     each wider precision that the policy allows, narrowest first
 
-A precision in which an engine miscomputes its graph is left at once: no other thresholds mend the backend.
+A precision in which an engine miscomputes its graph is left at once: no other thresholds mend the backend. When the
+time is up, no further graph of the stated precision is tried.
 
-With fewer steps than that, the wider precisions keep their places, and what comes before them is cut short from behind:
-they are what most likely ends a repair.
+With fewer steps or less time than that, the wider precisions keep their places, and what comes before them is cut short
+from behind: they are what most likely ends a repair.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ Ranking = Callable[[CalibrationMethod], Sequence[str]]
 
 
 def rungs(
-    policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking, miscomputed: Collection[Precision] = ()
+    policy: RegionPolicy,
+    steps: Sequence[RepairStep],
+    ranking: Ranking,
+    miscomputed: Collection[Precision] = (),
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[GraphChoice]:
     """What to try, one after the other.
 
@@ -44,29 +49,37 @@ def rungs(
         steps: what was tried so far; the caller appends to it while it iterates.
         ranking: asked for once, when operators are to be left out.
         miscomputed: precisions in which an engine answered otherwise than its graph; the caller adds to it likewise.
+        time_is_up: asked before each further graph of the stated precision.
     """
     wider = [GraphChoice(precision=precision) for precision in policy.wider_precisions()]
-    for choice in islice(_stated(policy, steps, ranking), max(policy.repair.steps - len(wider), 1)):
+    for choice in islice(_stated(policy, steps, ranking, time_is_up), max(policy.repair.steps - len(wider), 1)):
         yield choice
         if choice.precision in miscomputed:
             break
     yield from wider[: max(policy.repair.steps - len(steps), 0)]
 
 
-def _stated(policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking) -> Iterator[GraphChoice]:
+def _stated(
+    policy: RegionPolicy, steps: Sequence[RepairStep], ranking: Ranking, time_is_up: Callable[[], bool]
+) -> Iterator[GraphChoice]:
     first = policy.stated_choice()
     yield first
     if not traits(first.precision).quantized:
         return
-    for method in _METHODS:
-        if method is not first.method:
-            yield GraphChoice(precision=first.precision, method=method)
+    for method in (each for each in _METHODS if each is not first.method):
+        if time_is_up():
+            return
+        yield GraphChoice(precision=first.precision, method=method)
+    if time_is_up():
+        return
     method = best(steps).choice.method or policy.calibration.method
     operators = ranking(method)
     tried: set[int] = {0}
     for share in _SHARES:
         count = math.ceil(share * len(operators))
         if count not in tried and count < len(operators):
+            if time_is_up():
+                return
             tried.add(count)
             yield GraphChoice(precision=first.precision, method=method, wider=tuple(operators[:count]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -42,8 +43,8 @@ def choose_graph(
 ) -> ChosenGraph:
     """What the region's engine is built from: the stated graph, or the one that repairs it, with every step told.
 
-    FP32 is what it is: there is nothing to choose. Nor is there where the target's engines cannot run on this machine,
-    for then nothing can be scored or timed.
+    FP32 is what it is: there is nothing to choose. Where the target's engines cannot run on this machine, nothing can
+    be scored or timed: it is the stated graph, which says so.
 
     Args:
         request: policy and target.
@@ -53,7 +54,7 @@ def choose_graph(
         observation: what was seen of the calibration set; None for FP32.
         store: where engines that are tried are kept, so that the chosen one is not built again.
         force: build again what was built before.
-        say: told of each step.
+        say: told of each step, by region and target.
 
     Raises:
         NothingWithinLimit: no graph that the policy allows loses little enough on the selection set.
@@ -64,12 +65,23 @@ def choose_graph(
         tables=_tables(observation, store),
         build=_builder(request, model, data, store, force),
         rank=partial(_rank, request, model, data, store),
-        say=say,
+        say=lambda line: say(f"{request.region} {request.place}: {line}"),
+        minutes=_minutes_since_now(),
     )
     first = policy.stated_choice()
-    if traits(policy.precision).observed == "nothing" or chosen.obstacle() is not None:
+    if traits(policy.precision).observed == "nothing":
         return ChosenGraph(choice=first, table=workshop.table(first))
+    obstacle = chosen.obstacle()
+    if obstacle is not None:
+        unrepaired = f"not repaired, which takes a device to score it on: {obstacle.found}"
+        workshop.say(f"{first.summary()}: {unrepaired}")
+        return ChosenGraph(choice=first, table=workshop.table(first), unrepaired=unrepaired)
     return choose(Selection.read(spec, model, data, policy, store), policy, workshop)
+
+
+def _minutes_since_now() -> Callable[[], float]:
+    start = time.monotonic()
+    return lambda: (time.monotonic() - start) / 60
 
 
 def _tables(observation: Observation | None, store: Store) -> Callable[[CalibrationMethod], CalibrationTable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from regiolect.data import Samples, model_inputs
 from regiolect.engines.catalog import backend
 from regiolect.evaluate.evaluate import columns_of, metric_of, own_samples, paired_results, scores_of, time_against
 from regiolect.evaluate.reference import reference_outputs
-from regiolect.gate.forecast import forecast
+from regiolect.gate.forecast import Forecast, forecast
 from regiolect.host.lock import sharing_machine
 from regiolect.model import Metric, ModelSpec
 from regiolect.policy import RegionPolicy
@@ -67,6 +67,16 @@ class Selection:
     def count(self) -> int:
         """Samples in the set."""
         return len(self.samples)
+
+    @cached_property
+    def reachable(self) -> Forecast:
+        """What an engine that answers as the reference would show here: no graph can be relied on to show less.
+
+        Raises:
+            InvalidResults: as an evaluation.
+        """
+        rows = paired_results(self.samples, self.reference, self.reference, columns_of(self.policy))
+        return forecast(self.policy.accuracy, rows, self.gate_samples)
 
     def step(self, choice: GraphChoice, engine: EngineArtifact) -> RepairStep:
         """What an engine loses here, and what that promises for the gate.

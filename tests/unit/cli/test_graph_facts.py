@@ -119,6 +119,22 @@ def test_every_graph_that_repair_tried_is_told(kept, settings, table) -> None:
     assert told[begin : begin + len(TRIED)] == TRIED
 
 
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        (
+            ChosenGraph(choice=INT8, journal=JOURNAL.model_copy(update={"stopped": "the time was up"})),
+            f"{JOURNAL.reason}; the time was up; 4 graphs tried on 500 selection samples",
+        ),
+        (ChosenGraph(choice=INT8, unrepaired="not repaired: no GPU"), "INT8, entropy: not repaired: no GPU"),
+    ],
+)
+def test_a_repair_that_ended_early_or_never_began_says_so(kept, settings, chosen: ChosenGraph, told: str) -> None:
+    outcome = kept.outcome(kept.artifact()).model_copy(update={"chosen": chosen})
+    kept.store.put_record(OUTCOMES, outcome.build_key, outcome)
+    assert facts(find_engine(outcome.build_key, settings))["repair"] == told
+
+
 def test_of_a_region_without_an_engine_it_is_told_what_was_tried_and_nothing_is_chosen(kept, settings) -> None:
     outcome = kept.outcome(kept.artifact(), Decision.REFUSED).model_copy(update={"journal": JOURNAL})
     kept.store.put_record(OUTCOMES, outcome.build_key, outcome)

@@ -1,4 +1,5 @@
-"""`tuning` in a policy: asked for or left out, within the build's deadline, and neither stricter nor looser."""
+"""`tuning`, and `repair.minutes`, in a policy: asked for or left out, within the build's deadline, and neither stricter
+nor looser."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ def book(folder: Path, more: str = "", **children: str) -> PolicyBook:
 
 def test_a_policy_that_does_not_state_it_is_what_it_always_was(tmp_path: Path) -> None:
     policy = book(tmp_path / "a").load("north")
-    assert policy.tuning is None
-    assert "tuning" not in policy.demands()
+    assert policy.tuning is None and policy.repair.minutes is None
+    assert "tuning" not in policy.demands() and "minutes" not in policy.demands()["repair"]
+    assert policy.stage_minutes() == 0
 
 
 def test_stating_it_changes_the_policy_and_neither_tightens_nor_loosens_it(tmp_path: Path) -> None:
@@ -42,6 +44,10 @@ def test_stating_it_changes_the_policy_and_neither_tightens_nor_loosens_it(tmp_p
         (field.key, field.direction) for field in change.fields
     ] == [("tuning", "changes")]
     assert worded("tuning", None) == "engines run as they come"
+    limited = book(tmp_path / "c", "tuning: {minutes: 5}\nrepair: {minutes: 15}\n")
+    (change,) = differences(new, limited, ["north"])
+    assert [(field.key, field.direction) for field in change.fields] == [("repair.minutes", "changes")]
+    assert (worded("repair.minutes", None), limited.load("north").stage_minutes()) == ("no limit", 15)
 
 
 def test_a_child_inherits_it_and_may_have_its_own(tmp_path: Path) -> None:
@@ -50,7 +56,16 @@ def test_a_child_inherits_it_and_may_have_its_own(tmp_path: Path) -> None:
     assert minutes == {"east": 5, "west": 9}
 
 
-@pytest.mark.parametrize("more", ["tuning: {minutes: 0}\n", "tuning: {}\n", "tuning: {minutes: 240}\n"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "tuning: {minutes: 0}\n",
+        "tuning: {}\n",
+        "tuning: {minutes: 240}\n",
+        "repair: {minutes: 0}\n",
+        "repair: {minutes: 240}\n",
+    ],
+)
 def test_no_time_and_more_time_than_a_build_has_are_mistakes(more: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidPolicy, match=r"tuning"):
+    with pytest.raises(InvalidPolicy, match=more.partition(":")[0]):
         book(tmp_path / "a", more).load("north")

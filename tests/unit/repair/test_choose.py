@@ -26,6 +26,7 @@ from regiolect.errors import (
     NothingWithinLimit,
     UnsupportedOperator,
 )
+from regiolect.gate.forecast import Forecast
 from regiolect.policy import RegionPolicy
 from regiolect.precision import wider_or_equal
 from regiolect.repair.choose import Workshop, choose
@@ -57,6 +58,10 @@ class Bench:
 
     def __init__(self, losses: Losses, speedup: float = 2.0, spread: float = 0.3) -> None:
         self.losses, self.speedup, self.spread = losses, speedup, spread
+        self.reachable = Forecast(0.0, spread)
+        # Each graph takes a minute.
+        self.minutes = lambda: len(self.tried)
+        self.said: list[str] = []
         self.unbuildable: set[Precision] = set()
         self.miscomputed: Callable[[GraphChoice], bool] = lambda _: False
         self.tried: list[GraphChoice] = []
@@ -65,7 +70,9 @@ class Bench:
         self.compared: list[tuple[GraphChoice, GraphChoice]] = []
 
     def workshop(self) -> Workshop:
-        return Workshop(tables=self._table, build=self._build, rank=self._rank, say=lambda _: None)
+        return Workshop(
+            tables=self._table, build=self._build, rank=self._rank, say=self.said.append, minutes=self.minutes
+        )
 
     def _table(self, method: CalibrationMethod) -> CalibrationTable:
         return CalibrationTable.model_construct(method=method)
@@ -160,6 +167,60 @@ def test_where_the_set_is_too_small_to_be_sure_the_gate_is_asked():
     chosen = choose(bench, policy(), bench.workshop())
     assert chosen.choice == ENTROPY
     assert "none of 10 is surely within it" in chosen.journal.reason
+
+
+TIME_IS_UP = "the time was up (repair.minutes 3) after 3 graphs: with more of it another may be chosen"
+
+
+def test_when_the_time_is_up_what_was_tried_so_far_decides_and_the_journal_says_so():
+    bench = Bench(lambda choice: 0.9 if choice.method is CalibrationMethod.MINMAX else 5.0)
+    chosen = choose(bench, policy(repair={"minutes": 3, "fallback": ()}), bench.workshop())
+    assert [choice.method for choice in bench.tried] == ["entropy", "minmax", "percentile"]
+    assert chosen.choice.method is CalibrationMethod.MINMAX
+    assert chosen.journal.stopped == bench.said[-1] == TIME_IS_UP
+    assert chosen.journal.told == f"{chosen.journal.reason}; {TIME_IS_UP}"
+    bench = Bench(always(5.0))
+    with pytest.raises(NothingWithinLimit, match=r"3 tried.*the time was up.*more `repair\.minutes`") as caught:
+        choose(bench, policy(repair={"minutes": 3, "fallback": ()}), bench.workshop())
+    assert caught.value.journal.stopped == TIME_IS_UP
+    assert bench.ranked_by == [], "nor is time spent on what is not tried"
+
+
+def test_wider_precisions_keep_their_places_when_the_time_is_up_and_nothing_is_cut_that_nobody_would_try():
+    losses = by_width({Precision.INT8: 50.0, Precision.FP16: 0.0, Precision.FP32: 0.0})
+    bench = Bench(losses)
+    chosen = choose(bench, policy(repair={"minutes": 1}), bench.workshop())
+    assert (chosen.choice, bench.tried[:2]) == (FP16, [ENTROPY, FP16])
+    assert chosen.journal.stopped is not None
+    for made in (policy(precision="FP16", repair={"minutes": 1}), policy(repair={"minutes": 1, "steps": 3})):
+        bench = Bench(by_width({Precision.INT8: 0.1, Precision.FP16: 50.0, Precision.FP32: 0.0}))
+        assert choose(bench, made, bench.workshop()).journal.stopped is None
+
+
+@pytest.mark.parametrize(
+    ("reachable", "where"), [(Forecast(0.0, 1.2), ""), (Forecast(0.0, 0.3, "device=phone"), " in device=phone")]
+)
+def test_a_repair_ends_where_no_graph_can_be_accepted_and_none_could_do_better(reachable: Forecast, where: str):
+    """Too few samples: the bound of the reference's own answers, or one of their slices, is above the limit."""
+    bench = Bench(lambda choice: 4.0 if choice == ENTROPY else 0.0, spread=reachable.upper)
+    bench.reachable = reachable
+    step = bench.step
+    bench.step = lambda *of: step(*of).model_copy(update={"accepted": False, "slice": reachable.slice})
+    chosen = choose(bench, policy(repair={"fallback": ()}), bench.workshop())
+    assert bench.tried[-1] == chosen.choice == ENTROPY.model_copy(update={"method": CalibrationMethod.MINMAX})
+    assert chosen.journal.stopped == (
+        f"no graph can be surely within the limit{where} by 500 selection samples: "
+        "not even one that answers as the reference"
+    )
+
+
+def test_another_slice_than_the_hopeless_one_is_worked_on():
+    bench = Bench(always(0.0))
+    bench.reachable = Forecast(0.0, 0.3, "device=phone")
+    step = bench.step
+    bench.step = lambda *of: step(*of).model_copy(update={"accepted": False, "slice": "device=scanner"})
+    chosen = choose(bench, policy(repair={"fallback": ()}), bench.workshop())
+    assert (len(bench.tried), chosen.journal.stopped) == (8, None)
 
 
 def test_nonsense_from_an_engine_counts_as_the_loss_of_everything_and_is_told():
