@@ -265,7 +265,7 @@ def _decided(
         return "retire", f"the policy of {outcome.region} names target {outcome.target.name} no more"
     if outcome.arithmetic is not None and target.arithmetic and outcome.arithmetic not in target.arithmetic:
         return "retire", f"the policy of {outcome.region} takes class {outcome.arithmetic} for {target.name} no more"
-    if policy.has_digest(outcome.key_parts["policy"]):
+    if policy.has_digest(outcome.key_parts.get("policy")):
         return "nothing", "built under the new policy already"
     approved = served or outcome.decision is Decision.APPROVED
     broken, holds = _judged(outcome, policy, store) if approved else (None, f"the last run ended {outcome.decision}")
@@ -278,7 +278,7 @@ def _decided(
 
 def _changed(outcome: RegionOutcome, target: Target, change: RegionChange) -> Iterator[str]:
     """What in the build key changes."""
-    if outcome.key_parts["policy"] != change.old_policy:
+    if outcome.key_parts.get("policy") != change.old_policy:
         yield "policy (the engine was built under neither of the two)"
     else:
         names = [each.key for each in change.fields if is_demanded(each.key)]

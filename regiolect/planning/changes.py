@@ -54,13 +54,9 @@ def differences(before: Mapping[str, str], request: RegionRequest, store: Store)
     return tuple(
         _difference(name, before.get(name), now.get(name), request, store)
         for name in names
-        if before.get(name) != now.get(name) and not (name == "policy" and _demands_the_same(before, request))
+        # An older key may hold the digest of the very policy, words and all.
+        if before.get(name) != now.get(name) and not (name == "policy" and request.policy.has_digest(before.get(name)))
     )
-
-
-def _demands_the_same(before: Mapping[str, str], request: RegionRequest) -> bool:
-    """Whether an older key holds the digest of the very policy, words and all, as keys once did."""
-    return "policy" in before and request.policy.has_digest(before["policy"])
 
 
 def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:

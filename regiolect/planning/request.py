@@ -198,8 +198,9 @@ def request_like(
         shared: the region's `region_parts`.
     """
     parts = {**built.key_parts, **_shared_parts(policy, shared), **target_parts(target)}
-    if policy.has_digest(built.key_parts["policy"]):
-        parts["policy"] = built.key_parts["policy"]
+    before = built.key_parts.get("policy")
+    if before is not None and policy.has_digest(before):
+        parts["policy"] = before
     return RegionRequest(
         address=address,
         name=built.model,

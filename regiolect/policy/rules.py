@@ -368,7 +368,7 @@ class RegionPolicy(Contract):
         of the same digest."""
         return canonical_json(self.model_dump(mode="json", exclude={"extends", "nightly"}))
 
-    def has_digest(self, digest: str) -> bool:
+    def has_digest(self, digest: str | None) -> bool:
         """Whether a digest is this policy's: of its demands, or of all of it, as in build keys from before there was
         the first."""
         return digest in (self.demands_digest(), self.digest())

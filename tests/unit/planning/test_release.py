@@ -30,6 +30,7 @@ from regiolect.planning import (
     request_here,
     require_planned,
 )
+from regiolect.planning.request import parts_of, request_like
 from regiolect.policy import PolicyBook
 from regiolect.release.outcome import refuse
 from regiolect.storage import LocalStore
@@ -133,6 +134,20 @@ def test_a_key_of_a_policy_with_its_words_says_nothing_of_a_change_that_is_none(
     request = request_of(plan("north"))
     before = {**request.key_parts, "policy": request.policy.digest(), "toolchain": "older"}
     assert [each.part for each in differences(before, request, store)] == ["toolchain"]
+
+
+def test_an_engine_of_such_a_key_is_what_is_asked_for_as_long_as_its_policy_is_the_same(plan, build, workshop) -> None:
+    request = request_of(plan("north"))
+    old = request.built_with({"policy": request.policy.digest()})
+    outcome = build(old)
+
+    def key() -> str:
+        now = request_of(plan("north"))
+        return request_like(outcome, ADDRESS, now.policy, now.target, parts_of(now)).build_key
+
+    assert key() == old.build_key
+    workshop.write_policy("north", limit=4.0)
+    assert key() not in (old.build_key, request.build_key)
 
 
 def test_a_change_taken_back_finds_the_old_build(plan, build, workshop: Workshop) -> None:
