@@ -37,7 +37,8 @@ def conclude(
 ) -> RegionOutcome:
     """The outcome of a build that ran to its end. Without a gate decision the engine is built, not attested."""
     return RegionOutcome(
-        **_head(request, seconds),
+        # As the engine itself names it, and the bundle that will hold it: in the words that it is signed with.
+        **_head(request, seconds) | {"policy": engine.request.policy},
         decision=decision.verdict if decision else Decision.NOT_ATTESTED,
         reasons=(
             *(decision.reasons if decision else (f"not attested: {attestation.source}",)),

@@ -53,6 +53,7 @@ def test_an_engine_without_a_gate_decision_is_built_and_not_attested(bundles, re
     assert outcome.decision is Decision.NOT_ATTESTED
     assert outcome.reasons == ("not attested: no driver on this machine",)
     assert approved_engine(outcome) is None
+    assert outcome.policy == bundles.artifact().request.policy, "its bundle's, whatever today's words are"
     alone = chosen.model_copy(update={"unrepaired": "not repaired, which takes a device"})
     told = conclude(request_, data, alone, bundles.artifact(), attestation, None, None, seconds=2.0)
     assert told.reasons == (*outcome.reasons, f"graph: {chosen.choice.summary()}, not repaired, which takes a device")
