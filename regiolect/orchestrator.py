@@ -25,7 +25,6 @@ from typing import Any, Unpack
 
 from regiolect.contracts import NightlyResult, ReleaseResult
 from regiolect.errors import BackendUnavailable, InvalidSetting, OrchestratorError, UnknownModel
-from regiolect.errors.output import printable_repr
 from regiolect.errors.redaction import redacted_address, showable
 from regiolect.host.interrupts import FAREWELL_SECONDS, answering, farewell, is_answered
 from regiolect.host.room import require_room
@@ -36,12 +35,16 @@ from regiolect.planning import (
     Names,
     Plan,
     ReleaseRequest,
-    address_of,
+    ReviewedPlan,
+    address_given,
+    asked_for,
     names_given,
     plan_here,
     plan_models_here,
     planned_ahead,
-    require_current,
+    read_plan,
+    require_as_reviewed,
+    to_review,
 )
 from regiolect.progress import logger, note, watching
 from regiolect.registry import Exclusively, Registry
@@ -117,7 +120,7 @@ def plan_all(
     with _settings(plan, policies, settings) as here:
         return plan_models_here(
             here,
-            [_address(model) for model in models],
+            [address_given(model) for model in models],
             names_given("regions", regions),
             targets=names_given("targets", targets),
             force=force,
@@ -126,11 +129,12 @@ def plan_all(
 
 
 def run(
-    model: ModelSpec | str,
+    model: ModelSpec | str | None = None,
     *,
     regions: Names = None,
     targets: Names = None,
     force: bool = False,
+    plan: Path | str | None = None,
     drills: bool = False,
     policies: Path | str | None = None,
     progress: bool = True,
@@ -149,6 +153,8 @@ def run(
     Args:
         model, regions, targets, policies, settings: as for `plan`.
         force: build again what did not change.
+        plan: in place of those, the file of a plan that `regiolect plan --out` wrote: it is released as it is, or not
+            at all.
         drills: also try three engines that must be refused.
         progress: print a line per engine to stderr while it works, in a notebook below the cell.
         verbose: print every step as well, and what the libraries log; without it they are silent.
@@ -161,29 +167,28 @@ def run(
         StorageError: the home cannot be written, or its disk is full.
         BackendUnavailable: the orchestrator is not installed.
         OrchestratorError: the server does not answer, or cannot be started.
+        InvalidPlan, OutdatedPlan: `plan` names no plan, or a release would do something else now.
         RegiolectError: the request itself is wrong, as for `plan`, or what stopped the release as a whole.
     """
-    address = _address(model)
+    reviewed = None if plan is None else read_plan(Path(plan))
     with _settings(run, policies, settings) as here, watching(verbose, progress):
-        named, wanted = names_given("regions", regions), names_given("targets", targets)
-        note(f"{address}: looks at policies, data and what is kept")
+        asked = asked_for(model, regions, targets, force, reviewed)
+        note(f"{asked.address}: looks at policies, data and what is kept")
         if here.isolation == "off" or is_answered():
-            return run_release(here, address, named, targets=wanted, force=force, drills=drills)
+            return run_release(here, asked, reviewed=reviewed, drills=drills)
         from regiolect.host.isolated import Child, Limits
 
         limits = Limits(memory_bytes=sys.maxsize, seconds=math.inf)
-        with Child(f"the release of {address}", limits, farewell=_FAREWELL_SECONDS) as child:
-            return child.run(_released, logger.level, address, named, targets=wanted, force=force, drills=drills)
+        with Child(f"the release of {asked.address}", limits, farewell=_FAREWELL_SECONDS) as child:
+            return child.run(_released, logger.level, asked, reviewed, drills)
 
 
-def _released(
-    level: int, address: str, regions: list[str] | None, *, targets: list[str] | None, force: bool, drills: bool
-) -> ReleaseResult:
+def _released(level: int, asked: ReleaseRequest, reviewed: ReviewedPlan | None, drills: bool) -> ReleaseResult:
     """`run_release` as the work of a child process, which answers interruptions as a command does."""
     logger.setLevel(level)
     # What leads to the parent: of the root logger Prefect makes its own, once it is imported.
     logger.handlers, logger.propagate = [*logging.root.handlers], False
-    release = partial(run_release, load_settings(), address, regions, targets=targets, force=force, drills=drills)
+    release = partial(run_release, load_settings(), asked, reviewed=reviewed, drills=drills)
     try:
         return answering(release)
     finally:
@@ -209,43 +214,29 @@ def _settings(
         yield settings
 
 
-def _address(model: ModelSpec | str) -> str:
-    address = address_of(model) if isinstance(model, ModelSpec) else model
-    if not isinstance(address, str):
-        raise UnknownModel(
-            expected="a ModelSpec, its address package.module:NAME, or the name of an entry point",
-            found=f"{printable_repr(model)}, of type {type(model).__name__}",
-            remedy="write a ModelSpec into a file, models.py for one, and name it: regiolect.plan('models:MODEL')",
-        )
-    require_current(address)
-    return address
-
-
 def run_release(
-    settings: Settings,
-    address: str,
-    regions: list[str] | None,
-    *,
-    targets: list[str] | None,
-    force: bool,
-    drills: bool,
+    settings: Settings, asked: ReleaseRequest, *, reviewed: ReviewedPlan | None = None, drills: bool = False
 ) -> ReleaseResult:
     """Run the release flow, embedded or against the server that PREFECT_API_URL names.
 
     Args:
-        address: of the ModelSpec: `package.module:NAME`, or the name of an entry point.
+        asked: what is to be released.
+        reviewed: the plan that it must come to; None: whatever it comes to.
 
     Raises:
         StorageError: the home cannot be written, or its disk is full.
         BackendUnavailable: the orchestrator is not installed.
         OrchestratorError: the server does not answer, or cannot be started.
+        OutdatedPlan: it does not come to that plan now.
         RegiolectError: the request itself is wrong, or what stopped the release as a whole.
     """
     _require_ready(settings)
     started, registry = datetime.now(UTC), Registry.of(settings)
     # A wrong request is answered at once: no server is started to find it out.
-    asked = ReleaseRequest.of(address, regions, targets, force=force)
     planned = plan_here(settings, asked, champions=registry.champions)
+    if reviewed is not None:
+        require_as_reviewed(reviewed, bound(settings, asked, planned))
+        note(f"{asked.address}: as it was planned at {reviewed.made:%Y-%m-%d %H:%M} UTC")
     # A server shows every release that was asked for; without one nobody misses a run that did nothing.
     done = None if drills or _has_server(settings) else unchanged(settings, planned, registry, started)
     if done is not None:
@@ -258,10 +249,18 @@ def run_release(
 
         start_fork_server(PRELOADED)
     with planned_ahead(asked, planned):
-        result: ReleaseResult = _run(
-            settings, "release.release", address, regions=regions, targets=targets, force=force, drills=drills
-        )
+        result: ReleaseResult = _run(settings, "release.release", **asked.parameters(), drills=drills)
     return result
+
+
+def bound(settings: Settings, asked: ReleaseRequest, planned: Plan) -> ReviewedPlan:
+    """A plan with all that it is bound to, to be kept for review or held against one that was.
+
+    Raises:
+        RegistryError: the registry does not tell what it serves.
+    """
+    registry = redacted_address(settings.tracking_uri)
+    return to_review(asked, planned, Registry.of(settings).champions(), registry)
 
 
 def run_nightly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,18 +80,25 @@ def _root(
 
 @app.command()
 def run(
-    model: Model,
+    model: Model = None,
     regions: Regions = "",
     targets: Targets = "",
     json_file: JsonFile = None,
     policies: Policies = None,
     force: Force = False,
+    reviewed: Annotated[
+        Path | None,
+        typer.Option("--plan", help="In place of a model: a plan that `plan --out` wrote. That very plan, or nothing."),
+    ] = None,
     drills: Annotated[bool, typer.Option("--drills", help="Also try three engines that must be refused.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Build, judge and register an engine for every region; what did not change is not built again.
 
-    Example: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
+    With --plan it does what was reviewed, or says by region and target what would differ now, and does nothing.
+
+    Examples: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
+    or regiolect run --plan plan.json
     """
     from regiolect.cli.releases import print_release
     from regiolect.integrity import write_atomic
@@ -103,6 +111,7 @@ def run(
         regions=names_in(regions),
         targets=names_in(targets),
         force=force,
+        plan=reviewed,
         drills=drills,
         policies=policies,
         verbose=verbose,
@@ -147,6 +156,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON, and nothing else.")] = False,
     policies: Policies = None,
     force: Force = False,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Also keep the plan, of one model, in this file, for review and `run --plan`."),
+    ] = None,
     tell_work: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 if anything is to be built, rebuilt, promoted or retired.")
     ] = False,
@@ -159,14 +172,18 @@ def plan(
     """
     from regiolect.cli.exit_codes import plan_exit_code
     from regiolect.cli.tables import print_plans
-    from regiolect.orchestrator import plan_all
-    from regiolect.planning import document_of
+    from regiolect.orchestrator import bound, plan_all
+    from regiolect.planning import ReleaseRequest, document_of, planned_alone, write_plan
 
     plans = plan_all(models or (), regions=names_in(regions), targets=names_in(targets), force=force, policies=policies)
+    alone = planned_alone(plans) if out_file is not None else None
     if as_json:
         typer.echo(printable(document_of(plans).model_dump_json(indent=2), LAYOUT))
     else:
         print_plans(plans)
+    if out_file is not None and alone is not None:
+        asked = ReleaseRequest.of(alone.address, names_in(regions), names_in(targets), force=force)
+        write_plan(out_file, bound(settings_with(policies), asked, alone))
     raise typer.Exit(plan_exit_code(plans, tell_work))
 
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from regiolect.policy import PolicyBook
     from regiolect.settings import Settings
 
-Model = Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")]
+Model = Annotated[
+    str | None, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")
+]
 
 
 def named(context: typer.Context, param: typer.CallbackParam, value: str) -> str:

@@ -15,6 +15,9 @@ RegiolectError
 │   ├── PolicyCycle
 │   ├── PolicyLoosens
 │   └── MissingProfile               no bounds for a dimension that the model leaves open
+├── PlanError                        a release cannot go by a plan that was kept
+│   ├── InvalidPlan                  the file is no plan, or one of a format that is not read here
+│   └── OutdatedPlan                 a release would do something else now
 ├── DataError                        a region's data cannot be used
 │   ├── InvalidSamples
 │   ├── EmptyDataset
@@ -121,10 +124,13 @@ from regiolect.errors.inputs import (
     EmptyDataset,
     ForeignSamples,
     InvalidModelSpec,
+    InvalidPlan,
     InvalidPolicy,
     InvalidSamples,
     InvalidSetting,
     MissingProfile,
+    OutdatedPlan,
+    PlanError,
     PolicyCycle,
     PolicyError,
     PolicyLoosens,
@@ -268,6 +274,7 @@ __all__ = [
     "InvalidConfiguration",
     "InvalidModelSpec",
     "InvalidOnnx",
+    "InvalidPlan",
     "InvalidPolicy",
     "InvalidResults",
     "InvalidSamples",
@@ -290,8 +297,10 @@ __all__ = [
     "OtherProcess",
     "OrchestratorError",
     "OtherVersion",
+    "OutdatedPlan",
     "Overloaded",
     "ParityFailed",
+    "PlanError",
     "PolicyCycle",
     "PolicyError",
     "PolicyLoosens",

@@ -75,6 +75,20 @@ class MissingProfile(PolicyError):
     """A policy gives no bounds for a dimension that a model leaves open."""
 
 
+class PlanError(RegiolectError):
+    """A release cannot go by a plan that was kept."""
+
+
+class InvalidPlan(PlanError):
+    """The file is no plan, or one of a format that this Regiolect does not read."""
+
+    exit_code = 2
+
+
+class OutdatedPlan(PlanError):
+    """A release would do something else now than what was planned."""
+
+
 class DataError(RegiolectError):
     """A region's data cannot be used."""
 

@@ -4,13 +4,13 @@
 `kept` is what builds came to, `changes` tells two keys apart in words, `release` compares what is asked for with what
 is kept, `served` with what consumers load, `settled` says what became of it, `retired` finds what nobody asks for any
 more, `many` plans several models in one look, `ahead` hands a plan to the flow that works by it, `order` is what a
-machine is told to do, `plan` and `document` say it. Import from here.
+machine is told to do, `plan` and `document` say it, `reviewed` keeps it for review. Import from here.
 """
 
-from regiolect.planning.address import address_of, load_model_spec, require_current
+from regiolect.planning.address import address_given, address_of, load_model_spec, require_current
 from regiolect.planning.ahead import planned_ahead, take_plan
 from regiolect.planning.asked import Installation, Names, ReleaseRequest, Stores, names_given
-from regiolect.planning.changes import Difference, differences, policy_changes
+from regiolect.planning.changes import Difference, Sources, differences, differences_between, policy_changes
 from regiolect.planning.document import EngineEntry, ModelEntry, PlanDocument, document_of, engines_of
 from regiolect.planning.kept import (
     LATEST,
@@ -44,6 +44,15 @@ from regiolect.planning.request import (
     require_planned,
     target_parts,
 )
+from regiolect.planning.reviewed import (
+    ReviewedPlan,
+    asked_for,
+    planned_alone,
+    read_plan,
+    require_as_reviewed,
+    to_review,
+    write_plan,
+)
 from regiolect.planning.served import Champions
 from regiolect.planning.settled import Settled, settle
 
@@ -70,16 +79,21 @@ __all__ = [
     "PlannedEngine",
     "RegionRequest",
     "ReleaseRequest",
+    "ReviewedPlan",
     "Settled",
+    "Sources",
     "Stores",
     "TuneOrder",
+    "address_given",
     "address_of",
     "answer",
     "answer_of",
     "as_signed",
+    "asked_for",
     "class_here",
     "class_parts",
     "differences",
+    "differences_between",
     "document_of",
     "engine_key",
     "engines_of",
@@ -100,8 +114,11 @@ __all__ = [
     "plan_models_here",
     "plan_release",
     "planned_ahead",
+    "planned_alone",
     "policy_changes",
+    "read_plan",
     "request_here",
+    "require_as_reviewed",
     "require_current",
     "require_planned",
     "settle",
@@ -109,5 +126,7 @@ __all__ = [
     "take_plan",
     "target_parts",
     "tell",
+    "to_review",
     "why_built",
+    "write_plan",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from regiolect.errors import ChangedMeanwhile, InvalidModelSpec, RegiolectError, UnknownModel
+from regiolect.errors.output import printable_repr
 from regiolect.model import ModelSpec
 from regiolect.scoped_cache import once
 
@@ -60,6 +61,24 @@ def address_of(spec: ModelSpec) -> str:
         found="one that only this script, notebook or function holds",
         remedy="write it into a file, models.py for one, and name it there: regiolect.run('models:MODEL')",
     )
+
+
+def address_given(model: ModelSpec | str) -> str:
+    """The address of a model that was given from Python, by itself or by its address.
+
+    Raises:
+        UnknownModel: it is neither.
+        InvalidModelSpec, ChangedMeanwhile: as `address_of` and `require_current`.
+    """
+    address = address_of(model) if isinstance(model, ModelSpec) else model
+    if not isinstance(address, str):
+        raise UnknownModel(
+            expected="a ModelSpec, its address package.module:NAME, or the name of an entry point",
+            found=f"{printable_repr(model)}, of type {type(model).__name__}",
+            remedy="write a ModelSpec into a file, models.py for one, and name it: regiolect.plan('models:MODEL')",
+        )
+    require_current(address)
+    return address
 
 
 def require_current(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
@@ -43,6 +44,11 @@ class ReleaseRequest(Contract):
     ) -> ReleaseRequest:
         """As forms and command lines ask: None, as well as nothing named, means all."""
         return cls(address=address, regions=tuple(regions or ()), targets=tuple(targets or ()), force=force)
+
+    def parameters(self) -> dict[str, Any]:
+        """As the release flow takes it."""
+        names = {"regions": list(self.regions) or None, "targets": list(self.targets) or None}
+        return {"model": self.address, **names, "force": self.force}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
-from regiolect.contracts import Contract
+from regiolect.contracts import Contract, SourceFiles
 from regiolect.planning.kept import policy_of, source_of
 from regiolect.planning.request import RegionRequest, parts_of
 from regiolect.planning.sources import changed_sources
@@ -42,34 +43,83 @@ class Difference(Contract):
     words: str = Field(description="the part as people call it, and the change where it says something to a person")
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What digests in a build key stand for; None where that is not known.
+
+    policy: the policy of a digest.
+    files: the files and sets of a model's, a region's data's or a metric's digest.
+    """
+
+    policy: Callable[[str], RegionPolicy | None]
+    files: Callable[[str], SourceFiles | None]
+
+    @classmethod
+    def kept_in(cls, store: Store) -> Sources:
+        """As builds kept them in a region's store."""
+        return cls(
+            policy=lambda digest: once(("policy", store, digest), lambda: policy_of(digest, store)),
+            files=lambda digest: once(("files", store, digest), lambda: source_of(digest, store)),
+        )
+
+    @classmethod
+    def unknown(cls) -> Sources:
+        """Where nothing is kept."""
+        return cls(policy=lambda digest: None, files=lambda digest: None)
+
+    @classmethod
+    def of(cls, request: RegionRequest) -> Sources:
+        """As a request holds them."""
+        files = {part.digest: part for part in parts_of(request).values()}
+        return cls(policy={request.key_parts["policy"]: request.policy}.get, files=files.get)
+
+
 def differences(before: Mapping[str, str], request: RegionRequest, store: Store) -> tuple[Difference, ...]:
-    """Every part of the build key that differs, in the order of the request's parts.
+    """Every part of a request's build key that differs from an older one's, in the order of the request's parts.
 
     Args:
         before: the parts of the older key.
         store: the region's, which may have kept the policy of that time.
     """
-    now = request.key_parts
+    return differences_between(before, request.key_parts, Sources.kept_in(store), Sources.of(request))
+
+
+def differences_between(
+    before: Mapping[str, str], now: Mapping[str, str], old: Sources, new: Sources
+) -> tuple[Difference, ...]:
+    """Every part that differs between two build keys, in the order of the newer one's.
+
+    Args:
+        before, now: the parts of the two keys.
+        old, new: what the digests in them stand for.
+    """
     names = [*now, *(name for name in sorted(before) if name not in now)]
     return tuple(
-        _difference(name, before.get(name), now.get(name), request, store)
+        _difference(name, before.get(name), now.get(name), old, new)
         for name in names
-        # An older key may hold the digest of the very policy, words and all.
-        if before.get(name) != now.get(name) and not (name == "policy" and request.policy.has_digest(before.get(name)))
+        if before.get(name) != now.get(name) and not (name == "policy" and _same_policy(before, now, new))
     )
 
 
-def _difference(name: str, before: str | None, now: str | None, request: RegionRequest, store: Store) -> Difference:
-    if name == "policy" and before is not None:
-        old = once(("policy", request.region, before), lambda: policy_of(before, store))
-        detail = "" if old is None else ", ".join(policy_changes(old, request.policy))
-    elif name in request.files and before is not None:
-        was = once(("files", request.region, before), lambda: source_of(before, store))
-        detail = ", ".join(changed_sources(was, parts_of(request)[name]))
-    else:
-        detail = _change(before, now)
-    called = _WORDS.get(name, name)
+def _same_policy(before: Mapping[str, str], now: Mapping[str, str], new: Sources) -> bool:
+    """Whether an older key holds the digest of the very policy, words and all."""
+    today = new.policy(now["policy"]) if "policy" in now else None
+    return today is not None and today.has_digest(before.get("policy"))
+
+
+def _difference(name: str, before: str | None, now: str | None, old: Sources, new: Sources) -> Difference:
+    called, detail = _WORDS.get(name, name), _detail(name, before, now, old, new)
     return Difference(part=name, before=before, now=now, words=f"{called} ({detail})" if detail else called)
+
+
+def _detail(name: str, before: str | None, now: str | None, old: Sources, new: Sources) -> str:
+    if before is None or now is None or not now.startswith(_DIGEST):
+        return _change(before, now)
+    if name == "policy":
+        then, today = old.policy(before), new.policy(now)
+        return "" if then is None or today is None else ", ".join(policy_changes(then, today))
+    files = new.files(now)
+    return ", ".join(changed_sources(old.files(before), files)) if files else ""
 
 
 def policy_changes(before: RegionPolicy, now: RegionPolicy) -> Iterator[str]:

@@ -89,11 +89,12 @@ def _model(planned: ModelPlan) -> ModelEntry:
         note=plan.note if plan else "",
         failure=planned.failure,
         registry=plan.registry if plan else None,
-        engines=tuple(map(_engine, plan.engines)) if plan else (),
+        engines=tuple(map(entry_of, plan.engines)) if plan else (),
     )
 
 
-def _engine(engine: PlannedEngine) -> EngineEntry:
+def entry_of(engine: PlannedEngine) -> EngineEntry:
+    """What the plan says of an engine, without what only a release needs."""
     request = engine.request
     return EngineEntry(
         region=engine.region,

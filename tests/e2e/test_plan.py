@@ -93,6 +93,18 @@ def test_the_exit_codes_are_explained_where_they_are_asked_for(terminal: Termina
     assert "With --exit-code, 3 if there is work" in told
 
 
+def test_a_plan_that_was_kept_is_run_as_it_was_or_not_at_all(terminal: Terminal, tmp_path: Path) -> None:
+    kept = str(tmp_path / "kept.json")
+    said = terminal.here("plan", ADDRESS, "--regions", "east", "--out", kept)
+    assert (said.returncode, said.stdout) == (0, terminal.here("plan", ADDRESS, "--regions", "east").stdout)
+    terminal.workshop.write_policy("east", precision="FP16", limit=4.0)
+    told = "east cpu: build; changed: the policy (accuracy.limit 5 -> 4)"
+    assert_refused(terminal.here("run", "--plan", kept), 1, "OutdatedPlan", told, f"regiolect plan {ADDRESS} --out")
+    assert_refused(terminal.here("run", ADDRESS, "--plan", kept), 2, "UsageError")
+    assert_refused(terminal.here("run"), 2, "UnknownModel", "regiolect run --plan FILE")
+    assert_refused(terminal.here("plan", ADDRESS, FLOAT, "--out", kept), 2, "UsageError", "one model")
+
+
 # ------------------------------------------------------------------------------------------------ several models
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from regiolect.contracts import Decision
-from regiolect.errors import UnknownTarget
-from regiolect.orchestrator import run_release, run_tuning
+from regiolect.errors import OutdatedPlan, UnknownTarget
+from regiolect.orchestrator import bound, plan_all, run_release, run_tuning
+from regiolect.planning import ReleaseRequest
 from regiolect.planning import release as planning
 from regiolect.settings import load_settings
 from regiolect.tune import run
@@ -16,7 +17,7 @@ from tests.flows.kept import aliases
 from tests.flows.tiny_models import ADDRESS, PORTABLE, Workshop
 
 BATCH = {"batch": {"min": 1, "opt": 2, "max": 2}}
-EVERYTHING: dict[str, Any] = {"targets": None, "force": False}
+EVERYTHING = ReleaseRequest.of(ADDRESS, None)
 
 
 @pytest.fixture
@@ -41,24 +42,35 @@ def test_a_command_plans_once_whatever_comes_after_it(
     monkeypatch.setattr(run, "MOST_PASSES", 6)
     workshop.add("north", PORTABLE, precision="FP32", **BATCH)
     workshop.add("east", PORTABLE, precision="FP32", **BATCH)
-    first = run_release(load_settings(), ADDRESS, None, drills=False, **EVERYTHING)
+    first = run_release(load_settings(), EVERYTHING)
     assert [row.decision for row in first.rows] == [Decision.APPROVED] * 2
     assert len(plans) == 1
     plans.clear()
 
-    tuned = run_tuning(load_settings(), ADDRESS, None, minutes=1.0, **EVERYTHING)
+    tuned = run_tuning(load_settings(), ADDRESS, None, targets=None, minutes=1.0, force=False)
     assert [answer.outcome.tuning is not None for answer in tuned.answers] == [True] * 2
     assert len(plans) == 1
     plans.clear()
 
-    second = run_release(load_settings(), ADDRESS, None, drills=False, **EVERYTHING)
+    (planned,) = plan_all([ADDRESS])
+    assert planned.plan is not None
+    reviewed = bound(load_settings(), EVERYTHING, planned.plan)
+    plans.clear()
+    second = run_release(load_settings(), EVERYTHING, reviewed=reviewed)
     assert not any(row.rebuilt for row in second.rows)
     assert len(plans) == 1
     assert aliases("tiny-north")["champion"] == 2, "what was tuned since was planned to be promoted"
+    # What the plan asked for is done and served.
+    assert all(row.complete for row in run_release(load_settings(), EVERYTHING, reviewed=reviewed).rows)
+
+    workshop.write_policy("north", PORTABLE, precision="FP32", limit=4.0, **BATCH)
+    with pytest.raises(OutdatedPlan, match="north portable: promote, now rebuild; changed: the policy"):
+        run_release(load_settings(), EVERYTHING, reviewed=reviewed)
+    assert aliases("tiny-north")["champion"] == 2
 
 
 def test_a_wrong_request_is_answered_before_any_flow(workshop: Workshop, plans: list[object]) -> None:
     workshop.add("north")
     with pytest.raises(UnknownTarget, match="'cpus'"):
-        run_release(load_settings(), ADDRESS, None, targets=["cpus"], force=False, drills=False)
+        run_release(load_settings(), ReleaseRequest.of(ADDRESS, None, ["cpus"]))
     assert len(plans) == 1

@@ -14,6 +14,7 @@ import pytest
 import regiolect
 from regiolect.errors import InvalidSetting, OrchestratorError, StorageError, UnknownModel, UsageError
 from regiolect.orchestrator import run_release
+from regiolect.planning import ReleaseRequest
 from regiolect.settings import Settings
 
 Usage = namedtuple("Usage", "total used free")
@@ -25,7 +26,7 @@ def own_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def start(home: Path) -> None:
-    run_release(Settings(home=home), "no.such:MODEL", None, targets=None, force=False, drills=False)
+    run_release(Settings(home=home), ReleaseRequest.of("no.such:MODEL", None))
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/api", "not an address"])
