@@ -12,7 +12,20 @@ import regiolect
 from regiolect.cli.audit import audit
 from regiolect.cli.doctor import doctor
 from regiolect.cli.keys import keys_app
-from regiolect.cli.options import Force, JsonFile, Model, Policies, Regions, Targets, Verbose, names_in, settings_with
+from regiolect.cli.options import (
+    Force,
+    JsonFile,
+    Model,
+    Policies,
+    Regions,
+    Targets,
+    Telling,
+    Verbose,
+    names_in,
+    require_writable,
+    settings_with,
+    tell,
+)
 from regiolect.cli.policies import policies_app
 from regiolect.cli.pools import pools_app
 from regiolect.cli.promote import promote
@@ -20,7 +33,7 @@ from regiolect.cli.servers import down, up
 from regiolect.cli.study import study_app
 from regiolect.cli.tune import tune
 from regiolect.errors import RegiolectError
-from regiolect.errors.output import LAYOUT, printable, redact_output
+from regiolect.errors.output import redact_output
 from regiolect.host.garbage import look_seldom
 from regiolect.host.interrupts import answering
 
@@ -36,11 +49,11 @@ app.add_typer(policies_app, name="policies")
 app.add_typer(keys_app, name="keys")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
-app.command()(doctor)
-app.command()(audit)
-app.command()(tune)
+app.command(cls=Telling)(doctor)
+app.command(cls=Telling)(audit)
+app.command(cls=Telling)(tune)
 app.command()(promote)
-app.command()(up)
+app.command(cls=Telling)(up)
 app.command()(down)
 
 
@@ -78,7 +91,7 @@ def _root(
     """Shared options."""
 
 
-@app.command()
+@app.command(cls=Telling)
 def run(
     model: Model = None,
     regions: Regions = "",
@@ -100,12 +113,10 @@ def run(
     Examples: regiolect run examples.fashion:MODEL --regions eu,de --json result.json
     or regiolect run --plan plan.json
     """
+    from regiolect.cli.exit_codes import exit_code
     from regiolect.cli.releases import print_release
-    from regiolect.integrity import write_atomic
 
-    if json_file is not None:
-        # Found out now rather than after the release.
-        write_atomic(json_file, b"{}")
+    require_writable(json_file)
     result = regiolect.run(
         model,
         regions=names_in(regions),
@@ -116,13 +127,11 @@ def run(
         policies=policies,
         verbose=verbose,
     )
-    code = print_release(result)
-    if json_file is not None:
-        write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    raise typer.Exit(code)
+    tell(result, json_file, lambda: print_release(result))
+    raise typer.Exit(exit_code(result))
 
 
-@app.command()
+@app.command(cls=Telling)
 def nightly(
     models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
     regions: Regions = "",
@@ -135,25 +144,25 @@ def nightly(
 
     A Prefect server runs it by itself, in each region's own night, once `regiolect pools apply` was said.
     """
+    from regiolect.cli.exit_codes import nightly_exit_code
     from regiolect.cli.releases import print_nightly
-    from regiolect.integrity import write_atomic
     from regiolect.orchestrator import run_nightly
     from regiolect.progress import watching
 
+    require_writable(json_file)
     settings = settings_with(policies)
     with watching(verbose):
         result = run_nightly(settings, models or None, names_in(regions), dry_run=dry_run)
-    if json_file is not None:
-        write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    raise typer.Exit(print_nightly(result))
+    tell(result, json_file, lambda: print_nightly(result))
+    raise typer.Exit(nightly_exit_code(result))
 
 
-@app.command()
+@app.command(cls=Telling)
 def plan(
     models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
     regions: Regions = "",
     targets: Targets = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON, and nothing else.")] = False,
+    json_file: JsonFile = None,
     policies: Policies = None,
     force: Force = False,
     out_file: Annotated[
@@ -177,10 +186,7 @@ def plan(
 
     plans = plan_all(models or (), regions=names_in(regions), targets=names_in(targets), force=force, policies=policies)
     alone = planned_alone(plans) if out_file is not None else None
-    if as_json:
-        typer.echo(printable(document_of(plans).model_dump_json(indent=2), LAYOUT))
-    else:
-        print_plans(plans)
+    tell(document_of(plans), json_file, lambda: print_plans(plans))
     if out_file is not None and alone is not None:
         asked = ReleaseRequest.of(alone.address, names_in(regions), names_in(targets), force=force)
         write_plan(out_file, bound(settings_with(policies), asked, alone))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.exit_codes import audit_exit_code
-from regiolect.cli.options import JsonFile, Policies, settings_with
+from regiolect.cli.options import STDOUT, JsonFile, Policies, require_writable, settings_with, tell
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -28,13 +28,13 @@ def audit(
     """
     from regiolect.audit import audit as audited
     from regiolect.cli.terminal import Terminal
-    from regiolect.integrity import write_atomic
     from regiolect.policy import PolicyBook
     from regiolect.progress import watching
     from regiolect.registry import Registry
 
+    require_writable(json_file)
     settings = settings_with(policies)
-    console = Terminal(soft_wrap=True)
+    console = Terminal(soft_wrap=True, quiet=json_file == STDOUT)
     with watching(verbose=False):
         registry = Registry.of(settings)
         result = audited(
@@ -45,9 +45,7 @@ def audit(
             everything=everything,
             progress=lambda version: _print(console, version),
         )
-    _print_summary(console, result)
-    if json_file is not None:
-        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    tell(result, json_file, lambda: _print_summary(console, result))
     raise typer.Exit(audit_exit_code(result))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.exit_codes import doctor_exit_code
-from regiolect.cli.options import JsonFile, Policies, named, names_in, use_policies
+from regiolect.cli.options import STDOUT, JsonFile, Policies, named, names_in, require_writable, tell, use_policies
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -34,11 +34,11 @@ def doctor(
     """
     from regiolect.cli.terminal import Terminal
     from regiolect.doctor.examination import diagnosis, examine
-    from regiolect.integrity import write_atomic
     from regiolect.progress import watching
 
+    require_writable(json_file)
     use_policies(policies)
-    console = Terminal(soft_wrap=True)
+    console = Terminal(soft_wrap=True, quiet=json_file == STDOUT)
     begin, findings = time.monotonic(), []
     with watching(verbose=False):
         for finding in examine(names_in(regions)):
@@ -46,9 +46,8 @@ def doctor(
             _print(console, finding)
     counts = Counter(finding.verdict for finding in findings)
     seconds = time.monotonic() - begin
-    console.print(f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} well, in {seconds:.1f} s")
-    if json_file is not None:
-        write_atomic(json_file, diagnosis(findings).model_dump_json(indent=2).encode())
+    summary = f"{counts['wrong']} wrong, {counts['note']} to note, {counts['ok']} well, in {seconds:.1f} s"
+    tell(diagnosis(findings), json_file, lambda: console.print(summary))
     raise typer.Exit(doctor_exit_code(findings))
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regiolect.cli.options import JsonFile, Telling, tell
 from regiolect.errors.output import printable
 
 if TYPE_CHECKING:
     from regiolect.signing.keyring import Keyring
-    from regiolect.signing.trust import TrustedKey
+    from regiolect.signing.trust import Trust, TrustedKey
 
 keys_app = typer.Typer(
     help="The key that releases sign with, and whose signatures count here.",
@@ -34,24 +34,23 @@ def keys_create(comment: Comment = "") -> None:
     typer.echo(f"private   {keyring.key}\ntrust     {keyring.trust}")
 
 
-@keys_app.command("list")
-def keys_list(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the trust file's content here.")] = None,
-) -> None:
-    """Every key that is or was trusted here, and which one signs."""
-    from regiolect.integrity import write_atomic
-    from regiolect.signing.keys import load_key
-
+@keys_app.command("list", cls=Telling)
+def keys_list(json_file: JsonFile = None) -> None:
+    """Every key that is or was trusted here, and which one signs. As JSON it is the trust file's content."""
     keyring = _keyring()
     trust = keyring.load_trust()
+    tell(trust, json_file, lambda: _list(keyring, trust))
+
+
+def _list(keyring: Keyring, trust: Trust) -> None:
+    from regiolect.signing.keys import load_key
+
     own = load_key(keyring.key).public_key.keyid if keyring.key.exists() else None
     for key in trust.keys:
         _say("signs" if key.keyid == own else "", key)
     typer.echo(f"private   {keyring.key}{'' if own else ' (none)'}\ntrust     {keyring.trust}")
     if own is not None and trust.key(own) is None:
         typer.echo("the private key is not in the trust file: regiolect keys create adds it")
-    if json_file is not None:
-        write_atomic(json_file, trust.model_dump_json(indent=2).encode())
 
 
 @keys_app.command("rotate")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from regiolect.errors.output import LAYOUT, printable
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from regiolect.errors import RegiolectError
     from regiolect.policy import PolicyBook
     from regiolect.settings import Settings
@@ -32,10 +38,66 @@ Regions = Annotated[
 Targets = Annotated[
     str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.", callback=named)
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE|-]",
+        help="The result as JSON: on stdout in place of words, or in FILE as well (a name that ends in .json; others: "
+        "--json=FILE).",
+    ),
+]
+STDOUT = Path("-")
+"""A result that goes there as JSON is all that does."""
 Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what the libraries log.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again what did not change.")]
+
+
+class Telling(TyperCommand):
+    """A command that takes `--json`, whose FILE may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [*_with_place(args)])
+
+
+def _with_place(args: Sequence[str]) -> Iterator[str]:
+    """A word after `--json` that is no file's name belongs to the command."""
+    end = args.index("--") if "--" in args else len(args)
+    for number, (arg, following) in enumerate(zip(args, [*args[1:], ""], strict=False)):
+        is_place = following == STDOUT.name or following.endswith(".json")
+        yield f"--json={STDOUT}" if arg == "--json" and number < end and not is_place else arg
+
+
+def require_writable(json_file: Path | None) -> None:
+    """Find out before the work rather than after it.
+
+    Raises:
+        StorageError: the result cannot be written there.
+    """
+    if json_file is not None and json_file != STDOUT:
+        from regiolect.integrity import write_atomic
+
+        write_atomic(json_file, b"{}")
+
+
+def tell(result: BaseModel, json_file: Path | None, say: Callable[[], object]) -> None:
+    """Tell a result, in words and as JSON, where `--json` asks for it.
+
+    Args:
+        say: prints it in words; not called where JSON takes their place.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if json_file != STDOUT:
+        say()
+    if json_file == STDOUT:
+        typer.echo(printable(result.model_dump_json(indent=2), LAYOUT))
+    elif json_file is not None:
+        from regiolect.integrity import write_atomic
+
+        write_atomic(json_file, result.model_dump_json(indent=2).encode())
 
 
 def names_in(option: str) -> list[str] | None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.exit_codes import review_exit_code
-from regiolect.cli.options import Policies, policy_book, settings_with
-from regiolect.errors.output import LAYOUT, printable
+from regiolect.cli.exit_codes import listing_exit_code, review_exit_code, validation_exit_code
+from regiolect.cli.options import JsonFile, Policies, Telling, policy_book, settings_with, tell
 
 if TYPE_CHECKING:
     from regiolect.cli.terminal import Terminal
@@ -42,11 +41,11 @@ _COUNTED = {
 }
 
 
-@policies_app.command("diff")
+@policies_app.command("diff", cls=Telling)
 def policies_diff(
     old: Annotated[str, typer.Argument(help="A folder, a policy file, or a git revision such as HEAD~1.")],
     new: Annotated[str, typer.Argument(help="Likewise.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON instead of words.")] = False,
+    json_file: JsonFile = None,
     policies: Annotated[
         Path | None,
         typer.Option("--policies", help="Folder that a revision is of, and whose parents a file extends."),
@@ -64,10 +63,7 @@ def policies_diff(
 
     with watching(verbose=False):
         reviewed = review(old, new, settings_with(policies))
-    if as_json:
-        typer.echo(printable(reviewed.model_dump_json(indent=2), LAYOUT))
-    else:
-        _print(reviewed)
+    tell(reviewed, json_file, lambda: _print(reviewed))
     raise typer.Exit(review_exit_code(reviewed))
 
 
@@ -117,31 +113,39 @@ def _print_engine(console: Terminal, engine: EngineEffect) -> None:
     console.print(f"           {shown(engine.reason)}")
 
 
-@policies_app.command("list")
-def policies_list(policies: Policies = None) -> None:
+@policies_app.command("list", cls=Telling)
+def policies_list(json_file: JsonFile = None, policies: Policies = None) -> None:
     """One line per region."""
+    from regiolect.cli.policy_facts import listing_of
     from regiolect.cli.tables import print_policies
 
-    raise typer.Exit(print_policies(policy_book(policies)))
+    listing = listing_of(policy_book(policies))
+    tell(listing, json_file, lambda: print_policies(listing))
+    raise typer.Exit(listing_exit_code([each.region for each in listing.policies if each.policy is None]))
 
 
-@policies_app.command("show")
+@policies_app.command("show", cls=Telling)
 def policies_show(
     region: Annotated[str, typer.Argument(help="The region's name.")],
+    json_file: JsonFile = None,
     policies: Policies = None,
 ) -> None:
     """A region's policy with everything it inherits."""
     from regiolect.cli.tables import print_policy
 
-    print_policy(policy_book(policies).load(region))
+    policy = policy_book(policies).load(region)
+    tell(policy, json_file, lambda: print_policy(policy))
 
 
-@policies_app.command("validate")
-def policies_validate(policies: Policies = None) -> None:
+@policies_app.command("validate", cls=Telling)
+def policies_validate(json_file: JsonFile = None, policies: Policies = None) -> None:
     """Check every policy of the folder; every mistake is listed once, and counted."""
+    from regiolect.cli.policy_facts import check_of
     from regiolect.cli.tables import print_policy_check
 
-    raise typer.Exit(print_policy_check(policy_book(policies)))
+    check = check_of(policy_book(policies))
+    tell(check, json_file, lambda: print_policy_check(check))
+    raise typer.Exit(validation_exit_code(check.unusable))
 
 
 @policies_app.command("copy")

@@ -8,7 +8,6 @@ from datetime import timedelta
 from rich.table import Table
 from rich.text import Text
 
-from regiolect.cli.exit_codes import exit_code, nightly_exit_code
 from regiolect.cli.terminal import Terminal, coloured, out, print_failure, shown
 from regiolect.contracts import Decision, Drill, NightlyResult, ReleaseResult, ReleaseRow
 from regiolect.report.digest import digest_line
@@ -25,8 +24,8 @@ _COLOURS: Mapping[Decision, str] = {
 _ANY = 10_000
 
 
-def print_release(result: ReleaseResult) -> int:
-    """What became of each engine, the drills, and where to look next. Returns the exit code."""
+def print_release(result: ReleaseResult) -> None:
+    """What became of each engine, the drills, and where to look next."""
     console = out()
     title, table = f"{shown(result.model)}: {counted(len(result.rows), 'engine')}", _table(result)
     if console.measure(table, options=console.options.update(width=_ANY)).maximum <= console.width:
@@ -50,7 +49,6 @@ def print_release(result: ReleaseResult) -> int:
         console.print(f"report   {shown(result.report)}", soft_wrap=True)
     console.print(f"registry {shown(result.tracking_uri)}", soft_wrap=True)
     console.print(_closing(result), soft_wrap=whole)
-    return exit_code(result)
 
 
 def _closing(result: ReleaseResult) -> str:
@@ -78,8 +76,8 @@ def _time(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def print_nightly(result: NightlyResult) -> int:
-    """What the night did, with what became of each release. Returns the exit code."""
+def print_nightly(result: NightlyResult) -> None:
+    """What the night did, with what became of each release."""
     console = out()
     for release in result.releases:
         print_release(release)
@@ -90,7 +88,6 @@ def print_nightly(result: NightlyResult) -> int:
     console.print(shown(digest_line(result)), soft_wrap=True)
     if result.report:
         console.print(f"digest   {shown(result.report)}", soft_wrap=True)
-    return nightly_exit_code(result)
 
 
 def _table(result: ReleaseResult) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.exit_codes import servers_exit_code
-from regiolect.cli.options import Policies, named, names_in, settings_with
+from regiolect.cli.options import JsonFile, Policies, named, names_in, settings_with, tell
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from regiolect.servers.local import Status
 
 
-def print_servers(servers: Sequence[Status], env_file: Path) -> int:
-    """A table of the servers, and the file that tells a shell of them. Returns 0 if all are well, 1 if not."""
+def print_servers(servers: Sequence[Status], env_file: Path) -> None:
+    """A table of the servers, and the file that tells a shell of them."""
     from rich.table import Table
 
     from regiolect.cli.terminal import Terminal, shown
@@ -46,7 +46,6 @@ def print_servers(servers: Sequence[Status], env_file: Path) -> int:
             "$MLFLOW_TRACKING_PASSWORD",
             soft_wrap=True,
         )
-    return servers_exit_code(servers)
 
 
 def _state(server: Status) -> Text:
@@ -76,6 +75,7 @@ def up(
         ),
     ] = "",
     status: Annotated[bool, typer.Option("--status", help="Start nothing: say how they are.")] = False,
+    json_file: JsonFile = None,
     policies: Policies = None,
 ) -> None:
     """Bring up PostgreSQL, S3, MLflow and Prefect on this machine, and leave them running.
@@ -83,13 +83,15 @@ def up(
     What runs already is left alone. `regiolect down` stops them; their data and addresses stay.
     """
     from regiolect.progress import watching
-    from regiolect.servers.local import LocalServers
+    from regiolect.servers.local import LocalServers, ServersStatus
 
     settings = settings_with(policies)
     servers = LocalServers(settings.home, settings.policies)
     with watching(verbose=False):
         states = servers.status() if status else servers.up(names_in(only))
-    raise typer.Exit(print_servers(states, servers.env_file))
+    status_now = ServersStatus(servers=tuple(states), env_file=servers.env_file)
+    tell(status_now, json_file, lambda: print_servers(states, servers.env_file))
+    raise typer.Exit(servers_exit_code(states))
 
 
 def down() -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regiolect.cli.options import JsonFile, Policies, Regions, Verbose, names_in, settings_with
+from regiolect.cli.options import (
+    JsonFile,
+    Policies,
+    Regions,
+    Telling,
+    Verbose,
+    names_in,
+    require_writable,
+    settings_with,
+    tell,
+)
 from regiolect.engines.listed import DEFAULT
 
 if TYPE_CHECKING:
@@ -26,7 +36,7 @@ def _root() -> None:
     """Research on a model's own data; nothing of it is served."""
 
 
-@study_app.command("calibration")
+@study_app.command("calibration", cls=Telling)
 def study_calibration(
     model: Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")],
     seeds: Annotated[int, typer.Option("--seeds", "-n", help="Draws of calibration samples per region; 2 or more.")],
@@ -53,7 +63,6 @@ def study_calibration(
     """
     from regiolect.contracts import CalibrationMethod
     from regiolect.errors import InvalidSetting
-    from regiolect.integrity import write_atomic
     from regiolect.planning import load_model_spec
     from regiolect.policy import PolicyBook
     from regiolect.progress import watching
@@ -67,9 +76,7 @@ def study_calibration(
             remedy="--method entropy",
         )
     spec, book = load_model_spec(model), PolicyBook(settings.policies)
-    if json_file is not None:
-        # Found out now rather than after the study.
-        write_atomic(json_file, b"{}")
+    require_writable(json_file)
     with watching(verbose):
         result = run_study(
             spec,
@@ -82,9 +89,7 @@ def study_calibration(
             metric=metric,
         )
     result = write_study(result, settings.home / "reports")
-    if json_file is not None:
-        write_atomic(json_file, result.model_dump_json(indent=2).encode())
-    _print(result)
+    tell(result, json_file, lambda: _print(result))
 
 
 def _print(result: StudyResult) -> None:

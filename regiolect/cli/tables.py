@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from regiolect.cli.exit_codes import listing_exit_code, validation_exit_code
 from regiolect.cli.terminal import Terminal, coloured, err, out, print_failure, print_fields, shown
 from regiolect.contracts import UNITS, failure_of, place_of
-from regiolect.errors import PolicyError, RegiolectError
+from regiolect.errors import RegiolectError
 from regiolect.errors.output import LAYOUT, printable, traceback_of
 from regiolect.planning import Action, ModelPlan, engines_of, summary_of
-from regiolect.policy import PolicyBook, RegionPolicy
-from regiolect.policy.clock_changes import unclear_times
+from regiolect.policy import RegionPolicy
 from regiolect.report.words import counted
 
 if TYPE_CHECKING:
     from regiolect.cli.engine_facts import EngineView
-    from regiolect.policy.mistakes import Mistake
+    from regiolect.cli.policy_facts import FoundMistake, PolicyCheck, PolicyListing
 
 _ACTIONS: Mapping[Action, str] = {
     "build": "yellow",
@@ -88,22 +85,19 @@ def print_plans(plans: Sequence[ModelPlan]) -> None:
     console.print(f"{of}{summary_of(engines_of(plans))}{failures}", soft_wrap=True)
 
 
-def print_policies(book: PolicyBook) -> int:
-    """One line per region; a policy that does not read is a line too. Returns the exit code."""
-    console = out()
-    table = Table(title=shown(str(book.folder)), title_justify="left")
+def print_policies(listing: PolicyListing) -> None:
+    """One line per region; a policy that does not read is a line too."""
+    table = Table(title=shown(listing.folder), title_justify="left")
     for name in ("region", "", "precision", "forbidden", "loss at most", "p99 at most", "tuned for", "targets"):
         table.add_column(name, overflow="fold")
-    unusable = []
-    for region in book.regions():
-        try:
-            policy = book.load(region)
-        except RegiolectError as error:
-            unusable.append(region)
-            table.add_row(region, coloured("red", "unusable"), *["-"] * 5, type(error).__name__)
+    for each in listing.policies:
+        policy = each.policy
+        if policy is None:
+            kind = each.failure.kind if each.failure is not None else "-"
+            table.add_row(each.region, coloured("red", "unusable"), *["-"] * 5, kind)
             continue
         table.add_row(
-            region,
+            each.region,
             shown(policy.title),
             policy.precision,
             ", ".join(policy.forbidden) or "-",
@@ -112,8 +106,7 @@ def print_policies(book: PolicyBook) -> int:
             policy.performance,
             ", ".join(f"{target.name} ({target.backend})" for target in policy.targets),
         )
-    console.print(table)
-    return listing_exit_code(unusable)
+    out().print(table)
 
 
 def print_policy(policy: RegionPolicy) -> None:
@@ -130,49 +123,39 @@ def print_policy(policy: RegionPolicy) -> None:
     print_to(f"# digest {policy.digest()}" + (f", extends {policy.extends}" if policy.extends else "") + "\n")
 
 
-def print_policy_check(book: PolicyBook) -> int:
-    """Every policy's verdict, every mistake once with its file, line and key; last, how many of how many files.
+def print_policy_check(check: PolicyCheck) -> None:
+    """Every policy's verdict, every mistake with its file, line and key; last, how many of how many files.
 
-    All of it is the command's answer and goes where answers go. Returns 0, or 2 if any is unusable.
+    All of it is the command's answer and goes where answers go.
     """
-    console, unusable, notes = out(), list[str](), 0
-    found = book.all_mistakes()
-    for region, mistakes in found.items():
-        for mistake in mistakes:
+    console = out()
+    for policy in check.policies:
+        for mistake in policy.mistakes:
             _print_mistake(console, mistake)
-        try:
-            policy = book.load(region)
-        except PolicyError:
-            unusable.append(region)
-            if not mistakes:
-                awaited = [each for each in book.lineage(region)[1:] if found[each]]
-                console.print(f"{region}: waits for {' and '.join(awaited)}, which it extends", soft_wrap=True)
-        else:
-            console.print(f"{region}: valid, {policy.precision}, {policy.digest()}", soft_wrap=True)
-            notes += _print_unclear_times(console, policy)
-    noted = f", {notes} to note" if notes else ""
-    console.print(_counted_mistakes(list(found.values()), len(unusable)) + noted)
-    return validation_exit_code(unusable)
+        if policy.digest is not None:
+            console.print(f"{policy.region}: valid, {policy.precision}, {policy.digest}", soft_wrap=True)
+        elif policy.waits_for:
+            console.print(
+                f"{policy.region}: waits for {' and '.join(policy.waits_for)}, which it extends", soft_wrap=True
+            )
+        if policy.notes:
+            # A nightly in the hour that a change of the clocks skips or repeats.
+            remedy = "state another time in nightly.cron, so that every night has it once"
+            print_fields(console, {"note": "\n".join(policy.notes), "remedy": remedy}, "  ")
+    notes = sum(bool(policy.notes) for policy in check.policies)
+    console.print(_counted_mistakes(check) + (f", {notes} to note" if notes else ""))
 
 
-def _print_unclear_times(console: Terminal, policy: RegionPolicy) -> bool:
-    """Whether there is anything to note: a nightly in the hour that a change of the clocks skips or repeats."""
-    times = unclear_times(policy.nightly, datetime.now(UTC))
-    if times:
-        remedy = "state another time in nightly.cron, so that every night has it once"
-        print_fields(console, {"note": "\n".join(times), "remedy": remedy}, "  ")
-    return bool(times)
-
-
-def _print_mistake(console: Terminal, mistake: Mistake) -> None:
-    console.print(coloured("red", mistake.error.__name__))
+def _print_mistake(console: Terminal, mistake: FoundMistake) -> None:
+    console.print(coloured("red", mistake.kind))
     at = f"{mistake.place} {mistake.key}".rstrip()
-    fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.mend}
+    fields = {"at": at, "expected": mistake.expected, "found": mistake.found, "remedy": mistake.remedy}
     print_fields(console, fields, "  ")
 
 
-def _counted_mistakes(found: Sequence[Sequence[Mistake]], unusable: int) -> str:
+def _counted_mistakes(check: PolicyCheck) -> str:
     """`9 files, no mistake`; `4 mistakes in 2 of 3 files`, and how many files wait for those to be mended."""
+    found, unusable = [policy.mistakes for policy in check.policies], len(check.unusable)
     wrong, files = sum(map(bool, found)), counted(len(found), "file")
     if not unusable:
         return f"{files}, no mistake"

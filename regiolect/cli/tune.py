@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regiolect.cli.exit_codes import comparison_exit_code, tuning_exit_code
-from regiolect.cli.options import JsonFile, Policies, Regions, Targets, Verbose, names_in, settings_with
+from regiolect.cli.options import (
+    JsonFile,
+    Policies,
+    Regions,
+    Targets,
+    Verbose,
+    names_in,
+    require_writable,
+    settings_with,
+    tell,
+)
 from regiolect.tune.candidates import DEFAULT_MINUTES
 
 if TYPE_CHECKING:
@@ -44,7 +54,6 @@ def tune(
     or regiolect tune --compare oslo.json lyon.json
     """
     from regiolect.errors import UsageError
-    from regiolect.integrity import write_atomic
 
     if (model is None) == (compare is None):
         raise UsageError(
@@ -52,13 +61,10 @@ def tune(
             found="both" if model is not None else "neither",
             remedy="regiolect tune MODEL --regions eu, or regiolect tune --compare A.json B.json",
         )
-    if json_file is not None:
-        # Found out now rather than after minutes.
-        write_atomic(json_file, b"{}")
+    require_writable(json_file)
     if compare is not None:
         comparison = _compared(*compare)
-        if json_file is not None:
-            write_atomic(json_file, comparison.model_dump_json(indent=2).encode())
+        tell(comparison, json_file, lambda: _print_comparison(comparison))
         raise typer.Exit(comparison_exit_code(comparison))
     from regiolect.orchestrator import run_tuning
     from regiolect.progress import watching
@@ -72,9 +78,7 @@ def tune(
             minutes=minutes,
             force=force,
         )
-    _print(result)
-    if json_file is not None:
-        write_atomic(json_file, result.model_dump_json(indent=2).encode())
+    tell(result, json_file, lambda: _print(result))
     raise typer.Exit(tuning_exit_code(result))
 
 
@@ -117,13 +121,17 @@ def _print(result: TuningResult) -> None:
 
 
 def _compared(first: Path, second: Path) -> DeviceComparison:
+    from regiolect.tune.compare import compare, read_site
+
+    return compare(read_site(first), read_site(second))
+
+
+def _print_comparison(comparison: DeviceComparison) -> None:
     from rich.table import Table
 
     from regiolect.cli.terminal import Terminal, coloured, shown
     from regiolect.tune import words
-    from regiolect.tune.compare import compare, read_site
 
-    comparison = compare(read_site(first), read_site(second))
     console = Terminal(width=None if sys.stdout.isatty() else 160)
     table = Table()
     for name in ("batch", "settings", comparison.first, comparison.second, "ratio"):
@@ -141,4 +149,3 @@ def _compared(first: Path, second: Path) -> DeviceComparison:
         console.print(shown(note), style="dim", soft_wrap=True)
     colour = "red" if comparison.slower is not None else "green"
     console.print(coloured(colour, comparison.summary()), soft_wrap=True)
-    return comparison

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from regiolect.contracts import Contract
 from regiolect.errors import ServerFailed, UsageError
 from regiolect.host.interrupts import spare
 from regiolect.host.waiting import alone
@@ -51,6 +52,14 @@ class Status:
     problem: str | None
     log: Path
     seconds: float | None = None
+
+
+class ServersStatus(Contract):
+    """What is true of all servers of a home now, and the file that tells a shell of them."""
+
+    format: Literal[1] = 1
+    servers: tuple[Status, ...]
+    env_file: Path
 
 
 class LocalServers:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regiolect.cli.policy_facts import check_of
 from regiolect.cli.tables import print_policy_check
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyError, PolicyLoosens, PolicyTooNew
 from regiolect.policy import PolicyBook
@@ -289,7 +290,8 @@ def test_what_is_no_number_is_never_taken_for_a_limit(folder: Path, stated: str)
 def test_validate_prints_a_block_for_each_mistake_and_a_line_for_each_file_without(folder: Path, capsys) -> None:
     (folder / "base.yaml").write_text(BASE)
     (folder / "heir.yaml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: base\n")
-    assert print_policy_check(PolicyBook(folder)) == 2
+    print_policy_check(check := check_of(PolicyBook(folder)))
+    assert check.unusable
     said = capsys.readouterr()
     assert said.err == "", "a mistake and a verdict are told on one stream, in the order of the files"
     lines = said.out.splitlines()
@@ -307,10 +309,12 @@ def test_validate_prints_a_block_for_each_mistake_and_a_line_for_each_file_witho
 
 
 def test_validate_counts_files_without_a_mistake(folder: Path, capsys) -> None:
-    assert print_policy_check(PolicyBook(folder)) == 0
+    print_policy_check(check := check_of(PolicyBook(folder)))
+    assert not check.unusable
     assert capsys.readouterr().out.splitlines()[-1] == "1 file, no mistake"
     (folder / "heir.yaml").write_text(f"region: heir\ntitle: Heir\n{REASON}\nextends: good\n")
-    assert print_policy_check(PolicyBook(folder)) == 0
+    print_policy_check(check := check_of(PolicyBook(folder)))
+    assert not check.unusable
     assert capsys.readouterr().out.splitlines()[-1] == "2 files, no mistake"
 
 
@@ -318,7 +322,8 @@ def test_a_cycle_is_one_mistake_however_many_files_it_goes_through(folder: Path,
     for region, parent in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("x", "y"), ("y", "x")):
         text = f"region: {region}\ntitle: Round\n{REASON}\nextends: {parent}\n"
         (folder / f"{region}.yaml").write_text(text)
-    assert print_policy_check(PolicyBook(folder)) == 2
+    print_policy_check(check := check_of(PolicyBook(folder)))
+    assert check.unusable
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("  found")] == [
         "  found     a -> b -> c -> a",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from regiolect.cli.policy_facts import check_of
 from regiolect.cli.tables import print_policy_check
 from regiolect.policy import PolicyBook
 from regiolect.policy.clock_changes import unclear_times
@@ -59,7 +60,8 @@ def test_a_time_inside_a_change_of_the_clocks_is_told_as_what_it_is(cron: str, z
 def test_validate_notes_such_a_time_and_takes_the_policy_all_the_same(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.yaml").write_text(POLICY.format(region="a", timezone="Europe/Brussels", cron="30 2 * * *"))
     (tmp_path / "b.yaml").write_text(POLICY.format(region="b", timezone="Europe/Brussels", cron="30 4 * * *"))
-    assert print_policy_check(PolicyBook(tmp_path)) == 0
+    print_policy_check(check := check_of(PolicyBook(tmp_path)))
+    assert not check.unusable
     valid, note, more, remedy, other, last = capsys.readouterr().out.splitlines()
     assert valid.startswith("a: valid") and other.startswith("b: valid")
     assert note.startswith("  note      02:30 ") and more.startswith("            02:30 ")
