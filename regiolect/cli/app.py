@@ -10,8 +10,11 @@ import typer
 
 import regiolect
 from regiolect.cli.audit import audit
+from regiolect.cli.difference import diff
 from regiolect.cli.doctor import doctor
+from regiolect.cli.history import history
 from regiolect.cli.keys import keys_app
+from regiolect.cli.listing import list_registered
 from regiolect.cli.options import (
     Force,
     JsonFile,
@@ -51,6 +54,9 @@ app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
 app.command(cls=Telling)(doctor)
 app.command(cls=Telling)(audit)
+app.command("list", cls=Telling)(list_registered)
+app.command(cls=Telling)(history)
+app.command(cls=Telling)(diff)
 app.command(cls=Telling)(tune)
 app.command()(promote)
 app.command(cls=Telling)(up)
@@ -193,15 +199,20 @@ def plan(
     raise typer.Exit(plan_exit_code(plans, tell_work))
 
 
-@app.command()
+@app.command(cls=Telling)
 def show(
     engine: Annotated[
-        str, typer.Argument(help="MODEL-REGION, MODEL-REGION@ALIAS, a bundle's folder, or the start of a build key.")
+        str,
+        typer.Argument(
+            help="MODEL-REGION, MODEL-REGION@ALIAS, MODEL-REGION/NUMBER, a bundle's folder, or a build key's start."
+        ),
     ],
+    json_file: JsonFile = None,
 ) -> None:
     """Say what an engine is: region, precision, what executes, calibration, gate figures, whether its bytes are those
     that were approved, and whether it runs on this machine."""
     from regiolect.cli.engine_facts import find_engine
     from regiolect.cli.tables import print_engine
 
-    print_engine(find_engine(engine, settings_with(None)))
+    view = find_engine(engine, settings_with(None))
+    tell(view.document(), json_file, lambda: print_engine(view))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from regiolect.attest import read_layers
 from regiolect.bundle.decisions import verify_decision
-from regiolect.bundle.manifest import MANIFEST, BundleManifest, attestation_path, calibration_path, read_bundle
+from regiolect.bundle.manifest import BundleManifest, attestation_path, calibration_path, read_bundle
 from regiolect.bundle.verify import verify_bundle
 from regiolect.calibrate.archive import table_from_bytes
+from regiolect.cli.engine_names import bundle_called, nothing_called, outcome_called, version_called
 from regiolect.cli.graph_facts import of_calibration, of_repair, of_scores
 from regiolect.contracts import (
     ApprovedEngine,
     Attestation,
     CalibrationTable,
+    Contract,
     EngineArtifact,
     EvaluationResult,
     GateDecision,
@@ -24,12 +27,9 @@ from regiolect.contracts import (
     TunedEngine,
     short,
 )
-from regiolect.errors import ForeignRegion, RegiolectError, StorageError, UntrustedEngine, UsageError
-from regiolect.errors.redaction import redacted_address
+from regiolect.errors import ForeignRegion, UntrustedEngine
 from regiolect.host.files import RECORD, read_file
-from regiolect.planning import OUTCOMES, load_model_spec
-from regiolect.policy import PolicyBook
-from regiolect.registry import CHAMPION, Registry
+from regiolect.registry import Registry
 from regiolect.report.words import STRENGTHS, fusion_words
 from regiolect.serving.preflight import preflight, require_region
 from regiolect.settings import Settings
@@ -38,18 +38,42 @@ from regiolect.storage import Store
 from regiolect.tune import words as tuning_words
 
 
+class EngineFact(Contract):
+    """A fact, of one line or several."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+class EngineDocument(Contract):
+    """What `show` tells of an engine, in its order; of several engines in a bundle, one after the other."""
+
+    format: Literal[1] = 1
+    facts: tuple[EngineFact, ...]
+
+
 @dataclass(frozen=True)
 class EngineView:
     """Facts for a person, in reading order."""
 
     facts: tuple[tuple[str, str], ...]
 
+    def document(self) -> EngineDocument:
+        """The same for programs."""
+        lines: list[tuple[str, list[str]]] = []
+        for name, line in self.facts:
+            if name or not lines:
+                lines.append((name, [line]))
+            else:
+                lines[-1][1].append(line)
+        return EngineDocument(facts=tuple(EngineFact(name=name.strip(), lines=tuple(of)) for name, of in lines))
+
 
 def find_engine(name: str, settings: Settings) -> EngineView:
     """Find an engine and verify its bytes.
 
     Args:
-        name: a bundle's folder, `MODEL-REGION[@ALIAS]`, or the first digits of a build key.
+        name: a bundle's folder, `MODEL-REGION[@ALIAS]`, `MODEL-REGION/NUMBER`, or the first digits of a build key.
 
     Raises:
         UsageError: nothing has that name.
@@ -57,25 +81,16 @@ def find_engine(name: str, settings: Settings) -> EngineView:
         StorageError: some of its bytes are no longer there.
         RegistryError: the registry cannot be read.
     """
-    folder = Path(name)
-    if (folder / MANIFEST).is_file():
+    folder = bundle_called(name)
+    if folder is not None:
         return _of_bundle(folder, str(folder.absolute()), settings.keyring(), settings.region)
-    kept = _by_build_key(name, settings)
+    kept = outcome_called(name, settings)
     if kept is not None:
         return EngineView(facts=tuple(_of_outcome(*kept, settings.region)))
-    model, _, alias = name.removeprefix("models:/").partition("@")
     registry = Registry.of(settings)
-    # MLflow refuses to be asked for a path.
-    version = registry.by_alias(model, alias or CHAMPION) if model and not set(model) & set("/\\:.") else None
+    version = version_called(name, registry)
     if version is None:
-        where = f"{redacted_address(settings.tracking_uri)} or {settings.home}"
-        kind = f"a folder without {MANIFEST}, and " if folder.is_dir() else ""
-        raise UsageError(
-            expected="MODEL-REGION with an alias, a bundle's folder, or the start of a build key",
-            found=f"{kind}nothing called {name!r} in {where}",
-            remedy="run `regiolect run MODEL` first, or take a name from the last column of its table; for the key of "
-            "an engine whose region was given up, name its model in REGIOLECT_MODELS",
-        )
+        raise nothing_called(name, settings)
     with registry.downloaded(version) as bundle:
         view = _of_bundle(bundle, version.uri, registry.keyring, settings.region)
     if not version.champion:
@@ -90,50 +105,6 @@ def _promoted(champion: RegisteredEngine | None) -> str:
     if champion.promoted_by is not None:
         return f"made by {champion.promoted_by}, signed, because: {champion.because}"
     return "made by a release, signed"
-
-
-def _by_build_key(start: str, settings: Settings) -> tuple[RegionOutcome, Store] | None:
-    """An outcome and the store that keeps it: what belongs to no region, then each region's that there is.
-
-    Raises:
-        RegiolectError: none of the stores has it, and one cannot be looked into, or a model that may name one cannot be
-            loaded.
-    """
-    digits = start.removeprefix("sha256:")
-    if len(digits) < 6 or set(digits) - set("0123456789abcdef"):
-        return None
-    closed: list[RegiolectError] = []
-    for region in _regions(settings, closed):
-        try:
-            store = settings.store() if region is None else settings.find_store(region)
-            outcome = None if store is None else _kept(store, digits)
-        except StorageError as error:
-            closed.append(error)
-            continue
-        if store is not None and outcome is not None:
-            return outcome, store
-    if closed:
-        raise closed[0]
-    return None
-
-
-def _regions(settings: Settings, closed: list[RegiolectError]) -> Iterator[str | None]:
-    """Whose stores there may be: what belongs to no region, regions with a policy, and those that were given up, which
-    are still in the data of a model that is known here. Models that cannot be loaded go into `closed`."""
-    named = PolicyBook(settings.policies).regions()
-    yield from (None, *named)
-    given_up: set[str] = set()
-    for address in settings.known_models() if settings.store_by_region else ():
-        try:
-            given_up.update(load_model_spec(address).data)
-        except RegiolectError as error:
-            closed.append(error)
-    yield from sorted(given_up.difference(named))
-
-
-def _kept(store: Store, digits: str) -> RegionOutcome | None:
-    key = next((key for key in store.record_keys(OUTCOMES) if key.startswith(digits)), None)
-    return None if key is None else store.get_record(OUTCOMES, key, RegionOutcome)
 
 
 def _of_bundle(folder: Path, where: str, keyring: Keyring, here: str | None) -> EngineView:
@@ -182,7 +153,7 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     timing = approved.evaluation.timing
     layers = attestation_path(approved.engine.request.slot)
     return [
-        *_of_artifact(approved.engine, _attached_table(approved.engine, folder)),
+        *_of_artifact(approved.engine, attached_table(approved.engine, folder)),
         *_of_attestation(approved.attestation, layers, lambda: read_file(folder / layers, RECORD)),
         *of_scores(approved.evaluation),
         *_of_gate(approved.decision),
@@ -195,7 +166,7 @@ def _of_approved(approved: ApprovedEngine, folder: Path) -> list[tuple[str, str]
     ]
 
 
-def _attached_table(engine: EngineArtifact, folder: Path) -> CalibrationTable | None:
+def attached_table(engine: EngineArtifact, folder: Path) -> CalibrationTable | None:
     """The calibration table beside an engine, as it was verified; bundles of format 1 have none.
 
     Raises:

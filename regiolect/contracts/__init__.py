@@ -1,6 +1,7 @@
 """What travels between stages: frozen, complete, small. URIs and digests, never bytes.
 
-The modules follow the pipeline: base, data, model, calibration, engine, gate, repair, release, audit. Import from here.
+The modules follow the pipeline: base, data, model, calibration, engine, gate, repair, release, registered,
+audit. Import from here.
 """
 
 from regiolect.contracts.audit import AuditedEngine, AuditedVersion, AuditResult
@@ -57,6 +58,7 @@ from regiolect.contracts.gate import (
 from regiolect.contracts.layers import GraphNode, LayerReport, Layers, Strength
 from regiolect.contracts.model import ExportedModel, ParityReport, Preprocessing, SourceFiles, TensorSpec
 from regiolect.contracts.nightly import NightlyResult, Trouble
+from regiolect.contracts.registered import ListedModel, RegisteredTarget, RegisteredVersion, RegistryListing
 from regiolect.contracts.release import (
     AnsweredAgain,
     Drill,
@@ -127,6 +129,7 @@ __all__ = [
     "LayerReport",
     "HeldBack",
     "Layers",
+    "ListedModel",
     "LossUnit",
     "Misfit",
     "NamedBlob",
@@ -145,6 +148,9 @@ __all__ = [
     "RegionId",
     "RegionOutcome",
     "RegisteredEngine",
+    "RegisteredTarget",
+    "RegisteredVersion",
+    "RegistryListing",
     "ReleaseResult",
     "ReleaseRow",
     "RepairJournal",

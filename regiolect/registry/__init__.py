@@ -10,6 +10,7 @@ that is registered and not (yet) champion.
     aliases.py      the three aliases, and the order in which they move
     promotions.py   the signed statement that a version was made champion, without which it is none
     live.py         what can be loaded, for an audit
+    listed.py       every version, for people
     consumer.py     the question whether it was, from the process that loads it
 
 MLflow's fluent interface keeps global state that threads would share, so only MlflowClient with explicit URIs is used.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -89,19 +89,7 @@ def live_versions(
     Raises:
         UsageError: there is no registered model of one of these names.
     """
-    there = {model.name: model for model in _pages(client.search_registered_models)}
-    models = {name: model for name, model in there.items() if (name in names if names else _is_ours(model, regions))}
-    absent = sorted(set(names) - models.keys() - set(promised))
-    if absent:
-        near = difflib.get_close_matches(absent[0], list(there), n=1)
-        raise UsageError(
-            expected=f"registered models {', '.join(sorted(names))}",
-            found=f"none called {', '.join(map(repr, absent))}",
-            remedy=f"did you mean {near[0]!r}?" if near else "name them MODEL-REGION; without a name all are looked at",
-        )
-    numbers: dict[str, list[ModelVersion]] = defaultdict(list)
-    for version in _pages(client.search_model_versions):
-        numbers[version.name].append(version)
+    models, numbers = registered_models(client, names, regions, promised), versions_by_name(client)
     for name, model in sorted(models.items()):
         aliases = defaultdict(list)
         for alias, number in model.aliases.items():
@@ -110,6 +98,31 @@ def live_versions(
         for number in sorted({*sources, *aliases} if everything else aliases):
             pointing = tuple(sorted(aliases[number]))
             yield LiveVersion(name, number, pointing, sources.get(number), model.tags.get(tag_of(number)))
+
+
+def registered_models(
+    client: MlflowClient, names: Collection[str], regions: Collection[str], promised: Collection[str] = ()
+) -> dict[str, RegisteredModel]:
+    """Registered models by name; the arguments and what is raised are as of `live_versions`."""
+    there = {model.name: model for model in _pages(client.search_registered_models)}
+    models = {name: model for name, model in there.items() if (name in names if names else _is_ours(model, regions))}
+    absent = sorted(set(names) - models.keys() - set(promised))
+    if absent:
+        near = difflib.get_close_matches(absent[0], list(there), n=1)
+        raise UsageError(
+            expected=f"registered models {', '.join(sorted(names))}",
+            found=f"none called {', '.join(map(repr, absent))}",
+            remedy=f"did you mean {near[0]!r}?" if near else "name them MODEL-REGION, as regiolect list tells them",
+        )
+    return models
+
+
+def versions_by_name(client: MlflowClient) -> Mapping[str, list[ModelVersion]]:
+    """Every version that there is, by the name of its registered model."""
+    numbers: dict[str, list[ModelVersion]] = defaultdict(list)
+    for version in _pages(client.search_model_versions):
+        numbers[version.name].append(version)
+    return numbers
 
 
 def find_version(client: MlflowClient, name: str, which: str | int, shown: str) -> LiveVersion:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from regiolect.bundle.decisions import require_name, verify_decisions
 from regiolect.bundle.manifest import MANIFEST, BundleManifest, read_bundle
 from regiolect.bundle.verify import verify_bundle
-from regiolect.contracts import RegisteredEngine
+from regiolect.contracts import RegisteredEngine, RegisteredVersion
 from regiolect.errors import IntegrityError, RegistryError, VersionMissing
 from regiolect.host.files import RECORD
 from regiolect.integrity import digest_bytes, digest_file
@@ -19,6 +19,7 @@ from regiolect.registry import aliases
 from regiolect.registry.beside import digests_beside, require_obedient
 from regiolect.registry.connection import ClientFactory, Connection, mlflow_client
 from regiolect.registry.fetching import fetch_bytes, fetch_folder, file_sizes
+from regiolect.registry.listed import listed_versions
 from regiolect.registry.live import (
     LiveVersion,
     Stored,
@@ -265,6 +266,20 @@ class Registry:
         client = at.open()
         with at.named_errors(f"to read {at.shown}"):
             return tuple(live_versions(client, names, regions, everything=everything, promised=promised))
+
+    def versions(self, names: Collection[str] = (), regions: Collection[str] = ()) -> tuple[RegisteredVersion, ...]:
+        """Every version, by name and number, as people are told of it; see `listed_versions`. Makes no database.
+
+        Raises:
+            RegistryError: it cannot be read.
+            UsageError: there is no registered model of one of these names.
+        """
+        at = self._connection
+        if at.is_absent():
+            return ()
+        trust, client = self.keyring.trust_or_nobody(), at.open()
+        with at.named_errors(f"to read {at.shown}"):
+            return tuple(listed_versions(client, names, regions, trust))
 
     def _beside(self, client: MlflowClient, manifest: BundleManifest, version: int) -> dict[str, str]:
         """Digests of what lies beside a version's bundle, once it is found to be what MLflow may obey.

@@ -105,10 +105,10 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
                 "champion": champion,
                 "policy": tags.get("policy"),
                 "bundle": tags.get("bundle"),
-                "targets": _several(tags, "targets"),
-                "build_keys": _several(tags, "build_key"),
-                "tunings": tuple(None if each == _NONE else each for each in _several(tags, "tuning")),
-                "arithmetics": tuple(None if each == _NONE else each for each in _several(tags, "arithmetic")),
+                "targets": several(tags, "targets"),
+                "build_keys": several(tags, "build_key"),
+                "tunings": tuple(None if each == _NONE else each for each in several(tags, "tuning")),
+                "arithmetics": tuple(None if each == _NONE else each for each in several(tags, "arithmetic")),
             }
         )
     except ValidationError as error:
@@ -120,7 +120,8 @@ def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str
         ) from error
 
 
-def _several(tags: Mapping[str, str], name: str) -> tuple[str, ...]:
+def several(tags: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The values of a tag, one for each engine in the order of `targets`; none where there is no such tag."""
     return tuple(tags[name].split(_BETWEEN)) if tags.get(name) else ()
 
 
