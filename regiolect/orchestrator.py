@@ -153,8 +153,8 @@ def run(
     Args:
         model, regions, targets, policies, settings: as for `plan`.
         force: build again what did not change.
-        plan: in place of those, the file of a plan that `regiolect plan --out` wrote: it is released as it is, or not
-            at all.
+        plan: the file of a plan that `regiolect plan --out` wrote: it is released as it is, or not at all. `regions`,
+            `targets` and `force` are its own; a model that is named has to be its own.
         drills: also try three engines that must be refused.
         progress: print a line per engine to stderr while it works, in a notebook below the cell.
         verbose: print every step as well, and what the libraries log; without it they are silent.

@@ -107,7 +107,9 @@ def run(
     force: Force = False,
     reviewed: Annotated[
         Path | None,
-        typer.Option("--plan", help="In place of a model: a plan that `plan --out` wrote. That very plan, or nothing."),
+        typer.Option(
+            "--plan", help="A plan that `plan --out` wrote, of MODEL if it is named: that very plan, or nothing."
+        ),
     ] = None,
     drills: Annotated[bool, typer.Option("--drills", help="Also try three engines that must be refused.")] = False,
     verbose: Verbose = False,

@@ -1,7 +1,8 @@
 """A plan that is kept for review, and what a release would do otherwise when it is to go by it.
 
-A release carries out nothing that such a file says: it plans anew, and works by its own plan once that is found to be
-the one that was reviewed. So a file that somebody changed can stop a release, and can do nothing else.
+A release carries out nothing that such a file says: it plans anew what the file names, and works by its own plan once
+that is found to be the one that was reviewed. So whatever somebody writes into a file, what comes of it is a release as
+`regiolect run` makes it, or none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from regiolect.errors import InvalidPlan, OutdatedPlan, UnknownModel, UsageError
 from regiolect.host.files import RECORD, cannot_read, read_file
 from regiolect.integrity import parse_json, write_atomic
 from regiolect.model import ModelSpec
-from regiolect.planning.address import address_given, require_current
+from regiolect.planning.address import address_given
 from regiolect.planning.asked import Names, ReleaseRequest, names_given
 from regiolect.planning.changes import Sources, differences_between
 from regiolect.planning.document import EngineEntry, entry_of
@@ -139,11 +140,12 @@ def read_plan(file: Path) -> ReviewedPlan:
 def asked_for(
     model: ModelSpec | str | None, regions: Names, targets: Names, force: bool, reviewed: ReviewedPlan | None
 ) -> ReleaseRequest:
-    """What is asked for from Python: by name, or by a plan that says it all.
+    """What is asked for: by name, or by a plan that says it all, beside which its model may be named.
 
     Raises:
         UnknownModel, InvalidModelSpec, ChangedMeanwhile: as `address_given`.
-        UsageError: there are no names in `regions` or `targets`, or something is named beside a plan.
+        UsageError: there are no names in `regions` or `targets`, some are named beside a plan, or that is of another
+            model.
     """
     if reviewed is None:
         if model is None:
@@ -154,13 +156,19 @@ def asked_for(
             )
         named, wanted = names_given("regions", regions), names_given("targets", targets)
         return ReleaseRequest.of(address_given(model), named, wanted, force=force)
-    if force or any(given is not None for given in (model, regions, targets)):
+    if force or regions is not None or targets is not None:
         raise UsageError(
-            expected="a plan that was reviewed, and no model, regions, targets or force beside it",
+            expected="a plan that was reviewed, and no regions, targets or force beside it",
             found="both",
             remedy="leave them out: the plan is of what it was asked for; else plan again",
         )
-    require_current(reviewed.asked.address)
+    address = address_given(reviewed.asked.address if model is None else model)
+    if address != reviewed.asked.address:
+        raise UsageError(
+            expected=f"a plan of {address}",
+            found=f"one of {reviewed.asked.address}",
+            remedy="name the file of the model's own plan, or the plan's own model",
+        )
     return reviewed.asked
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from regiolect.cli.app import app
 from regiolect.cli.terminal import Terminal
 from regiolect.errors import UsageError
 from regiolect.registry import Registry
@@ -76,6 +78,9 @@ def test_what_is_registered_is_listed_told_by_version_and_compared(
             typed("diff", "tiny-eu", name)
     with pytest.raises(UsageError, match="did you mean 'tiny-eu'"):
         typed("history", "tiny-eo")
+
+    audited = CliRunner().invoke(app, ["audit", "--json"], catch_exceptions=False)
+    assert [each["name"] for each in json.loads(audited.stdout)["versions"]] == ["tiny-eu", "tiny-eu"]
 
     narrow = Terminal(width=80, force_terminal=True, color_system=None)
     monkeypatch.setattr("regiolect.cli.terminal.out", lambda: narrow)

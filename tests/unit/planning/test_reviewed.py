@@ -25,6 +25,7 @@ from regiolect.planning import (
 from tests.flows.tiny_models import ADDRESS, GPU, PORTABLE, WORKSHOP, Workshop
 
 ASKED = ReleaseRequest.of(ADDRESS, None)
+GOLDEN = Path(__file__).parents[2] / "golden" / "reviewed_plan_v1" / "plan.json"
 OTHER = "sha256:" + "2" * 64
 Made = Callable[..., ReviewedPlan]
 
@@ -181,10 +182,12 @@ def test_a_plan_is_data_that_people_read(made: Made, file: Path) -> None:
 def test_a_plan_says_all_that_is_asked_for(made: Made, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKSHOP, str(workshop.folder))
     reviewed = made()
-    assert asked_for(None, None, None, False, reviewed) == ASKED
-    for beside in ((ADDRESS, None, None, False), (None, ["east"], None, False), (None, None, None, True)):
+    assert asked_for(None, None, None, False, reviewed) == asked_for(ADDRESS, None, None, False, reviewed) == ASKED
+    for beside in ((None, ["east"], None, False), (None, None, "cpu", False), (ADDRESS, None, None, True)):
         with pytest.raises(UsageError, match="plan again"):
             asked_for(*beside, reviewed)
+    with pytest.raises(UsageError, match=f"expected a plan of {ADDRESS}_FLOAT"):
+        asked_for(f"{ADDRESS}_FLOAT", None, None, False, reviewed)
     with pytest.raises(UnknownModel, match="regiolect run --plan FILE"):
         asked_for(None, None, None, False, None)
 
@@ -194,3 +197,10 @@ def test_one_file_holds_the_plan_of_one_model(plan) -> None:
     assert planned_alone([one]) is one.plan
     with pytest.raises(UsageError, match="name one of them"):
         planned_alone([one, one])
+
+
+def test_a_plan_that_was_kept_by_an_earlier_version_still_reads_and_says_the_same(file: Path) -> None:
+    kept = read_plan(GOLDEN)
+    require_as_reviewed(kept, kept)
+    write_plan(file, kept)
+    assert file.read_text() == GOLDEN.read_text()
