@@ -79,7 +79,9 @@ def _decided(version: RegisteredVersion) -> str:
         return f"promoted by {who}; {version.promoted:%Y-%m-%d %H:%M} UTC, signed by {version.signed_by}"
     if "champion" in version.aliases:
         return "NOT PROMOTED by anybody whose signature counts here: `champion` was moved by hand"
-    return f"promoted by {who}, as its tags tell; replaced since"
+    if version.promoted_by is not None:
+        return f"promoted by {who}, as its tags tell; replaced since"
+    return "promoted by a release, for nothing held it back; replaced since"
 
 
 def _gate(engine: RegisteredTarget) -> str:

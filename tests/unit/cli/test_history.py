@@ -60,7 +60,7 @@ def test_each_version_is_told_with_what_changed_since_the_one_before(home: Path,
     first, second, third = told(capsys, *versions, home=home)
     assert first == [
         "1  registered 2026-03-04 05:06 UTC, previous",
-        "promoted by a release, as its tags tell; replaced since",
+        "promoted by a release, for nothing held it back; replaced since",
         "cpu: FP32, onnxruntime 1.31.0; approved: loss +0.00 pt, at most +0.25, limit 0.5 pt",
         "the first for its place",
     ]

@@ -16,6 +16,7 @@ from regiolect.planning import (
     ReleaseRequest,
     ReviewedPlan,
     asked_for,
+    on_this_machine,
     planned_alone,
     read_plan,
     require_as_reviewed,
@@ -149,6 +150,14 @@ def test_what_is_to_be_retired_is_no_work_and_holds_nothing_up(made: Made, plan,
     assert [engine.action for engine in reviewed.engines][-1] == "retire"
     engines = reviewed.engines[:-1]
     require_as_reviewed(reviewed, reviewed.model_copy(update={"engines": engines}))
+
+
+def test_on_pools_a_machine_that_was_seen_since_is_another_build(made: Made, plan, store) -> None:
+    reviewed = made(on_pools=True)
+    require_as_reviewed(reviewed, made(on_pools=True))
+    on_this_machine(plan("east", on_pools=True).requests()[0], store)
+    (line,) = differing(reviewed, made(on_pools=True))
+    assert line.startswith("east cpu: build; changed: the backend or its machine (a machine not seen before -> backend")
 
 
 @pytest.mark.parametrize(
