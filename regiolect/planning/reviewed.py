@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from regiolect.contracts import Contract, Digest, RegionId, RegisteredEngine, place_of, short
+from regiolect.contracts import Contract, Digest, RegionId, RegisteredEngine, SourceFiles, place_of, short
 from regiolect.errors import InvalidPlan, OutdatedPlan, UnknownModel, UsageError
 from regiolect.host.files import RECORD, cannot_read, read_file
 from regiolect.integrity import parse_json, write_atomic
@@ -25,6 +25,7 @@ from regiolect.planning.changes import Sources, differences_between
 from regiolect.planning.document import EngineEntry, entry_of
 from regiolect.planning.many import ModelPlan
 from regiolect.planning.plan import Plan, PlannedEngine, summary_of
+from regiolect.planning.request import parts_of
 from regiolect.policy import RegionPolicy
 
 _KIND: Literal["regiolect plan"] = "regiolect plan"
@@ -58,8 +59,8 @@ class ReviewedPlan(Contract):
     registry: str = Field(description="its address, without secrets")
     served: Mapping[RegionId, RegisteredEngine] = Field(description="champions of the plan's regions that have one")
     policies: Mapping[Digest, RegionPolicy] = Field(description="by the digests that build keys hold")
-    files: Mapping[Digest, Mapping[str, Digest]] = Field(
-        description="files of model, data and metric, by the digests that build keys hold"
+    files: Mapping[Digest, SourceFiles] = Field(
+        description="files and sets of model, data and metric, by the digests that build keys hold"
     )
 
     @property
@@ -104,7 +105,7 @@ def to_review(
         registry=registry,
         served={region: champion for region, champion in served.items() if champion is not None},
         policies={request.key_parts["policy"]: request.policy for request in requests},
-        files={request.key_parts[name]: files for request in requests for name, files in request.files.items()},
+        files={part.digest: part for request in requests for part in parts_of(request).values()},
     )
 
 

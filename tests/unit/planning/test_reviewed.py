@@ -69,7 +69,11 @@ def test_a_plan_in_which_nothing_differs_passes(made: Made) -> None:
             lambda shop: shop.write_policy("east", precision="FP16", limit=4.0),
             "build; changed: the policy (accuracy.limit 5 -> 4)",
         ),
-        (lambda shop: shop.write_data("east", seed=1), "build; changed: the region's data"),
+        (
+            lambda shop: shop.write_data("east", seed=1),
+            "build; changed: the region's data (calibration set, still 64 samples, selection set, still 16 samples, "
+            "gate set, still 400 samples)",
+        ),
         (lambda shop: (shop.data("east") / "gate.npz").unlink(), "planned as build, not planned now"),
         (lambda shop: (shop.policies / "east.yaml").unlink(), "planned as build, not planned now"),
     ],
