@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from regiolect.cli.options import JsonFile, Policies, settings_with, tell
 if TYPE_CHECKING:
     from regiolect.contracts import ListedModel, RegisteredVersion, RegistryListing
     from regiolect.policy import PolicyBook
+    from regiolect.settings import Settings
 
 _POLICY = {"same": "today's", "changed": "changed", "unusable": "unusable", "none": "none"}
 
@@ -31,12 +33,12 @@ def list_registered(json_file: JsonFile = None, policies: Policies = None) -> No
     book = PolicyBook(settings.policies)
     with watching(verbose=False):
         versions = Registry.of(settings).versions(regions=book.regions())
-    models = tuple(_models(versions, book))
+    models = tuple(_models(versions, book, settings))
     listing = RegistryListing(registry=redacted_address(settings.tracking_uri), models=models)
     tell(listing, json_file, lambda: print_listing(listing))
 
 
-def _models(versions: Sequence[RegisteredVersion], book: PolicyBook) -> Iterator[ListedModel]:
+def _models(versions: Sequence[RegisteredVersion], book: PolicyBook, settings: Settings) -> Iterator[ListedModel]:
     from regiolect.contracts import ListedModel
     from regiolect.registry import CHALLENGER
 
@@ -49,19 +51,29 @@ def _models(versions: Sequence[RegisteredVersion], book: PolicyBook) -> Iterator
             region=of_name[-1].region,
             champion=champion,
             challenger=next((each for each in of_name if CHALLENGER in each.aliases), None),
-            policy=None if champion is None else _policy(champion, book),
+            policy=None if champion is None else _policy(champion, book, settings),
         )
 
 
-def _policy(champion: RegisteredVersion, book: PolicyBook) -> Literal["same", "changed", "unusable", "none"]:
-    from regiolect.errors import RegiolectError
+def _policy(
+    champion: RegisteredVersion, book: PolicyBook, settings: Settings
+) -> Literal["same", "changed", "unusable", "none"]:
+    from regiolect.errors import RegiolectError, StorageError
+    from regiolect.planning.kept import policy_of
 
     if champion.region not in book.regions():
         return "none"
     try:
-        return "same" if book.load(champion.region).digest() == champion.policy else "changed"
+        today = book.load(champion.region)
     except RegiolectError:
         return "unusable"
+    # Engines are signed with the words that the policy had when the first of them was built; others are no change.
+    words = [today]
+    with suppress(StorageError):
+        store = settings.find_store(champion.region)
+        first = None if store is None else policy_of(today.demands_digest(), store)
+        words += [] if first is None else [first]
+    return "same" if champion.policy in [policy.digest() for policy in words] else "changed"
 
 
 def print_listing(listing: RegistryListing) -> None:

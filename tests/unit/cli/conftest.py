@@ -18,7 +18,9 @@ from regiolect.policy import RegionPolicy
 from regiolect.settings import Settings
 from tests.conftest import POLICY, Bundles
 
-LOOSER = RegionPolicy.model_validate({**POLICY.demands(), "accuracy": {"metric": "accuracy", "limit": 99}})
+LOOSER = RegionPolicy.model_validate(
+    {**POLICY.model_dump(mode="json"), "accuracy": {"metric": "accuracy", "limit": 99}}
+)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from regiolect.cli.app import app
 from regiolect.cli.terminal import Terminal
 from regiolect.errors import UsageError
+from regiolect.planning import as_signed
 from regiolect.registry import Registry
 from regiolect.settings import Settings
 from tests.conftest import POLICY
@@ -45,14 +46,19 @@ def test_what_is_registered_is_listed_told_by_version_and_compared(
         registry.register(folder, own.write(folder, artifact), champion)
         keys.append(artifact.request.build_key)
 
-    own_policies = write_policy(tmp_path / "policies", json.dumps(POLICY.demands()))
+    own_policies = write_policy(tmp_path / "policies", json.dumps(POLICY.model_dump(mode="json")))
     head, line, waits, last = typed("list", "--policies", own_policies).splitlines()
     assert head.split() == ["model", "region", "version", "precision", "backend", "since", "policy"]
     assert line.split()[:5] == ["tiny", "eu", "1", "FP32", "onnxruntime"]
     assert line.split()[-1] == "today's"
     assert waits == "models:/tiny-eu/2 waits as challenger: no reason is kept"
     assert last.startswith("1 registered model, 1 served; registry sqlite:///")
-    for text, told in ((json.dumps(LOOSER.demands()), "changed"), ("no policy", "unusable")):
+    as_signed(POLICY, Settings(home=home).store("eu"))
+    clearer, looser = (
+        json.dumps(policy.model_dump(mode="json"))
+        for policy in (POLICY.model_copy(update={"title": "The European Union"}), LOOSER)
+    )
+    for text, told in ((clearer, "today's"), (looser, "changed"), ("no policy", "unusable")):
         write_policy(tmp_path / "policies", text)
         assert typed("list", "--policies", own_policies).splitlines()[1].split()[-1] == told
     (model,) = json.loads(typed("list", "--json"))["models"]
