@@ -379,7 +379,7 @@ def require_unmasked(name: str, array: NDArray[Any]) -> None:
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidSamples(
             expected=f"{name!r} as a plain array, every value of which counts",
-            found=f"a masked array, {np.ma.count_masked(array)} of its {array.size} values masked",
+            found=f"a masked array, {np.count_nonzero(array.mask)} of its {array.size} values masked",
             remedy="leave those samples out, or say what stands in their place: array.filled(0)",
         )
 

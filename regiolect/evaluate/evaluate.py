@@ -241,7 +241,8 @@ def _one_each(whose: str, scores: NDArray[Any], samples: Samples) -> NDArray[Any
     expected = f"one score of the {whose} for each of {len(samples)} samples"
     remedy = "let the metric return one score per sample, in the samples' order"
     if isinstance(scores, np.ma.MaskedArray):
-        raise InvalidResults(expected, f"a masked array, {np.ma.count_masked(scores)} of {scores.size} masked", remedy)
+        masked = np.count_nonzero(scores.mask)
+        raise InvalidResults(expected, f"a masked array, {masked} of {scores.size} masked", remedy)
     try:
         array = np.asarray(scores)
     except ValueError as error:
