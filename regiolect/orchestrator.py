@@ -275,8 +275,8 @@ def run_nightly(
     if not (models or settings.known_models()):
         raise UnknownModel(
             expected="models to release",
-            found="none named, none in REGIOLECT_MODELS, no entry point of group regiolect.models",
-            remedy="regiolect nightly package.module:NAME, or REGIOLECT_MODELS=package.module:NAME,...",
+            found="none named, none in regiolect.toml or REGIOLECT_MODELS, no entry point of group regiolect.models",
+            remedy='regiolect nightly package.module:NAME, or model = "package.module:NAME" in regiolect.toml',
         )
     _require_ready(settings)
     result: NightlyResult = _run(settings, "nightly.nightly", models=models, regions=regions, dry_run=dry_run)

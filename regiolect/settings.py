@@ -1,17 +1,20 @@
-"""Settings from the environment (REGIOLECT_*), and telemetry switched off for everything that is imported later.
+"""Settings from the environment (REGIOLECT_*) and a project's file, and telemetry off for what is imported later.
 
-Paths are made absolute once, when the settings are read, so that no later change of directory moves them.
+The environment goes before the file, and both before defaults. Paths are made absolute once, when the settings are
+read, and what the file states stands in the environment from then on: no later change of directory or file moves it,
+and child processes find it.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,8 +23,9 @@ from regiolect.contracts import RegionId
 from regiolect.errors import InvalidSetting
 from regiolect.host.lock import WAIT_SECONDS
 from regiolect.host.processors import processors
+from regiolect.host.project_file import ProjectFile, find_project_file
 from regiolect.storage import Store, find_store, open_store
-from regiolect.storage.opening import PLACEHOLDER, check_location
+from regiolect.storage.opening import PLACEHOLDER, check_location, is_address
 
 if TYPE_CHECKING:
     from regiolect.signing.keyring import Keyring
@@ -37,6 +41,12 @@ QUIET = {
 
 # Says in this process's environment that PREFECT_API_URL is the temporary server of this command.
 TEMPORARY_SERVER = "REGIOLECT_TEMPORARY_SERVER"
+
+# Says in this process's environment which file settings were read from: it is not read a second time.
+PROJECT_FILE = "REGIOLECT_PROJECT_FILE"
+
+# What a machine or a person says, and no folder that happens to be worked in: whose signatures count, above all.
+OF_THE_MACHINE = ("signing_key", "trust", "region")
 
 
 class GivenSettings(TypedDict, total=False):
@@ -70,7 +80,9 @@ class Settings(BaseSettings):
     worker_wait_seconds: how long a build waits for a worker of its pool.
     machine_wait_seconds: how long work and timings wait for each other on one machine.
     notify: a notification block of Prefect's, `type/name`, through which the nightly sends its digest.
-    models: addresses of ModelSpecs, separated by commas, that people may choose beside the installed entry points.
+    model: address of the ModelSpec that a command takes when it is told none; people may choose it as one of `models`.
+    models: addresses of ModelSpecs, separated by commas or as a list, that people may choose beside the installed entry
+        points.
     signing_key: file of the private key that releases sign decisions with; in the user's configuration when unset.
     trust: file of the public keys whose signatures count here; beside the default key when unset.
     region: the region that this machine is in: engines of another region are not loaded on it; any when unset.
@@ -93,6 +105,7 @@ class Settings(BaseSettings):
     worker_wait_seconds: PositiveFloat = 600.0
     machine_wait_seconds: PositiveFloat = WAIT_SECONDS
     notify: str | None = None
+    model: str | None = None
     models: str = ""
     signing_key: Path | None = None
     trust: Path | None = None
@@ -103,10 +116,25 @@ class Settings(BaseSettings):
     image: str = ""
     image_gpu: str = ""
 
-    @field_validator("signing_key", "trust", "region", mode="before")
+    @field_validator("worker_wait_seconds", "machine_wait_seconds", "child_memory_gib", "child_minutes", mode="before")
+    @classmethod
+    def _no_truth(cls, given: object) -> object:
+        # Python takes true for 1.
+        if isinstance(given, bool):
+            raise ValueError("a number is asked for")
+        return given
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        if isinstance(given, list) and all(isinstance(each, str) for each in given):
+            return ",".join(given)
+        return given
+
+    @field_validator("model", "signing_key", "trust", "region", mode="before")
     @classmethod
     def _unset_when_empty(cls, given: object) -> object:
-        return given or None
+        return None if given == "" else given
 
     @field_validator("home", "policies", "signing_key", "trust")
     @classmethod
@@ -137,9 +165,9 @@ class Settings(BaseSettings):
         return 16 if (self.store_location or "").startswith("s3://") else min(4, processors())
 
     def known_models(self) -> tuple[str, ...]:
-        """Names of the installed entry points, then the addresses in `models`: what a form offers for choice."""
+        """Names of the installed entry points, then the addresses in `models` and `model`: what a form offers."""
         named = sorted(point.name for point in entry_points(group="regiolect.models"))
-        listed = (address.strip() for address in self.models.split(","))
+        listed = (address.strip() for address in (*self.models.split(","), self.model or ""))
         return tuple(dict.fromkeys([*named, *filter(None, listed)]))
 
     @property
@@ -196,37 +224,103 @@ class Settings(BaseSettings):
         return self.store_location or str(self.home / "store")
 
 
+def variable(field: str) -> str:
+    """What the environment calls a field of `Settings`: REGIOLECT_STORE for `store_location`."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"REGIOLECT_{field.upper()}"
+
+
+def key(field: str) -> str:
+    """What a project's file calls a field of `Settings`: `store` for `store_location`."""
+    return variable(field).removeprefix("REGIOLECT_").lower()
+
+
 def load_settings() -> Settings:
-    """Read the environment and silence telemetry.
+    """Read the environment and the project's file, and silence telemetry.
 
     Raises:
-        InvalidSetting: a REGIOLECT_ variable has an unusable value.
+        InvalidSetting: a REGIOLECT_ variable or a key of the file has an unusable value, or there is no such key.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    file = None if os.environ.get(PROJECT_FILE) else find_project_file(Path.cwd())
+    stated = {} if file is None else _stated(file)
     try:
-        settings = Settings()
+        settings = Settings(**stated)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = f"REGIOLECT_{str(first['loc'][0]).upper()}"
-        raise InvalidSetting(
-            expected=f"a usable value in {name}",
-            found=f"{first['input']!r} ({first['msg']})",
-            remedy=f"correct or unset {name}",
-        ) from error
+        raise _unusable(error, file, stated) from error
     # Read again later, also by other tasks and after a change of directory, they must give the same places.
-    os.environ["REGIOLECT_HOME"] = str(settings.home)
-    if settings.policies is not None:
-        os.environ["REGIOLECT_POLICIES"] = str(settings.policies)
-    if settings.store_location is not None:
-        os.environ["REGIOLECT_STORE"] = settings.store_location
-    if settings.signing_key is not None:
-        os.environ["REGIOLECT_SIGNING_KEY"] = str(settings.signing_key)
-    if settings.trust is not None:
-        os.environ["REGIOLECT_TRUST"] = str(settings.trust)
+    for field in ("home", "policies", "store_location", "signing_key", "trust", *stated):
+        if getattr(settings, field) is not None:
+            os.environ[variable(field)] = str(getattr(settings, field))
+    if file is not None:
+        os.environ[PROJECT_FILE] = str(file.path)
     for name, value in settings.prefect_defaults().items():
         os.environ.setdefault(name, value)
     return settings
+
+
+def project_folder() -> Path | None:
+    """The folder of the file that settings were read from: its models are imported from there."""
+    file = os.environ.get(PROJECT_FILE)
+    return Path(file).parent if file else None
+
+
+def _stated(file: ProjectFile) -> dict[str, Any]:
+    """What a project's file says of settings that the environment does not have; paths are from the file's folder."""
+    fields = {key(field): field for field in Settings.model_fields if field not in OF_THE_MACHINE}
+    for name in file.stated:
+        if name not in fields:
+            raise InvalidSetting(
+                expected=f"settings in {file}: {', '.join(fields)}",
+                found=f"the key {name!r}",
+                remedy=_other_than(name, list(fields)),
+            )
+    # What is written goes beside the file, in whichever folder below it a command is typed.
+    given = {"home": ".regiolect", **file.stated}
+    unsaid = {fields[name]: value for name, value in given.items() if not _in_environment(fields[name])}
+    return {field: _placed(field, value, file) for field, value in unsaid.items()}
+
+
+def _other_than(name: str, names: list[str]) -> str:
+    if name in OF_THE_MACHINE:
+        own = f"remove it, and set {variable(name)} on the machine"
+        return f"{own}: a project does not say where it runs or whose signatures count"
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else "remove it, or correct its name"
+
+
+def _in_environment(field: str) -> bool:
+    own = (variable(field), "MLFLOW_TRACKING_URI") if field == "mlflow_tracking_uri" else (variable(field),)
+    return any(os.environ.get(name) for name in own)
+
+
+def _placed(field: str, value: object, file: ProjectFile) -> object:
+    """A path from the folder of the file that states it; anything else as it is."""
+    if field not in ("home", "policies", "store_location") or not isinstance(value, str):
+        return value
+    is_store = field == "store_location"
+    stays = value.startswith("~") or (is_store and is_address(value))
+    placed = value if stays else str(file.path.parent / value)
+    return check_location(placed, f"`store` in {file}") if is_store else placed
+
+
+def _unusable(error: ValidationError, file: ProjectFile | None, stated: Mapping[str, object]) -> InvalidSetting:
+    """Whose value it is: the file's or the environment's."""
+    first = error.errors()[0]
+    field = next(name for name in Settings.model_fields if str(first["loc"][0]) in (name, variable(name)))
+    if file is not None and field in stated:
+        name = key(field)
+        return InvalidSetting(
+            expected=f"a usable value of `{name}` in {file}",
+            found=f"{name} = {first['input']!r} ({first['msg']})",
+            remedy="correct it, or remove the line",
+        )
+    return InvalidSetting(
+        expected=f"a usable value in {variable(field)}",
+        found=f"{first['input']!r} ({first['msg']})",
+        remedy=f"correct or unset {variable(field)}",
+    )
 
 
 # Held while settings that were given to a call stand in the environment of all threads.
@@ -251,7 +345,9 @@ def settings_for(**given: object) -> Iterator[Settings]:
         yield load_settings()
         return
     with _given:
-        before = {name: os.environ.get(name) for name in named}
+        # What is read from a file in this block belongs to it as well.
+        variables = (*map(variable, Settings.model_fields), PROJECT_FILE)
+        before = {name: os.environ.get(name) for name in (*named, *variables)}
         os.environ.update(named)
         try:
             yield load_settings()

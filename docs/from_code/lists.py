@@ -20,7 +20,7 @@ from regiolect.engines.base import Backend
 from regiolect.engines.catalog import backend
 from regiolect.engines.listed import OWN
 from regiolect.precision import WIDEST_FIRST, Recipe
-from regiolect.settings import Settings
+from regiolect.settings import OF_THE_MACHINE, Settings, key, variable
 
 # ------------------------------------------------------------------------------------------------ backends
 
@@ -122,33 +122,47 @@ def _default(value: object) -> str:
 def settings() -> str:
     """The page of settings."""
     meanings = _meanings()
-    of_fields = {_variable(name) for name in Settings.model_fields}
+    of_fields = {variable(name) for name in Settings.model_fields}
     others = {name: told for name, told in _others().items() if name not in of_fields}
     return "\n\n".join(
         [
             "# Settings",
-            "Regiolect reads its settings from the environment. A path is taken from the working directory of the"
-            " process that reads it first. A value that cannot be used ends the command as"
-            " [`InvalidSetting`](errors.md#invalidsetting).",
+            "A setting is a variable of the environment, or a key of the project's file: `regiolect.toml`, or the"
+            " table `[tool.regiolect]` of a `pyproject.toml`, in the working directory or the nearest folder above"
+            " it that has one. `regiolect init` writes one. An option of a command goes before the environment, the"
+            " environment before the file, and the file before the default.",
+            _EXAMPLE,
+            "A path in the file is taken from the file's folder, in which `home` is as well when it is not stated;"
+            " one in the environment from the working directory of the process that reads it first. A model is"
+            " imported from the working directory or from the file's folder. A value that cannot be used, or a key"
+            " that there is not, ends the command as [`InvalidSetting`](errors.md#invalidsetting), with the name of"
+            " the file ([ADR 37](../adr/0037-a-projects-file.md)).",
             *(_setting(name, field, meanings[name]) for name, field in Settings.model_fields.items()),
             *(f"## {name}\n\nRead in `{where}`. {told}" for name, (where, told) in others.items()),
         ]
     )
 
 
+_EXAMPLE = """```toml
+# regiolect.toml
+model = "models:MODEL"
+policies = "policies"
+store = "s3://engines-{region}"
+mlflow_tracking_uri = "https://mlflow.example.com"
+```"""
+
+
 def _setting(name: str, field: Any, meaning: str) -> str:
     default = _default(field.default)
     values = _values(field.annotation)
     head = f"{values[0].upper()}{values[1:]}; default {default}." if default else f"{values[0].upper()}{values[1:]}."
-    return f"## {_variable(name)}\n\n{head}\n\n{meaning[0].upper()}{meaning[1:]}"
+    in_file = "Not in a file" if name in OF_THE_MACHINE else f"In a file: `{key(name)}`"
+    return f"## {variable(name)}\n\n{in_file}. {head}\n\n{meaning[0].upper()}{meaning[1:]}"
 
 
-def _variable(field: str) -> str:
+def _variable(word: str) -> str:
     """A field as the environment names it; any other word as it is."""
-    if field not in Settings.model_fields:
-        return field
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else f"REGIOLECT_{field.upper()}"
+    return variable(word) if word in Settings.model_fields else word
 
 
 def _meanings() -> dict[str, str]:

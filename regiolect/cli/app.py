@@ -13,17 +13,20 @@ from regiolect.cli.audit import audit
 from regiolect.cli.difference import diff
 from regiolect.cli.doctor import doctor
 from regiolect.cli.history import history
+from regiolect.cli.init import init
 from regiolect.cli.keys import keys_app
 from regiolect.cli.listing import list_registered
 from regiolect.cli.options import (
     Force,
     JsonFile,
     Model,
+    Models,
     Policies,
     Regions,
     Targets,
     Telling,
     Verbose,
+    chosen_model,
     names_in,
     require_writable,
     settings_with,
@@ -44,7 +47,6 @@ app = typer.Typer(
     name="regiolect",
     help="One trained model in; one calibrated, gated and registered engine per region out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -52,6 +54,7 @@ app.add_typer(policies_app, name="policies")
 app.add_typer(keys_app, name="keys")
 app.add_typer(pools_app, name="pools")
 app.add_typer(study_app, name="study")
+app.command()(init)
 app.command(cls=Telling)(doctor)
 app.command(cls=Telling)(audit)
 app.command("list", cls=Telling)(list_registered)
@@ -126,7 +129,8 @@ def run(
 
     require_writable(json_file)
     result = regiolect.run(
-        model,
+        # A reviewed plan names its own.
+        model if reviewed is not None else chosen_model(model),
         regions=names_in(regions),
         targets=names_in(targets),
         force=force,
@@ -141,7 +145,7 @@ def run(
 
 @app.command(cls=Telling)
 def nightly(
-    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
+    models: Models = None,
     regions: Regions = "",
     json_file: JsonFile = None,
     policies: Policies = None,
@@ -167,7 +171,7 @@ def nightly(
 
 @app.command(cls=Telling)
 def plan(
-    models: Annotated[list[str] | None, typer.Argument(help="Models; default: all that are known.")] = None,
+    models: Models = None,
     regions: Regions = "",
     targets: Targets = "",
     json_file: JsonFile = None,

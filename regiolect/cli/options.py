@@ -1,8 +1,9 @@
-"""Options that several commands take, and what they lead to."""
+"""Options that several commands take, what completes them, and what they lead to."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +20,63 @@ if TYPE_CHECKING:
     from regiolect.policy import PolicyBook
     from regiolect.settings import Settings
 
+
+def known_models(incomplete: str) -> list[str]:
+    """Completion of a model: those that the settings and this installation know."""
+    return [model for model in _completing(lambda: settings_with(None).known_models()) if model.startswith(incomplete)]
+
+
+def known_regions(context: typer.Context, incomplete: str) -> list[str]:
+    """Completion of the last of several regions: those that have a policy and are not named yet."""
+    before, comma, last = incomplete.rpartition(",")
+    regions = _completing(lambda: policy_book(context.params.get("policies")).regions())
+    left = [region for region in regions if region.startswith(last) and region not in before.split(",")]
+    return [f"{before}{comma}{region}" for region in left]
+
+
+def _completing(names: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """Nothing where there is an error: the command that is being typed will tell it.
+
+    Shells evaluate what they are given, so that names with signs of theirs are left out.
+    """
+    from regiolect.errors import RegiolectError
+
+    try:
+        return [name for name in names() if re.fullmatch(r"[\w.:-]+", name)]
+    except RegiolectError:
+        return ()
+
+
+def chosen_model(given: str | None) -> str:
+    """The model that a command was told, or else the one that the settings name.
+
+    Raises:
+        UsageError: they name none.
+    """
+    from regiolect.errors import UsageError
+
+    model = settings_with(None).model if given is None else given
+    if model is None:
+        raise UsageError(
+            expected="a model, package.module:NAME of its ModelSpec or an entry point",
+            found="none on the command line, none in REGIOLECT_MODEL or regiolect.toml",
+            remedy='name it, or write model = "package.module:NAME" into regiolect.toml; '
+            "`regiolect init` makes an example of both",
+        )
+    return model
+
+
 Model = Annotated[
-    str | None, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")
+    str | None,
+    typer.Argument(
+        help="The model: package.module:NAME of its ModelSpec, or an entry point; default: the settings' model.",
+        autocompletion=known_models,
+        show_default=False,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Models; default: all that are known.", autocompletion=known_models),
 ]
 
 
@@ -33,7 +89,14 @@ def named(context: typer.Context, param: typer.CallbackParam, value: str) -> str
 
 
 Regions = Annotated[
-    str, typer.Option("--regions", "-r", help="Regions, separated by commas; default: all.", callback=named)
+    str,
+    typer.Option(
+        "--regions",
+        "-r",
+        help="Regions, separated by commas; default: all.",
+        callback=named,
+        autocompletion=known_regions,
+    ),
 ]
 Targets = Annotated[
     str, typer.Option("--targets", "-t", help="Targets, separated by commas; default: all.", callback=named)
@@ -49,7 +112,9 @@ JsonFile = Annotated[
 ]
 STDOUT = Path("-")
 """A result that goes there as JSON is all that does."""
-Policies = Annotated[Path | None, typer.Option("--policies", help="Folder of region policies; default: built in.")]
+Policies = Annotated[
+    Path | None, typer.Option("--policies", help="Folder of region policies; default: the settings', else built in.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every step, and what the libraries log.")]
 Force = Annotated[bool, typer.Option("--force", help="Build again what did not change.")]
 

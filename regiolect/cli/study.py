@@ -9,10 +9,12 @@ import typer
 
 from regiolect.cli.options import (
     JsonFile,
+    Model,
     Policies,
     Regions,
     Telling,
     Verbose,
+    chosen_model,
     names_in,
     require_writable,
     settings_with,
@@ -38,8 +40,8 @@ def _root() -> None:
 
 @study_app.command("calibration", cls=Telling)
 def study_calibration(
-    model: Annotated[str, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")],
     seeds: Annotated[int, typer.Option("--seeds", "-n", help="Draws of calibration samples per region; 2 or more.")],
+    model: Model = None,
     regions: Regions = "",
     backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = DEFAULT,
     method: Annotated[str, typer.Option("--method", help="How thresholds are chosen.")] = "entropy",
@@ -75,7 +77,7 @@ def study_calibration(
             found=repr(method),
             remedy="--method entropy",
         )
-    spec, book = load_model_spec(model), PolicyBook(settings.policies)
+    spec, book = load_model_spec(chosen_model(model)), PolicyBook(settings.policies)
     require_writable(json_file)
     with watching(verbose):
         result = run_study(

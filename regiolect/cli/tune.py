@@ -11,10 +11,12 @@ import typer
 from regiolect.cli.exit_codes import comparison_exit_code, tuning_exit_code
 from regiolect.cli.options import (
     JsonFile,
+    Model,
     Policies,
     Regions,
     Targets,
     Verbose,
+    chosen_model,
     names_in,
     require_writable,
     settings_with,
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    model: Annotated[
-        str | None, typer.Argument(help="The model: package.module:NAME of its ModelSpec, or an entry point.")
-    ] = None,
+    model: Model = None,
     regions: Regions = "",
     targets: Targets = "",
     minutes: Annotated[
@@ -55,10 +55,10 @@ def tune(
     """
     from regiolect.errors import UsageError
 
-    if (model is None) == (compare is None):
+    if model is not None and compare is not None:
         raise UsageError(
             expected="a model to tune, or --compare with two files",
-            found="both" if model is not None else "neither",
+            found="both",
             remedy="regiolect tune MODEL --regions eu, or regiolect tune --compare A.json B.json",
         )
     require_writable(json_file)
@@ -69,10 +69,11 @@ def tune(
     from regiolect.orchestrator import run_tuning
     from regiolect.progress import watching
 
+    address = chosen_model(model)
     with watching(verbose):
         result = run_tuning(
             settings_with(policies),
-            str(model),
+            address,
             names_in(regions),
             targets=names_in(targets),
             minutes=minutes,

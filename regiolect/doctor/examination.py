@@ -48,6 +48,7 @@ def _examine(regions: Sequence[str] | None) -> Iterator[Finding]:
         yield told("settings", error)
         yield from Check("packages", installation.packages).findings()
         return
+    yield from Check("settings", project.settings_file).findings()
     on_s3 = places.location(settings).startswith("s3://")
     needed = installation.NEEDED | ({"s3"} if on_s3 else set())
     book: PolicyBook | None = None

@@ -13,10 +13,18 @@ from regiolect.errors import InvalidModelSpec, RegiolectError
 from regiolect.host.room import LEAST_FREE
 from regiolect.planning import load_model_spec
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.policy.elsewhere import folder_option, folder_with
 from regiolect.report.words import counted
-from regiolect.settings import Settings
+from regiolect.settings import PROJECT_FILE, Settings
 
 _MIB = 1 << 20
+
+
+def settings_file() -> Iterator[Finding]:
+    """The file that the settings were read from, if there is one."""
+    file = os.environ.get(PROJECT_FILE)
+    if file:
+        yield ok("settings", "a project's file with settings that there are", file)
 
 
 def policies(book: PolicyBook) -> Iterator[Finding]:
@@ -60,8 +68,8 @@ def no_models() -> Iterator[Finding]:
     yield note(
         "models",
         expected="models that nightlies release and that forms offer",
-        found="none is known: no entry point of group regiolect.models, nothing in REGIOLECT_MODELS",
-        remedy="export REGIOLECT_MODELS=package.module:NAME,... (a model can be released by its address without that)",
+        found="none is known: no entry point of group regiolect.models, nothing in regiolect.toml or REGIOLECT_MODELS",
+        remedy='model = "package.module:NAME" in regiolect.toml (a model can be released by its address without that)',
     )
 
 
@@ -80,7 +88,8 @@ def model(address: str, usable: Sequence[RegionPolicy]) -> Iterator[Finding]:
             name,
             expected,
             found=f"data: {', '.join(sorted(spec.data)) or 'none'}; policies: {', '.join(wanted)}",
-            remedy="write a policy for one of the model's regions, or add data for one of the policies' regions",
+            remedy=f"name the folder of the policies: {folder_option(folder_with(spec.data))}; or write a policy for "
+            "one of the model's regions, or add data for one of the policies' regions",
         )
         return
     unfit = False

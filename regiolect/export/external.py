@@ -67,6 +67,17 @@ def load_external(spec: ModelSpec, path: Path, model: ModelProto) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def weights_files(path: Path, model: ModelProto) -> tuple[Path, ...]:
+    """Files beside the model that hold weights of it.
+
+    Raises:
+        InvalidOnnx: a place that is none or that lies outside of the model's folder.
+    """
+    return tuple(
+        dict.fromkeys(_piece(path, tensor).file for tensor in all_tensors(model) if uses_external_data(tensor))
+    )
+
+
 def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Every tensor of a model, those of subgraphs and local functions among them."""
     yield from _of_graph(model.graph)

@@ -71,7 +71,7 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
         UnsupportedOperator: custom domains or control flow.
     """
     path = Path(str(spec.loader))
-    model = _parse(path)
+    model = parse(path)
     size = path.stat().st_size + load_external(spec, path, model)
     model = without_functions(path, model)
     refuse_foreign_operators(model)
@@ -79,7 +79,7 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     make_dense(model)
     # Thousands that no output needs would cost every step minutes.
     drop_unread(model.graph)
-    _drop_initializers_from_inputs(model)
+    drop_initializers_from_inputs(model)
     _name_apart(model)
     original = model.SerializeToString()
     model = without_settled_branches(model)
@@ -94,7 +94,12 @@ def read(spec: ModelSpec, batch: Batch) -> OnnxSource:
     return OnnxSource(_free_batch(spec, model, fixed, run, batch), run, size)
 
 
-def _parse(path: Path) -> ModelProto:
+def parse(path: Path) -> ModelProto:
+    """The file as it stands, without the weights beside it.
+
+    Raises:
+        InvalidOnnx: it cannot be read, is damaged or of an IR version that nothing here reads.
+    """
     try:
         with open_file(path, PROTOBUF) as file:
             model = onnx.load_model(file, format="protobuf", load_external_data=False)
@@ -134,7 +139,7 @@ def _name_apart(model: ModelProto) -> None:
             seen.update(filter(None, (node.name,)))
 
 
-def _drop_initializers_from_inputs(model: ModelProto) -> None:
+def drop_initializers_from_inputs(model: ModelProto) -> None:
     """Weights have to be inputs as well in files of IR version 3, for callers to replace; from 4 on they need not."""
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name not in weights]

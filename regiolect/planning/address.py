@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -13,19 +14,21 @@ from regiolect.errors import ChangedMeanwhile, InvalidModelSpec, RegiolectError,
 from regiolect.errors.output import printable_repr
 from regiolect.model import ModelSpec
 from regiolect.scoped_cache import once
+from regiolect.settings import project_folder
 
 
 def load_model_spec(address: str) -> ModelSpec:
     """Find a ModelSpec by `package.module:NAME`, or by the name of a `regiolect.models` entry point.
 
-    The working directory is searched first, as `python -m` does.
+    The working directory is searched first, as `python -m` does, then the folder of the project's file.
 
     Raises:
         UnknownModel: nothing has that name.
         InvalidModelSpec: something has, but it is no ModelSpec.
     """
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    for folder in filter(None, (project_folder(), Path.cwd())):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     module_name, attribute = _parts(address)
     module = _import(address, module_name)
     spec = getattr(module, attribute, None)
@@ -133,6 +136,15 @@ def _import(address: str, module_name: str) -> ModuleType:
     except Exception as error:
         raise InvalidModelSpec(
             expected=f"to import {module_name!r}",
-            found=f"{type(error).__name__}: {error}",
+            found=f"{type(error).__name__}: {error}{_line(error)}",
             remedy=f'mend it until this works: python -c "import {module_name}"',
         ) from error
+
+
+def _line(error: Exception) -> str:
+    """` (models.py, line 12)`, of the module that failed, were it one that the model's imports. Python tells those of a
+    SyntaxError itself."""
+    modules = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    if not modules or isinstance(error, SyntaxError):
+        return ""
+    return f" ({Path(modules[-1].filename).name}, line {modules[-1].lineno})"

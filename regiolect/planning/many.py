@@ -91,8 +91,8 @@ def plan_models_here(
     if not requests:
         raise UnknownModel(
             expected="models to plan",
-            found="none named, none in REGIOLECT_MODELS, no entry point of group regiolect.models",
-            remedy="regiolect plan package.module:NAME, or REGIOLECT_MODELS=package.module:NAME,...",
+            found="none named, none in regiolect.toml or REGIOLECT_MODELS, no entry point of group regiolect.models",
+            remedy='regiolect plan package.module:NAME, or model = "package.module:NAME" in regiolect.toml',
         )
     if len(requests) == 1:
         with one_look():

@@ -28,6 +28,7 @@ from regiolect.planning.request import RegionRequest, has_classes, region_parts,
 from regiolect.planning.retired import Place, kept_elsewhere, kept_places, retired
 from regiolect.planning.served import Champions, Served
 from regiolect.policy import PolicyBook, RegionPolicy
+from regiolect.policy.elsewhere import folder_option, folder_with
 from regiolect.scoped_cache import one_look
 from regiolect.settings import Settings
 from regiolect.storage import Store
@@ -127,7 +128,8 @@ def _regions(spec: ModelSpec, policies: PolicyBook, regions: Sequence[str] | Non
         raise UnknownRegion(
             expected=f"a region with a policy in {policies.folder} and with data in ModelSpec {spec.name!r}",
             found=f"policies: {', '.join(available)}; data: {', '.join(sorted(spec.data)) or 'none'}",
-            remedy="write a policy for one of the model's regions, or add data for one of the policies' regions",
+            remedy=f"name the folder of the policies: {folder_option(folder_with(spec.data))}; or write a policy for "
+            "one of the model's regions, or add data for one of the policies' regions",
         )
     unknown = [region for region in named if region not in available]
     if unknown:

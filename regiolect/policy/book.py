@@ -14,6 +14,7 @@ from regiolect.engines import catalog
 from regiolect.errors import InvalidPolicy, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.host.files import NOTE, read_file
 from regiolect.integrity import write_atomic
+from regiolect.policy.elsewhere import folder_option, folder_with
 from regiolect.policy.files import PolicyFile, one_of_several, policy_files, read_policy
 from regiolect.policy.inheritance import loosened
 from regiolect.policy.mistakes import Key, Mistake, error_of, mentioned, nearest, shown
@@ -85,7 +86,8 @@ class PolicyBook:
             raise InvalidPolicy(
                 expected=f"region policies (<region>.yaml) in {self.shown}",
                 found="no folder" if not self.folder.is_dir() else "no .yaml or .yml file",
-                remedy="name the folder with --policies or REGIOLECT_POLICIES, or leave it out for the built-in ones",
+                remedy=f"name the folder of your policies: {folder_option(None)}; "
+                "`regiolect policies copy FOLDER` makes one",
             )
 
     def regions(self) -> tuple[str, ...]:
@@ -101,14 +103,14 @@ class PolicyBook:
                 it extends.
         """
         if region not in self._known and region not in self.regions():
-            near = nearest(region, self.regions())
+            near, elsewhere = nearest(region, self.regions()), folder_with((region,))
             raise UnknownRegion(
                 expected=f"a policy for region {region!r} in {self.shown}",
                 found=f"policies for {', '.join(self.regions())}",
                 remedy=f"did you mean {near!r}?"
-                if near
-                else f"write {self._where(region)}, name one of those, or name the "
-                "folder in which its policy is: --policies, or REGIOLECT_POLICIES",
+                if near and elsewhere is None
+                else f"name the folder in which its policy is: {folder_option(elsewhere)}; "
+                f"or write {self._where(region)}, or name one of those",
             )
         policy = self._examine(region).policy
         if policy is None:

@@ -25,8 +25,17 @@ _open: dict[tuple[object, ...], Store] = {}
 _opening = threading.Lock()
 
 
-def check_location(location: str) -> str:
+def is_address(location: str) -> bool:
+    """Whether it names a service rather than a folder: `s3:`, say. One letter and a colon is a drive."""
+    return re.match(r"[A-Za-z][\w+.-]+:", location) is not None
+
+
+def check_location(location: str, stated_as: str = "REGIOLECT_STORE") -> str:
     """A location in its full form: a folder's path is made absolute.
+
+    Args:
+        location: a folder or `s3://bucket/prefix`, with {region} in it where each region has a place of its own.
+        stated_as: where it stands, as an error names it.
 
     Raises:
         InvalidSetting: it is neither a folder nor `s3://bucket/prefix`, or it has another placeholder than {region}.
@@ -34,21 +43,21 @@ def check_location(location: str) -> str:
     sample = location.replace(PLACEHOLDER, "region")
     brace = re.search(r"\{[^{}/]*\}?|\}", sample)
     if brace:
-        raise _invalid(f"no placeholder but {PLACEHOLDER}", brace.group())
+        raise _invalid(stated_as, f"no placeholder but {PLACEHOLDER}", brace.group())
     if sample.startswith("s3://"):
         if not _S3.fullmatch(sample):
             raise _invalid(
+                stated_as,
                 "s3://bucket/prefix, of a valid bucket name and letters, digits, '_', '-', '.' and '='",
                 redacted_address(location),
             )
         return location.rstrip("/")
-    # One letter and a colon is a drive.
-    if not location.strip() or re.match(r"[A-Za-z][\w+.-]+:", location):
-        raise _invalid("a folder, or s3://bucket/prefix", redacted_address(location) or "nothing")
+    if not location.strip() or is_address(location):
+        raise _invalid(stated_as, "a folder, or s3://bucket/prefix", redacted_address(location) or "nothing")
     try:
         return str(Path(location).expanduser().absolute())
     except RuntimeError as error:
-        raise _invalid("a folder, or s3://bucket/prefix", f"{location} ({error})") from error
+        raise _invalid(stated_as, "a folder, or s3://bucket/prefix", f"{location} ({error})") from error
 
 
 def open_store(location: str, cache: Path, region: str | None = None) -> Store:
@@ -126,9 +135,9 @@ def _s3_store(location: str, cache: Path) -> S3Store:
     return S3Store(location, cache)
 
 
-def _invalid(expected: str, found: str) -> InvalidSetting:
+def _invalid(stated_as: str, expected: str, found: str) -> InvalidSetting:
     return InvalidSetting(
-        expected=f"REGIOLECT_STORE with {expected}",
+        expected=f"{stated_as} with {expected}",
         found=found,
         remedy=f"set it to a folder or to s3://bucket/prefix (credentials go into AWS_ACCESS_KEY_ID and "
         f"AWS_SECRET_ACCESS_KEY), with {PLACEHOLDER} where each region has a place of its own; or unset it",

@@ -8,7 +8,7 @@ from tests.pages import ROOT, run_page
 
 
 def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
-    printed = run_page(ROOT / "docs" / "own-model.md", tmp_path, "regiolect plan stripes:MODEL --policies policies")
+    printed = run_page(ROOT / "docs" / "own-model.md", tmp_path, "regiolect plan")
     assert printed.count("never built") == 2
     assert printed.count("models:/stripes-ch@champion") == 1
     assert "SIMULATED" in printed

@@ -129,6 +129,16 @@ def test_the_built_in_policies_travel_with_the_package(bare: Path, tmp_path: Pat
     assert "extends eu" in done.stdout
 
 
+def test_what_init_writes_travels_with_the_package(bare: Path, tmp_path: Path) -> None:
+    texts = "from regiolect.cli.scaffold import example, write; from pathlib import Path"
+    done = said(bare / "python", "-c", f"{texts}; print(len(write(Path('shop'), example(Path('shop')))))", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("6\n", "")
+    assert (tmp_path / "shop" / "policies" / "schema.json").is_file()
+    done = said(bare / "regiolect", "init", "other", cwd=tmp_path)
+    assert "pip install 'regiolect[release]'" in done.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_plan_says_which_extra_a_regions_backend_needs(bare: Path, workshop: Workshop) -> None:
     places = {"REGIOLECT_HOME": str(workshop.folder / "home"), "REGIOLECT_POLICIES": str(workshop.policies)}
     done = said(bare / "regiolect", "plan", ADDRESS, **places, **{WORKSHOP: str(workshop.folder)})

@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 
 from regiolect.errors import InvalidSetting
-from regiolect.settings import QUIET, GivenSettings, Settings, load_settings, settings_for
+from regiolect.settings import (
+    PROJECT_FILE,
+    QUIET,
+    GivenSettings,
+    Settings,
+    load_settings,
+    project_folder,
+    settings_for,
+    variable,
+)
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [*QUIET, "PREFECT_HOME", "MLFLOW_TRACKING_URI", "REGIOLECT_MLFLOW_TRACKING_URI", "REGIOLECT_POLICIES"]:
+    for name in [*QUIET, "PREFECT_HOME", "MLFLOW_TRACKING_URI", PROJECT_FILE, *map(variable, Settings.model_fields)]:
         # Set before it is deleted, so that what load_settings puts there is taken away again.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -57,6 +66,104 @@ def test_the_hosts_region_is_read_and_may_be_left_open(
 def test_a_region_that_no_policy_could_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGIOLECT_REGION", "Europe!")
     with pytest.raises(InvalidSetting, match=r"REGIOLECT_REGION.*Europe!"):
+        load_settings()
+
+
+# -------------------------------------------------------------------------------------------------- a project's file
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a project, in a folder of which commands are typed; nothing is said of its home elsewhere."""
+    monkeypatch.delenv("REGIOLECT_HOME")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    return tmp_path / "regiolect.toml"
+
+
+def test_what_the_file_states_counts_and_its_paths_are_from_its_folder(project: Path) -> None:
+    project.write_text(
+        'model = "models:MODEL"\nmodels = ["a:B", "c:D"]\npolicies = "policies"\nstore = "kept/{region}"\n'
+        'mlflow_tracking_uri = "http://file.example"\nchild_minutes = 3\n'
+    )
+    settings, folder = load_settings(), project.parent
+    assert (settings.home, settings.policies) == (folder / ".regiolect", folder / "policies")
+    assert settings.store_location == f"{folder}/kept/{{region}}"
+    assert settings.known_models()[-3:] == ("a:B", "c:D", "models:MODEL")
+    assert (settings.model, settings.child_minutes) == ("models:MODEL", 3.0)
+    assert settings.tracking_uri == "http://file.example"
+    assert project_folder() == folder
+
+
+def test_the_environment_goes_before_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write_text(
+        'home = "there"\nstore = "there"\nmlflow_tracking_uri = "http://file.example"\nbuild_on = "here"'
+    )
+    for name in ("REGIOLECT_HOME", "REGIOLECT_STORE", "REGIOLECT_BUILD_ON"):
+        monkeypatch.setenv(name, "pools")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment.example")
+    settings, here = load_settings(), project.parent / "inner" / "pools"
+    assert (settings.home, settings.store_location, settings.build_on) == (here, str(here), "pools")
+    assert settings.tracking_uri == "http://environment.example"
+
+
+def test_an_address_and_a_users_folder_stay_what_they_are(project: Path) -> None:
+    project.write_text('home = "~/home"\nstore = "s3://bucket-{region}/prefix"')
+    settings = load_settings()
+    assert (settings.home, settings.store_location) == (Path.home() / "home", "s3://bucket-{region}/prefix")
+
+
+def test_the_file_is_read_once_and_child_processes_find_what_it_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_text('model = "models:MODEL"\nmachine_wait_seconds = 7')
+    before = load_settings()
+    project.write_text("half of a li")
+    monkeypatch.chdir("/")
+    assert load_settings() == before
+    assert os.environ["REGIOLECT_MACHINE_WAIT_SECONDS"] == "7.0"
+
+
+def test_a_block_of_given_settings_leaves_what_the_file_says_as_it_was(project: Path) -> None:
+    project.write_text('home = "there"\npolicies = "there"')
+    with settings_for(home="given") as settings:
+        assert settings.home == project.parent / "inner" / "given"
+        assert settings.policies == project.parent / "there"
+    assert load_settings().home == project.parent / "there"
+
+
+@pytest.mark.parametrize(
+    ("line", "found", "remedy"),
+    [
+        ('hom = "x"', "the key 'hom'", "did you mean home?"),
+        ("speed = 1", "the key 'speed'", "remove it, or correct its name"),
+        ('trust = "trust.json"', "the key 'trust'", "REGIOLECT_TRUST"),
+        ('signing_key = "key.pem"', "the key 'signing_key'", "REGIOLECT_SIGNING_KEY"),
+        ('region = "eu"', "the key 'region'", "REGIOLECT_REGION"),
+        ("home = 3", "home = 3", "correct it"),
+        ("model = []", "model = []", "correct it"),
+        ("child_minutes = true", "child_minutes = True", "correct it"),
+        ('child_minutes = "many"', "child_minutes = 'many'", "correct it"),
+        ('build_on = "there"', "build_on = 'there'", "correct it"),
+        ("[models]", "models = {}", "correct it"),
+        ('store = "ftp://there"', "ftp://there", "set it to a folder or to s3://bucket/prefix"),
+    ],
+)
+def test_what_the_file_may_not_say_is_refused_by_name_with_the_file(
+    project: Path, line: str, found: str, remedy: str
+) -> None:
+    project.write_text(line)
+    with pytest.raises(InvalidSetting) as error:
+        load_settings()
+    assert str(project) in error.value.expected
+    assert error.value.found.startswith(found)
+    assert remedy in error.value.remedy
+
+
+def test_a_variable_is_named_as_one_where_there_is_a_file_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write_text("child_minutes = 3")
+    monkeypatch.setenv("REGIOLECT_CHILD_MINUTES", "many")
+    with pytest.raises(InvalidSetting, match=r"in REGIOLECT_CHILD_MINUTES; found 'many'"):
         load_settings()
 
 

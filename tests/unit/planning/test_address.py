@@ -12,6 +12,7 @@ import pytest
 
 from regiolect.errors import ChangedMeanwhile, InvalidModelSpec, UnknownModel
 from regiolect.planning import address_of, load_model_spec, require_current
+from regiolect.settings import PROJECT_FILE
 
 
 @pytest.fixture
@@ -36,6 +37,26 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_spec_is_found_in_the_working_directory(package: Path) -> None:
     assert load_model_spec("mine:NET").name == "mine"
+
+
+def test_a_spec_is_found_beside_the_projects_file_from_a_folder_below(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(package)])
+    monkeypatch.setenv(PROJECT_FILE, str(package / "regiolect.toml"))
+    (package / "inner").mkdir()
+    monkeypatch.chdir(package / "inner")
+    assert load_model_spec("mine:NET").name == "mine"
+
+
+def test_a_module_that_fails_is_told_with_the_line_that_does(package: Path) -> None:
+    with (package / "mine.py").open("a") as file:
+        file.write("import other\n")
+    (package / "other.py").write_text(
+        "def fill_in(what):\n    raise NotImplementedError(what)\nX = fill_in(\n    'it')\n"
+    )
+    with pytest.raises(InvalidModelSpec, match=r"NotImplementedError: it \(other\.py, line 3\)"):
+        load_model_spec("mine:NET")
 
 
 def test_a_spec_is_found_by_its_entry_point(package: Path) -> None:

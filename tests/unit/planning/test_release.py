@@ -215,10 +215,15 @@ def test_regions_without_data_or_policy_are_left_out_unless_they_are_asked_for(p
         plan("east", "nort")
 
 
-def test_a_model_and_policies_that_share_no_region_are_told_both_lists(plan, workshop: Workshop) -> None:
-    shutil.rmtree(workshop.policies)
+def test_a_model_and_policies_that_share_no_region_are_told_both_lists_and_the_folder_that_was_meant(
+    plan, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.policies.rename(workshop.folder / "forgotten")
     workshop.write_policy("west")
-    with pytest.raises(UnknownRegion, match=r"policies: west; data: east, north"):
+    monkeypatch.chdir(workshop.folder)
+    with pytest.raises(
+        UnknownRegion, match=r"policies: west; data: east, north.*--policies forgotten; for all commands"
+    ):
         plan()
 
 

@@ -96,6 +96,21 @@ def test_an_unknown_region_is_answered_with_the_nearest_one(folder: Path) -> Non
         PolicyBook(folder).load("parnt")
 
 
+def test_where_policies_were_forgotten_the_remedy_says_what_to_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Near enough to be taken for one of the built-in ones, if there were no folder that has it.
+    (folder / "mine").mkdir()
+    (folder / "mine" / "jap.yaml").write_text(PARENT)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UnknownRegion, match=r'--policies mine; for all commands policies = "mine" in regiolect\.toml'):
+        PolicyBook().load("jap")
+    with pytest.raises(UnknownRegion, match="--policies FOLDER"):
+        PolicyBook().load("somewhere")
+    with pytest.raises(InvalidPolicy, match=r"found no folder.*--policies FOLDER.*regiolect policies copy FOLDER"):
+        PolicyBook(folder / "none")
+
+
 def test_an_unknown_parent_names_the_child(folder: Path) -> None:
     with pytest.raises(InvalidPolicy, match=r"extends: nobody.*child\.yaml"):
         child(folder, "extends: nobody").load("child")
