@@ -98,6 +98,33 @@ def test_entropy_clips_a_lone_outlier_that_minmax_keeps(workshop) -> None:
     assert calibrate(model, data, MINMAX, workshop.store).tensors["image"].threshold == 400.0
 
 
+def test_entropy_keeps_what_is_seen_on_images_that_are_mostly_black(workshop) -> None:
+    rng = np.random.default_rng(4)
+    weight = numpy_helper.from_array((rng.normal(size=(8, 1, 3, 3)) / 3).astype(np.float32), "weight")
+    bias = numpy_helper.from_array(rng.normal(scale=0.1, size=8).astype(np.float32), "bias")
+    nodes = [
+        helper.make_node("Conv", ["image", "weight", "bias"], ["conv"]),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("Conv", ["relu", "mixing"], ["scores"]),
+    ]
+    mixing = numpy_helper.from_array(np.ones((1, 8, 1, 1), np.float32), "mixing")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 24, 24])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 1, 22, 22])
+    graph = helper.make_graph(nodes, "net", [image], [scores], [weight, bias, mixing])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    images = np.zeros((60, 1, 24, 24), np.float32)
+    images[:, :, 8:15, 8:15] = rng.random((60, 1, 7, 7))
+    samples = Samples(
+        ids=np.arange(60).astype(str), regions=np.array(["eu"] * 60), inputs={"image": images}, targets=np.zeros(60)
+    )
+    model = workshop.model(proto, preprocessing=Preprocessing())
+    relu = inner_values(proto, {"image": images})["relu"]
+    kept = calibrate(model, workshop.data(samples), ENTROPY, workshop.store).tensors["relu"].threshold
+    background = relu[:, :, 0, 0]
+    assert (background > 0).any()
+    assert (relu > kept).sum() <= 0.001 * (~np.isin(relu, background)).sum()
+
+
 def test_progress_ends_at_the_number_of_samples(workshop, samples) -> None:
     seen: list[tuple[int, int]] = []
     calibrate(

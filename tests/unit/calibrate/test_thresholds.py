@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from regiolect.calibrate.entropy import entropy_threshold
-from regiolect.calibrate.histogram import Histogram, histogram_of, merge
+from regiolect.calibrate.histogram import BINS, Histogram, histogram_of, merge
 from regiolect.calibrate.mse import mse_threshold
 from regiolect.calibrate.thresholds import minmax_threshold, percentile_threshold, threshold
 from regiolect.contracts import CalibrationMethod
@@ -22,17 +23,18 @@ def reference_threshold(histogram: Histogram, bins: int, levels: int) -> float:
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
     if sum(fine[1:]) == 0:
         return largest
+    smooth = reference_without_repeats(fine)
     per_bin = len(fine) // bins
-    while per_bin > 1 and sum(fine[levels * per_bin :]) <= 0.001 * sum(fine[1:]):
+    while per_bin > 1 and sum(fine[levels * per_bin :]) <= 0.001 * sum(smooth[1:]):
         per_bin //= 2
-    window = [sum(fine[start : start + per_bin]) for start in range(0, bins * per_bin, per_bin)]
+    starts = range(0, bins * per_bin, per_bin)
+    window, seen = ([sum(each[start : start + per_bin]) for start in starts] for each in (smooth, fine))
     beyond = sum(fine[bins * per_bin :])
-    window[0] = window[1]
     used = max(index for index, count in enumerate(window) if count) + 1
     divergences = {}
     for keep in range(min(levels, used), used + 1):
-        outliers = sum(window[keep:]) + beyond
-        if 2 * outliers > sum(window) + beyond and keep < used:
+        outliers = sum(seen[keep:]) + beyond
+        if outliers > sum(window[:keep]) and keep < used:
             continue
         clipped = window[:keep]
         clipped[-1] += outliers
@@ -48,6 +50,18 @@ def reference_threshold(histogram: Histogram, bins: int, levels: int) -> float:
     least = min(divergences.values())
     best = max(keep for keep, value in divergences.items() if value <= least + 1e-9)
     return min(best * per_bin * histogram.width, largest)
+
+
+def reference_without_repeats(counts: list[int]) -> list[int]:
+    """No filled bin but the first above twice the median of the 65 around it, mirrored at both ends; then the first."""
+    filled = [index for index, count in enumerate(counts) if count and index]
+    held = [counts[index] for index in filled]
+    mirrored = [*held, *reversed(held)]
+    smooth = [0] * len(counts)
+    for place, index in enumerate(filled):
+        around = [mirrored[other % len(mirrored)] for other in range(place - 32, place + 33)]
+        smooth[index] = min(counts[index], 2 * sorted(around)[32])
+    return [smooth[1], *smooth[1:]]
 
 
 def divergence(reference: list[int], model: list[float]) -> float:
@@ -214,6 +228,30 @@ def test_zeros_do_not_pull_a_threshold_down(method) -> None:
     x = np.abs(sample("normal", 20_000, seed=2))
     padded = np.concatenate([x, np.zeros(200 * x.size, np.float32)])
     assert threshold(histogram_of(padded), method) == threshold(histogram_of(x), method)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(KINDS), st.integers(0, 10**6), st.integers(1, 10**7))
+def test_zeros_do_not_move_the_entropy_threshold(kind, seed, zeros) -> None:
+    histogram = histogram_of(sample(kind, 2000, seed))
+    padded = replace(histogram, counts=histogram.counts + np.eye(1, BINS, dtype=np.int64)[0] * zeros)
+    assert entropy_threshold(padded) == entropy_threshold(histogram)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("channels", [1, 16])
+def test_what_a_bias_makes_of_the_background_does_not_pull_the_entropy_threshold_down(share, channels) -> None:
+    rng = np.random.default_rng(3)
+    x = np.abs(rng.normal(size=20_000)).astype(np.float32)
+    background = np.abs(rng.normal(scale=0.1, size=channels)).astype(np.float32)
+    repeated = np.tile(background, int(x.size * share / (1 - share)) // channels)
+    kept = entropy_threshold(histogram_of(np.concatenate([x, repeated])))
+    assert (x > kept).mean() < 0.001
+
+
+def test_a_ceiling_that_many_values_reach_is_kept_by_entropy() -> None:
+    x = np.minimum(sample("laplace", 100_000, seed=3), np.float32(2.0))
+    assert entropy_threshold(histogram_of(x[x > 0])) == 2.0
 
 
 @pytest.mark.parametrize("method", list(CalibrationMethod))
