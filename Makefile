@@ -91,6 +91,7 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.gate_score_coverage
 	$(BIN)/python -m benchmarks.gate_speed
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.methods
 	$(BIN)/python -m benchmarks.arithmetic
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.verification

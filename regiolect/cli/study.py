@@ -44,7 +44,10 @@ def study_calibration(
     model: Model = None,
     regions: Regions = "",
     backend: Annotated[str, typer.Option("--backend", help="What builds and runs the engines.")] = DEFAULT,
-    method: Annotated[str, typer.Option("--method", help="How thresholds are chosen.")] = "entropy",
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="How thresholds are chosen; default: as policies that state none."),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -63,7 +66,7 @@ def study_calibration(
     Every cell and every draw is told. Engines are tested on the regions' selection sets; gate sets stay closed, and
     nothing is registered. Example: regiolect study calibration examples.fashion:MODEL --seeds 5
     """
-    from regiolect.contracts import CalibrationMethod
+    from regiolect.contracts import DEFAULT_METHOD, CalibrationMethod
     from regiolect.errors import InvalidSetting
     from regiolect.planning import load_model_spec
     from regiolect.policy import PolicyBook
@@ -71,11 +74,11 @@ def study_calibration(
     from regiolect.study import run_study, write_study
 
     settings = settings_with(policies)
-    if method not in tuple(CalibrationMethod):
+    if method not in (None, *CalibrationMethod):
         raise InvalidSetting(
             expected=f"a calibration method out of {', '.join(CalibrationMethod)}",
             found=repr(method),
-            remedy="--method entropy",
+            remedy="name one of those, or leave --method out",
         )
     spec, book = load_model_spec(chosen_model(model)), PolicyBook(settings.policies)
     require_writable(json_file)
@@ -86,7 +89,7 @@ def study_calibration(
             seeds=seeds,
             regions=names_in(regions),
             backend=backend,
-            method=CalibrationMethod(method),
+            method=DEFAULT_METHOD if method is None else CalibrationMethod(method),
             samples=samples,
             metric=metric,
         )

@@ -17,7 +17,14 @@ from regiolect.contracts.base import (
     TargetId,
     short,
 )
-from regiolect.contracts.calibration import CalibrationMethod, CalibrationTable, Observation, Seal, TensorRange
+from regiolect.contracts.calibration import (
+    DEFAULT_METHOD,
+    CalibrationMethod,
+    CalibrationTable,
+    Observation,
+    Seal,
+    TensorRange,
+)
 from regiolect.contracts.data import (
     CheckResult,
     DeclaredStatistics,
@@ -91,6 +98,7 @@ from regiolect.contracts.tuning import (
 )
 
 __all__ = [
+    "DEFAULT_METHOD",
     "approved_engine",
     "UNITS",
     "AnsweredAgain",

@@ -20,6 +20,10 @@ class CalibrationMethod(StrEnum):
     MSE = "mse"
 
 
+DEFAULT_METHOD = CalibrationMethod.MSE
+"""Where none is stated: what lost least on five networks (docs/adr/0034)."""
+
+
 class TensorRange(Contract):
     """A tensor's clip threshold and the smallest and largest value seen, in the tensor's own units."""
 

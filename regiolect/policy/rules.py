@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from pydantic_core import PydanticCustomError
 
 from regiolect.contracts import (
+    DEFAULT_METHOD,
     BatchProfile,
     CalibrationMethod,
     Contract,
@@ -150,7 +151,7 @@ class SpeedLimit(Contract):
 class CalibrationRules(Contract):
     """How INT8 thresholds are chosen, and how long they hold."""
 
-    method: CalibrationMethod = CalibrationMethod.ENTROPY
+    method: CalibrationMethod = DEFAULT_METHOD
     max_age_days: _Days | None = Field(
         default=None, description="a calibration older than this is made anew; None: it holds as long as its data"
     )

@@ -23,12 +23,12 @@ from regiolect.policy import RegionPolicy
 from regiolect.precision import traits
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
-# What an entropy threshold is most unlike comes first.
+# Entropy is what may lose everything where most values lie next to zero (docs/adr/0010), so it comes last.
 _METHODS = (
-    CalibrationMethod.ENTROPY,
     CalibrationMethod.MINMAX,
     CalibrationMethod.PERCENTILE,
     CalibrationMethod.MSE,
+    CalibrationMethod.ENTROPY,
 )
 
 Ranking = Callable[[CalibrationMethod], Sequence[str]]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from regiolect import __version__, progress
 from regiolect.contracts import (
+    DEFAULT_METHOD,
     BatchProfile,
     BuildRequest,
     CalibrationMethod,
@@ -61,7 +62,7 @@ def run_study(
     seeds: int,
     regions: Sequence[str] | None = None,
     backend: str = DEFAULT,
-    method: CalibrationMethod = CalibrationMethod.ENTROPY,
+    method: CalibrationMethod = DEFAULT_METHOD,
     samples: int | None = None,
     metric: str | None = None,
 ) -> StudyResult:

@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from flows.release import release
 from regiolect.cli.exit_codes import exit_code
-from regiolect.contracts import CalibrationMethod, Decision, ReleaseResult, ReleaseRow, Split
+from regiolect.contracts import DEFAULT_METHOD, CalibrationMethod, Decision, ReleaseResult, ReleaseRow, Split
 from regiolect.data import preprocess, read_samples
 from regiolect.planning import LATEST, OUTCOMES
 from regiolect.settings import load_settings
@@ -119,10 +119,10 @@ def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released)
 @pytest.mark.parametrize(
     ("region", "target"), [("dim", "cpu"), ("north", "cpu"), ("north", "gpu"), ("south", "portable")]
 )
-def test_int8_is_calibrated_by_entropy_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
+def test_int8_is_calibrated_on_the_regions_own_data(released: Released, region: str, target: str) -> None:
     table = outcome_of(released.row(region, target)).calibration
     assert table is not None
-    assert (table.method, table.seal.region, table.seal.samples) == (CalibrationMethod.ENTROPY, region, 64)
+    assert (table.method, table.seal.region, table.seal.samples) == (DEFAULT_METHOD, region, 64)
     own = read_samples(released.workshop.data(region) / "calibration.npz")
     kept = read_samples(store_folder() / "blobs" / table.seal.dataset[7:9] / table.seal.dataset[7:])
     assert set(kept.regions) == {region}

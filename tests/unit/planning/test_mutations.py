@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regiolect.contracts import (
+    DEFAULT_METHOD,
     CalibrationMethod,
     CalibrationTable,
     ChosenGraph,
@@ -97,7 +98,7 @@ MUTATIONS: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "calibration method": (
         _rule(calibration={"method": "percentile"}),
         ("policy",),
-        "the policy (calibration.method entropy -> percentile)",
+        f"the policy (calibration.method {DEFAULT_METHOD} -> percentile)",
     ),
     "calibration age": (
         _rule(calibration={"max_age_days": 30}),

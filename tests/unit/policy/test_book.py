@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regiolect.contracts import Execution, Precision, Split, TensorSpec
+from regiolect.contracts import DEFAULT_METHOD, Execution, Precision, Split, TensorSpec
 from regiolect.errors import InvalidPolicy, MissingProfile, PolicyCycle, PolicyLoosens, UnknownRegion
 from regiolect.policy import PolicyBook, builtin_policies, write_schema
 
@@ -59,7 +59,7 @@ def test_a_child_inherits_what_it_does_not_state(folder: Path) -> None:
         ("samples: {gate: 10}", "samples.gate 10 below 2000"),
         ("calibration: {max_age_days: 91}", "calibration.max_age_days 91, above 90"),
         ("calibration: {max_age_days: null}", "calibration.max_age_days none, above 90"),
-        ("calibration: {method: minmax}", "calibration.method minmax instead of entropy"),
+        ("calibration: {method: percentile}", f"calibration.method percentile instead of {DEFAULT_METHOD}"),
         ("repair: {fallback: [FP32]}", "repair.fallback allows FP32"),
         ("repair: {least_speedup: 1.1}", "repair.least_speedup 1.1 below 1.2"),
     ],

@@ -46,6 +46,7 @@ def policy(**changes: Any) -> RegionPolicy:
         "reason": "A policy that exists to be tested, and for nothing else.",
         "precision": "INT8",
         "accuracy": {"metric": "accuracy", "limit": 1.0},
+        "calibration": {"method": "entropy"},
         "targets": ({"name": "cpu-x86", "backend": "openvino"},),
     }
     return RegionPolicy.model_validate(fields | changes)

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from regiolect.cli.study import study_app
-from regiolect.contracts import CalibrationMethod, Split
+from regiolect.contracts import DEFAULT_METHOD, CalibrationMethod, Split
 from regiolect.data import RegionSource, Samples
 from regiolect.engines.catalog import backend
 from regiolect.errors import (
@@ -124,7 +124,7 @@ def test_the_command_prints_the_matrix_and_writes_the_report(workshop: Workshop,
     page = Path(str(result.report))
     assert page.parent == tmp_path / "home" / "reports"
     assert sorted(path.suffix for path in page.parent.iterdir()) == [".html", ".json", ".md"]
-    assert result.method is CalibrationMethod.ENTROPY
+    assert result.method is DEFAULT_METHOD
 
 
 def test_a_method_that_is_none_is_refused_with_those_that_are(workshop: Workshop) -> None:
