@@ -48,7 +48,7 @@ def of_repair(outcome: RegionOutcome) -> list[tuple[str, str]]:
         facts.append(("", f"{step.choice.summary()}: {_step(step, journal)}{', chosen' if is_chosen else ''}"))
     if journal.comparison is not None:
         beside = journal.comparison
-        facts.append(("", f"{beside.speedup:.2f}x as fast as {beside.precision}, {beside.required:g}x asked for"))
+        facts.append(("", beside.told))
     return facts
 
 

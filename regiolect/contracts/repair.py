@@ -62,7 +62,24 @@ class Comparison(Contract):
 
     precision: Precision = Field(description="of the wider engine")
     speedup: PositiveFloat = Field(description="median over rounds of the wider engine's time / the chosen one's")
+    speedup_lower: PositiveFloat | None = Field(
+        default=None,
+        exclude_if=_none,
+        description="lower bound of that median, at the gate's confidence; None: the rounds were too few for one, or the "
+        "record is older",
+    )
     required: PositiveFloat
+
+    @property
+    def earned(self) -> bool:
+        """Whether the chosen engine is surely so many times faster as is asked for."""
+        return self.speedup_lower is not None and self.speedup_lower >= self.required
+
+    @property
+    def told(self) -> str:
+        """`1.14x the speed of FP16, surely 1.12x, 1.05x asked for`."""
+        surely = "no bound" if self.speedup_lower is None else f"surely {self.speedup_lower:.2f}x"
+        return f"{self.speedup:.2f}x the speed of {self.precision}, {surely}, {self.required:g}x asked for"
 
 
 class RepairJournal(Contract):

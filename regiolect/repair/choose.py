@@ -231,17 +231,16 @@ def _earned(
         except (ModelError, CalibrationError, BuildFailed, EngineMiscomputes) as error:
             workshop.say(f"{precision} cannot be built beside {stated}: {error.found}")
             continue
-        speed = f"{comparison.speedup:.2f}x the speed of {precision}, {comparison.required:g}x asked for"
-        if comparison.speedup >= comparison.required:
-            return kept.choice, comparison, f"{stated} earns its place: {speed}"
+        if comparison.earned:
+            return kept.choice, comparison, f"{stated} earns its place: {comparison.told}"
         other = next((step for step in steps if step.choice == wider), None)
         if other is None:
             other = _tried(wider, selection, policy, workshop)
             steps.append(other)
         # What is surely good enough is not given up for what may not be.
         if other.accepted or (not kept.accepted and other.loss <= policy.accuracy.limit):
-            return wider, comparison, f"{stated} is not worth it ({speed}): {precision} is shipped"
-        return kept.choice, comparison, f"{stated} is not worth it ({speed}), but {precision} loses too much"
+            return wider, comparison, f"{stated} is not worth it ({comparison.told}): {precision} is shipped"
+        return kept.choice, comparison, f"{stated} is not worth it ({comparison.told}), but {precision} loses too much"
     return kept.choice, None, f"no wider precision that the policy allows could be built to compare {stated} with"
 
 

@@ -104,5 +104,6 @@ class Selection:
         return Comparison(
             precision=Precision(wider.request.precision),
             speedup=timing.speedup,
+            speedup_lower=timing.speedup_lower,
             required=self.policy.repair.least_speedup,
         )

@@ -49,6 +49,21 @@ class Entry:
         return words.ChampionFigures.of(self.row)
 
     @property
+    def scores(self) -> str | None:
+        return None if self.outcome is None else words.score_words(self.outcome.evaluation)
+
+    @property
+    def surely(self) -> float | None:
+        """The lower bound of its speed against FP32."""
+        evaluation = self.outcome.evaluation if self.outcome else None
+        return None if evaluation is None else evaluation.timing.speedup_lower
+
+    @property
+    def size(self) -> str | None:
+        engine = self.outcome.engine if self.outcome else None
+        return None if engine is None else words.size_words(sum(file.blob.size for file in engine.files))
+
+    @property
     def graph(self) -> str:
         return words.graph_words(self.row)
 
@@ -135,6 +150,7 @@ def render(result: ReleaseResult, outcomes: Sequence[RegionOutcome], layers: Lay
             loss_plot=loss_plot(result.rows, result.drills),
             speed_plot=speed_plot(result.rows),
             registry=result.tracking_uri,
+            loading=next((row.model_uri for row in result.rows if row.model_uri), None),
             build_words=words.build_words,
             signs=words.SIGNS,
             meanings=words.MEANINGS,

@@ -11,6 +11,7 @@ from regiolect.contracts import (
     Attestation,
     ChampionComparison,
     Decision,
+    EvaluationResult,
     Execution,
     GateDecision,
     ReleaseRow,
@@ -197,3 +198,15 @@ def build_words(row: ReleaseRow) -> str:
 def precision_words(row: ReleaseRow) -> str:
     """`FP16 graph, FP32 kernels`; `-` where nothing is known."""
     return ", ".join(filter(None, (graph_words(row), kernel_words(row)))) or "-"
+
+
+def score_words(evaluation: EvaluationResult | None) -> str | None:
+    """`98.90 to 98.72 %`: the reference's score and the engine's; None where none was scored."""
+    if evaluation is None:
+        return None
+    return f"{100 * evaluation.reference_score:.2f} to {100 * evaluation.engine_score:.2f} %"
+
+
+def size_words(size: int) -> str:
+    """`1.25 MB`."""
+    return f"{size / 1e6:.2f} MB"

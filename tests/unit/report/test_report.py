@@ -147,7 +147,7 @@ def repaired(shipped: Precision = Precision.FP16) -> RepairJournal:
             RepairStep(choice=wide, loss=0.1, loss_upper=0.75, accepted=True),
         ),
         sensitive=(SensitiveOperator(output="conv_7", kind="Conv", error=0.31),),
-        comparison=Comparison(precision=Precision.FP16, speedup=0.97, required=1.05),
+        comparison=Comparison(precision=Precision.FP16, speedup=0.97, speedup_lower=0.95, required=1.05),
         chosen=wide,
         reason="FP16: loss 0.10, after 2 that lose too much",
     )
@@ -161,7 +161,7 @@ def test_every_step_of_a_repair_is_told_with_its_figures(outcome_of):
     assert "✕ unusable NaN for sample 'a-7'" in text
     assert "FP16 +0.10 pt +0.75 pt 2 pt ✓ within the limit shipped to the gate" in text
     assert "conv_7 (Conv) 0.31" in text
-    assert "0.97x FP16 1.05x asked for" in text
+    assert "0.97x FP16 surely 0.95x, 1.05x asked for" in text
     assert "FP16 graph (INT8 asked for)" in text
 
 
@@ -170,6 +170,23 @@ def test_a_repair_that_found_nothing_says_so(outcome_of):
     outcome = outcome_of(about, chosen=None, engine=None, attestation=None, evaluation=None)
     outcome = outcome.model_copy(update={"journal": repaired()})
     assert "✕ none 3" in Page(render(release(about), [outcome])).text
+
+
+def test_both_scores_the_sure_speed_the_size_and_how_to_load_it_are_told(outcome_of):
+    about = row("na")
+    outcome = outcome_of(about)
+    scored = outcome.evaluation.model_copy(
+        update={
+            "reference_score": 0.989,
+            "engine_score": 0.9872,
+            "timing": outcome.evaluation.timing.model_copy(update={"speedup_lower": 2.31}),
+        }
+    )
+    text = Page(render(release(about), [outcome.model_copy(update={"evaluation": scored})])).text
+    table = text[text.index("served as") : text.index("Loss: the FP32")]
+    size = sum(file.blob.size for file in outcome.engine.files) / 1e6
+    for words in ("98.90 to 98.72 %", "2.44x surely 2.31x", f"{size:.2f} MB", 'load_model("models:/tiny-na@champion")'):
+        assert words in table.replace("2.44xsurely", "2.44x surely")
 
 
 def test_calibration_provenance_names_method_samples_and_seal(outcome_of):
