@@ -65,8 +65,8 @@ class Comparison(Contract):
     speedup_lower: PositiveFloat | None = Field(
         default=None,
         exclude_if=_none,
-        description="lower bound of that median, at the gate's confidence; None: the rounds were too few for one, or the "
-        "record is older",
+        description="lower bound of that median, at the gate's confidence; None: the rounds were too few for one, or "
+        "the record is older",
     )
     required: PositiveFloat
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pydantic import ValidationError
 
 from regiolect.bundle.manifest import BundleManifest
-from regiolect.contracts import ApprovedEngine, Arithmetic, Published, RegisteredEngine
+from regiolect.contracts import UNITS, ApprovedEngine, Arithmetic, Published, RegisteredEngine
 from regiolect.errors import RegistryError
 from regiolect.identity.tuning import tuning_digest
 
 _BETWEEN, _NONE = ", ", "none"
 _LONGEST = 1000  # characters of a tag; MLflow takes a few thousand
+_LONGEST_DESCRIPTION = 5000
 
 
 def tunings_of(manifest: BundleManifest) -> tuple[str | None, ...]:
@@ -79,14 +80,52 @@ def notes(published: Published) -> dict[str, str | None]:
 
 
 def figures(manifest: BundleManifest) -> dict[str, float]:
-    """What a bundle's run shows as metrics: `<slot>.loss` and the like, in the decision's unit."""
+    """What a bundle's run shows as metrics, under the same names in every run: `<slot>.loss` and the like, in the
+    decision's unit; scores as they are; times in ms a round; throughput in samples a second; size in bytes."""
     values: dict[str, float] = {}
     for approved in manifest.engines:
-        slot, decision = approved.engine.request.slot, approved.decision
-        values[f"{slot}.loss"], values[f"{slot}.loss_upper"] = decision.loss, decision.loss_upper
-        values[f"{slot}.threshold"] = decision.threshold
-        values[f"{slot}.speedup"] = approved.evaluation.timing.speedup
+        decision, evaluation = approved.decision, approved.evaluation
+        of_engine = {
+            "loss": decision.loss,
+            "loss_upper": decision.loss_upper,
+            "threshold": decision.threshold,
+            "score": evaluation.engine_score,
+            "reference_score": evaluation.reference_score,
+            "speedup": evaluation.timing.speedup,
+            "p50_ms": evaluation.timing.p50_ms,
+            "p99_ms": evaluation.timing.p99_ms,
+            "throughput": evaluation.timing.throughput,
+            "size": float(_size(approved)),
+        }
+        values |= {f"{approved.engine.request.slot}.{name}": value for name, value in of_engine.items()}
     return values
+
+
+def description(manifest: BundleManifest) -> str:
+    """What a version is, why it was approved and how it is loaded, as Markdown, for MLflow's page of it."""
+    engines = [_described(approved) for approved in manifest.engines]
+    load = f'`mlflow.pyfunc.load_model("models:/{manifest.name}@champion")` loads the version that is served.'
+    more = f"`regiolect show {manifest.name}/NUMBER` tells more of one, `regiolect history {manifest.name}` of all."
+    return "\n".join([f"{manifest.model} for {manifest.title}", "", *engines, "", f"{load} {more}"])[
+        :_LONGEST_DESCRIPTION
+    ]
+
+
+def _described(approved: ApprovedEngine) -> str:
+    request, decision, evaluation = approved.engine.request, approved.decision, approved.evaluation
+    unit = UNITS[decision.unit]
+    sides = f"{request.precision} through {request.target.backend}, {approved.attestation.summary()} kernels"
+    bound = f"at most {decision.loss_upper:+z.2f} at {100 * decision.confidence:g} %, limit {decision.threshold:g}"
+    scores = f"{100 * evaluation.reference_score:.2f} to {100 * evaluation.engine_score:.2f} %"
+    return (
+        f"- **{request.place}**: {sides}. {decision.verdict.value.capitalize()}: {decision.metric} {scores}, loss "
+        f"{decision.loss:+z.2f} {unit}, {bound}, on {evaluation.samples:,} gate samples. "
+        f"{evaluation.timing.speedup:.2f}x FP32 where it was measured; {_size(approved) / 1e6:.2f} MB."
+    )
+
+
+def _size(approved: ApprovedEngine) -> int:
+    return sum(file.blob.size for file in approved.engine.files)
 
 
 def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str, str]) -> RegisteredEngine:

@@ -41,7 +41,7 @@ from regiolect.errors import RegistryError
 from regiolect.host.files import RECORD
 from regiolect.integrity import digest_file
 from regiolect.registry.fetching import artifacts_at, listing
-from regiolect.registry.tags import figures, labels
+from regiolect.registry.tags import description, figures, labels
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -192,7 +192,13 @@ class Versions:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{run.info.artifact_uri}/{_MODEL}"
-        self.client.create_model_version(manifest.name, source, run.info.run_id, tags=labels(manifest, self.digest))
+        self.client.create_model_version(
+            manifest.name,
+            source,
+            run.info.run_id,
+            tags=labels(manifest, self.digest),
+            description=description(manifest),
+        )
 
 
 def experiment_of(client: MlflowClient, model: str, artifacts: Path | None) -> str:

@@ -73,6 +73,19 @@ def test_a_first_version_becomes_champion_and_says_what_it_is(registry, register
     figures = {name: str(getattr(decision, name)) for name in ("loss", "loss_upper", "threshold")}
     expected |= {"decision": "approved", "calibration": "none", **figures}
     assert {key: tags[key] for key in expected} == expected
+    version = client.get_model_version("tiny-first", "1")
+    for said in (
+        "tiny for",
+        "- **cpu**: FP32 through onnxruntime, FP32 2 kernels. Approved: accuracy 50.00 to 50.00 %, loss +0.00 pt",
+        "limit 100, on 2 gate samples.",
+        'mlflow.pyfunc.load_model("models:/tiny-first@champion")',
+    ):
+        assert said in version.description
+    metrics = client.get_run(version.run_id).data.metrics
+    assert {name.removeprefix("cpu.") for name in metrics} == {
+        *("loss", "loss_upper", "threshold", "score", "reference_score"),
+        *("speedup", "p50_ms", "p99_ms", "throughput", "size"),
+    }
 
 
 def test_the_former_champion_is_kept_as_previous(registry, register):

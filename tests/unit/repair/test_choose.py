@@ -57,9 +57,7 @@ class Bench:
 
     count = 500
 
-    def __init__(
-        self, losses: Losses, speedup: float = 2.0, spread: float = 0.3, surely: float | None = None
-    ) -> None:
+    def __init__(self, losses: Losses, speedup: float = 2.0, spread: float = 0.3, surely: float | None = None) -> None:
         self.losses, self.speedup, self.spread = losses, speedup, spread
         self.surely = speedup if surely is None else surely
         self.reachable = Forecast(0.0, spread)
@@ -110,9 +108,7 @@ class Bench:
     def compare(self, engine: EngineArtifact, wider: EngineArtifact) -> Comparison:
         chosen, other = (self.built[int(each.fingerprint["choice"])] for each in (engine, wider))
         self.compared.append((chosen, other))
-        return Comparison(
-            precision=other.precision, speedup=self.speedup, speedup_lower=self.surely, required=1.05
-        )
+        return Comparison(precision=other.precision, speedup=self.speedup, speedup_lower=self.surely, required=1.05)
 
 
 def always(loss: float) -> Losses:
