@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.abc
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ from regiolect.contracts import DeclaredStatistics, RegionDataset, SampleSet, Sp
 from regiolect.data import Samples, samples_to_bytes
 from regiolect.errors import DataCheckFailed, InvalidSamples
 from regiolect.storage import LocalStore
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.slow
 
@@ -252,6 +258,51 @@ def test_inputs_that_are_no_images_are_not_judged_as_images(store: LocalStore) -
     names = {check.expectation for check in validate_calibration(kept(store, sets), store, MINIMUM).checks}
     assert "mean as declared" in names
     assert not any("images" in name for name in names - {"unique images", "images in one set only"})
+
+
+class Deadline(Exception):
+    pass
+
+
+class SlowToImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands in for what the checks import, until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        return spec_from_loader(name, self) if name == "data_checks.suite" else None
+
+    def exec_module(self, module: Any) -> None:
+        self.begun.set()
+        assert self.go.wait(PATIENCE)
+        module.run_checks = lambda *given: given
+
+
+def test_a_deadline_does_not_end_an_import_midway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock may never be given back then, and every other region waits for it."""
+    slow, ended = SlowToImport(), []
+    monkeypatch.setattr(sys, "meta_path", [slow, *sys.meta_path])
+    # Set before they are deleted, so that what is imported here is taken away again.
+    monkeypatch.setattr(data_checks, "suite", None, raising=False)
+    monkeypatch.setitem(sys.modules, "data_checks.suite", None)  # type: ignore[arg-type]
+    del sys.modules["data_checks.suite"]
+
+    def check() -> None:
+        try:
+            validate_calibration(None, None, {})  # type: ignore[arg-type]
+        except Deadline:
+            ended.append("by its deadline")
+
+    checking = threading.Thread(target=check)
+    checking.start()
+    assert slow.begun.wait(PATIENCE)
+    # As Prefect does to a flow whose time is up.
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(checking.ident or 0), ctypes.py_object(Deadline))
+    slow.go.set()
+    checking.join(PATIENCE)
+    assert ended == ["by its deadline"]
+    until(lambda: hasattr(sys.modules.get("data_checks.suite"), "run_checks"))
 
 
 def test_regions_side_by_side_do_not_mix(store: LocalStore) -> None:
