@@ -101,7 +101,7 @@ def test_a_plan_that_was_kept_is_run_as_it_was_or_not_at_all(terminal: Terminal,
     told = "east cpu: build; changed: the policy (accuracy.limit 5 -> 4)"
     assert_refused(terminal.here("run", "--plan", kept), 1, "OutdatedPlan", told, f"regiolect plan {ADDRESS} --out")
     assert_refused(terminal.here("run", FLOAT, "--plan", kept), 2, "UsageError", f"a plan of {FLOAT}")
-    assert_refused(terminal.here("run"), 2, "UnknownModel", "regiolect run --plan FILE")
+    assert_refused(terminal.here("run"), 2, "UsageError", "regiolect init")
     assert_refused(terminal.here("plan", ADDRESS, FLOAT, "--out", kept), 2, "UsageError", "one model")
 
 
