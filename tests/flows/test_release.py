@@ -107,7 +107,7 @@ def test_a_gated_row_holds_the_figures_that_its_decision_rests_on(released: Rele
 def test_a_plan_for_a_gpu_is_built_and_kept_and_never_served(released: Released) -> None:
     row = released.row("north", "gpu")
     assert (row.loss, row.speedup, row.model_uri, row.executed) == (None, None, None, "unknown")
-    assert any(reason.startswith("graph: INT8, entropy, not repaired, which takes a device") for reason in row.reasons)
+    assert any(reason.startswith(f"graph: INT8, {DEFAULT_METHOD}, not repaired, which takes") for reason in row.reasons)
     outcome = outcome_of(row)
     assert outcome.engine is not None
     (file,) = outcome.engine.files
