@@ -52,7 +52,7 @@ def entropy_threshold(histogram: Histogram, bins: int = SEARCH_BINS, levels: int
         EmptyHistogram: nothing was counted.
 
     Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017 (divergence of the clipped from the quantized). The
-    rule for repeated values is Regiolect's (docs/adr/0033).
+    rule for repeated values is Regiolect's (docs/adr/0038).
     """
     seen = histogram.counts
     if not seen.any():

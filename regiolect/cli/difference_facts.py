@@ -28,6 +28,7 @@ from regiolect.contracts import (
 from regiolect.errors import UsageError
 from regiolect.planning import OUTCOMES, Difference, Sources, differences_between
 from regiolect.registry import Registry
+from regiolect.report.words import size_words
 from regiolect.settings import Settings
 from regiolect.storage import Store
 from regiolect.tune import words as tuning_words
@@ -208,7 +209,7 @@ def _facts(engine: Engine) -> Iterator[tuple[str, str]]:
         yield from _of_gate(engine.gate)
     if engine.evaluation is not None:
         yield from _of_evaluation(engine.evaluation)
-    yield "size", f"{_size(engine) / 1e6:.2f} MB"
+    yield "size", size_words(artifact.size)
     if engine.tuning is not None:
         yield "tuned", tuning_words.line(engine.tuning)
 
@@ -236,13 +237,9 @@ def _of_evaluation(evaluation: EvaluationResult) -> Iterator[tuple[str, str]]:
     yield "against FP32", f"{timing.speedup:.2f}x"
 
 
-def _size(engine: Engine) -> int:
-    return sum(file.blob.size for file in engine.artifact.files)
-
-
 def _changes(old: Engine, new: Engine) -> Mapping[str, str]:
     """What became of figures that can be compared: of one gate, one metric, one batch."""
-    changes = {"size": f"{_size(new) / _size(old):.2f}x"} if _size(old) else {}
+    changes = {"size": f"{new.artifact.size / old.artifact.size:.2f}x"} if old.artifact.size else {}
     if old.gate is not None and new.gate is not None and old.gate.unit is new.gate.unit:
         changes["loss"] = f"{new.gate.loss - old.gate.loss:+z.2f} {UNITS[new.gate.unit]}"
     before, after = old.evaluation, new.evaluation

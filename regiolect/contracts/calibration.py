@@ -21,7 +21,7 @@ class CalibrationMethod(StrEnum):
 
 
 DEFAULT_METHOD = CalibrationMethod.MSE
-"""Where none is stated: what lost least on five networks (docs/adr/0034)."""
+"""Where none is stated: what lost least on five networks (docs/adr/0039)."""
 
 
 class TensorRange(Contract):

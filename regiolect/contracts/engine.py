@@ -163,6 +163,11 @@ class EngineArtifact(Contract):
     fingerprint: Mapping[str, str] = Field(description="the machine it was built for, as the backend sees it")
     calibration: Digest | None = Field(default=None, description="digest of the calibration table, for INT8")
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.blob.size for file in self.files)
+
 
 class Misfit(Contract):
     """Something in which an engine and a machine differ. `blocks`: the engine does not run there."""

@@ -95,7 +95,7 @@ def figures(manifest: BundleManifest) -> dict[str, float]:
             "p50_ms": evaluation.timing.p50_ms,
             "p99_ms": evaluation.timing.p99_ms,
             "throughput": evaluation.timing.throughput,
-            "size": float(_size(approved)),
+            "size": float(approved.engine.size),
         }
         values |= {f"{approved.engine.request.slot}.{name}": value for name, value in of_engine.items()}
     return values
@@ -120,12 +120,8 @@ def _described(approved: ApprovedEngine) -> str:
     return (
         f"- **{request.place}**: {sides}. {decision.verdict.value.capitalize()}: {decision.metric} {scores}, loss "
         f"{decision.loss:+z.2f} {unit}, {bound}, on {evaluation.samples:,} gate samples. "
-        f"{evaluation.timing.speedup:.2f}x FP32 where it was measured; {_size(approved) / 1e6:.2f} MB."
+        f"{evaluation.timing.speedup:.2f}x FP32 where it was measured; {approved.engine.size / 1e6:.2f} MB."
     )
-
-
-def _size(approved: ApprovedEngine) -> int:
-    return sum(file.blob.size for file in approved.engine.files)
 
 
 def registered_engine(name: str, version: int, champion: bool, tags: Mapping[str, str]) -> RegisteredEngine:

@@ -61,7 +61,7 @@ class Entry:
     @property
     def size(self) -> str | None:
         engine = self.outcome.engine if self.outcome else None
-        return None if engine is None else words.size_words(sum(file.blob.size for file in engine.files))
+        return None if engine is None else words.size_words(engine.size)
 
     @property
     def graph(self) -> str:
